@@ -1,0 +1,178 @@
+"""A bounded inbox on a trio memory channel, emptied in batches.
+
+A hop through a memory channel costs some ten microseconds when it wakes a task for each message, and
+well under one when what waits is taken in one go. So the reader is woken once and given a `Batch`:
+an iterator over all that waits. A message leaves the mailbox when the iterator hands it out, so what a
+failing reader did not get to stays for its successor.
+
+The channel itself is unbounded and the bound is kept here, because some messages must never wait nor be
+refused: `put_always` takes those. Their number is bounded elsewhere (one leave for each member), and one
+channel keeps them in order with the rest.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from actors.errors import ActorStoppedError, MailboxFullError
+
+M = TypeVar("M")
+
+
+@attrs.frozen
+class MailboxStatistics:
+    """A snapshot of a mailbox."""
+
+    waiting: int
+    """Messages accepted and not yet handed to the actor."""
+    capacity: int
+    """How many may wait before `put` waits."""
+    senders_waiting: int
+    """Tasks blocked in `put`."""
+    accepted: int
+    """Messages accepted since the mailbox was made."""
+    is_closed: bool
+    """Whether new messages are refused."""
+
+
+class Mailbox(Generic[M]):
+    """A bounded first-in first-out queue for one reader and any number of senders."""
+
+    def __init__(self, capacity: int, *, name: str = "actor") -> None:
+        if capacity < 1:
+            raise ValueError("capacity must be at least 1")
+        self.capacity = capacity
+        self.accepted = 0
+        self.handed_out = 0
+        self._name = name
+        self._sender, self._receiver = trio.open_memory_channel[M](math.inf)
+        self._head: list[M] = []  # the one message that a wait for the channel brought
+        self._space = trio.lowlevel.ParkingLot()
+        self._is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Messages accepted and not yet handed out."""
+        return self.accepted - self.handed_out
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether new messages are refused."""
+        return self._is_closed
+
+    def put_nowait(self, message: M) -> None:
+        """Accept a message at once.
+
+        :raises MailboxFullError: if as many wait as may.
+        :raises ActorStoppedError: if the mailbox is closed.
+        """
+        if self.accepted - self.handed_out >= self.capacity:
+            if self._is_closed:
+                raise self._stopped()
+            raise MailboxFullError(f"mailbox of {self._name} is full ({self.capacity} messages)")
+        self.put_always(message)
+
+    def put_always(self, message: M) -> None:
+        """Accept a message even when the mailbox is full.
+
+        For messages whose number is bounded by something else.
+
+        :raises ActorStoppedError: if the mailbox is closed.
+        """
+        if self._is_closed:
+            raise self._stopped()
+        self._sender.send_nowait(message)
+        self.accepted += 1
+
+    async def put(self, message: M) -> None:
+        """Accept a message, after waiting for space if need be; always a checkpoint.
+
+        One sender's messages keep their order. If cancelled, the message was not accepted.
+
+        :raises ActorStoppedError: if the mailbox is closed, also while waiting.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.waiting >= self.capacity and not self._is_closed:
+            await self._space.park()
+        self.put_always(message)
+
+    async def wait_batch(self) -> "Batch[M]":
+        """Wait until something waits, then give an iterator over it; always a checkpoint.
+
+        If cancelled, no message is lost.
+
+        :raises trio.EndOfChannel: if the mailbox is closed and empty.
+        """
+        if self._head:
+            await trio.lowlevel.checkpoint()
+        else:
+            message = await self._receiver.receive()
+            if not self.waiting:
+                raise trio.EndOfChannel  # discarded while it was on its way here
+            self._head.append(message)
+        return Batch(self)
+
+    def take_nowait(self) -> M:
+        """Hand out the oldest message.
+
+        :raises trio.WouldBlock: if none waits.
+        :raises trio.EndOfChannel: if the mailbox is closed and empty.
+        """
+        message = self._head.pop() if self._head else self._receiver.receive_nowait()
+        self.handed_out += 1
+        if self._space and self.waiting < self.capacity:
+            self._space.unpark()
+        return message
+
+    def close(self) -> None:
+        """Refuse new messages from now on; those that wait can still be taken."""
+        self._is_closed = True
+        self._sender.close()
+        self._space.unpark_all()
+
+    def discard(self) -> int:
+        """Close, and drop what waits; returns how many messages were dropped."""
+        self.close()
+        dropped = self.waiting
+        self.handed_out = self.accepted
+        self._head.clear()
+        with suppress(trio.EndOfChannel):
+            while True:
+                self._receiver.receive_nowait()
+        return dropped
+
+    def statistics(self) -> MailboxStatistics:
+        """Return a snapshot."""
+        return MailboxStatistics(
+            waiting=self.waiting,
+            capacity=self.capacity,
+            senders_waiting=len(self._space),
+            accepted=self.accepted,
+            is_closed=self._is_closed,
+        )
+
+    def _stopped(self) -> ActorStoppedError:
+        return ActorStoppedError(f"{self._name} has stopped")
+
+
+class Batch(Generic[M], Iterator[M]):
+    """What waited in a mailbox when it was made; each message leaves the mailbox as it is handed out."""
+
+    def __init__(self, mailbox: Mailbox[M]) -> None:
+        self._mailbox = mailbox
+        self._left = mailbox.waiting
+
+    def __len__(self) -> int:
+        """How many are still to come."""
+        return self._left
+
+    def __next__(self) -> M:
+        """Hand out the next message."""
+        if not self._left:
+            raise StopIteration
+        self._left -= 1
+        return self._mailbox.take_nowait()

@@ -1,0 +1,160 @@
+"""The handle by which everyone else knows an actor."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from actors.errors import ActorFailedError, ActorStoppedError
+from actors.mailbox import Mailbox, MailboxStatistics
+from actors.reply import Reply
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+@attrs.frozen
+class RefStatistics:
+    """A snapshot of an actor, seen from outside."""
+
+    name: str
+    mailbox: MailboxStatistics
+    open_replies: int
+    """Questions accepted and not yet answered."""
+    restarts: int
+    """How often the actor was restarted after a failure."""
+    is_stopped: bool
+    """Whether its task has ended."""
+
+
+class Ref(Generic[M]):
+    """Sends messages to one actor, across its restarts.
+
+    Messages of one sender arrive in the order in which they were accepted. A message that makes the actor
+    raise is dropped; the ones behind it are handled by the restarted actor.
+    """
+
+    def __init__(self, name: str, mailbox: Mailbox[M]) -> None:
+        self.name = name
+        self._mailbox = mailbox
+        # Each open question with the number that its message has in the mailbox.
+        self._replies: dict[Reply[object], int] = {}
+        self._stopped = trio.Event()
+        self._restarts = 0
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.name}>"
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether new messages are refused."""
+        return self._mailbox.is_closed
+
+    @property
+    def has_open_replies(self) -> bool:
+        """Whether someone still waits for an answer."""
+        return bool(self._replies)
+
+    def tell_nowait(self, message: M) -> None:
+        """Send at once.
+
+        :raises MailboxFullError: if the mailbox is full.
+        :raises ActorStoppedError: if the actor is gone or stopping.
+        """
+        self._mailbox.put_nowait(message)
+
+    async def tell(self, message: M) -> None:
+        """Send, after waiting for space in the mailbox if need be; always a checkpoint.
+
+        If cancelled, the message was not accepted.
+
+        :raises ActorStoppedError: if the actor is gone or stopping.
+        """
+        await self._mailbox.put(message)
+
+    def tell_always(self, message: M) -> None:
+        """Send at once even when the mailbox is full: for messages that something else bounds.
+
+        :raises ActorStoppedError: if the actor is gone or stopping.
+        """
+        self._mailbox.put_always(message)
+
+    async def ask(self, make_message: Callable[[Reply[R]], M]) -> R:
+        """Send a question and wait for its answer.
+
+        `make_message` puts the given Reply into the message. An ask never hangs on a dead actor; it waits for
+        ever on one that forgets to answer, and on oneself. If cancelled, the message may or may not be
+        handled, and its answer is dropped.
+
+        :raises ActorStoppedError: if the actor stops before it answers, or did not accept the message;
+            `Registry.ask` tells the two apart.
+        :raises ActorFailedError: if the actor raised while it held the question.
+        :raises Exception: whatever the actor failed the reply with.
+        """
+        reply: Reply[R] = Reply()
+        await self._mailbox.put(make_message(reply))
+        return await self.wait_reply(reply)
+
+    async def wait_reply(self, reply: Reply[R]) -> R:
+        """Wait for the answer to the message that was put last; the second half of `ask`.
+
+        Call it without a checkpoint after the put: only from here on is the reply watched.
+
+        :raises Exception: as `ask`.
+        """
+        self._replies[reply] = self._mailbox.accepted  # type: ignore[index]  # R is an object
+        if self._stopped.is_set():
+            reply.fail(self._stopped_error())
+        try:
+            return await reply.wait()
+        finally:
+            del self._replies[reply]  # type: ignore[arg-type]
+
+    def stop_nowait(self) -> None:
+        """Let the actor handle what waits and then stop; new messages are refused at once."""
+        self._mailbox.close()
+
+    async def stop(self) -> None:
+        """Stop as `stop_nowait` does, and wait until it has; if cancelled, it stops all the same."""
+        self.stop_nowait()
+        await self._stopped.wait()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the actor's task has ended."""
+        await self._stopped.wait()
+
+    def statistics(self) -> RefStatistics:
+        """Return a snapshot."""
+        return RefStatistics(
+            name=self.name,
+            mailbox=self._mailbox.statistics(),
+            open_replies=len(self._replies),
+            restarts=self._restarts,
+            is_stopped=self._stopped.is_set(),
+        )
+
+    def note_failure(self, error: Exception) -> None:
+        """Fail the questions that the failed actor held; for the supervisor.
+
+        Questions still in the mailbox wait for the restarted actor.
+        """
+        for reply, number in self._replies.items():
+            if number <= self._mailbox.handed_out:
+                failure = ActorFailedError(f"{self.name} failed: {error!r}")
+                failure.__cause__ = error
+                reply.fail(failure)
+
+    def note_restart(self) -> None:
+        """Count a restart; for the supervisor."""
+        self._restarts += 1
+
+    def note_stopped(self) -> None:
+        """Refuse messages, drop those that wait, fail all open questions; for the supervisor."""
+        self._mailbox.discard()
+        for reply in self._replies:
+            reply.fail(self._stopped_error())
+        self._stopped.set()
+
+    def _stopped_error(self) -> ActorStoppedError:
+        return ActorStoppedError(f"{self.name} has stopped")

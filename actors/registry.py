@@ -1,0 +1,160 @@
+"""Actors by key: started when first needed, one for each key, put away when idle, no message lost.
+
+An idle actor is passivated in one synchronous step: nothing waits in its mailbox, it is not in a turn, so
+closing the mailbox loses nothing. A message that comes later finds the mailbox closed and starts the next
+actor, after the old one has finished its `on_stop`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from actors.errors import ActorStoppedError
+from actors.ref import Ref
+from actors.reply import Reply
+from actors.supervisor import Factory, Supervisor, _Child
+
+K = TypeVar("K")
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+@attrs.frozen
+class RegistryStatistics:
+    """A snapshot of a registry."""
+
+    actors: int
+    """Actors alive or starting."""
+    started: int
+    """Actors started since the registry was made."""
+    passivated: int
+    """Idle actors put away since the registry was made."""
+
+
+class Registry(Generic[K, M]):
+    """Gives the actor for a key.
+
+    `make_factory(key)` is called when an actor is first needed; the factory it returns is called for each
+    incarnation, so what the closure holds outlives failures but not passivation. An actor past its restart
+    policy is handed to `on_escalate` with its last failure, instead of to the supervisor's own.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        make_factory: Callable[[K], Factory[M]],
+        *,
+        name: str,
+        idle_seconds: float,
+        capacity: int = 1024,
+        on_escalate: Callable[[K, Exception], None] | None = None,
+    ) -> None:
+        if idle_seconds <= 0:
+            raise ValueError("idle_seconds must be above 0")
+        self._supervisor = supervisor
+        self._make_factory = make_factory
+        self._name = name
+        self._idle_seconds = idle_seconds
+        self._capacity = capacity
+        self._on_escalate = on_escalate
+        self._children: dict[K, _Child[M]] = {}
+        self._started = 0
+        self._passivated = 0
+
+    def __len__(self) -> int:
+        """How many actors are alive or starting."""
+        return len(self._children)
+
+    def __iter__(self) -> Iterator[K]:
+        """Iterate over the keys of a snapshot."""
+        return iter(list(self._children))
+
+    def peek(self, key: K) -> Ref[M] | None:
+        """Return the actor for `key` if it is running, without starting it."""
+        child = self._children.get(key)
+        if child is None or not child.started.is_set() or child.ref.is_stopping:
+            return None
+        return child.ref
+
+    async def get(self, key: K) -> Ref[M]:
+        """Return the running actor for `key`, starting it if need be; one start serves all who wait.
+
+        If cancelled, the start goes on. The actor may be passivated after this returns: `tell` and `ask`
+        below start it again, a Ref does not.
+
+        :raises Exception: what the actor's first `on_start` raised, to all who waited for it.
+        :raises ActorStoppedError: if the supervisor is closing, or the actor was stopped while it started.
+        """
+        while True:
+            child = self._children.get(key) or self._start(key)
+            if not child.started.is_set():
+                await child.wait_started()
+            if child.ref.is_stopping:
+                await child.ref.wait_stopped()
+                continue
+            child.last_turn = trio.current_time()
+            return child.ref
+
+    async def tell(self, key: K, message: M) -> Ref[M]:
+        """Send to the actor for `key`, starting it if need be; returns the Ref that accepted the message.
+
+        :raises Exception: as `get`.
+        """
+        while True:
+            ref = await self.get(key)
+            try:
+                await ref.tell(message)
+            except ActorStoppedError:
+                continue  # not accepted: it was passivated, or given up, in between
+            return ref
+
+    async def ask(self, key: K, make_message: Callable[[Reply[R]], M]) -> R:
+        """Ask the actor for `key`, starting it if need be.
+
+        :raises Exception: as `get`, and as `Ref.ask`.
+        """
+        reply: Reply[R] = Reply()
+        ref = await self.tell(key, make_message(reply))
+        return await ref.wait_reply(reply)
+
+    def passivate_idle(self) -> int:
+        """Put away the actors that have been idle long enough; returns how many."""
+        horizon = trio.current_time() - self._idle_seconds
+        idle = [
+            child
+            for child in self._children.values()
+            if child.last_turn <= horizon and not child.ref.is_stopping and child.is_passive()
+        ]
+        for child in idle:
+            child.ref.stop_nowait()
+        self._passivated += len(idle)
+        return len(idle)
+
+    async def run_passivation(self) -> None:
+        """Put away idle actors for ever; run it in a nursery that ends before the supervisor does."""
+        while True:
+            await trio.sleep(self._idle_seconds / 4)
+            self.passivate_idle()
+
+    def statistics(self) -> RegistryStatistics:
+        """Return a snapshot."""
+        return RegistryStatistics(len(self._children), self._started, self._passivated)
+
+    def _start(self, key: K) -> _Child[M]:
+        def forget() -> None:
+            del self._children[key]
+
+        on_escalate = self._on_escalate
+        child = self._supervisor.make_child(
+            self._make_factory(key),
+            name=f"{self._name} {key}",
+            capacity=self._capacity,
+            on_stopped=forget,
+            on_escalate=None if on_escalate is None else lambda _ref, error: on_escalate(key, error),
+        )
+        self._supervisor.start_child_soon(child)
+        self._children[key] = child
+        self._started += 1
+        return child

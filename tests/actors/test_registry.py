@@ -1,0 +1,399 @@
+"""Actors by key: one start for all, put away when idle, started again when needed."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import attrs
+import pytest
+import trio
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+
+from actors import (
+    Actor,
+    ActorStoppedError,
+    Context,
+    EscalatedError,
+    Ref,
+    Registry,
+    RegistryStatistics,
+    Reply,
+    RestartPolicy,
+    open_supervisor,
+)
+
+
+@attrs.frozen
+class Question:
+    reply: Reply[str]
+
+
+Message: TypeAlias = str | Question | Exception
+
+
+@attrs.define
+class House:
+    """What the actors of a test do, and what has happened to them."""
+
+    diary: list[str] = attrs.Factory(list)
+    start_seconds: float = 0.0
+    turn_seconds: float = 0.0
+    stop_seconds: float = 0.0
+    start_errors: list[Exception] = attrs.Factory(list)
+    is_idle: bool = True
+    is_answering: bool = True
+
+    def make_factory(self, key: str) -> Callable[[], "Guest"]:
+        self.diary.append(f"make {key}")
+        return lambda: Guest(self, key)
+
+
+class Guest(Actor[Message]):
+    def __init__(self, house: House, key: str) -> None:
+        self._house = house
+        self._key = key
+        self._held: list[Reply[str]] = []
+
+    async def on_start(self, context: Context[Message]) -> None:
+        await trio.sleep(self._house.start_seconds)
+        if self._house.start_errors:
+            raise self._house.start_errors.pop(0)
+        self._house.diary.append(f"start {self._key}")
+
+    async def receive(self, message: Message) -> None:
+        await trio.sleep(self._house.turn_seconds)
+        if isinstance(message, Exception):
+            raise message
+        if isinstance(message, str):
+            self._house.diary.append(message)
+        elif self._house.is_answering:
+            message.reply.set(f"here is {self._key}")
+        else:
+            self._held.append(message.reply)
+
+    async def on_stop(self) -> None:
+        await trio.sleep(self._house.stop_seconds)
+        self._house.diary.append(f"stop {self._key}")
+
+    def is_idle(self) -> bool:
+        return self._house.is_idle
+
+
+Guests: TypeAlias = Registry[str, Message]
+
+
+@asynccontextmanager
+async def guests(
+    house: House, *, capacity: int = 100, policy: RestartPolicy | None = None, is_swept: bool = False
+) -> AsyncIterator[Guests]:
+    async with (
+        open_supervisor(policy, on_escalate=lambda _ref, _error: None) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        registry: Guests = Registry(
+            supervisor, house.make_factory, name="guest", idle_seconds=10, capacity=capacity
+        )
+        if is_swept:
+            nursery.start_soon(registry.run_passivation)
+        yield registry
+        nursery.cancel_scope.cancel()
+    assert len(registry) == 0
+
+
+async def test_an_actor_is_started_when_first_needed_and_then_kept() -> None:
+    house = House()
+    async with guests(house) as registry:
+        assert registry.peek("ann") is None
+        ref = await registry.get("ann")
+        assert await registry.get("ann") is ref
+        assert registry.peek("ann") is ref
+        assert ref.name == "guest ann"
+        assert await registry.get("bob") is not ref
+        assert (list(registry), len(registry)) == (["ann", "bob"], 2)
+        assert registry.statistics() == RegistryStatistics(actors=2, started=2, passivated=0)
+    assert house.diary[:4] == ["make ann", "start ann", "make bob", "start bob"]
+
+
+async def test_one_start_serves_all_who_wait(autojump_clock: object) -> None:
+    house = House(start_seconds=1)
+    refs: list[Ref[Message]] = []
+    async with guests(house) as registry, trio.open_nursery() as nursery:
+
+        async def get() -> None:
+            refs.append(await registry.get("ann"))
+
+        for _ in range(10):
+            nursery.start_soon(get)
+        await trio.sleep(0.5)
+        assert registry.peek("ann") is None
+        assert list(registry) == ["ann"]
+        await trio.sleep(1)
+        assert len(refs) == 10
+        assert len(set(refs)) == 1
+    assert house.diary == ["make ann", "start ann", "stop ann"]
+
+
+async def test_a_first_caller_who_is_cancelled_does_not_hurt_the_others(autojump_clock: object) -> None:
+    house = House(start_seconds=2)
+    async with guests(house) as registry, trio.open_nursery() as nursery:
+
+        async def get_impatiently() -> None:
+            with trio.move_on_after(1) as scope:
+                await registry.get("ann")
+            assert scope.cancelled_caught
+
+        nursery.start_soon(get_impatiently)
+        await wait_all_tasks_blocked()
+        assert await registry.get("ann") is registry.peek("ann")
+    assert house.diary == ["make ann", "start ann", "stop ann"]
+
+
+async def test_a_start_that_fails_fails_all_who_wait_and_the_next_tries_again(autojump_clock: object) -> None:
+    house = House(start_seconds=1, start_errors=[LookupError("no room")])
+    failed = 0
+    async with guests(house) as registry:
+
+        async def get() -> None:
+            nonlocal failed
+            with pytest.raises(LookupError, match="no room"):
+                await registry.get("ann")
+            failed += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(get)
+        assert failed == 3
+        assert len(registry) == 0
+        await registry.tell("ann", "hello")
+    assert house.diary == ["make ann", "make ann", "start ann", "hello", "stop ann"]
+
+
+async def test_a_make_factory_that_raises_leaves_nothing_behind() -> None:
+    def make_factory(key: str) -> Callable[[], Guest]:
+        raise KeyError(key)
+
+    async with open_supervisor() as supervisor:
+        registry: Guests = Registry(supervisor, make_factory, name="guest", idle_seconds=1)
+        with pytest.raises(KeyError):
+            await registry.get("ann")
+        assert len(registry) == 0
+
+
+async def test_getting_after_the_end_says_so() -> None:
+    house = House()
+    async with guests(house) as registry:
+        pass
+    for call in (registry.get("ann"), registry.tell("ann", "x"), registry.ask("ann", Question)):
+        with pytest.raises(ActorStoppedError, match="supervisor is closing"):
+            await call
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_getting_during_the_end_says_so(is_cancelled: bool, autojump_clock: object) -> None:
+    house = House(start_seconds=2)
+    async with trio.open_nursery() as nursery:
+
+        async def tell(registry: Guests) -> None:
+            with pytest.raises(ActorStoppedError, match="guest ann was stopped while it started"):
+                await registry.tell("ann", "hello")
+
+        with trio.CancelScope() as scope:
+            async with guests(house) as registry:
+                nursery.start_soon(tell, registry)
+                await trio.sleep(1)
+                if is_cancelled:
+                    scope.cancel()
+
+
+async def test_tell_and_ask_reach_the_actor() -> None:
+    house = House()
+    async with guests(house) as registry:
+        ref = await registry.tell("ann", "hello")
+        assert registry.peek("ann") is ref
+        with assert_checkpoints():
+            await registry.tell("ann", "again")
+        with assert_checkpoints():
+            assert await registry.ask("ann", Question) == "here is ann"
+    assert house.diary == ["make ann", "start ann", "hello", "again", "stop ann"]
+
+
+async def test_an_accepted_question_is_not_asked_again_of_the_next_actor(autojump_clock: object) -> None:
+    house = House(is_answering=False)
+    async with guests(house) as registry, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with pytest.raises(ActorStoppedError):
+                await registry.ask("ann", Question)
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        await (await registry.get("ann")).stop()
+    assert house.diary == ["make ann", "start ann", "stop ann"]
+
+
+async def test_an_idle_actor_is_put_away_and_comes_back_when_told(autojump_clock: object) -> None:
+    house = House()
+    async with guests(house) as registry:
+        await registry.tell("ann", "one")
+        await trio.sleep(9.9)
+        assert registry.passivate_idle() == 0
+        await trio.sleep(0.2)
+        assert registry.passivate_idle() == 1
+        assert registry.peek("ann") is None
+        await registry.tell("ann", "two")
+        assert registry.statistics().passivated == 1
+        assert registry.statistics().started == 2
+    assert house.diary == [
+        *("make ann", "start ann", "one", "stop ann"),
+        *("make ann", "start ann", "two", "stop ann"),
+    ]
+
+
+async def test_passivation_runs_by_itself(autojump_clock: object) -> None:
+    house = House()
+    async with guests(house, is_swept=True) as registry:
+        await registry.tell("ann", "hello")
+        await trio.sleep(7)
+        await registry.tell("bob", "hello")
+        await trio.sleep(7)
+        assert list(registry) == ["bob"]
+        await trio.sleep(7)
+        assert list(registry) == []
+        assert registry.statistics().passivated == 2
+
+
+async def test_getting_an_actor_counts_as_a_use(autojump_clock: object) -> None:
+    async with guests(House(), is_swept=True) as registry:
+        ref = await registry.get("ann")
+        for _ in range(10):
+            await trio.sleep(7)
+            assert await registry.get("ann") is ref
+
+
+async def test_no_time_at_all_is_not_idle() -> None:
+    async with open_supervisor() as supervisor:
+        with pytest.raises(ValueError, match="above 0"):
+            Registry(supervisor, House().make_factory, name="guest", idle_seconds=0)
+
+
+async def test_an_actor_that_is_not_idle_is_never_put_away(autojump_clock: object) -> None:
+    house = House(is_idle=False)
+    async with guests(house, is_swept=True) as registry:
+        await registry.get("ann")
+        await trio.sleep(1000)
+        assert registry.peek("ann") is not None
+        house.is_idle = True
+        await trio.sleep(5)
+        assert registry.peek("ann") is None
+
+
+async def test_an_actor_at_work_is_not_put_away(autojump_clock: object) -> None:
+    house = House(turn_seconds=100)
+    async with guests(house, is_swept=True) as registry:
+        await registry.tell("ann", "long work")
+        await registry.tell("ann", "more of it")
+        await trio.sleep(250)
+    assert house.diary == ["make ann", "start ann", "long work", "more of it", "stop ann"]
+
+
+async def test_an_actor_that_owes_an_answer_is_not_put_away(autojump_clock: object) -> None:
+    house = House(is_answering=False)
+    async with guests(house, is_swept=True) as registry:
+        with trio.move_on_after(1000) as scope:
+            await registry.ask("ann", Question)
+        assert scope.cancelled_caught  # and did not raise ActorStoppedError before
+        assert registry.peek("ann") is not None
+        await trio.sleep(20)
+        assert registry.peek("ann") is None
+
+
+async def test_an_actor_that_is_starting_or_waiting_for_its_restart_is_not_put_away(
+    autojump_clock: object,
+) -> None:
+    house = House(start_seconds=50)
+    policy = RestartPolicy(intensity=5, period_seconds=1000, backoff_seconds=100, backoff_max_seconds=100)
+    async with guests(house, policy=policy, is_swept=True) as registry:
+        await registry.tell("ann", ValueError())
+        await registry.tell("ann", ValueError())
+        await trio.sleep(1)
+        await registry.tell("ann", "after all that")
+        await trio.sleep(300)
+    assert house.diary.count("make ann") == 1
+    assert house.diary[-2:] == ["after all that", "stop ann"]
+
+
+async def test_the_next_actor_starts_only_after_the_last_has_stopped(autojump_clock: object) -> None:
+    house = House(stop_seconds=3)
+    async with guests(house) as registry, trio.open_nursery() as nursery:
+        await registry.get("ann")
+        await trio.sleep(10)
+        registry.passivate_idle()
+        for number in range(3):
+            nursery.start_soon(registry.tell, "ann", f"message {number}")
+    assert house.diary[:5] == ["make ann", "start ann", "stop ann", "make ann", "start ann"]
+    assert sorted(house.diary[5:8]) == ["message 0", "message 1", "message 2"]
+
+
+async def test_a_failing_actor_stays_in_the_registry() -> None:
+    house = House()
+    async with guests(house) as registry:
+        ref = await registry.tell("ann", ValueError())
+        await registry.tell("ann", "well again")
+        assert await registry.get("ann") is ref
+    assert house.diary.count("make ann") == 1
+
+
+async def test_an_actor_given_up_leaves_the_registry_and_can_be_started_anew(autojump_clock: object) -> None:
+    house = House()
+    async with guests(house, policy=RestartPolicy(intensity=0)) as registry:
+        first = await registry.tell("ann", ValueError())
+        await first.wait_stopped()
+        assert len(registry) == 0
+        second = await registry.tell("ann", "hello")
+        assert second is not first
+    assert house.diary == ["make ann", "start ann", "stop ann", "make ann", "start ann", "hello", "stop ann"]
+
+
+async def test_a_message_waiting_for_space_when_its_actor_is_given_up_reaches_the_next(
+    autojump_clock: object,
+) -> None:
+    house = House(turn_seconds=1)
+    policy = RestartPolicy(intensity=0)
+    async with guests(house, capacity=1, policy=policy) as registry, trio.open_nursery() as nursery:
+        await registry.tell("ann", ValueError())
+        await wait_all_tasks_blocked()
+        await registry.tell("ann", "accepted, and lost with its actor")
+        nursery.start_soon(registry.tell, "ann", "not accepted yet")
+        nursery.start_soon(registry.ask, "ann", Question)
+    assert house.diary[2:4] == ["stop ann", "make ann"]
+    assert "not accepted yet" in house.diary
+    assert "accepted, and lost with its actor" not in house.diary
+
+
+async def test_an_actor_given_up_is_told_of_with_its_key() -> None:
+    house = House()
+    given_up: list[tuple[str, Exception]] = []
+    error = ValueError()
+    async with open_supervisor(RestartPolicy(intensity=0)) as supervisor:
+        registry: Guests = Registry(
+            supervisor,
+            house.make_factory,
+            name="guest",
+            idle_seconds=10,
+            on_escalate=lambda key, error: given_up.append((key, error)),
+        )
+        ref = await registry.tell("ann", error)
+        await ref.wait_stopped()
+    assert given_up == [("ann", error)]
+
+
+async def test_without_its_own_handler_the_supervisors_decides() -> None:
+    async def fail() -> None:
+        async with open_supervisor(RestartPolicy(intensity=0)) as supervisor:
+            registry: Guests = Registry(supervisor, House().make_factory, name="guest", idle_seconds=10)
+            ref = await registry.tell("ann", ValueError())
+            await ref.wait_stopped()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await fail()
+    assert caught.group_contains(EscalatedError)
