@@ -28,7 +28,7 @@ class RegistryStatistics:
     actors: int
     """Actors alive or starting."""
     started: int
-    """Actors started since the registry was made."""
+    """Starts since the registry was made, failed ones included."""
     passivated: int
     """Idle actors put away since the registry was made."""
 
@@ -81,8 +81,8 @@ class Registry(Generic[K, M]):
     async def get(self, key: K) -> Ref[M]:
         """Return the running actor for `key`, starting it if need be; one start serves all who wait.
 
-        If cancelled, the start goes on. The actor may be passivated after this returns: `tell` and `ask`
-        below start it again, a Ref does not.
+        A checkpoint only if it has to wait. If cancelled, the start goes on. The actor may be passivated after
+        this returns: `tell` and `ask` below start it again, a Ref does not.
 
         :raises Exception: what the actor's first `on_start` raised, to all who waited for it.
         :raises ActorStoppedError: if the supervisor is closing, or the actor was stopped while it started.

@@ -85,6 +85,8 @@ class _Child(Generic[M]):
         """Wait until the first start is over, and raise what went wrong with it."""
         await self.started.wait()
         if self.start_error is not None:
+            # What ended the actor may be ending the starter too: then that is the reason.
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise self.start_error
 
 

@@ -247,6 +247,19 @@ async def test_a_sender_that_was_overtaken_waits_on_and_gets_through() -> None:
     assert mailbox.take_nowait() == "patient"
 
 
+async def test_blocked_senders_keep_their_turn_when_the_mailbox_was_overfilled() -> None:
+    mailbox: Mailbox[str] = Mailbox(1)
+    mailbox.put_nowait("first")
+    async with trio.open_nursery() as nursery:
+        for name in ("early", "late"):
+            nursery.start_soon(mailbox.put, name)
+            await wait_all_tasks_blocked()
+        mailbox.put_always("extra")
+        for expected in ("first", "extra", "early", "late"):
+            assert mailbox.take_nowait() == expected
+            await wait_all_tasks_blocked()
+
+
 @pytest.mark.parametrize("is_cancelled_first", [True, False])
 async def test_a_sender_cancelled_as_space_appears_is_either_cancelled_or_accepted(
     is_cancelled_first: bool,

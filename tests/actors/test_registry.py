@@ -13,7 +13,6 @@ from actors import (
     Actor,
     ActorStoppedError,
     Context,
-    EscalatedError,
     Ref,
     Registry,
     RegistryStatistics,
@@ -239,6 +238,7 @@ async def test_an_idle_actor_is_put_away_and_comes_back_when_told(autojump_clock
         assert registry.passivate_idle() == 0
         await trio.sleep(0.2)
         assert registry.passivate_idle() == 1
+        assert registry.passivate_idle() == 0  # it is on its way out
         assert registry.peek("ann") is None
         await registry.tell("ann", "two")
         assert registry.statistics().passivated == 1
@@ -291,9 +291,20 @@ async def test_an_actor_at_work_is_not_put_away(autojump_clock: object) -> None:
     house = House(turn_seconds=100)
     async with guests(house, is_swept=True) as registry:
         await registry.tell("ann", "long work")
-        await registry.tell("ann", "more of it")
-        await trio.sleep(250)
-    assert house.diary == ["make ann", "start ann", "long work", "more of it", "stop ann"]
+        await trio.sleep(99)
+        assert registry.peek("ann") is not None
+        await trio.sleep(10)  # idle seconds count from the end of the work
+        assert registry.peek("ann") is not None
+        await trio.sleep(5)
+        assert registry.peek("ann") is None
+
+
+async def test_an_actor_that_was_just_told_something_is_not_put_away(autojump_clock: object) -> None:
+    async with guests(House()) as registry:
+        ref = await registry.get("ann")
+        await trio.sleep(100)
+        ref.tell_nowait("hello")
+        assert registry.passivate_idle() == 0
 
 
 async def test_an_actor_that_owes_an_answer_is_not_put_away(autojump_clock: object) -> None:
@@ -332,68 +343,3 @@ async def test_the_next_actor_starts_only_after_the_last_has_stopped(autojump_cl
             nursery.start_soon(registry.tell, "ann", f"message {number}")
     assert house.diary[:5] == ["make ann", "start ann", "stop ann", "make ann", "start ann"]
     assert sorted(house.diary[5:8]) == ["message 0", "message 1", "message 2"]
-
-
-async def test_a_failing_actor_stays_in_the_registry() -> None:
-    house = House()
-    async with guests(house) as registry:
-        ref = await registry.tell("ann", ValueError())
-        await registry.tell("ann", "well again")
-        assert await registry.get("ann") is ref
-    assert house.diary.count("make ann") == 1
-
-
-async def test_an_actor_given_up_leaves_the_registry_and_can_be_started_anew(autojump_clock: object) -> None:
-    house = House()
-    async with guests(house, policy=RestartPolicy(intensity=0)) as registry:
-        first = await registry.tell("ann", ValueError())
-        await first.wait_stopped()
-        assert len(registry) == 0
-        second = await registry.tell("ann", "hello")
-        assert second is not first
-    assert house.diary == ["make ann", "start ann", "stop ann", "make ann", "start ann", "hello", "stop ann"]
-
-
-async def test_a_message_waiting_for_space_when_its_actor_is_given_up_reaches_the_next(
-    autojump_clock: object,
-) -> None:
-    house = House(turn_seconds=1)
-    policy = RestartPolicy(intensity=0)
-    async with guests(house, capacity=1, policy=policy) as registry, trio.open_nursery() as nursery:
-        await registry.tell("ann", ValueError())
-        await wait_all_tasks_blocked()
-        await registry.tell("ann", "accepted, and lost with its actor")
-        nursery.start_soon(registry.tell, "ann", "not accepted yet")
-        nursery.start_soon(registry.ask, "ann", Question)
-    assert house.diary[2:4] == ["stop ann", "make ann"]
-    assert "not accepted yet" in house.diary
-    assert "accepted, and lost with its actor" not in house.diary
-
-
-async def test_an_actor_given_up_is_told_of_with_its_key() -> None:
-    house = House()
-    given_up: list[tuple[str, Exception]] = []
-    error = ValueError()
-    async with open_supervisor(RestartPolicy(intensity=0)) as supervisor:
-        registry: Guests = Registry(
-            supervisor,
-            house.make_factory,
-            name="guest",
-            idle_seconds=10,
-            on_escalate=lambda key, error: given_up.append((key, error)),
-        )
-        ref = await registry.tell("ann", error)
-        await ref.wait_stopped()
-    assert given_up == [("ann", error)]
-
-
-async def test_without_its_own_handler_the_supervisors_decides() -> None:
-    async def fail() -> None:
-        async with open_supervisor(RestartPolicy(intensity=0)) as supervisor:
-            registry: Guests = Registry(supervisor, House().make_factory, name="guest", idle_seconds=10)
-            ref = await registry.tell("ann", ValueError())
-            await ref.wait_stopped()
-
-    with pytest.raises(ExceptionGroup) as caught:
-        await fail()
-    assert caught.group_contains(EscalatedError)

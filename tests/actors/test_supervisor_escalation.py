@@ -111,12 +111,9 @@ async def test_escalation_ends_the_block_and_cancels_the_siblings(autojump_clock
             ref.tell_nowait("never handled")
             await trio.sleep_forever()
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(pytest.RaisesExc(EscalatedError, match="bad failed too often")) as caught:
         await fail_too_often()
-    (escalated,) = caught.value.exceptions
-    assert isinstance(escalated, EscalatedError)
-    assert str(escalated) == "bad failed too often"
-    assert escalated.__cause__ is errors[1]
+    assert caught.value.exceptions[0].__cause__ is errors[1]
     assert diary == ["start", "stop", "start", "stop"]
     assert sibling == ["start", "stop"]
     assert [failure.restart_delay_seconds for failure in failures] == [0.0, None]
@@ -160,9 +157,8 @@ async def test_what_on_failure_raises_ends_the_block() -> None:
             ref.tell_nowait(ValueError())
             await trio.sleep_forever()
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(LookupError):
         await fail()
-    assert caught.group_contains(LookupError)
 
 
 @pytest.mark.parametrize("where", ["on_start", "receive", "helper", "receive, and on_stop fails too"])
@@ -184,10 +180,8 @@ async def test_keyboard_interrupt_passes_through(where: str, autojump_clock: obj
             ref.tell_nowait(interrupt_beside if where == "helper" else interrupt)
             await trio.sleep_forever()
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
         await run()
-    assert caught.group_contains(KeyboardInterrupt)
-    assert not caught.group_contains(ValueError)
     assert [type(failure.error) for failure in failures] == ([ValueError] if on_stop else [])
 
 
@@ -226,7 +220,11 @@ async def test_an_escalation_is_not_mixed_with_what_others_raise_meanwhile(autoj
                 ref.tell_nowait(ValueError())
             await trio.sleep_forever()
 
-    with pytest.raises(ExceptionGroup) as caught:
+    errors: tuple[Exception, ...] = ()
+    try:
         await fail_together()
-    assert {type(error) for error in caught.value.exceptions} == {EscalatedError}
+    except ExceptionGroup as group:
+        errors = group.exceptions
+    # One or several, as the scheduler has it.
+    assert {type(error) for error in errors} == {EscalatedError}
     assert len(failures) == 3
