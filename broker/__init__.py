@@ -1,0 +1,1 @@
+"""Greenroom: real-time rooms over WebSocket and HTTP."""

@@ -1,0 +1,87 @@
+"""Finds what a client presented: its token, in one of three places, or the API key.
+
+Browsers cannot set headers on a WebSocket, so besides `Authorization: Bearer` (RFC 6750 section 2.1) a
+token may come as the `token` query parameter, or as a subprotocol `bearer.JWT` beside `greenroom.v1`.
+"""
+
+import hmac
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+import attrs
+
+from broker.errors import CloseCode, ConfigurationError, Disconnect
+
+SUBPROTOCOL = "greenroom.v1"
+_TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix, not a secret
+
+
+@attrs.frozen
+class Presented:
+    """What a client brought to the handshake. The token never shows in a repr."""
+
+    token: str | None = attrs.field(repr=False)
+    subprotocol: str | None
+
+
+def find_token(
+    *, query: str, headers: Sequence[tuple[bytes, bytes]], subprotocols: Sequence[str]
+) -> Presented:
+    """Find the token in the raw query string, the headers or the subprotocols offered.
+
+    Empty ones count as absent; the same token in several places is one token.
+
+    :raises Disconnect: 4001 if they hold different tokens: which one was meant cannot be known. The
+        handshake must still select `select_subprotocol(subprotocols)`, or a browser reports 1006.
+    """
+    found = {
+        *(value for name, value in parse_qsl(query) if name == "token"),
+        *(_bearer(value.decode("latin-1")) for name, value in headers if name.lower() == b"authorization"),
+        *(
+            offer.removeprefix(_TOKEN_SUBPROTOCOL)
+            for offer in subprotocols
+            if offer.startswith(_TOKEN_SUBPROTOCOL)
+        ),
+    } - {"", None}
+    if len(found) > 1:
+        raise Disconnect(CloseCode.UNAUTHORIZED, "more than one token")
+    return Presented(found.pop() if found else None, select_subprotocol(subprotocols))
+
+
+def select_subprotocol(offers: Sequence[str]) -> str | None:
+    """Return the subprotocol to answer with; a `bearer.` one, being a secret, is never sent back.
+
+    A browser that offered some and is answered with none, or with another, fails the connection.
+    """
+    return SUBPROTOCOL if SUBPROTOCOL in offers else None
+
+
+def _is_header_word(_key: object, _attribute: object, key: str) -> None:
+    if not key or not all("!" <= c <= "~" for c in key):
+        raise ConfigurationError(
+            "http.api_key (GREENROOM_API_KEY): printable ASCII without spaces, as it travels in a header"
+        )
+
+
+@attrs.frozen
+class ApiKey:
+    """The key that HTTP notifiers present; it never shows in a repr.
+
+    :raises ConfigurationError: if it is empty or could not be sent in a header.
+    """
+
+    _key: str = attrs.field(repr=False, validator=_is_header_word)
+
+    def matches(self, authorization_header: str | None) -> bool:
+        """Tell whether the header presents this key, in a time that does not depend on how much of it fits."""
+        presented = None if authorization_header is None else _bearer(authorization_header)
+        if presented is None:
+            return False
+        # As bytes: compare_digest takes no text beyond ASCII. Surrogates must not raise either.
+        return hmac.compare_digest(presented.encode(errors="surrogatepass"), self._key.encode())
+
+
+def _bearer(authorization: str) -> str | None:
+    """Return the credentials of a `Bearer` header, None for another scheme (RFC 9110 section 11.4)."""
+    scheme, _, credentials = authorization.strip().partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None

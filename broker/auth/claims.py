@@ -1,0 +1,137 @@
+"""Reads the claims of a token whose signature is known to be good (RFC 7519 section 4).
+
+Pure: what is refused is raised as `Disconnect` with 4001 and a reason that names the claim, never its value.
+"""
+
+from collections.abc import Mapping
+
+from broker.errors import CloseCode, Disconnect, Refused
+from broker.model import ALL_CAPABILITIES, MAX_ROOM_NAME_CHARACTERS, Capability, Claims, check_room_name
+
+MAX_TOKEN_CHARACTERS = 8192
+MAX_ROOM_PATTERNS = 256
+
+# The last whole number that JSON readers agree on (RFC 8259 section 6): as seconds far past any real
+# date, and as milliseconds still within 64 bits.
+_LAST_SECOND = 2.0**53
+
+
+def parse_claims(payload: Mapping[str, object]) -> Claims:
+    """Return what the token says of its bearer.
+
+    :raises Disconnect: 4001 if `sub` is missing or a claim has the wrong shape.
+    """
+    return Claims(
+        user_id=_user_id(payload),
+        expires_at=_seconds(payload, "exp"),
+        rooms=_rooms(payload),
+        can=_capabilities(payload),
+    )
+
+
+def check_times(payload: Mapping[str, object], *, now: float, leeway_seconds: float) -> None:
+    """Check `exp` and `nbf` (RFC 7519 sections 4.1.4 and 4.1.5); `iat` decides nothing.
+
+    A token is good while nbf - leeway <= now < exp + leeway.
+
+    :raises Disconnect: 4001 if it is not, or either is no number.
+    """
+    expires_at = _seconds(payload, "exp")
+    if expires_at is not None and now >= expires_at + leeway_seconds:
+        raise _unauthorized("token has expired (exp)")
+    begins_at = _seconds(payload, "nbf")
+    if begins_at is not None and now < begins_at - leeway_seconds:
+        raise _unauthorized("token is not valid yet (nbf)")
+
+
+def check_audience(payload: Mapping[str, object], audience: str | None) -> None:
+    """Check that `aud`, a string or a list of strings, names `audience`.
+
+    With no audience of our own, a token that has one is for somebody else (RFC 7519 section 4.1.3).
+
+    :raises Disconnect: 4001 if it is missing, malformed or names others.
+    """
+    if "aud" not in payload:
+        if audience is not None:
+            raise _unauthorized("token has no audience (aud)")
+        return
+    if audience is None:
+        raise _unauthorized("token has an audience (aud), but this server has none (auth.audience)")
+    named = payload["aud"]
+    if isinstance(named, str):
+        named = [named]
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise _unauthorized("claim aud: a string or a list of strings")
+    if audience not in named:
+        raise _unauthorized("token is for another audience (aud)")
+
+
+def check_issuer(payload: Mapping[str, object], issuer: str | None) -> None:
+    """Check `iss` when `issuer` is given (RFC 7519 section 4.1.1).
+
+    :raises Disconnect: 4001 if it is missing or another.
+    """
+    if issuer is None:
+        return
+    if "iss" not in payload:
+        raise _unauthorized("token has no issuer (iss)")
+    if payload["iss"] != issuer:
+        raise _unauthorized("token is from another issuer (iss)")
+
+
+def _user_id(payload: Mapping[str, object]) -> str:
+    if "sub" not in payload:
+        raise _unauthorized("token has no sub claim: it is the user's id")
+    value = payload["sub"]
+    if not isinstance(value, str) or not _fits_room_name(value):
+        raise _unauthorized("claim sub: a string of 1 to 128 characters, none a control character or '/'")
+    return value
+
+
+def _fits_room_name(text: str) -> bool:
+    """Tell whether a room could be named after the user: `user_{id}` is one."""
+    try:
+        check_room_name(text)
+    except Refused:
+        return False
+    return True
+
+
+def _seconds(payload: Mapping[str, object], claim: str) -> float | None:
+    if claim not in payload:
+        return None
+    value = payload[claim]
+    is_truth = isinstance(value, bool)
+    # NaN, which Python's JSON reader lets in, is in no range.
+    if isinstance(value, int | float) and not is_truth and -_LAST_SECOND <= value <= _LAST_SECOND:
+        return float(value)
+    raise _unauthorized(f"claim {claim}: a number of seconds since 1970")
+
+
+def _rooms(payload: Mapping[str, object]) -> tuple[str, ...] | None:
+    if "rooms" not in payload:
+        return None
+    value = payload["rooms"]
+    if (
+        not isinstance(value, list)
+        or len(value) > MAX_ROOM_PATTERNS
+        or not all(isinstance(p, str) and 1 <= len(p) <= MAX_ROOM_NAME_CHARACTERS for p in value)
+    ):
+        raise _unauthorized(
+            f"claim rooms: a list of at most {MAX_ROOM_PATTERNS} strings "
+            f"of 1 to {MAX_ROOM_NAME_CHARACTERS} characters"
+        )
+    return tuple(value)
+
+
+def _capabilities(payload: Mapping[str, object]) -> frozenset[Capability]:
+    if "can" not in payload:
+        return ALL_CAPABILITIES
+    value = payload["can"]
+    if not isinstance(value, list) or not all(isinstance(c, str) and c in ALL_CAPABILITIES for c in value):
+        raise _unauthorized(f"claim can: a list out of {', '.join(Capability)}")
+    return frozenset(Capability(c) for c in value)
+
+
+def _unauthorized(reason: str) -> Disconnect:
+    return Disconnect(CloseCode.UNAUTHORIZED, reason)

@@ -1,0 +1,117 @@
+"""Loads the keys that verify tokens, and chooses one for a token."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import PyJWS
+from jwt.exceptions import PyJWTError
+
+from broker.auth.binding import VerificationKey, bind_public_key
+from broker.auth.jwks import read_jwks
+from broker.auth.secret import check_secret, is_shared_secret
+from broker.config.settings import AuthSettings
+from broker.errors import CloseCode, ConfigurationError, Disconnect
+
+
+@attrs.frozen
+class KeyRing:
+    """Every key that verifies tokens. No two keys of one algorithm share a `kid`."""
+
+    keys: tuple[VerificationKey, ...]
+
+    def choose(self, *, algorithm: object, kid: object) -> VerificationKey:
+        """Return the key for a token whose header says `alg` and `kid`; both are the sender's word.
+
+        :raises Disconnect: 4001 if no key serves that algorithm, or none is or has that id.
+        """
+        serving = [key for key in self.keys if algorithm in key.algorithms]
+        if not serving:
+            raise Disconnect(CloseCode.UNAUTHORIZED, "token algorithm is not allowed here")
+        if len(serving) == 1 and (kid is None or serving[0].kid is None):
+            return serving[0]
+        if kid is None:
+            raise Disconnect(CloseCode.UNAUTHORIZED, "token header needs a kid: several keys are in use")
+        for key in serving:
+            if key.kid == kid:
+                return key
+        raise Disconnect(CloseCode.UNAUTHORIZED, "token header names an unknown key (kid)")
+
+
+def load_keys(settings: AuthSettings) -> KeyRing:
+    """Read the secret, PEM file and key set that `settings` name; files are read at once, blocking.
+
+    :raises ConfigurationError: if one is missing, unreadable, weak, private or of the wrong type, or if
+        an algorithm of `auth.algorithms` has no key; names the setting and the file.
+    """
+    shared = [name for name in settings.algorithms if is_shared_secret(name)]
+    public = [name for name in settings.algorithms if not is_shared_secret(name)]
+    keys = _load_public(settings, public)
+    served = {name for key in keys for name in key.algorithms}
+    for name in public:
+        if name not in served:
+            raise ConfigurationError(
+                f"auth.algorithms: no key for {name}: "
+                "auth.public_key_file or auth.jwks_file must hold one that fits"
+            )
+    if shared:
+        keys.append(_load_secret(settings.secret, shared))
+    return KeyRing(tuple(keys))
+
+
+def _load_public(settings: AuthSettings, allowed: Sequence[str]) -> list[VerificationKey]:
+    files = {"auth.public_key_file": settings.public_key_file, "auth.jwks_file": settings.jwks_file}
+    named = [setting for setting, file in files.items() if file is not None]
+    if len(named) > 1:
+        raise ConfigurationError("auth.public_key_file and auth.jwks_file are both set: use one of them")
+    if named and not allowed:
+        raise ConfigurationError(
+            f"{named[0]} is set, but auth.algorithms ({', '.join(settings.algorithms)}) uses no public key"
+        )
+    if settings.public_key_file is not None:
+        return [_load_pem(settings.public_key_file, allowed)]
+    if settings.jwks_file is not None:
+        place = f"auth.jwks_file {settings.jwks_file}"
+        return list(read_jwks(_read(settings.jwks_file, place), allowed=allowed, place=place))
+    return []
+
+
+def _load_secret(secret: str | None, algorithms: Sequence[str]) -> VerificationKey:
+    # Ordered by name they are ordered by the length they need.
+    key = check_secret(secret, max(algorithms))
+    try:
+        PyJWS().get_algorithm_by_name(algorithms[0]).prepare_key(key)
+    except PyJWTError:
+        raise ConfigurationError(
+            "auth.secret (GREENROOM_SECRET) is a public key or certificate, which is no secret: "
+            "name its file in auth.public_key_file or auth.jwks_file"
+        ) from None
+    return VerificationKey(key, tuple(algorithms))
+
+
+def _load_pem(file: str, allowed: Sequence[str]) -> VerificationKey:
+    place = f"auth.public_key_file {file}"
+    data = _read(file, place)
+    if b"PRIVATE KEY-----" in data:
+        raise ConfigurationError(
+            f"{place}: is a private key, which this server has no use for; "
+            "make the public one with: openssl pkey -pubout"
+        )
+    if b"BEGIN CERTIFICATE-----" in data:
+        raise ConfigurationError(f"{place}: is a certificate; take its key with: openssl x509 -pubkey -noout")
+    try:
+        key = load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{place}: is not a public key in PEM format") from None
+    return bind_public_key(key, allowed=allowed, place=place)
+
+
+def _read(file: str, place: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{place}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{place}: is not a file name: {error}") from None

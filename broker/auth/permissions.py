@@ -1,0 +1,68 @@
+"""Decides what a bearer of claims may do in a room."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from broker.auth.patterns import matches
+from broker.config.settings import RoomRule, Settings
+from broker.errors import ErrorCode, Refused
+from broker.model import Capability, Claims
+
+PRIVATE_PREFIX = "user_"
+
+
+def find_rule(rules: Sequence[RoomRule], room: str) -> RoomRule | None:
+    """Return the first of `rules` whose pattern fits `room`."""
+    for rule in rules:
+        if matches(rule.pattern, room):
+            return rule
+    return None
+
+
+@attrs.frozen
+class RoomPolicy:
+    """The room rules of the configuration and the built-in one. Pure: it asks nobody else.
+
+    The built-in rule comes first and nothing opens what it closes, neither a token's patterns nor a
+    configured rule: `user_{id}` is only for the user whose `sub` is {id}. `auth.private_user_rooms =
+    false` switches it off.
+    """
+
+    rules: tuple[RoomRule, ...]
+    private_user_rooms: bool
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "RoomPolicy":
+        """Take the policy out of the whole configuration."""
+        return cls(settings.rooms, settings.auth.private_user_rooms)
+
+    def check(self, claims: Claims, room: str, capability: Capability) -> None:
+        """Let the bearer of `claims` use `capability` in `room`, or refuse.
+
+        In order: the token's `can`, the built-in rule, the token's `rooms`, the first configured rule
+        that matches. A room without a rule is open to every user.
+
+        :raises Refused: `forbidden`, naming what is missing.
+        """
+        if capability not in claims.can:
+            raise _forbidden(f"the token does not allow {capability} (claim can)")
+        if (
+            self.private_user_rooms
+            and room.startswith(PRIVATE_PREFIX)
+            and room != PRIVATE_PREFIX + claims.user_id
+        ):
+            raise _forbidden(f"a room {PRIVATE_PREFIX}{{id}} is only for the user with that id")
+        if claims.rooms is not None and not any(matches(pattern, room) for pattern in claims.rooms):
+            raise _forbidden("the token does not allow this room (claim rooms)")
+        rule = find_rule(self.rules, room)
+        if rule is None:
+            return
+        if rule.access == "none":
+            raise _forbidden("this room is not open to clients")
+        if rule.access == "token" and claims.rooms is None:
+            raise _forbidden("this room needs a token that names it (claim rooms)")
+
+
+def _forbidden(message: str) -> Refused:
+    return Refused(ErrorCode.FORBIDDEN, message)

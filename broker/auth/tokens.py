@@ -1,0 +1,94 @@
+"""Verifies client tokens: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises.
+
+PyJWT checks the signature. Times are checked here, against the clock that was injected; so are the
+other claims.
+"""
+
+import json
+
+import attrs
+from jwt import PyJWS
+from jwt.exceptions import InvalidSignatureError, PyJWTError
+
+from broker.auth.claims import (
+    MAX_TOKEN_CHARACTERS,
+    check_audience,
+    check_issuer,
+    check_times,
+    parse_claims,
+)
+from broker.auth.keys import KeyRing, load_keys
+from broker.config.settings import AuthSettings
+from broker.errors import CloseCode, Disconnect
+from broker.model import Claims, WallClock
+
+
+def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVerifier":
+    """Load the keys that `settings` name and return what verifies tokens with them.
+
+    :raises ConfigurationError: as `broker.auth.keys.load_keys`.
+    """
+    return TokenVerifier(
+        keys=load_keys(settings),
+        jws=PyJWS(algorithms=settings.algorithms),
+        audience=settings.audience,
+        issuer=settings.issuer,
+        leeway_seconds=settings.leeway_seconds,
+        wall_clock=wall_clock,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TokenVerifier:
+    """Turns a token into claims, or refuses it. Holds no state: safe to share between tasks."""
+
+    _keys: KeyRing
+    _jws: PyJWS
+    _audience: str | None
+    _issuer: str | None
+    _leeway_seconds: float
+    _wall_clock: WallClock
+
+    def verify(self, token: str | None) -> Claims:
+        """Return what `token` says, if it is signed by one of our keys, in force, and meant for us.
+
+        `Claims.expires_at` is `exp` itself; the leeway of `auth.leeway_seconds` comes on top of it.
+
+        :raises Disconnect: 4001 for everything else; the reason tells a developer what to mend and holds
+            nothing of the token.
+        """
+        payload = self._signed_payload(token)
+        check_times(payload, now=self._wall_clock(), leeway_seconds=self._leeway_seconds)
+        check_audience(payload, self._audience)
+        check_issuer(payload, self._issuer)
+        return parse_claims(payload)
+
+    def _signed_payload(self, token: str | None) -> dict[str, object]:
+        if not token:
+            raise _unauthorized("token is missing")
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise _unauthorized(f"token is longer than {MAX_TOKEN_CHARACTERS} characters")
+        try:
+            payload = json.loads(self._verified_bytes(token).decode())
+        except InvalidSignatureError:
+            raise _unauthorized("token signature is wrong") from None
+        except (PyJWTError, ValueError, RecursionError):
+            raise _unauthorized("token is malformed") from None
+        if not isinstance(payload, dict):
+            raise _unauthorized("token is malformed: its payload is not an object")
+        return payload
+
+    def _verified_bytes(self, token: str) -> bytes:
+        header = self._jws.get_unverified_header(token)
+        # RFC 7515 section 4.1.11: extensions marked critical must be understood, and we know none.
+        # Header members that carry or point to keys (jwk, jku, x5c, x5u) are never read.
+        if "crit" in header:
+            raise _unauthorized("token header asks for an extension (crit)")
+        key = self._keys.choose(algorithm=header.get("alg"), kid=header.get("kid"))
+        verified = self._jws.decode_complete(token, key.key, algorithms=key.algorithms)
+        payload: bytes = verified["payload"]
+        return payload
+
+
+def _unauthorized(reason: str) -> Disconnect:
+    return Disconnect(CloseCode.UNAUTHORIZED, reason)

@@ -1,0 +1,112 @@
+"""What settings must mean together before a server may start with them: pure, and no file is opened."""
+
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
+
+import attrs
+
+from broker.config.keys import SHORT_VARIABLES
+from broker.config.problems import Problem
+from broker.config.settings import AuthSettings, Settings
+
+API_KEY_BYTES = 16
+
+HOW_TO_MAKE_ONE = 'python -c "import secrets; print(secrets.token_urlsafe(48))", or: openssl rand -base64 48'
+
+_NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
+
+
+def check_settings(
+    settings: Settings,
+    *,
+    dev: bool,
+    engine_schemes: Collection[str],
+    origins: Mapping[str, str] = _NO_ORIGINS,
+) -> list[Problem]:
+    """Return every reason not to start with `settings`; an empty list when there is none.
+
+    `engine_schemes` are those that this build can open (`memory`). With `dev`, secrets may be missing
+    or weak: they are made up, or belong to a server that only its own machine reaches.
+    """
+    checker = _Checker(settings, engine_schemes, origins)
+    problems = [*checker.algorithms(), *checker.engine()]
+    return problems if dev else [*checker.secrets(), *problems]
+
+
+def hmac_algorithms(auth: AuthSettings) -> list[str]:
+    """Return those of the allowed algorithms that the shared secret both signs and verifies."""
+    return [algorithm for algorithm in auth.algorithms if algorithm.startswith("HS")]
+
+
+def weakness(secret: str, *, least: int) -> str | None:
+    """Return why `secret` can be guessed, None if nothing shows. `least` is in bytes of UTF-8.
+
+    Few different bytes, or one short piece again and again, are what people type to get past a length.
+    """
+    held = secret.encode()
+    if not held:
+        return "missing"
+    if len(held) < least:
+        return f"too short: {len(held)} of {least} bytes"
+    if len(set(held)) * 4 < least:
+        return f"too weak: only {len(set(held))} different bytes"
+    if (held + held).find(held, 1) < len(held):
+        return "too weak: one piece repeated"
+    return None
+
+
+def _least_secret_bytes(auth: AuthSettings) -> int:
+    """RFC 7518 section 3.2: a key is at least as long as the hash it feeds, 32 bytes for HS256."""
+    return max(int(algorithm.removeprefix("HS")) // 8 for algorithm in hmac_algorithms(auth))
+
+
+@attrs.frozen
+class _Checker:
+    settings: Settings
+    engine_schemes: Collection[str]
+    origins: Mapping[str, str]
+
+    def problem(self, key: str, message: str) -> Problem:
+        origin = self.origins.get(key, "default")
+        return Problem(key if origin == "default" else f"{origin}: {key}", message)
+
+    def secrets(self) -> Iterator[Problem]:
+        auth, http = self.settings.auth, self.settings.http
+        if hmac_algorithms(auth):
+            yield from self.secret("auth.secret", auth.secret, _least_secret_bytes(auth))
+        yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
+
+    def secret(self, key: str, secret: str | None, least: int) -> Iterator[Problem]:
+        why = weakness(secret or "", least=least)
+        if why:
+            yield self.problem(
+                key,
+                f"{why}; set {SHORT_VARIABLES[key]} to at least {least} random bytes, "
+                f"made for example by: {HOW_TO_MAKE_ONE} (--dev makes one up for a trial)",
+            )
+
+    def algorithms(self) -> Iterator[Problem]:
+        auth = self.settings.auth
+        by_secret = hmac_algorithms(auth)
+        by_key = [algorithm for algorithm in auth.algorithms if algorithm not in by_secret]
+        key_setting = "auth.public_key_file" if auth.public_key_file else "auth.jwks_file"
+        has_key = bool(auth.public_key_file or auth.jwks_file)
+        if by_key and by_secret:
+            yield self.problem(
+                "auth.algorithms",
+                f"{by_key[0]} and {by_secret[0]} together would let who knows a public key sign tokens "
+                "(RFC 8725 section 2.1): keep HS* or the others",
+            )
+        if by_key and not has_key:
+            yield self.problem("auth.algorithms", f"{by_key[0]} needs auth.public_key_file or auth.jwks_file")
+        if has_key and not by_key:
+            yield self.problem(
+                key_setting, "no algorithm uses it: name its own in auth.algorithms, such as RS256 or EdDSA"
+            )
+
+    def engine(self) -> Iterator[Problem]:
+        scheme, separator, _ = self.settings.server.engine.partition("://")
+        if not separator or scheme not in self.engine_schemes:
+            known = ", ".join(f"{one}://" for one in sorted(self.engine_schemes))
+            asked = f"{scheme}://" if separator else "a value without ://"
+            yield self.problem("server.engine", f"must begin with one of {known}; got {asked}")

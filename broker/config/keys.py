@@ -1,0 +1,162 @@
+"""The keys that a configuration may set, read from the `Settings` type itself."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+import msgspec.inspect as types
+
+SHORT_VARIABLES: Mapping[str, str] = {"auth.secret": "GREENROOM_SECRET", "http.api_key": "GREENROOM_API_KEY"}
+"""The secrets, and the variables that an operator knows them by. Their values are shown nowhere."""
+
+Section: TypeAlias = type[msgspec.Struct]
+
+
+@attrs.frozen
+class Key:
+    """One setting: what it is called, what it may hold and what it means.
+
+    `kind` is what msgspec knows of its type; `default` is `msgspec.NODEFAULT` when it must be given.
+    """
+
+    section: str
+    name: str
+    annotation: Any
+    kind: types.Type
+    default: object
+    description: str
+
+    @property
+    def dotted(self) -> str:
+        """The key as a TOML file would write it outside of any table."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return SHORT_VARIABLES.get(self.dotted, self.long_variable)
+
+    @property
+    def long_variable(self) -> str:
+        """The variable named by rule: prefix, section, two underscores, key."""
+        return f"GREENROOM_{self.section}__{self.name}".upper()
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return self.dotted in SHORT_VARIABLES
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is msgspec.NODEFAULT
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds several values."""
+        return isinstance(self.kind, types.VarTupleType)
+
+    @property
+    def allowed(self) -> str:
+        """What it may hold, in words."""
+        return _in_words(self.kind)
+
+
+@attrs.frozen
+class Schema:
+    """All keys: those of the tables, and those of the tables that stand in lists (`[[rooms]]`)."""
+
+    sections: Mapping[str, Mapping[str, Key]]
+    lists: Mapping[str, Mapping[str, Key]]
+
+    def plain_keys(self) -> Iterator[Key]:
+        """Every key of the plain tables, in the order of the type."""
+        for section in self.sections.values():
+            yield from section.values()
+
+    def find(self, dotted: str) -> Key | None:
+        """Return the key of that dotted name, None when there is none."""
+        section, _, name = dotted.partition(".")
+        return self.sections.get(section, {}).get(name)
+
+
+def read_schema(settings: Section) -> Schema:
+    """Find the keys of a struct whose fields are structs, or tuples of structs."""
+    sections: dict[str, Mapping[str, Key]] = {}
+    lists: dict[str, Mapping[str, Key]] = {}
+    for field in msgspec.structs.fields(settings):
+        kind, _ = _kind_of(field.type)
+        if isinstance(kind, types.StructType):
+            sections[field.name] = _keys_of(field.name, kind.cls)
+        else:
+            assert isinstance(kind, types.VarTupleType)
+            assert isinstance(kind.item_type, types.StructType)
+            lists[field.name] = _keys_of(field.name, kind.item_type.cls)
+    return Schema(sections, lists)
+
+
+def nearest_key(asked: str, keys: Iterable[Key]) -> Key:
+    """Return the key most like `asked`: alike as a whole, or by its last part alone (`port`)."""
+    last = asked.rpartition(".")[2]
+    return max(keys, key=lambda key: max(_likeness(asked, key.dotted), _likeness(last, key.name)))
+
+
+def nearest(asked: str, known: Iterable[str]) -> str:
+    """Return the known name most like `asked`."""
+    return max(known, key=lambda name: _likeness(asked, name))
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
+
+
+def _keys_of(section: str, struct: Section) -> dict[str, Key]:
+    keys = {}
+    for field in msgspec.structs.fields(struct):
+        kind, description = _kind_of(field.type)
+        keys[field.name] = Key(section, field.name, field.type, kind, field.default, description)
+    return keys
+
+
+def _kind_of(annotation: Any) -> tuple[types.Type, str]:
+    kind = types.type_info(annotation)
+    if isinstance(kind, types.Metadata):
+        return kind.type, (kind.extra_json_schema or {}).get("description", "")
+    return kind, ""
+
+
+def _in_words(kind: types.Type) -> str:
+    match kind:
+        case types.BoolType():
+            words = "true or false"
+        case types.IntType():
+            words = "a whole number" + _bounds(kind)
+        case types.FloatType():
+            words = "a number" + _bounds(kind)
+        case types.StrType():
+            words = "text" + _lengths(kind, "characters")
+        case types.LiteralType():
+            words = "one of " + ", ".join(map(str, kind.values))
+        case types.VarTupleType():
+            words = f"a list{_lengths(kind, 'items')}, each {_in_words(kind.item_type)}"
+        case types.UnionType():
+            words = " or ".join(_in_words(one) for one in kind.types if not isinstance(one, types.NoneType))
+        case _:
+            raise TypeError(f"a setting of type {kind!r} has no words yet")
+    return words
+
+
+def _bounds(kind: types.IntType | types.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f" from {kind.ge} to {kind.le}"
+    bounds = {"at least": kind.ge, "above": kind.gt, "at most": kind.le, "below": kind.lt}
+    text = " and ".join(f"{words} {bound}" for words, bound in bounds.items() if bound is not None)
+    return f" {text}" if text else ""
+
+
+def _lengths(kind: types.StrType | types.VarTupleType, unit: str) -> str:
+    if kind.max_length is not None:
+        return f" of {kind.min_length or 0} to {kind.max_length} {unit}"
+    return f" of {kind.min_length} or more {unit}" if kind.min_length else ""

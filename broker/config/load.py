@@ -1,0 +1,87 @@
+"""The settings a server runs with, and where each of them came from.
+
+Flags go before the environment, the environment before the file, the file before the defaults.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from broker.config.findings import Findings, Found, path_of
+from broker.config.keys import Schema, read_schema
+from broker.config.overrides import from_environment, from_flags
+from broker.config.problems import Problem, refuse
+from broker.config.settings import Settings
+from broker.config.toml import from_toml
+from broker.errors import ConfigurationError
+
+DEFAULT = "default"
+"""The origin of a setting that nobody set."""
+
+
+@attrs.frozen
+class Loaded:
+    """Settings, and by dotted key (`limits.connections`, `rooms[0].access`) where each came from.
+
+    An origin is `default`, `FILE:LINE`, the name of a variable, or a flag.
+    """
+
+    settings: Settings = attrs.field(repr=False)
+    origins: Mapping[str, str]
+
+
+def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """Fill the settings; `flags` are named by the dotted key that they set, None when not given.
+
+    What the values mean together is for `broker.config.check` to judge.
+
+    :raises ConfigurationError: if the file cannot be read, or a key is unknown or a value bad anywhere.
+        Its text has a line for each mistake, with its file and line, variable or flag.
+    """
+    schema = read_schema(Settings)
+    findings = [
+        from_toml(_read(file), schema, file=str(file)) if file else Findings(),
+        from_environment(environ, schema),
+        from_flags(flags, schema),
+    ]
+    refuse(chain.from_iterable(each.problems for each in findings))
+    found = list(chain.from_iterable(each.found for each in findings))
+    settings = _assemble(found)
+    return Loaded(settings, _origins(schema, settings, found))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            str(Problem(str(file), f"must be UTF-8 (byte {error.start} is not)"))
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(str(Problem(str(file), f"cannot be read: {error.strerror}"))) from error
+
+
+def _assemble(found: Iterable[Found]) -> Settings:
+    tree: dict[str, Any] = {}
+    for item in found:
+        if item.index is None:
+            tree.setdefault(item.key.section, {})[item.key.name] = item.value
+        else:
+            tables = tree.setdefault(item.key.section, [])
+            # A table whose keys are all absent was refused: its pattern is missing.
+            if item.index == len(tables):
+                tables.append({})
+            tables[item.index][item.key.name] = item.value
+    return msgspec.convert(tree, Settings)
+
+
+def _origins(schema: Schema, settings: Settings, found: Iterable[Found]) -> dict[str, str]:
+    origins = {key.dotted: DEFAULT for key in schema.plain_keys()}
+    for section, keys in schema.lists.items():
+        for index in range(len(getattr(settings, section))):
+            origins |= {path_of(key, index): DEFAULT for key in keys.values()}
+    return origins | {item.path: item.origin for item in found}

@@ -1,0 +1,67 @@
+"""Settings from the environment and from flags, which go before those of the file."""
+
+from collections.abc import Mapping
+
+from broker.config.findings import Findings, offer
+from broker.config.keys import Key, Schema, nearest_key
+
+PREFIX = "GREENROOM_"
+CLIENT_VARIABLES = frozenset({"GREENROOM_URL", "GREENROOM_TOKEN", "GREENROOM_CONFIG"})
+"""Variables that the command line reads for itself; they set no key."""
+
+
+def from_environment(environ: Mapping[str, str], schema: Schema) -> Findings:
+    """Read every variable that begins with `GREENROOM_`; lists are separated by commas."""
+    findings = Findings()
+    keys = {key.long_variable: key for key in schema.plain_keys()}
+    keys |= {key.variable: key for key in schema.plain_keys()}
+    for variable in sorted(set(environ) - CLIENT_VARIABLES):
+        if variable in keys:
+            _take_variable(findings, keys[variable], variable, environ)
+        elif variable.startswith(PREFIX):
+            findings.note(variable, _unknown_variable(variable, schema))
+    return findings
+
+
+def from_flags(flags: Mapping[str, object], schema: Schema) -> Findings:
+    """Read flags by the dotted key that each sets; None means that the flag was not given.
+
+    The flag of `server.port` is called `--port`.
+    """
+    findings = Findings()
+    for dotted, value in flags.items():
+        key = schema.find(dotted)
+        if key is None:
+            findings.note(dotted, offer(nearest_key(dotted, schema.plain_keys())))
+        elif value is not None:
+            findings.take(key, value, "--" + key.name.replace("_", "-"))
+    return findings
+
+
+def _take_variable(findings: Findings, key: Key, variable: str, environ: Mapping[str, str]) -> None:
+    if variable != key.variable and key.variable in environ:
+        findings.note(variable, f"sets {key.dotted}, which {key.variable} sets as well: keep one of them")
+        return
+    text = environ[variable]
+    if not _is_utf8(text):
+        findings.note(variable, f"sets {key.dotted}, which must be UTF-8")
+        return
+    value = [part.strip() for part in text.split(",") if part.strip()] if key.is_list else text
+    findings.take(key, value, variable, strict=False)
+
+
+def _is_utf8(text: str) -> bool:
+    """Other bytes of the environment come as lone surrogates (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unknown_variable(variable: str, schema: Schema) -> str:
+    asked = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
+    if asked.partition(".")[0] in schema.lists:
+        return "no such variable; tables in lists are set in the file only"
+    key = nearest_key(asked, schema.plain_keys())
+    return f"no such variable; the nearest known is {key.variable} ({key.description}), {key.allowed}"

@@ -1,0 +1,180 @@
+"""Every setting, with its meaning, unit, bounds and default.
+
+The structs are plain values: `broker.config.load` fills them from file, environment and flags.
+The text of each field is what `greenroom config show` prints beside it.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Bytes = Annotated[int, Meta(ge=1, le=1 << 30)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=366 * 86_400)]
+
+Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+def _doc(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the configuration."""
+
+    def __repr__(self) -> str:
+        """Show all but the secrets."""
+        shown = [
+            f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name not in {"secret", "api_key"}
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class ServerSettings(Section, frozen=True):
+    """Where the server listens and what holds its rooms' events."""
+
+    host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535), _doc("TCP port; 0 takes a free one")] = 8000
+    engine: Annotated[str, _doc("memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://")] = "memory://"
+    backlog: Annotated[Count, _doc("connections the kernel holds until they are accepted")] = 1024
+    drain_seconds: Annotated[
+        float, Meta(ge=0, le=3600), _doc("over how long a stopping server sends its clients away")
+    ] = 10.0
+
+
+class AuthSettings(Section, frozen=True):
+    """Who may connect, and what a token must look like."""
+
+    secret: Annotated[
+        str | None, _doc("key of HS256/384/512 tokens, at least 32 bytes (GREENROOM_SECRET)")
+    ] = None
+    algorithms: Annotated[
+        tuple[Algorithm, ...], Meta(min_length=1), _doc("the only signature algorithms accepted")
+    ] = ("HS256",)
+    public_key_file: Annotated[str | None, _doc("PEM public key of RS*, ES* or EdDSA tokens")] = None
+    jwks_file: Annotated[str | None, _doc("JSON Web Key Set; the token's kid chooses the key")] = None
+    audience: Annotated[str | None, _doc("aud that a token must carry")] = None
+    issuer: Annotated[str | None, _doc("iss that a token must carry")] = None
+    leeway_seconds: Annotated[float, Meta(ge=0, le=300), _doc("clock difference forgiven in exp and nbf")] = (
+        0.0
+    )
+    private_user_rooms: Annotated[bool, _doc("a room user_{id} is only for the user whose sub is {id}")] = (
+        True
+    )
+
+
+class HttpSettings(Section, frozen=True):
+    """The HTTP API."""
+
+    api_key: Annotated[
+        str | None, _doc("what HTTP notifiers present as bearer token (GREENROOM_API_KEY)")
+    ] = None
+    body_bytes: Annotated[Bytes, _doc("largest body of one request, and of one NDJSON line")] = 65_536
+    cors_origins: Annotated[
+        tuple[str, ...], _doc("origins allowed to call the API from a page; * is any")
+    ] = ()
+    keep_alive_seconds: Annotated[Seconds, _doc("how long an idle HTTP connection is kept")] = 75.0
+    request_seconds: Annotated[Seconds, _doc("longest a request may take to arrive or be answered")] = 60.0
+    head_bytes: Annotated[Bytes, _doc("largest request head: request line and headers")] = 16_384
+    head_seconds: Annotated[Seconds, _doc("how long a client may take to send a request head")] = 10.0
+
+
+class WebSocketSettings(Section, frozen=True):
+    """WebSocket connections."""
+
+    allowed_origins: Annotated[tuple[str, ...], _doc("Origin headers allowed to connect; * is any")] = ("*",)
+    message_bytes: Annotated[Bytes, _doc("largest message a client may send")] = 65_536
+    handshake_seconds: Annotated[Seconds, _doc("how long the opening handshake may take")] = 10.0
+    close_seconds: Annotated[Seconds, _doc("how long the closing handshake may take")] = 5.0
+    ping_seconds: Annotated[Seconds, _doc("silence after which a client is pinged")] = 25.0
+    pong_seconds: Annotated[Seconds, _doc("how long a pinged client may stay silent")] = 20.0
+    outbox_bytes: Annotated[Bytes, _doc("what may wait to be sent to one connection")] = 1_048_576
+    slow_reader: Annotated[
+        Literal["disconnect", "drop"], _doc("past outbox_bytes: close with 4108, or drop events and say gap")
+    ] = "disconnect"
+
+
+class LimitSettings(Section, frozen=True):
+    """What one client, user or address may do."""
+
+    connections: Annotated[Count, _doc("connections of the whole node")] = 100_000
+    connections_per_user: Annotated[Count, _doc("WebSocket connections of one user")] = 100
+    connections_per_address: Annotated[Count, _doc("connections of one IP address")] = 10_000
+    rooms_per_connection: Annotated[Count, _doc("rooms that one connection may be in")] = 100
+    messages_per_second: Annotated[
+        float, Meta(gt=0, le=1_000_000), _doc("sustained rate of messages from one connection")
+    ] = 50.0
+    messages_burst: Annotated[Count, _doc("messages that may come at once above that rate")] = 200
+    refused_burst: Annotated[
+        Count, _doc("messages refused for their rate, in a row, before closing with 4129")
+    ] = 200
+    text_characters: Annotated[Count, _doc("a chat text is cut to this length")] = 500
+    mailbox_messages: Annotated[Count, _doc("what may wait in a room's inbox before its senders wait")] = 1024
+
+
+class HistorySettings(Section, frozen=True):
+    """How much of a room is kept for recovery; a room rule may say otherwise. 0 keeps none."""
+
+    messages: Annotated[CountOrNone, _doc("events kept of a room")] = 1000
+    bytes: Annotated[int, Meta(ge=0, le=1 << 30), _doc("bytes of events kept of a room")] = 1_048_576
+    age_seconds: Annotated[SecondsOrNone, _doc("how long an event is kept")] = 86_400.0
+    page_messages: Annotated[Count, _doc("most events in one answer")] = 1000
+    idempotency_seconds: Annotated[
+        Seconds, _doc("how long the same id or Idempotency-Key is stored once")
+    ] = 300.0
+
+
+class RoomSettings(Section, frozen=True):
+    """Rooms at large."""
+
+    gather_above: Annotated[CountOrNone, _doc("room size above which joins and leaves are gathered")] = 100
+    gather_seconds: Annotated[Seconds, _doc("how often the gathered are told")] = 1.0
+    idle_seconds: Annotated[Seconds, _doc("how long an empty room stays in memory")] = 60.0
+
+
+class LogSettings(Section, frozen=True):
+    """What the server says of itself, on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("least level printed")] = "info"
+    format: Annotated[
+        Literal["auto", "human", "json"], _doc("auto: human on a terminal, else JSON lines")
+    ] = "auto"
+
+
+class RoomRule(Section, frozen=True):
+    """What holds for the rooms whose name matches `pattern`; the first rule that matches wins.
+
+    `*` stands for any run of characters.
+    """
+
+    pattern: Annotated[
+        str, Meta(min_length=1, max_length=128), _doc("room names; * is any run of characters")
+    ]
+    access: Annotated[
+        Literal["any", "token", "none"],
+        _doc("any: every user; token: only tokens whose rooms name it; none: only the HTTP API"),
+    ] = "any"
+    history_messages: Annotated[CountOrNone | None, _doc("instead of history.messages")] = None
+    history_bytes: Annotated[
+        Annotated[int, Meta(ge=0, le=1 << 30)] | None, _doc("instead of history.bytes")
+    ] = None
+    history_age_seconds: Annotated[SecondsOrNone | None, _doc("instead of history.age_seconds")] = None
+
+
+class Settings(Section, frozen=True):
+    """The whole configuration."""
+
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    http: HttpSettings = HttpSettings()
+    websocket: WebSocketSettings = WebSocketSettings()
+    limits: LimitSettings = LimitSettings()
+    history: HistorySettings = HistorySettings()
+    room: RoomSettings = RoomSettings()
+    log: LogSettings = LogSettings()
+    rooms: Annotated[tuple[RoomRule, ...], _doc("room rules, first match wins")] = ()

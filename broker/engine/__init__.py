@@ -1,0 +1,1 @@
+"""Where events are kept and get their place in a room's order."""

@@ -1,0 +1,95 @@
+"""The contract of every engine.
+
+- A room has an epoch, made when the room is first touched and kept as long as the engine remembers the room; a
+  room forgotten and touched again has a new epoch, never an old one.
+- Within an epoch stored events have the offsets 1, 2, 3, … in the order in which they were appended.
+- `append` stores all its drafts or none. When it returns, the events are as safe as the engine makes them.
+- A draft whose idempotency key was stored within the window is not stored again; its receipt tells the first
+  position. The window outlives rooms' actors, and the engine's restarts where the engine is durable.
+- An ephemeral draft takes its turn among the others and is not stored.
+- History is kept up to the given retention. What is trimmed is gone from the front only, so that what `read`
+  gives is always a run without gaps up to the room's position.
+- Whatever cannot be done just now raises EngineUnavailableError, and then nothing of the call was done. If a
+  call is cancelled, its drafts are stored all or none; asking again with the same keys tells which.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import attrs
+
+from broker.model import Draft, Event, Position
+
+
+@attrs.frozen
+class Retention:
+    """How much of a room is kept; the tightest bound wins, and 0 in any of them keeps nothing."""
+
+    messages: int
+    bytes: int
+    age_seconds: float
+
+
+@attrs.frozen
+class Receipt:
+    """What became of one draft.
+
+    `position` is None for an ephemeral draft. `event` is None for a repetition, which nobody is to hear again.
+    """
+
+    position: Position | None
+    event: Event | None
+
+
+@attrs.frozen
+class Run:
+    """A run of a room's events, and where the room stands.
+
+    `first_held` is the oldest offset still in the history, `position.offset + 1` when it is empty.
+    """
+
+    position: Position
+    first_held: int
+    events: tuple[Event, ...]
+
+    def can_continue(self, since: Position) -> bool:
+        """Whether everything after `since` is still held, so that nothing was missed for good."""
+        return (
+            since.epoch == self.position.epoch and self.first_held - 1 <= since.offset <= self.position.offset
+        )
+
+
+class Engine(ABC):
+    """Keeps the events of all rooms; the module's docstring is its contract."""
+
+    @abstractmethod
+    async def position(self, room: str) -> Position:
+        """Return where the room stands, making its epoch if it is new.
+
+        :raises EngineUnavailableError: if the engine cannot tell.
+        """
+
+    @abstractmethod
+    async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
+        """Store drafts in their order; one receipt for each.
+
+        :raises EngineUnavailableError: if nothing was stored.
+        """
+
+    @abstractmethod
+    async def read(
+        self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
+    ) -> Run:
+        """Return held events with offsets above `after`, oldest first, at most `limit`.
+
+        With `reverse`, the newest `limit` of them, newest first.
+
+        :raises EngineUnavailableError: if the engine cannot read.
+        """
+
+    @abstractmethod
+    async def wait_ready(self) -> None:
+        """Return when the engine can serve.
+
+        :raises EngineUnavailableError: if it cannot.
+        """

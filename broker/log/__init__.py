@@ -1,0 +1,28 @@
+"""What the server says of itself: events with fields, one line each."""
+
+import logging
+from typing import TextIO
+
+from broker.config.settings import LogSettings
+from broker.log.base import Log
+from broker.log.stdlib import StdlibLog
+
+__all__ = ["Log", "open_log", "stdlib_log"]
+
+
+def open_log(settings: LogSettings, stream: TextIO) -> Log:
+    """Return a log that writes a line for each event to `stream`, with times in UTC (ISO 8601).
+
+    Lines are for people when the stream is a terminal and JSON otherwise, unless `settings.format` says
+    which. An exception is told in the same line; its traceback is written at level debug only.
+    """
+    # structlog takes long to import, and most commands open no log.
+    from broker.log.structured import structured_log  # noqa: PLC0415
+
+    human = settings.format == "human" or (settings.format == "auto" and stream.isatty())
+    return structured_log(level=settings.level, human=human, stream=stream)
+
+
+def stdlib_log() -> Log:
+    """Return a log that writes to `logging.getLogger("greenroom")`."""
+    return StdlibLog(logging.getLogger("greenroom"))

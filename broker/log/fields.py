@@ -1,0 +1,115 @@
+"""What may stand in a line of the log: fields made harmless, exceptions told in short."""
+
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+
+HIDDEN = "***"
+HIDDEN_FIELDS = frozenset({"token", "secret", "api_key", "authorization", "text", "data", "body"})
+
+# A JSON Web Token begins with the base64 of `{"`; one may hide in a URL or in the text of an exception.
+_TOKEN = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*")
+_INNERMOST_FRAMES = 3
+_MOST_ERRORS_OF_GROUP = 5
+_BIGGEST_JSON_INTEGER = 1 << 63
+
+
+def redact(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return `fields` without secrets and message bodies, as values that JSON can hold.
+
+    The last line of defence, not the first: it knows such things by the field's name, a token also by
+    its looks, and of bytes and unknown objects it tells no more than what they are.
+    """
+    return {
+        str(name): HIDDEN if str(name).lower() in HIDDEN_FIELDS else _harmless(value)
+        for name, value in fields.items()
+    }
+
+
+def exception_of(exc_info: object) -> BaseException | None:
+    """Return the exception that `exc_info` stands for: itself, or True for the one being handled."""
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    return sys.exception() if exc_info else None
+
+
+def describe_error(error: BaseException) -> dict[str, object]:
+    """Return type, message and place of `error`; of a group, also those of the errors in it."""
+    described = _describe_one(error)
+    if isinstance(error, BaseExceptionGroup):
+        leaves = [_describe_one(leaf) for leaf in _leaves(error)]
+        described["errors"] = leaves[:_MOST_ERRORS_OF_GROUP]
+    return described
+
+
+def format_fields(fields: Mapping[str, object], prefix: str = "") -> str:
+    """Return harmless fields as `name=value name.inner=value`, on one line whatever they hold."""
+    words = []
+    for name, value in fields.items():
+        full_name = prefix + _word(name)
+        if isinstance(value, dict):
+            words.append(format_fields(value, prefix=f"{full_name}."))
+        else:
+            words.append(f"{full_name}={_word(value)}")
+    return " ".join(words)
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` with its line ends, but nothing else that a terminal would obey."""
+    return "\n".join(line if line.isprintable() else ascii(line) for line in text.split("\n"))
+
+
+def _harmless(value: object) -> object:
+    harmless: object
+    match value:
+        case None | bool() | float():
+            harmless = value
+        case str() | PurePath():
+            harmless = _clean(str(value))
+        case int():
+            harmless = int(value) if abs(value) < _BIGGEST_JSON_INTEGER else str(value)
+        case bytes() | bytearray() | memoryview():
+            harmless = f"<{len(value)} bytes>"
+        case BaseException():
+            harmless = _clean(f"{type(value).__name__}: {value}")
+        case Mapping():
+            harmless = redact(value)
+        case list() | tuple() | set() | frozenset():
+            harmless = [_harmless(item) for item in value]
+        case _:
+            # Its repr may hold anything: that of the settings holds the secret.
+            harmless = f"<{type(value).__name__}>"
+    return harmless
+
+
+def _clean(text: str) -> str:
+    """Hide tokens, and escape lone surrogates, which cannot be written as UTF-8."""
+    text = _TOKEN.sub(HIDDEN, text)
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def _word(value: object) -> str:
+    """Quote what has blanks or anything that a terminal would obey or a reader stumble over."""
+    text = str(value)
+    plain = text and text.isprintable() and not any(character in text for character in " \"'=")
+    return text if plain or not isinstance(value, str) else repr(text)
+
+
+def _describe_one(error: BaseException) -> dict[str, object]:
+    frames = traceback.extract_tb(error.__traceback__)[-_INNERMOST_FRAMES:]
+    places = [f"{_short(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames)]
+    return {"type": type(error).__name__, "message": str(error), "at": " < ".join(places)}
+
+
+def _short(filename: str) -> str:
+    return "/".join(PurePath(filename).parts[-2:])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

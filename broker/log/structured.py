@@ -1,0 +1,81 @@
+"""A log on structlog: a chain of processors makes one line of each event, one writer puts it out."""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, TextIO, TypeAlias, cast
+
+import msgspec
+import structlog
+
+from broker.log.base import Log
+from broker.log.fields import describe_error, exception_of, format_fields, printable_lines, redact
+
+Fields: TypeAlias = MutableMapping[str, Any]
+
+
+def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
+    """Return a log that writes lines for people, or JSON, to `stream`; below `level` a call does nothing.
+
+    Every processor is given here, so structlog's global configuration is neither read nor changed.
+    """
+    log = structlog.wrap_logger(
+        _LineWriter(stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            _fold_error_and_traceback if level == "debug" else _fold_error,
+            _redact,
+            _human_line if human else _json_line,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+    return cast("Log", log.bind())
+
+
+class _LineWriter:
+    """Writes whole lines, from any thread. A log must not end what it reports on, so it never raises."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._lines = structlog.WriteLogger(stream)
+
+    def write(self, line: str) -> None:
+        # A closed stream raises ValueError, a reader that went away OSError.
+        with contextlib.suppress(OSError, ValueError):
+            self._lines.msg(line)
+
+    debug = info = warning = error = write
+
+
+def _fold_error(_logger: object, _method: str, fields: Fields) -> Fields:
+    error = exception_of(fields.pop("exc_info", None))
+    if error is not None:
+        fields["error"] = describe_error(error)
+    return fields
+
+
+def _fold_error_and_traceback(logger: object, method: str, fields: Fields) -> Fields:
+    error = exception_of(fields.get("exc_info"))
+    if error is not None:
+        fields["traceback"] = "".join(traceback.format_exception(error))
+    return _fold_error(logger, method, fields)
+
+
+def _redact(_logger: object, _method: str, fields: Fields) -> Fields:
+    """Put what every line has first, and make the rest harmless."""
+    first = {name: fields.pop(name) for name in ("time", "level", "event")}
+    return redact({**first, **fields})
+
+
+def _json_line(_logger: object, _method: str, fields: Fields) -> str:
+    return msgspec.json.encode(fields).decode()
+
+
+def _human_line(_logger: object, _method: str, fields: Fields) -> str:
+    trace = fields.pop("traceback", None)
+    head = f"{fields.pop('time')} {fields.pop('level'):<7} {fields.pop('event')}"
+    line = f"{head}  {format_fields(fields)}".rstrip()
+    return line if trace is None else f"{line}\n{printable_lines(trace.rstrip())}"

@@ -1,0 +1,106 @@
+"""The values that every layer speaks of: positions, drafts, events, claims."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeAlias
+
+import attrs
+
+from broker.errors import ErrorCode, Refused
+
+MAX_ROOM_NAME_CHARACTERS = 128
+MAX_USER_ID_CHARACTERS = 128
+
+WallClock: TypeAlias = Callable[[], float]
+"""Gives Unix seconds; a parameter wherever time of day matters, so that tests decide what time it is."""
+
+
+def check_room_name(name: str) -> str:
+    """Return `name` if it may name a room: 1 to 128 characters, no control character, no `/`.
+
+    :raises Refused: `invalid_message`, saying what is allowed.
+    """
+    if not 1 <= len(name) <= MAX_ROOM_NAME_CHARACTERS or not _is_clean(name):
+        raise Refused(
+            ErrorCode.INVALID_MESSAGE,
+            f"room: 1 to {MAX_ROOM_NAME_CHARACTERS} characters, none of them a control character or '/'",
+        )
+    return name
+
+
+def _is_clean(name: str) -> bool:
+    if name.isalnum():
+        return True
+    # C0, DEL and C1 control characters; surrogates cannot be written as UTF-8.
+    return not any(c == "/" or c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in name)
+
+
+@attrs.frozen
+class Position:
+    """A place in a room's history.
+
+    Offsets count from 1, without gap, within an epoch; 0 is before the first.
+    """
+
+    epoch: str
+    offset: int
+
+
+@attrs.frozen
+class IdempotencyKey:
+    """Names one publish of one publisher; the same key within the window is stored once.
+
+    `scope` keeps publishers apart: a user's id, or the HTTP API.
+    """
+
+    scope: str
+    key: str
+
+
+@attrs.frozen
+class Draft:
+    """Something to be said in a room, before the engine gives it a place.
+
+    `content` is one JSON object without `room`, `offset`, `epoch` and `time`: those are added where
+    it is encoded for a recipient. An ephemeral draft is delivered in order but never stored.
+    """
+
+    content: bytes
+    ephemeral: bool = False
+    key: IdempotencyKey | None = None
+
+
+@attrs.frozen
+class Event:
+    """Something said in a room. `offset` is None for an ephemeral event; `time_ms` is Unix milliseconds."""
+
+    content: bytes
+    time_ms: int
+    offset: int | None
+
+
+class Capability(StrEnum):
+    """What a token may allow its bearer to do (the `can` claim)."""
+
+    JOIN = "join"
+    CHAT = "chat"
+    PUBLISH = "publish"
+    PRESENCE = "presence"
+    HISTORY = "history"
+
+
+ALL_CAPABILITIES = frozenset(Capability)
+
+
+@attrs.frozen
+class Claims:
+    """What a verified token says of its bearer.
+
+    `expires_at` is Unix seconds, None for a token without `exp`. `rooms` holds the patterns it may
+    join, None when the token leaves that to the room rules.
+    """
+
+    user_id: str
+    expires_at: float | None = None
+    rooms: tuple[str, ...] | None = None
+    can: frozenset[Capability] = ALL_CAPABILITIES

@@ -1,0 +1,1 @@
+"""The native protocol, without I/O: commands in, encoded notices out."""

@@ -1,0 +1,163 @@
+"""What a client may ask for, and how a text message becomes one of these."""
+
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from broker.errors import ErrorCode, Refused
+from broker.notices import RequestId
+
+T = TypeVar("T")
+
+Id: TypeAlias = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
+EventName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Since(msgspec.Struct, frozen=True):
+    """The last position that a client has seen."""
+
+    offset: Offset
+    epoch: Annotated[str, Meta(max_length=64)]
+
+
+class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
+    """Any request; its reply carries the same `id`. Unknown fields are ignored."""
+
+    id: Id = None
+
+
+class Chat(Command, frozen=True, tag="chat"):
+    """Say a text in a room."""
+
+    text: str
+    room: str | None = None
+
+
+class Publish(Command, frozen=True, tag="publish"):
+    """Say any JSON value in a room under an event name."""
+
+    event: EventName
+    data: msgspec.Raw
+    room: str | None = None
+    ephemeral: bool = False
+
+
+class Ping(Command, frozen=True, tag="ping"):
+    """Ask for a pong."""
+
+
+class Join(Command, frozen=True, tag="join"):
+    """Come into a room; with `since`, hear what was missed."""
+
+    room: str
+    since: Since | None = None
+
+
+class Leave(Command, frozen=True, tag="leave"):
+    """Go out of a room."""
+
+    room: str | None = None
+
+
+class Presence(Command, frozen=True, tag="presence"):
+    """Ask who is in a room."""
+
+    room: str | None = None
+
+
+class History(Command, frozen=True, tag="history"):
+    """Ask for a room's events: those after `since`, else the oldest or (reverse) the newest held."""
+
+    room: str | None = None
+    since: Since | None = None
+    limit: Annotated[int, Meta(ge=1)] | None = None
+    reverse: bool = False
+
+
+class Refresh(Command, frozen=True, tag="refresh"):
+    """Present a new token for the same user."""
+
+    token: str
+
+
+AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | History | Refresh
+
+_TYPES = "chat, publish, ping, join, leave, presence, history, refresh"
+
+
+class _Envelope(msgspec.Struct):
+    """What can be read of a message that is no valid command, each field by itself."""
+
+    type: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class BadCommandError(Exception):
+    """A message that is no command: what to answer, and to which request."""
+
+    def __init__(self, refused: Refused, request_id: RequestId = None) -> None:
+        super().__init__(str(refused))
+        self.refused = refused
+        self.request_id = request_id
+
+
+class CommandDecoder:
+    """Turns text messages into commands; one serves all connections."""
+
+    def __init__(self) -> None:
+        self._commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+        self._envelopes = msgspec.json.Decoder(_Envelope)
+        self._ids: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(Id)
+        self._types = msgspec.json.Decoder(str)
+
+    def decode(self, text: str | bytes) -> AnyCommand:
+        """Return the command that `text` holds.
+
+        :raises BadCommandError: `invalid_json`, `invalid_message` or `unknown_type`, with the request's id where
+            it can be read.
+        """
+        try:
+            # UTF-8 is checked here, as msgspec does not look at what it passes on (RFC 8259 section 8.1).
+            checked = text if isinstance(text, str) else text.decode()
+            return self._commands.decode(checked)
+        except msgspec.ValidationError as error:
+            raise self._explain(checked, error) from None
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            # Nesting beyond the interpreter's recursion limit ends in RecursionError.
+            raise BadCommandError(Refused(ErrorCode.INVALID_JSON, "Invalid JSON")) from None
+
+    def _explain(self, text: str, error: msgspec.ValidationError) -> BadCommandError:
+        """Find out more about JSON that does not fit: slower, and only for those who err."""
+        try:
+            envelope = self._envelopes.decode(text)
+        except msgspec.ValidationError:
+            return BadCommandError(Refused(ErrorCode.INVALID_MESSAGE, "a message is one JSON object"))
+        except (msgspec.DecodeError, RecursionError):
+            # The first decoding stopped at the mistake; there is no JSON behind it.
+            return BadCommandError(Refused(ErrorCode.INVALID_JSON, "Invalid JSON"))
+        kind = _read(self._types, envelope.type)
+        if kind is None:
+            refused = Refused(ErrorCode.INVALID_MESSAGE, f"type: a string, one of {_TYPES}")
+        elif kind not in _TYPES.split(", "):
+            refused = Refused(ErrorCode.UNKNOWN_TYPE, f"type: one of {_TYPES}")
+        else:
+            refused = Refused(ErrorCode.INVALID_MESSAGE, _say(error))
+        return BadCommandError(refused, _read(self._ids, envelope.id))
+
+
+def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
+    """Return what a field holds, None if it is not what it should be."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _say(error: msgspec.ValidationError) -> str:
+    """Put the field first: "text: expected `str`, got `int`"."""
+    what, _, where = str(error).partition(" - at `$")
+    field = where.strip("`.")
+    what = what[:1].lower() + what[1:]
+    return f"{field}: {what}" if field else what

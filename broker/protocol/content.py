@@ -1,0 +1,84 @@
+"""The content of an event: one JSON object, made where it enters and spliced into every frame.
+
+Content lacks `room`, `offset`, `epoch` and `time`; they are known only once the engine has placed the event.
+"""
+
+import msgspec
+
+from broker.errors import ErrorCode, Refused
+
+PLACED_FIELDS = frozenset({"room", "offset", "epoch", "time"})
+
+NATIVE_TYPES = frozenset(
+    {
+        *(
+            "ack",
+            "chat",
+            "error",
+            "event",
+            "gap",
+            "history",
+            "join",
+            "joined",
+            "leave",
+            "left",
+            "ping",
+            "pong",
+        ),
+        *("presence", "presence_changed", "publish", "reconnect", "refresh", "refreshed"),
+        *("user_joined", "user_left"),
+    }
+)
+"""Message types with a meaning of their own, which an application's message may not take."""
+
+_encode = msgspec.json.encode
+
+
+class _Chat(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True):
+    user_id: str
+    text: str
+    truncated: bool = False
+
+
+class _Custom(msgspec.Struct, tag_field="type", tag="event"):
+    event: str
+    user_id: str
+    data: msgspec.Raw
+
+
+def chat_content(user_id: str, text: str, max_characters: int) -> bytes:
+    """Return the content of a chat event; a longer text is cut, and the event says so."""
+    if len(text) > max_characters:
+        return _encode(_Chat(user_id, text[:max_characters], truncated=True))
+    return _encode(_Chat(user_id, text))
+
+
+def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
+    """Return the content of a client's own event; `data` is passed on as it was written."""
+    return _encode(_Custom(event, user_id, data))
+
+
+def notifier_content(message: bytes | msgspec.Raw) -> bytes:
+    """Return the content of an application's message.
+
+    :raises Refused: `invalid_json` or `invalid_message`, if it is not a JSON object with a `type` of its own.
+    """
+    try:
+        # UTF-8 is checked here, as msgspec does not look at what it passes on (RFC 8259 section 8.1).
+        fields = msgspec.json.decode(bytes(message).decode(), type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        raise Refused(ErrorCode.INVALID_MESSAGE, "message: one JSON object") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise Refused(ErrorCode.INVALID_JSON, "Invalid JSON") from None
+    try:
+        kind = msgspec.json.decode(fields.get("type", b"null"), type=str)
+    except msgspec.ValidationError:
+        raise Refused(ErrorCode.INVALID_MESSAGE, "type: a string") from None
+    if not kind or kind in NATIVE_TYPES:
+        raise Refused(
+            ErrorCode.INVALID_MESSAGE,
+            f"type: a name of your own; {kind!r} has a meaning in the protocol"
+            if kind
+            else "type: not empty",
+        )
+    return _encode({name: raw for name, raw in fields.items() if name not in PLACED_FIELDS})

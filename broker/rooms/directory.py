@@ -1,0 +1,147 @@
+"""All rooms of this node, by name."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+import attrs
+import trio
+
+from actors import Failure, Ref, Registry, RegistryStatistics, RestartPolicy, open_supervisor
+from broker.auth.permissions import find_rule
+from broker.config.settings import Settings
+from broker.engine.base import Engine, Retention, Run
+from broker.errors import CloseCode
+from broker.log import Log
+from broker.model import Draft, Position
+from broker.rooms.fanout import Fanout, Tally
+from broker.rooms.gathering import Gathering
+from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
+from broker.rooms.room import Room, RoomOptions, RoomState
+from broker.rooms.roster import Roster
+
+
+@attrs.frozen
+class RoomsStatistics:
+    """A snapshot of all rooms of this node."""
+
+    rooms: int
+    """Rooms in memory."""
+    members: int
+    """Connections, counted once for each room they are in."""
+    deliveries: int
+    """Notices offered to members since the rooms were opened, also in rooms that are gone by now."""
+    deliveries_lost: int
+    """Of these, how many were not taken because the member's outbox was full."""
+    registry: RegistryStatistics
+
+
+def retention_for(settings: Settings, room: str) -> Retention:
+    """Return how much of a room is kept: what the first rule for it says, else the general setting."""
+    history = settings.history
+    rule = find_rule(settings.rooms, room)
+    if rule is None:
+        return Retention(history.messages, history.bytes, history.age_seconds)
+    return Retention(
+        history.messages if rule.history_messages is None else rule.history_messages,
+        history.bytes if rule.history_bytes is None else rule.history_bytes,
+        history.age_seconds if rule.history_age_seconds is None else rule.history_age_seconds,
+    )
+
+
+class Rooms:
+    """Finds a room, or brings it up; made by `open_rooms`. Every method may raise EngineUnavailableError."""
+
+    def __init__(
+        self,
+        registry: Registry[str, RoomMessage],
+        states: "WeakValueDictionary[str, RoomState]",
+        tally: Tally,
+    ) -> None:
+        self._registry = registry
+        self._states = states
+        self._tally = tally
+
+    def listing(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
+        """Return the rooms in memory whose names begin with `prefix`, by name, from the one behind `after`."""
+        names = sorted(name for name in self._states if name > after and name.startswith(prefix))
+        states = [self._states[name] for name in names]
+        return [state.info() for state in states if state.delivered is not None][:limit]
+
+    async def tell(self, room: str, message: RoomMessage) -> Ref[RoomMessage]:
+        """Send a message to a room; returns the Ref that took it, which stays good while a member is in."""
+        return await self._registry.tell(room, message)
+
+    async def publish(self, room: str, draft: Draft) -> Published:
+        """Say something in a room; returns once it is in the engine and on its way to the members."""
+        return await self._registry.ask(room, lambda reply: Publish(draft, reply=reply))
+
+    async def read(self, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
+        """Return some of a room's events."""
+        return await self._registry.ask(room, lambda reply: ReadHistory(since, limit, reverse, reply))
+
+    async def inspect(self, room: str) -> RoomInfo:
+        """Return who is in a room and where it stands."""
+        return await self._registry.ask(room, Inspect)
+
+    async def remove(self, room: str, user_id: str) -> int:
+        """Remove a user's connections from a room; returns how many there were."""
+        return await self._registry.ask(room, lambda reply: Remove(user_id, reply))
+
+    def statistics(self) -> RoomsStatistics:
+        """Return a snapshot."""
+        return RoomsStatistics(
+            rooms=len(self._registry),
+            members=sum(state.roster.size for state in self._states.values()),
+            deliveries=self._tally.deliveries,
+            deliveries_lost=self._tally.deliveries_lost,
+            registry=self._registry.statistics(),
+        )
+
+
+@asynccontextmanager
+async def open_rooms(
+    settings: Settings, engine: Engine, log: Log, *, policy: RestartPolicy | None = None
+) -> AsyncIterator[Rooms]:
+    """Open the rooms of this node; leaving the block lets each finish what waits in its inbox.
+
+    A room that fails is restarted with its members still in. One that fails past `policy` is given up: its
+    members are disconnected with 1011, and whoever comes next finds a new one.
+    """
+    states: WeakValueDictionary[str, RoomState] = WeakValueDictionary()
+    tally = Tally()
+
+    def make_factory(name: str) -> Callable[[], Room]:
+        options = RoomOptions(retention_for(settings, name), settings.room.gather_seconds)
+        state = RoomState(name, Roster(), Fanout(name, tally), Gathering(name, settings.room.gather_above))
+        states[name] = state
+        return lambda: Room(state, engine, options)
+
+    def give_up(name: str, error: Exception) -> None:
+        log.exception("room given up", room=name, exc_info=error)
+        for member in states[name].roster:
+            member.disconnect(CloseCode.INTERNAL_ERROR, "room failed")
+
+    def tell_failure(failure: Failure) -> None:
+        log.exception(
+            "room failed",
+            exc_info=failure.error,
+            actor=failure.name,
+            restart_delay_seconds=failure.restart_delay_seconds,
+        )
+
+    async with (
+        open_supervisor(policy, on_failure=tell_failure) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        registry: Registry[str, RoomMessage] = Registry(
+            supervisor,
+            make_factory,
+            name="room",
+            idle_seconds=settings.room.idle_seconds,
+            capacity=settings.limits.mailbox_messages,
+            on_escalate=give_up,
+        )
+        nursery.start_soon(registry.run_passivation)
+        yield Rooms(registry, states, tally)
+        nursery.cancel_scope.cancel()

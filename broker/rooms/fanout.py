@@ -1,0 +1,99 @@
+"""Writes what a room says to all its members, to the end, also across a failure of the room's actor."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import attrs
+import trio
+
+from broker.errors import CloseCode
+from broker.notices import Gap, Notice, Said
+from broker.rooms.member import Member
+from broker.rooms.roster import Roster
+
+WRITES_PER_TURN = 256
+"""After so many writes the other tasks get their turn: a write costs some 5 µs, so this is about a millisecond."""
+
+
+@attrs.define
+class Tally:
+    """What all the rooms of a node have delivered, also those that are gone."""
+
+    deliveries: int = 0
+    deliveries_lost: int = 0
+
+
+@attrs.frozen
+class _Delivery:
+    """What is to be done with some members, and those with whom it is still to be done."""
+
+    hand: Callable[[Member], None]
+    recipients: Iterator[Member]
+
+
+class Fanout:
+    """All that one room says, in order.
+
+    It belongs to the room and not to an incarnation of its actor. Who fails while something is handed to it is
+    disconnected and left out from then on, and `finish` goes on with the next: each other member is handed
+    everything once, whatever happens.
+    """
+
+    def __init__(self, room: str, tally: Tally) -> None:
+        self._room = room
+        self._tally = tally
+        self._deliveries: deque[_Delivery] = deque()
+        self._writes = 0
+        self._failed: set[Member] = set()
+
+    def begin(self, roster: Roster, notices: Sequence[Notice]) -> None:
+        """Encode notices, once for each codec, for those who are in the room now."""
+        if self._failed and not self._deliveries:
+            self._failed.intersection_update(roster)
+        offsets = _offsets(notices)
+        deliveries = [
+            _Delivery(partial(self._offer, codec.encode(notices), len(notices), offsets), iter(members))
+            for codec, members in roster.audiences()
+        ]
+        self._deliveries.extend(deliveries)
+        self._tally.deliveries += len(roster) * len(notices)
+
+    def hand(self, member: Member, action: Callable[[Member], None]) -> None:
+        """Do something with one member, behind what was begun before."""
+        self._deliveries.append(_Delivery(action, iter((member,))))
+
+    async def finish(self) -> None:
+        """Do everything begun with everyone meant. If it fails or is cancelled, call it again to go on."""
+        while self._deliveries:
+            delivery = self._deliveries[0]
+            for member in delivery.recipients:
+                if member in self._failed:
+                    continue
+                try:
+                    delivery.hand(member)
+                except Exception:
+                    # It may have missed this: what it has seen is no longer known.
+                    self._failed.add(member)
+                    member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
+                    raise
+                self._writes += 1
+                if self._writes % WRITES_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+            self._deliveries.popleft()
+
+    def _offer(self, frame: bytes, notices: int, offsets: tuple[int, int] | None, member: Member) -> None:
+        if not member.outbox.offer(frame):
+            self._tally.deliveries_lost += notices
+            member.outbox.lost(self._room, offsets)
+
+
+def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:
+    """Return the first and the last offset that those who miss these notices do not hear of."""
+    offsets: list[int] = []
+    for notice in notices:
+        if isinstance(notice, Gap):
+            offsets += (notice.first, notice.last)
+        elif isinstance(notice, Said) and notice.event.offset is not None:
+            offsets.append(notice.event.offset)
+    return (offsets[0], offsets[-1]) if offsets else None

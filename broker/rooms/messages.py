@@ -1,0 +1,129 @@
+"""What can be told to a room."""
+
+from typing import TypeAlias
+
+import attrs
+
+from actors import Reply
+from broker.engine.base import Receipt, Run
+from broker.model import Draft, Position
+from broker.notices import RequestId
+from broker.rooms.member import Member
+
+
+@attrs.frozen
+class Join:
+    """Take a member in and send it `joined`; one already in only hears `joined` again.
+
+    If the reply fails, the member was not taken in.
+    """
+
+    member: Member
+    since: Position | None
+    request_id: RequestId
+    reply: Reply[None]
+
+
+@attrs.frozen
+class Leave:
+    """Let a member go; nothing happens if it is not in. `is_answered`: send it `left`."""
+
+    member: Member
+    is_answered: bool = False
+    request_id: RequestId = None
+
+
+@attrs.frozen
+class Publish:
+    """Say something. A `sender` with a request id is sent `ack`; a `reply` is given the receipt."""
+
+    draft: Draft
+    sender: Member | None = None
+    request_id: RequestId = None
+    reply: Reply["Published"] | None = None
+
+
+@attrs.frozen
+class Published:
+    """What became of a Publish: its receipt, and the room's size then."""
+
+    receipt: Receipt
+    room_size: int
+
+
+@attrs.frozen
+class TellPresence:
+    """Send a member the list of who is in."""
+
+    member: Member
+    request_id: RequestId
+
+
+@attrs.frozen
+class TellHistory:
+    """Send a member some of the room's events."""
+
+    member: Member
+    since: Position | None
+    limit: int
+    reverse: bool
+    request_id: RequestId
+
+
+@attrs.frozen
+class Remove:
+    """Remove all of a user's connections from the room; answered with how many there were."""
+
+    user_id: str
+    reply: Reply[int]
+
+
+@attrs.frozen
+class TellGathered:
+    """The time has come to tell of gathered joins and leaves."""
+
+
+@attrs.frozen
+class CatchUp:
+    """The engine can perhaps be read again: tell what was missed while it could not."""
+
+
+@attrs.frozen
+class RoomInfo:
+    """A room as the HTTP API tells of it."""
+
+    room: str
+    room_size: int
+    position: Position
+    users: tuple[tuple[str, int], ...]
+
+
+@attrs.frozen
+class Inspect:
+    """Ask for the room's info."""
+
+    reply: Reply[RoomInfo]
+
+
+@attrs.frozen
+class ReadHistory:
+    """Ask for some of the room's events."""
+
+    since: Position | None
+    limit: int
+    reverse: bool
+    reply: Reply[Run]
+
+
+RoomMessage: TypeAlias = (
+    Join
+    | Leave
+    | Publish
+    | TellPresence
+    | TellHistory
+    | Remove
+    | TellGathered
+    | CatchUp
+    | Inspect
+    | ReadHistory
+)

@@ -1,0 +1,328 @@
+"""The room: an actor that alone touches who is in it and what it has said."""
+
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from actors import Actor, Batch, Context
+from broker.engine.base import Engine, Receipt, Retention, Run
+from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.model import Event, Position
+from broker.notices import (
+    Acknowledged,
+    Failed,
+    HistoryPage,
+    Joined,
+    Left,
+    Notice,
+    PresenceList,
+    Said,
+)
+from broker.rooms.fanout import Fanout
+from broker.rooms.gathering import Gathering
+from broker.rooms.member import Member
+from broker.rooms.messages import (
+    CatchUp,
+    Inspect,
+    Join,
+    Leave,
+    Publish,
+    Published,
+    ReadHistory,
+    Remove,
+    RoomInfo,
+    RoomMessage,
+    TellGathered,
+    TellHistory,
+    TellPresence,
+)
+from broker.rooms.recovery import missed_notices
+from broker.rooms.roster import Roster
+
+
+@attrs.define
+class RoomState:
+    """What outlives a failure of the room's actor: who is in, and how far they have been told."""
+
+    name: str
+    roster: Roster
+    fanout: Fanout
+    gathering: Gathering
+    delivered: Position | None = None
+    """Everyone in the room has been told all up to here, or `fanout` is about to."""
+
+    def info(self) -> RoomInfo:
+        """Return the room as it stands; only once it has started."""
+        assert self.delivered is not None, "the room's first start sets it"
+        return RoomInfo(self.name, self.roster.size, self.delivered, self.roster.users())
+
+
+@attrs.frozen
+class RoomOptions:
+    """What a room needs to know besides its name."""
+
+    retention: Retention
+    gather_seconds: float
+
+
+def as_refused(error: EngineUnavailableError) -> Refused:
+    """Return what a client is told when the engine cannot serve."""
+    return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
+
+
+def _offset(event: Event) -> int:
+    assert event.offset is not None, "the engine holds stored events only"
+    return event.offset
+
+
+class Room(Actor[RoomMessage]):
+    """One incarnation of a room.
+
+    What waits in the inbox is handled as one batch: publishes that follow each other are one append to the
+    engine and one frame for each member. Everyone in the room hears of events in the order of their offsets.
+
+    A message is first decided and begun, without a checkpoint once the engine has answered, and then told: a member
+    that cannot be told fails this incarnation when nothing is left to lose, and the next one goes on telling.
+    """
+
+    def __init__(self, state: RoomState, engine: Engine, options: RoomOptions) -> None:
+        self._state = state
+        self._engine = engine
+        self._options = options
+        self._context: Context[RoomMessage] | None = None
+        self._gather_at: float | None = None  # the trio time for which a timer is set
+        self._is_retry_set = False
+
+    @property
+    def _delivered(self) -> Position:
+        assert self._state.delivered is not None, "on_start sets it"
+        return self._state.delivered
+
+    async def on_start(self, context: Context[RoomMessage]) -> None:
+        """Take up where the last incarnation left off, if there was one."""
+        self._context = context
+        if self._state.delivered is None:
+            self._state.delivered = await self._engine.position(self._state.name)
+        else:
+            await self._catch_up_or_retry()
+        self._set_timer()
+        await self._state.fanout.finish()
+
+    def is_idle(self) -> bool:
+        """Whether the room is empty."""
+        return self._state.roster.is_empty and not self._state.gathering.is_pending
+
+    async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
+        """Handle all that waits, publishes that stand together as one."""
+        publishes: list[Publish] = []
+        for message in batch:
+            if isinstance(message, Publish):
+                publishes.append(message)
+                continue
+            failure: Exception | None = None
+            try:
+                await self._publish(publishes)
+            except Exception as error:  # noqa: BLE001  # raised below
+                failure = error
+            publishes = []
+            # It has left the inbox: a failure before its turn must not lose it, least of all a leave.
+            await self.receive(message)
+            if failure is not None:
+                raise failure
+        await self._publish(publishes)
+
+    async def receive(self, message: RoomMessage) -> None:
+        """Handle one message that is no publish; what the engine cannot do is answered, and the room goes on."""
+        try:
+            await self._handle(message)
+        except EngineUnavailableError as error:
+            self._answer_unavailable(message, error)
+        await self._state.fanout.finish()
+
+    async def _handle(self, message: RoomMessage) -> None:
+        match message:
+            case Join():
+                await self._join(message)
+            case Leave():
+                self._leave(message)
+            case TellPresence(member, request_id):
+                roster = self._state.roster
+                self._reply(member, PresenceList(self._state.name, roster.size, roster.users(), request_id))
+            case TellHistory():
+                await self._tell_history(message)
+            case ReadHistory(since, limit, reverse, reply):
+                reply.set(await self._read(since, limit, reverse=reverse))
+            case Remove(user_id, reply):
+                reply.set(self._remove(user_id))
+            case TellGathered():
+                self._tell_gathered()
+            case CatchUp():
+                self._is_retry_set = False
+                await self._catch_up_or_retry()
+            case Inspect(reply):
+                reply.set(self._state.info())
+
+    async def _join(self, join: Join) -> None:
+        state, member = self._state, join.member
+        events, is_recovered = await self._missed_since(join.since)
+        is_new = state.roster.add(member)
+        size = state.roster.size
+        self._reply(member, Joined(state.name, size, self._delivered, is_recovered, events, join.request_id))
+        join.reply.set(None)
+        if is_new and member.is_visible:
+            self._tell_all(state.gathering.joined(member.user_id, size))
+
+    async def _missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
+        """Return what came after `since` up to what the room has delivered, and whether that is all of it."""
+        if since is None:
+            return (), False
+        if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
+            # Perhaps another node told it of what this one has not heard of yet.
+            await self._catch_up()
+        if since.epoch != self._delivered.epoch:
+            return (), False
+        run = await self._engine.read(self._state.name, after=since.offset)
+        if not run.can_continue(since):
+            return (), False
+        # What the engine holds beyond is still to be delivered, to the newcomer too.
+        return tuple(event for event in run.events if _offset(event) <= self._delivered.offset), True
+
+    def _leave(self, leave: Leave) -> None:
+        was_in = self._state.roster.discard(leave.member)
+        if leave.is_answered:
+            self._reply(leave.member, Left(self._state.name, leave.request_id))
+        if was_in and leave.member.is_visible:
+            self._tell_left(leave.member.user_id)
+
+    def _remove(self, user_id: str) -> int:
+        def remove(member: Member) -> None:
+            member.outbox.reply(Left(self._state.name))
+            member.removed_from(self._state.name)
+
+        members = self._state.roster.members_of(user_id)
+        for member in members:
+            self._state.roster.discard(member)
+            self._state.fanout.hand(member, remove)
+            self._tell_left(user_id)
+        return len(members)
+
+    def _tell_left(self, user_id: str) -> None:
+        self._tell_all(self._state.gathering.left(user_id, self._state.roster.size))
+
+    async def _publish(self, publishes: Sequence[Publish]) -> None:
+        if not publishes:
+            return
+        state = self._state
+        drafts = [publish.draft for publish in publishes]
+        try:
+            receipts = await self._engine.append(state.name, drafts, self._options.retention)
+        except EngineUnavailableError as error:
+            for publish in publishes:
+                self._answer_unavailable(publish, error)
+        else:
+            await self._deliver(receipts)
+            self._answer_published(publishes, receipts)
+        await state.fanout.finish()
+
+    async def _deliver(self, receipts: Sequence[Receipt]) -> None:
+        """Begin to tell everyone what was just appended, after whatever the room has not heard of yet."""
+        stored = [r.position for r in receipts if r.event is not None and r.position is not None]
+        events = [r.event for r in receipts if r.event is not None]
+        if not stored:
+            self._begin_events(events, self._delivered)
+        elif stored[0] == Position(self._delivered.epoch, self._delivered.offset + 1):
+            self._begin_events(events, stored[-1])
+        else:
+            name, epoch = self._state.name, stored[0].epoch
+            await self._catch_up_or_retry([Said(name, epoch, e) for e in events if e.offset is not None])
+            self._begin_events([event for event in events if event.offset is None], self._delivered)
+
+    async def _catch_up(self, own: Sequence[Said] = ()) -> None:
+        """Begin to tell what is in the engine and was not told: the one way out of having missed something.
+
+        `own` was just appended here; the engine may keep no history of it.
+        """
+        state, told = self._state, self._delivered
+        run = await self._engine.read(state.name, after=told.offset)
+        if run.position.epoch != told.epoch:
+            # The engine has lost the room, and what it holds now is all new.
+            run = await self._engine.read(state.name)
+        self._begin(missed_notices(state.name, told, run, own), run.position)
+
+    async def _catch_up_or_retry(self, own: Sequence[Said] = ()) -> None:
+        """Catch up, now or when the engine can be read again; a publish may do so before."""
+        try:
+            await self._catch_up(own)
+        except EngineUnavailableError as error:
+            if not self._is_retry_set:
+                self._is_retry_set = True
+                assert self._context is not None, "on_start sets it"
+                self._context.tell_later(error.retry_after_ms / 1000, CatchUp())
+
+    def _begin_events(self, events: Sequence[Event], position: Position) -> None:
+        self._begin([Said(self._state.name, position.epoch, event) for event in events], position)
+
+    def _begin(self, notices: Sequence[Notice], position: Position) -> None:
+        """Begin to tell everyone; from here on, a failure leaves the rest to the next incarnation."""
+        if notices:
+            self._state.fanout.begin(self._state.roster, notices)
+        self._state.delivered = position
+
+    def _answer_published(self, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:
+        acks: dict[Member, list[Notice]] = {}
+        size = self._state.roster.size
+        for publish, receipt in zip(publishes, receipts, strict=True):
+            if publish.reply is not None:
+                publish.reply.set(Published(receipt, size))
+            if publish.sender is not None and publish.request_id is not None:
+                ack = Acknowledged(self._state.name, receipt.position, publish.request_id)
+                acks.setdefault(publish.sender, []).append(ack)
+        for sender, notices in acks.items():
+            self._reply(sender, *notices)
+
+    async def _tell_history(self, ask: TellHistory) -> None:
+        run = await self._read(ask.since, ask.limit, reverse=ask.reverse)
+        self._reply(ask.member, HistoryPage(self._state.name, run.events, run.position, ask.request_id))
+
+    async def _read(self, since: Position | None, limit: int, *, reverse: bool) -> Run:
+        after = 0 if since is None else since.offset
+        run = await self._engine.read(self._state.name, after=after, limit=limit, reverse=reverse)
+        if since is not None and since.epoch != run.position.epoch:
+            # All that is held is new to one who has seen another epoch.
+            run = await self._engine.read(self._state.name, limit=limit, reverse=reverse)
+        return run
+
+    def _reply(self, member: Member, *notices: Notice) -> None:
+        self._state.fanout.hand(member, lambda member: member.outbox.reply(*notices))
+
+    def _tell_all(self, notices: Sequence[Notice]) -> None:
+        if notices:
+            self._state.fanout.begin(self._state.roster, notices)
+        self._set_timer()
+
+    def _tell_gathered(self) -> None:
+        if self._gather_at is None or trio.current_time() < self._gather_at:
+            return  # from the timer of an incarnation that failed
+        self._gather_at = None
+        self._tell_all(self._state.gathering.take(self._state.roster.size))
+
+    def _set_timer(self) -> None:
+        assert self._context is not None, "on_start sets it"
+        if self._state.gathering.is_pending and self._gather_at is None:
+            self._gather_at = trio.current_time() + self._options.gather_seconds
+            self._context.tell_later(self._options.gather_seconds, TellGathered())
+
+    def _answer_unavailable(self, message: RoomMessage, error: EngineUnavailableError) -> None:
+        match message:
+            case Join(reply=reply) | ReadHistory(reply=reply):
+                reply.fail(error)
+            case Publish(sender=sender, request_id=request_id, reply=reply):
+                if reply is not None:
+                    reply.fail(error)
+                if sender is not None:
+                    self._reply(sender, Failed(as_refused(error), request_id))
+            case TellHistory(member=member, request_id=request_id):
+                self._reply(member, Failed(as_refused(error), request_id))
+            case _:
+                raise error

@@ -1,0 +1,143 @@
+"""Where a client may put its token, and the API key."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.auth.bearer import ApiKey, Presented, find_token, select_subprotocol
+from broker.errors import CloseCode, ConfigurationError, Disconnect
+
+KEY = "k3y-of-the-notifier"
+
+
+def find(
+    query: str = "", authorization: bytes | None = None, subprotocols: tuple[str, ...] = ()
+) -> Presented:
+    headers = [(b"Host", b"example.org")]
+    if authorization is not None:
+        headers.append((b"Authorization", authorization))
+    return find_token(query=query, headers=headers, subprotocols=subprotocols)
+
+
+def test_without_a_token_there_is_none() -> None:
+    assert find() == Presented(token=None, subprotocol=None)
+
+
+@pytest.mark.parametrize("query", ["token=a.b.c", "offset=3&token=a.b.c", "token=a%2Eb.c", "t%6Fken=a.b.c"])
+def test_a_token_in_the_query(query: str) -> None:
+    assert find(query) == Presented("a.b.c", None)
+
+
+@pytest.mark.parametrize("query", ["token=", "token", "Token=a.b.c", "xtoken=a.b.c", "offset=3"])
+def test_a_query_without_a_token(query: str) -> None:
+    assert find(query).token is None
+
+
+@pytest.mark.parametrize("header", [b"Bearer a.b.c", b"bearer a.b.c", b" BEARER  a.b.c "])
+def test_a_token_in_the_authorization_header(header: bytes) -> None:
+    assert find(authorization=header).token == "a.b.c"
+    assert find_token(query="", headers=[(b"aUTHORIZATION", header)], subprotocols=()).token == "a.b.c"
+
+
+@pytest.mark.parametrize("header", [b"", b"Bearer", b"Bearer ", b"Basic YTpi", b"Bearera.b.c", b"a.b.c"])
+def test_an_authorization_header_without_a_token(header: bytes) -> None:
+    assert find(authorization=header).token is None
+
+
+def test_a_token_among_the_subprotocols_is_taken_and_never_sent_back() -> None:
+    found = find(subprotocols=("greenroom.v1", "bearer.a.b.c"))
+    assert found == Presented("a.b.c", "greenroom.v1")
+
+
+def test_the_subprotocol_is_selected_wherever_the_token_came_from() -> None:
+    assert find("token=a.b.c", subprotocols=("chat", "greenroom.v1")) == Presented("a.b.c", "greenroom.v1")
+
+
+@pytest.mark.parametrize("offers", [(), ("bearer.a.b.c",), ("GREENROOM.V1",), ("chat",)])
+def test_nothing_else_is_selected(offers: tuple[str, ...]) -> None:
+    assert select_subprotocol(offers) is None
+
+
+def test_an_empty_token_hides_no_other() -> None:
+    assert find("token=", b"Bearer a.b.c", ("bearer.",)).token == "a.b.c"
+
+
+def test_the_same_token_in_every_place_is_one_token() -> None:
+    found = find("token=a.b.c&token=a.b.c", b"Bearer a.b.c", ("greenroom.v1", "bearer.a.b.c"))
+    assert found.token == "a.b.c"
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "offers"),
+    [
+        ("token=one&token=two", None, ()),
+        ("token=one", b"Bearer two", ()),
+        ("token=one", None, ("bearer.two",)),
+        ("", b"Bearer one", ("bearer.two",)),
+        ("", None, ("bearer.one", "bearer.two")),
+    ],
+)
+def test_different_tokens_are_refused(query: str, header: bytes | None, offers: tuple[str, ...]) -> None:
+    with pytest.raises(Disconnect) as caught:
+        find(query, header, offers)
+    assert caught.value.code is CloseCode.UNAUTHORIZED
+    assert caught.value.reason == "more than one token"
+
+
+@given(
+    query=st.text(alphabet=st.one_of(st.characters(), st.sampled_from("token=&%+;"))),
+    header=st.binary() | st.binary().map(lambda value: b"Bearer " + value),
+    offers=st.lists(st.text() | st.text().map(lambda value: "bearer." + value)),
+)
+def test_whatever_comes_is_a_result_or_a_refusal(query: str, header: bytes, offers: list[str]) -> None:
+    headers = [(b"authorization", header), (header, header)]
+    try:
+        found = find_token(query=query, headers=headers, subprotocols=offers)
+    except Disconnect:
+        return
+    assert found.token != ""
+    assert found.subprotocol in {None, "greenroom.v1"}
+
+
+def test_a_token_does_not_show_in_a_repr() -> None:
+    assert "a.b.c" not in repr(find("token=a.b.c"))
+
+
+def test_the_api_key_matches_itself_only() -> None:
+    key = ApiKey(KEY)
+    assert key.matches(f"Bearer {KEY}")
+    assert key.matches(f"bearer  {KEY} ")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        KEY,
+        f"Basic {KEY}",
+        f"Bearer {KEY}x",
+        f"Bearer {KEY[:-1]}",
+        "Bearer ключ",
+        "Bearer \ud800",
+    ],
+)
+def test_anything_else_is_not_the_api_key(header: str | None) -> None:
+    assert not ApiKey(KEY).matches(header)
+
+
+@given(st.text(alphabet=st.characters(categories=None)))
+def test_presenting_rubbish_never_raises(presented: str) -> None:
+    assert ApiKey(KEY).matches("Bearer " + presented) == (presented.strip() == KEY)
+
+
+@pytest.mark.parametrize("key", ["", "with space", "schlüssel", "tab\t", "nul\0"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"http\.api_key"):
+        ApiKey(key)
+
+
+def test_the_api_key_does_not_show_in_a_repr() -> None:
+    assert KEY not in repr(ApiKey(KEY))

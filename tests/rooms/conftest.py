@@ -1,0 +1,317 @@
+"""Rooms as the server opens them, over a memory engine that can be made to fail, with members that take notes."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar, cast
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from actors import Ref, Reply, RestartPolicy
+from broker.config.settings import HistorySettings, RoomRule, RoomSettings, Settings
+from broker.engine.base import Engine, Receipt, Retention, Run
+from broker.engine.memory import MemoryEngine
+from broker.errors import CloseCode
+from broker.model import Draft, IdempotencyKey, Position
+from broker.notices import Joined, Notice, RequestId, Said
+from broker.rooms.directory import Rooms, open_rooms, retention_for
+from broker.rooms.messages import Join, Leave, Publish, RoomMessage
+
+N = TypeVar("N", bound=Notice)
+
+BEGIN = 1_700_000_000.0
+"""Unix seconds at trio time 0."""
+
+
+class IdentityCodec:
+    """Its frames are the notices themselves, so that a test can look at them."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, notices: Sequence[Notice]) -> bytes:
+        self.encoded += 1
+        return cast("bytes", tuple(notices))
+
+
+class RecordingOutbox:
+    """Stands where a socket would, and fails when it is told to."""
+
+    def __init__(self, codec: IdentityCodec) -> None:
+        self.codec = codec
+        self.heard: list[Notice] = []
+        self.heard_at: list[float] = []
+        """The trio time of each notice."""
+        self.losses: list[tuple[str, tuple[int, int] | None]] = []
+        self.is_full = False
+        self.faults: list[Exception | None] = []
+        """What the next offers raise; None lets one pass."""
+
+    def offer(self, frame: bytes) -> bool:
+        self._fail()
+        if self.is_full:
+            return False
+        self._hear(cast("tuple[Notice, ...]", frame))
+        return True
+
+    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+        self.losses.append((room, offsets))
+
+    def reply(self, *notices: Notice) -> None:
+        self._fail()
+        self._hear(notices)
+
+    def _hear(self, notices: tuple[Notice, ...]) -> None:
+        self.heard += notices
+        self.heard_at += [trio.current_time()] * len(notices)
+
+    def _fail(self) -> None:
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None:
+            raise fault
+
+
+class Person:
+    """A member that remembers what became of it."""
+
+    def __init__(self, user_id: str, codec: IdentityCodec, *, is_visible: bool = True) -> None:
+        self.user_id = user_id
+        self.is_visible = is_visible
+        self.outbox = RecordingOutbox(codec)
+        self.removals: list[str] = []
+        self.disconnects: list[tuple[CloseCode, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.user_id}>"
+
+    def removed_from(self, room: str) -> None:
+        self.removals.append(room)
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        self.disconnects.append((code, reason))
+
+    @property
+    def heard(self) -> list[Notice]:
+        return self.outbox.heard
+
+    def heard_of(self, kind: type[N]) -> list[N]:
+        return [notice for notice in self.heard if isinstance(notice, kind)]
+
+    def offsets(self) -> list[int | None]:
+        return [said.event.offset for said in self.heard_of(Said)]
+
+    def texts(self) -> list[str]:
+        return [said.event.content.decode() for said in self.heard_of(Said)]
+
+    def forget(self) -> None:
+        self.heard.clear()
+        self.outbox.heard_at.clear()
+
+    def joined(self) -> Joined:
+        """Return the one `joined` heard so far."""
+        [joined] = self.heard_of(Joined)
+        return joined
+
+
+class WatchedEngine(Engine):
+    """Passes every call on; counts them, and raises what it is told to, before or after the call is done."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+        self.appended: list[list[Draft]] = []
+        self.reads = 0
+        self.before: dict[str, list[Exception]] = {"position": [], "append": [], "read": []}
+        self.after_append: list[Exception] = []
+        self.said: dict[str, list[Said]] = {}
+        """All that was ever appended to each room, here or elsewhere."""
+
+    async def position(self, room: str) -> Position:
+        self._fail("position")
+        return await self.inner.position(room)
+
+    async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
+        self._fail("append")
+        self.appended.append(list(drafts))
+        receipts = await self.append_elsewhere(room, drafts, retention)
+        if self.after_append:
+            raise self.after_append.pop(0)
+        return receipts
+
+    async def append_elsewhere(
+        self, room: str, drafts: Sequence[Draft], retention: Retention
+    ) -> Sequence[Receipt]:
+        """Append behind the room's back, as another node would."""
+        receipts = await self.inner.append(room, drafts, retention)
+        epoch = (await self.inner.position(room)).epoch
+        events = [receipt.event for receipt in receipts if receipt.event is not None]
+        self.said.setdefault(room, []).extend(Said(room, epoch, event) for event in events)
+        return receipts
+
+    async def read(
+        self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
+    ) -> Run:
+        self._fail("read")
+        self.reads += 1
+        return await self.inner.read(room, after=after, limit=limit, reverse=reverse)
+
+    async def wait_ready(self) -> None:
+        await self.inner.wait_ready()
+
+    def _fail(self, call: str) -> None:
+        if self.before[call]:
+            raise self.before[call].pop(0)
+
+
+class RecordingLog:
+    """Keeps the events and fields of its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, object]]] = []
+
+    def debug(self, event: str, **fields: object) -> None:
+        self.lines.append((event, fields))
+
+    info = warning = error = exception = debug
+
+    def bind(self, **_fields: object) -> "RecordingLog":
+        return self
+
+
+@attrs.define
+class Stage:
+    """The rooms, all that is around them, and what a session or the HTTP API would send them."""
+
+    rooms: Rooms
+    engine: WatchedEngine
+    log: RecordingLog
+    settings: Settings
+    codec: IdentityCodec = attrs.Factory(IdentityCodec)
+    refs: dict[str, Ref[RoomMessage]] = attrs.Factory(dict)
+
+    def person(self, user_id: str = "ann", *, is_visible: bool = True) -> Person:
+        return Person(user_id, self.codec, is_visible=is_visible)
+
+    async def tell(self, *messages: RoomMessage, room: str = "den") -> None:
+        """Send messages that the room takes as one batch, and wait until it has."""
+        first, *rest = messages
+        ref = self.refs[room] = await self.rooms.tell(room, first)
+        for message in rest:
+            ref.tell_always(message)
+        await wait_all_tasks_blocked()
+
+    async def join(
+        self,
+        person: Person,
+        *,
+        room: str = "den",
+        since: Position | None = None,
+        request_id: RequestId = None,
+    ) -> Person:
+        """Join as a session does, and wait until everyone has been told."""
+        reply: Reply[None] = Reply()
+        ref = self.refs[room] = await self.rooms.tell(room, Join(person, since, request_id, reply))
+        await ref.wait_reply(reply)
+        await wait_all_tasks_blocked()
+        return person
+
+    async def enter(self, user_id: str = "ann", *, room: str = "den") -> Person:
+        """Join somebody new who has heard nothing yet."""
+        person = await self.join(self.person(user_id), room=room)
+        person.forget()
+        return person
+
+    async def leave(self, person: Person, *, room: str = "den", is_answered: bool = False) -> None:
+        await self.tell(Leave(person, is_answered), room=room)
+
+    async def say(self, *texts: str, room: str = "den") -> None:
+        """Say something for nobody in particular, as one batch."""
+        await self.tell(*[Publish(Draft(text.encode())) for text in texts], room=room)
+
+    @staticmethod
+    def chat(
+        text: str, sender: Person | None = None, request_id: RequestId = None, *, ephemeral: bool = False
+    ) -> Publish:
+        """Return what a session sends, with the key that goes with its id."""
+        key = None
+        if sender is not None and request_id is not None:
+            key = IdempotencyKey(f"user {sender.user_id}", str(request_id))
+        return Publish(Draft(text.encode(), ephemeral, key), sender, request_id)
+
+    @staticmethod
+    def joining(person: Person, since: Position | None = None) -> Join:
+        """Return a join that nobody waits for."""
+        return Join(person, since, None, Reply())
+
+    @staticmethod
+    def leaving(person: Person) -> Leave:
+        """Return what a session sends when its connection ends."""
+        return Leave(person)
+
+    async def position(self, room: str = "den") -> Position:
+        return await self.engine.inner.position(room)
+
+    async def append(self, *texts: str, room: str = "den") -> None:
+        """Append behind the room's back, as another node would."""
+        drafts = [Draft(text.encode()) for text in texts]
+        await self.engine.append_elsewhere(room, drafts, retention_for(self.settings, room))
+
+
+NewPerson = Callable[..., Person]
+
+
+@pytest.fixture(scope="session")
+def new_person() -> NewPerson:
+    """Return what makes a member: `new_person("ann", codec, is_visible=False)`, by default with its own codec."""
+
+    def made(user_id: str, codec: IdentityCodec | None = None, *, is_visible: bool = True) -> Person:
+        return Person(user_id, codec or IdentityCodec(), is_visible=is_visible)
+
+    return made
+
+
+OpenStage = Callable[..., AbstractAsyncContextManager[Stage]]
+
+
+@pytest.fixture
+def open_stage() -> OpenStage:
+    """Return what opens rooms: `open_stage(gather_above=2, messages=0)`."""
+
+    @asynccontextmanager
+    async def opened(
+        *,
+        gather_above: int = 100,
+        gather_seconds: float = 1.0,
+        idle_seconds: float = 60.0,
+        messages: int = 1000,
+        age_seconds: float = 86_400.0,
+        rules: tuple[RoomRule, ...] = (),
+        policy: RestartPolicy | None = None,
+    ) -> AsyncIterator[Stage]:
+        settings = Settings(
+            room=RoomSettings(
+                gather_above=gather_above, gather_seconds=gather_seconds, idle_seconds=idle_seconds
+            ),
+            history=HistorySettings(messages=messages, age_seconds=age_seconds),
+            rooms=rules,
+        )
+        memory = MemoryEngine(
+            wall_clock=lambda: BEGIN + trio.current_time(),
+            idempotency_seconds=settings.history.idempotency_seconds,
+        )
+        engine, log = WatchedEngine(memory), RecordingLog()
+        with trio.fail_after(10_000_000):
+            async with open_rooms(
+                settings, engine, log, policy=policy or RestartPolicy(backoff_seconds=0.0)
+            ) as rooms:
+                yield Stage(rooms, engine, log, settings)
+
+    return opened
+
+
+@pytest.fixture
+async def stage(open_stage: OpenStage) -> AsyncIterator[Stage]:
+    """Open rooms with the usual settings. A test that lets time pass asks for `autojump_clock` as well."""
+    async with open_stage() as opened:
+        yield opened

@@ -1,0 +1,126 @@
+"""All rooms of a node: found by name, listed, counted, put away and brought back."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from actors import ActorStoppedError
+from broker.config.settings import HistorySettings, RoomRule, Settings
+from broker.engine.base import Retention
+from broker.model import Draft
+from broker.notices import UserJoined
+from broker.rooms.directory import retention_for
+
+if TYPE_CHECKING:
+    from tests.rooms.conftest import OpenStage, Stage
+
+
+async def names(stage: "Stage", *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
+    return [info.room for info in stage.rooms.listing(prefix=prefix, after=after, limit=limit)]
+
+
+async def test_rooms_are_listed_by_name_page_by_page(stage: "Stage") -> None:
+    for name in ("b", "a", "team.2", "c", "team.1"):
+        await stage.enter("ann", room=name)
+    assert await names(stage) == ["a", "b", "c", "team.1", "team.2"]
+    assert await names(stage, limit=2) == ["a", "b"]
+    assert await names(stage, after="b", limit=2) == ["c", "team.1"]
+    assert await names(stage, prefix="team.") == ["team.1", "team.2"]
+    assert await names(stage, prefix="team.", after="team.1") == ["team.2"]
+    assert await names(stage, after="zzz") == []
+
+
+async def test_a_listed_room_tells_of_itself(stage: "Stage") -> None:
+    await stage.enter("ann")
+    await stage.say("1")
+    [info] = stage.rooms.listing(limit=1)
+    assert info == await stage.rooms.inspect("den")
+    assert (info.room_size, info.position.offset, info.users) == (1, 1, (("ann", 1),))
+
+
+async def test_an_empty_room_is_put_away_and_comes_back_where_it_was(
+    open_stage: "OpenStage", autojump_clock: object
+) -> None:
+    async with open_stage(idle_seconds=4.0) as stage:
+        ann = await stage.enter("ann")
+        await stage.say("1", "2")
+        before = await stage.rooms.inspect("den")
+        await trio.sleep(20)
+        assert await names(stage) == ["den"]
+        await stage.leave(ann)
+        await trio.sleep(20)
+        assert await names(stage) == []
+        statistics = stage.rooms.statistics()
+        assert (statistics.rooms, statistics.members, statistics.registry.passivated) == (0, 0, 1)
+        bob = await stage.join(stage.person("bob"), since=before.position)
+        assert bob.joined().is_recovered
+        assert bob.joined().position == before.position
+        assert bob.heard[1:] == [UserJoined("den", "bob", 1)]
+        await stage.say("3")
+        assert bob.offsets() == [3]
+
+
+async def test_a_room_with_a_listener_stays(open_stage: "OpenStage", autojump_clock: object) -> None:
+    async with open_stage(idle_seconds=4.0) as stage:
+        listener = await stage.join(stage.person("tail", is_visible=False))
+        await trio.sleep(20)
+        await stage.say("1")
+        assert listener.texts() == ["1"]
+        assert stage.rooms.statistics().registry.started == 1
+
+
+async def test_statistics_count_what_was_handed_out(open_stage: "OpenStage", autojump_clock: object) -> None:
+    async with open_stage(idle_seconds=4.0) as stage:
+        ann, bob = await stage.enter("ann"), await stage.enter("bob")
+        await stage.enter("ann", room="attic")
+        before = stage.rooms.statistics()
+        assert (before.rooms, before.members) == (2, 3)
+        bob.outbox.is_full = True
+        await stage.tell(stage.chat("1", ann, 1), stage.chat("2"))
+        after = stage.rooms.statistics()
+        assert after.deliveries == before.deliveries + 4
+        assert after.deliveries_lost == before.deliveries_lost + 2
+        assert bob.outbox.losses == [("den", (1, 2))]
+        await stage.leave(ann)
+        await stage.leave(bob)
+        await trio.sleep(20)
+        assert stage.rooms.statistics().rooms == 1
+        # Counters do not go back when a room goes.
+        assert stage.rooms.statistics().deliveries >= after.deliveries
+
+
+async def test_nothing_starts_once_the_rooms_are_closing(
+    open_stage: "OpenStage", autojump_clock: object
+) -> None:
+    async with open_stage() as stage:
+        await stage.enter("ann")
+        rooms = stage.rooms
+    with pytest.raises(ActorStoppedError):
+        await rooms.publish("attic", Draft(b"1"))
+    with pytest.raises(ActorStoppedError):
+        await rooms.publish("den", Draft(b"1"))
+
+
+def test_the_first_rule_for_a_room_says_how_much_is_kept() -> None:
+    settings = Settings(
+        history=HistorySettings(messages=10, bytes=1000, age_seconds=60.0),
+        rooms=(
+            RoomRule(pattern="team.*", history_messages=5),
+            RoomRule(pattern="team.1", history_messages=7),
+            RoomRule(pattern="big.*", history_bytes=0, history_age_seconds=0.0),
+        ),
+    )
+    assert retention_for(settings, "lobby") == Retention(10, 1000, 60.0)
+    assert retention_for(settings, "team.1") == Retention(5, 1000, 60.0)
+    assert retention_for(settings, "big.1") == Retention(10, 0, 0.0)
+
+
+async def test_a_rooms_rule_holds_for_what_is_said_in_it(
+    open_stage: "OpenStage", autojump_clock: object
+) -> None:
+    async with open_stage(rules=(RoomRule(pattern="short.*", history_messages=1),)) as stage:
+        for room, kept in (("short.1", 1), ("long", 3)):
+            await stage.say("1", "2", "3", room=room)
+            run = await stage.rooms.read(room, None, 10, reverse=False)
+            assert len(run.events) == kept

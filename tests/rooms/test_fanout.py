@@ -1,0 +1,177 @@
+"""Each member is offered each frame once, whatever fails or is cancelled on the way."""
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.errors import CloseCode
+from broker.model import Event
+from broker.notices import Gap, Notice, Said, UserJoined
+from broker.rooms.fanout import WRITES_PER_TURN, Fanout, Tally
+from broker.rooms.roster import Roster
+
+if TYPE_CHECKING:
+    from tests.rooms.conftest import NewPerson, Person
+
+
+class BrokenError(Exception):
+    """What an outbox raises here."""
+
+
+def said(offset: int | None) -> Said:
+    return Said("den", "e", Event(b"{}", 0, offset))
+
+
+def roster_of(people: "list[Person]") -> Roster:
+    roster = Roster()
+    for person in people:
+        roster.add(person)
+    return roster
+
+
+async def finish(fanout: Fanout) -> int:
+    """Finish as the incarnations of a room do, one after the other; returns how often that failed."""
+    for failures in itertools.count():
+        try:
+            await fanout.finish()
+        except BrokenError:
+            continue
+        return failures
+    raise AssertionError
+
+
+async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person: "NewPerson") -> None:
+    ann = new_person("ann")
+    bob, cat = new_person("bob", ann.outbox.codec), new_person("cat")
+    fanout = Fanout("den", Tally())
+    notices: list[Notice] = [said(1), said(2), UserJoined("den", "ann", 1)]
+    fanout.begin(roster_of([ann, bob, cat]), notices)
+    assert ann.heard == []
+    await fanout.finish()
+    assert ann.heard == bob.heard == cat.heard == notices
+    assert (ann.outbox.codec.encoded, cat.outbox.codec.encoded) == (1, 1)
+
+
+async def test_who_comes_later_is_not_meant_and_who_goes_still_is(new_person: "NewPerson") -> None:
+    ann, bob = new_person("ann"), new_person("bob")
+    roster, fanout = roster_of([ann]), Fanout("den", Tally())
+    fanout.begin(roster, [said(1)])
+    roster.discard(ann)
+    roster.add(bob)
+    await fanout.finish()
+    assert (ann.offsets(), bob.offsets()) == ([1], [])
+
+
+@given(
+    people=st.integers(1, 6),
+    codecs=st.integers(1, 3),
+    frames=st.integers(1, 4),
+    faults=st.sets(st.tuples(st.integers(0, 5), st.integers(0, 3))),
+    finish_each=st.booleans(),
+)
+def test_only_those_fail_whose_outbox_does(
+    new_person: "NewPerson",
+    people: int,
+    codecs: int,
+    frames: int,
+    faults: set[tuple[int, int]],
+    finish_each: bool,
+) -> None:
+    """Person p raises at frame f for each (p, f) in `faults`."""
+    shared = [new_person("").outbox.codec for _ in range(codecs)]
+    everyone = [new_person(f"user {p}", shared[p % codecs]) for p in range(people)]
+    for p, person in enumerate(everyone):
+        person.outbox.faults = [BrokenError() if (p, f) in faults else None for f in range(frames)]
+    failing = {
+        p: min(f for q, f in faults if q == p and f < frames) for p, f in faults if p < people and f < frames
+    }
+
+    async def main() -> None:
+        fanout, roster = Fanout("den", Tally()), roster_of(everyone)
+        failures = 0
+        for frame in range(frames):
+            fanout.begin(roster, [said(frame + 1)])
+            if finish_each:
+                failures += await finish(fanout)
+        failures += await finish(fanout)
+        assert failures == len(failing)
+
+    trio.run(main)
+    for p, person in enumerate(everyone):
+        # After the frame that it may have missed it is offered nothing more: that would be a gap nobody tells of.
+        assert person.offsets() == list(range(1, 1 + failing.get(p, frames)))
+        expected = [(CloseCode.INTERNAL_ERROR, "delivery failed")] if p in failing else []
+        assert person.disconnects == expected
+
+
+@pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
+async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
+    new_person: "NewPerson", checkpoint: int
+) -> None:
+    codec = new_person("").outbox.codec
+    everyone = [new_person(f"user {number}", codec) for number in range(2 * WRITES_PER_TURN)]
+    fanout, roster = Fanout("den", Tally()), roster_of(everyone)
+    fanout.begin(roster, [said(1)])
+    fanout.begin(roster, [said(2)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fanout.finish)
+        for _ in range(checkpoint):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    heard = sum(len(person.heard) for person in everyone)
+    assert heard < 2 * len(everyone) or checkpoint > 2
+    await fanout.finish()
+    assert all(person.offsets() == [1, 2] for person in everyone)
+
+
+async def test_others_get_their_turn_during_a_large_fanout(new_person: "NewPerson") -> None:
+    codec = new_person("").outbox.codec
+    everyone = [new_person(f"user {number}", codec) for number in range(WRITES_PER_TURN // 2)]
+    fanout, roster = Fanout("den", Tally()), roster_of(everyone)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        for offset in range(1, 21):
+            fanout.begin(roster, [said(offset)])
+            await fanout.finish()
+        nursery.cancel_scope.cancel()
+    # Twenty frames of half a turn each: also many small fan-outs must not keep the others waiting.
+    assert 8 <= turns <= 12
+
+
+async def test_a_frame_that_is_not_taken_is_counted_and_its_offsets_are_told(new_person: "NewPerson") -> None:
+    ann, bob = new_person("ann"), new_person("bob")
+    ann.outbox.is_full = True
+    tally = Tally()
+    fanout, roster = Fanout("den", tally), roster_of([ann, bob])
+    frames: list[list[Notice]] = [
+        [said(3), said(None), said(4)],
+        [UserJoined("den", "cat", 3)],
+        [said(None)],
+        [Gap("den", 5, 7), said(8)],
+        [Gap("den", 9, 11)],
+    ]
+    for notices in frames:
+        fanout.begin(roster, notices)
+        await fanout.finish()
+    assert ann.heard == []
+    assert ann.outbox.losses == [
+        ("den", (3, 4)),
+        ("den", None),
+        ("den", None),
+        ("den", (5, 8)),
+        ("den", (9, 11)),
+    ]
+    assert (bob.offsets(), bob.outbox.losses) == ([3, None, 4, None, 8], [])
+    assert tally == Tally(deliveries=16, deliveries_lost=8)
