@@ -1,0 +1,31 @@
+"""When a silent connection is pinged, and when it is given up. Pure."""
+
+from enum import Enum
+
+import attrs
+
+
+class Sign(Enum):
+    """What a look at a connection tells to do."""
+
+    FINE = "fine"
+    PING = "ping"
+    DEAD = "dead"
+
+
+@attrs.define
+class Liveness:
+    """Watches one connection's silence; any byte from the peer is a sign of life. Times are trio's, in seconds."""
+
+    ping_seconds: float
+    pong_seconds: float
+    pinged_at: float | None = None
+
+    def look(self, now: float, last_received: float) -> Sign:
+        """Decide what to do, given when the peer was last heard."""
+        if self.pinged_at is not None and last_received < self.pinged_at:
+            return Sign.DEAD if now - self.pinged_at >= self.pong_seconds else Sign.FINE
+        if now - last_received < self.ping_seconds:
+            return Sign.FINE
+        self.pinged_at = now
+        return Sign.PING

@@ -1,0 +1,278 @@
+"""A connection's part in the rooms: obeys its commands, and leaves when it ends."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import attrs
+import trio
+
+from actors import ActorError, ActorStoppedError, MailboxFullError, Ref, Reply
+from broker.auth.permissions import RoomPolicy
+from broker.auth.tokens import TokenVerifier
+from broker.config.settings import Settings
+from broker.errors import CloseCode, Disconnect, EngineUnavailableError, ErrorCode, Refused
+from broker.model import Capability, Claims, Draft, IdempotencyKey, Position, check_room_name
+from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
+from broker.protocol import commands
+from broker.protocol.content import chat_content, custom_content
+from broker.rooms.directory import Rooms
+from broker.rooms.member import Outbox
+from broker.rooms.messages import Join, Leave, Publish, RoomMessage, TellHistory, TellPresence
+from broker.rooms.room import as_refused
+from broker.sessions.rate import TokenBucket
+
+
+@attrs.frozen
+class SessionServices:
+    """What all sessions share."""
+
+    settings: Settings
+    rooms: Rooms
+    policy: RoomPolicy
+    verifier: TokenVerifier
+    decoder: commands.CommandDecoder
+
+
+class Session:
+    """One authenticated connection; a Member of each room it is in.
+
+    `handle` is called by one task, message after message. `end` may be called at any time, by any exit: it never
+    waits, and after it the leave of every room is in that room's inbox, behind whatever this session sent before.
+    """
+
+    def __init__(
+        self,
+        services: SessionServices,
+        claims: Claims,
+        outbox: Outbox,
+        on_disconnect: Callable[[CloseCode, str], None],
+        *,
+        home: str | None = None,
+    ) -> None:
+        self.claims = claims
+        self.is_waiting_for_room = False
+        """Whether a room holds this session up, so that its peer's messages may go unread for now."""
+        self._services = services
+        self._outbox = outbox
+        self._on_disconnect = on_disconnect
+        self._home = home
+        self._memberships: dict[str, Ref[RoomMessage]] = {}
+        limits = services.settings.limits
+        self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, trio.current_time())
+        self._refused_in_a_row = 0
+
+    @property
+    def user_id(self) -> str:
+        """Whose connection it is."""
+        return self.claims.user_id
+
+    @property
+    def is_visible(self) -> bool:
+        """See Member: users show."""
+        return True
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where to send what is said."""
+        return self._outbox
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """The rooms it is in, or about to be."""
+        return tuple(self._memberships)
+
+    def removed_from(self, room: str) -> None:
+        """See Member. A connection made to this very room has no other purpose, and ends with 4004."""
+        self._memberships.pop(room, None)
+        if room == self._home:
+            self.disconnect(CloseCode.REMOVED, "removed from the room")
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        """See Member."""
+        self._on_disconnect(code, reason)
+
+    def end(self) -> None:
+        """Leave every room; safe to call twice."""
+        for ref in self._memberships.values():
+            self._tell_leave(ref)
+        self._memberships.clear()
+
+    def tell_reconnect(self, after_ms: int) -> None:
+        """Ask the peer to come back later."""
+        self._outbox.reply(Reconnect(after_ms))
+
+    async def join_home(self, since: Position | None) -> None:
+        """Join the room that the connection was made to.
+
+        :raises Disconnect: 4003 if it may not, 1013 if the engine cannot serve.
+        """
+        assert self._home is not None
+        try:
+            await self._join(self._home, since, None)
+        except Refused as refused:
+            raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
+        except EngineUnavailableError:
+            raise Disconnect(CloseCode.TRY_AGAIN_LATER, "engine unavailable") from None
+
+    async def handle(self, text: str) -> None:
+        """Obey one message. Whatever is wrong with it is answered; blocks while a room's inbox is full.
+
+        :raises Disconnect: if the connection must end.
+        """
+        try:
+            self._check_rate()
+            command = self._services.decoder.decode(text)
+        except commands.BadCommandError as bad:
+            self._outbox.reply(Failed(bad.refused, bad.request_id))
+            return
+        except Refused as refused:
+            self._outbox.reply(Failed(refused))
+            return
+        try:
+            await self._obey(command)
+        except Refused as refused:
+            self._outbox.reply(Failed(refused, command.id))
+        except EngineUnavailableError as error:
+            self._outbox.reply(Failed(as_refused(error), command.id))
+
+    def _check_rate(self) -> None:
+        wait_seconds = self._bucket.take(trio.current_time())
+        if not wait_seconds:
+            self._refused_in_a_row = 0
+            return
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row > self._services.settings.limits.refused_burst:
+            raise Disconnect(CloseCode.TOO_MANY, "too many messages")
+        retry_after_ms = int(wait_seconds * 1000) + 1
+        raise Refused(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms)
+
+    async def _obey(self, command: commands.AnyCommand) -> None:
+        match command:
+            case commands.Chat():
+                limit = self._services.settings.limits.text_characters
+                content = chat_content(self.user_id, command.text, limit)
+                await self._publish(command.room, Capability.CHAT, content, command.id)
+            case commands.Publish():
+                content = custom_content(self.user_id, command.event, command.data)
+                await self._publish(
+                    command.room, Capability.PUBLISH, content, command.id, ephemeral=command.ephemeral
+                )
+            case commands.Ping():
+                self._outbox.reply(Pong(command.id))
+            case commands.Join():
+                await self._join(command.room, _position(command.since), command.id)
+            case commands.Leave():
+                room, ref = self._membership(command.room)
+                del self._memberships[room]
+                self._tell_leave(ref, Leave(self, is_answered=True, request_id=command.id))
+            case commands.Presence():
+                _, ref = self._membership(command.room)
+                self._check_can(Capability.PRESENCE)
+                await self._tell(ref, TellPresence(self, command.id))
+            case commands.History():
+                await self._history(command)
+            case commands.Refresh():
+                self._refresh(command)
+
+    async def _publish(
+        self,
+        name: str | None,
+        capability: Capability,
+        content: bytes,
+        request_id: RequestId,
+        *,
+        ephemeral: bool = False,
+    ) -> None:
+        _, ref = self._membership(name)
+        self._check_can(capability)
+        key = None
+        if request_id is not None:
+            # 1 and "1" are two ids.
+            kind = "i" if isinstance(request_id, int) else "s"
+            key = IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
+        await self._tell(ref, Publish(Draft(content, ephemeral, key), self, request_id))
+
+    async def _history(self, command: commands.History) -> None:
+        _, ref = self._membership(command.room)
+        self._check_can(Capability.HISTORY)
+        page = self._services.settings.history.page_messages
+        limit = page if command.limit is None else min(command.limit, page)
+        since = _position(command.since)
+        await self._tell(ref, TellHistory(self, since, limit, command.reverse, command.id))
+
+    async def _join(self, name: str, since: Position | None, request_id: RequestId) -> None:
+        room = check_room_name(name)
+        self._services.policy.check(self.claims, room, Capability.JOIN)
+        was_in = room in self._memberships
+        if not was_in and len(self._memberships) >= self._services.settings.limits.rooms_per_connection:
+            raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
+        reply: Reply[None] = Reply()
+        with self._waiting_for_room():
+            ref = await self._services.rooms.tell(room, Join(self, since, request_id, reply))
+            # No checkpoint between the room's accepting the join and this line: from here on, `end` leaves it.
+            self._memberships[room] = ref
+            try:
+                await ref.wait_reply(reply)
+            except (ActorError, EngineUnavailableError) as error:
+                if not was_in and self._memberships.pop(room, None) is not None:
+                    self._tell_leave(ref)
+                if isinstance(error, EngineUnavailableError):
+                    raise
+                raise EngineUnavailableError("the room failed; try again") from error
+
+    @contextmanager
+    def _waiting_for_room(self) -> Iterator[None]:
+        self.is_waiting_for_room = True
+        try:
+            yield
+        finally:
+            self.is_waiting_for_room = False
+
+    def _refresh(self, command: commands.Refresh) -> None:
+        claims = self._services.verifier.verify(command.token)
+        if claims.user_id != self.user_id:
+            raise Disconnect(CloseCode.UNAUTHORIZED, "the new token is another user's")
+        self.claims = claims
+        self._outbox.reply(Refreshed(claims.expires_at, command.id))
+        for room, ref in list(self._memberships.items()):
+            try:
+                self._services.policy.check(claims, room, Capability.JOIN)
+            except Refused as refused:
+                if room == self._home:
+                    raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
+                del self._memberships[room]
+                self._tell_leave(ref, Leave(self, is_answered=True))
+
+    def _membership(self, name: str | None) -> tuple[str, Ref[RoomMessage]]:
+        room = self._home if name is None else name
+        if room is None:
+            raise Refused(ErrorCode.INVALID_MESSAGE, "room: needed, as this connection was made to no room")
+        ref = self._memberships.get(room)
+        if ref is None:
+            raise Refused(ErrorCode.NOT_IN_ROOM, "join the room first")
+        return room, ref
+
+    def _check_can(self, capability: Capability) -> None:
+        # Whether the token may be in the room at all was decided at the join.
+        if capability not in self.claims.can:
+            raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {capability}")
+
+    async def _tell(self, ref: Ref[RoomMessage], message: RoomMessage) -> None:
+        try:
+            try:
+                ref.tell_nowait(message)
+            except MailboxFullError:
+                with self._waiting_for_room():
+                    await ref.tell(message)
+        except ActorStoppedError:
+            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
+
+    def _tell_leave(self, ref: Ref[RoomMessage], leave: Leave | None = None) -> None:
+        # A room that is gone has taken this membership with it.
+        with suppress(ActorStoppedError):
+            # One leave for each join: bounded, so it need not wait for space.
+            ref.tell_always(leave or Leave(self))
+
+
+def _position(since: commands.Since | None) -> Position | None:
+    return None if since is None else Position(since.epoch, since.offset)

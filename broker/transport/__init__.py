@@ -1,0 +1,1 @@
+"""Sockets: one port, the WebSocket protocol (RFC 6455), and what waits to be written."""

@@ -1,0 +1,289 @@
+"""One WebSocket connection, from its request to its end. trio-websocket speaks the protocol."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from urllib.parse import parse_qsl, unquote
+
+import attrs
+import trio
+from trio_websocket import (
+    CloseReason,
+    ConnectionClosed,
+    WebSocketConnection,
+    WebSocketRequest,
+    wrap_server_stream,
+)
+from wsproto.utilities import LocalProtocolError
+
+from broker.auth.bearer import find_token, select_subprotocol
+from broker.errors import CloseCode, Disconnect
+from broker.log import Log
+from broker.model import Claims, Position
+from broker.sessions.directory import Connections
+from broker.sessions.liveness import Liveness, Sign
+from broker.sessions.session import Session, SessionServices
+from broker.transport.frames import PING, WebSocketCodec, close_frame
+from broker.transport.head import Head
+from broker.transport.outbox import Outbox
+from broker.transport.streams import WebSocketStream
+from broker.transport.wire import open_wire
+
+RECEIVE_BYTES = 16_384
+QUEUED_MESSAGES = 16
+"""Messages that trio-websocket reads ahead. While its queue is full it reads no pings and closes either."""
+
+INTERNAL_ERROR = Disconnect(CloseCode.INTERNAL_ERROR, "internal error")
+
+
+@attrs.frozen
+class ConnectionServices:
+    """What all connections share."""
+
+    sessions: SessionServices
+    connections: Connections
+    codec: WebSocketCodec
+    log: Log
+    is_draining: Callable[[], bool]
+
+
+@attrs.frozen
+class Destination:
+    """Where a request wants to go: a room to join at once, and the last position seen of it."""
+
+    home: str | None
+    since: Position | None
+
+
+def parse_destination(path: str, query: str) -> Destination | None:
+    """Read `/ws` or `/ws/{room}` with `offset` and `epoch`; None for any other path."""
+    if path.rstrip("/") == "/ws":
+        return Destination(None, None)
+    if not path.startswith("/ws/"):
+        return None
+    fields = dict(parse_qsl(query))
+    offset, epoch = fields.get("offset", ""), fields.get("epoch", "")
+    # A malformed position is one that cannot be recovered: the client is told so in its `joined`.
+    is_position = offset.isascii() and offset.isdigit() and len(offset) < 19
+    since = Position(epoch, int(offset)) if is_position else None
+    return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since)
+
+
+class ServedConnection:
+    """Serves one connection; `serve` returns when nothing of it is left."""
+
+    def __init__(
+        self,
+        services: ConnectionServices,
+        inner: trio.abc.HalfCloseableStream,
+        head: Head,
+        destination: Destination,
+        *,
+        address: str,
+        refusal: Disconnect | None = None,
+    ) -> None:
+        self._services = services
+        self._settings = services.sessions.settings.websocket
+        self._head = head
+        self._destination = destination
+        self._address = address
+        self._refusal = refusal
+        self._nursery: trio.Nursery | None = None
+        self._outbox = Outbox(
+            open_wire(inner),
+            services.codec,
+            limit_bytes=self._settings.outbox_bytes,
+            slow_reader=self._settings.slow_reader,
+            disconnect=self.disconnect,
+            start_writer=self._start_writer,
+        )
+        self._stream = WebSocketStream(inner, head.raw, self._outbox)
+        self._session: Session | None = None
+        self._liveness = Liveness(self._settings.ping_seconds, self._settings.pong_seconds)
+        self._talk = trio.CancelScope()
+        self._ending: Disconnect | None = None
+
+    @property
+    def user_id(self) -> str:
+        """See sessions.directory.Connection."""
+        assert self._session is not None
+        return self._session.user_id
+
+    def look(self, now: float, wall_now: float) -> None:
+        """See sessions.directory.Connection."""
+        session = self._session
+        if session is None or self._ending is not None:
+            return
+        expires_at = session.claims.expires_at
+        leeway_seconds = self._services.sessions.settings.auth.leeway_seconds
+        if expires_at is not None and expires_at + leeway_seconds <= wall_now:
+            self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
+            return
+        if session.is_waiting_for_room and not self._stream.is_being_read:
+            # Its pongs wait unread behind its messages, through no fault of its own.
+            self._stream.last_received = now
+        match self._liveness.look(now, self._stream.last_received):
+            case Sign.PING:
+                self._outbox.put_control(PING)
+            case Sign.DEAD:
+                self.disconnect(CloseCode.NO_PONG, "no pong")
+            case Sign.FINE:
+                pass
+
+    def tell_reconnect(self, after_ms: int) -> None:
+        """See sessions.directory.Connection."""
+        if self._session is not None:
+            self._session.tell_reconnect(after_ms)
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        """See sessions.directory.Connection."""
+        if self._ending is None:
+            self._ending = Disconnect(code, reason)
+            self._talk.cancel()
+
+    async def serve(self) -> None:
+        """Serve until the end. What goes wrong in this connection ends this connection, and is logged in one line.
+
+        It is closed so that the last thing written arrives; if cancelled, at once. In every case the leaves of its rooms are in their inboxes
+        when this returns.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    await self._serve()
+                finally:
+                    # In this order: no writer may be started in a nursery that is closing.
+                    self._outbox.close()
+                    self._nursery = None
+                nursery.cancel_scope.cancel()
+        except* Exception:
+            # Nothing of one connection may reach another, also when it is cancelled at the same time.
+            self._services.log.exception("connection failed", address=self._address)
+        finally:
+            await self._stream.finish()
+
+    async def _serve(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._speak(nursery)
+                nursery.cancel_scope.cancel()
+        except* (LocalProtocolError, ConnectionClosed):
+            # The reader of trio-websocket 0.12.2 fails over a ping behind our close frame, or if its peer is gone
+            # when it answers 400. What was to be said last may still be on its way.
+            with trio.move_on_after(self._settings.close_seconds):
+                await self._outbox.wait_written()
+
+    async def _speak(self, nursery: trio.Nursery) -> None:
+        """Shake hands, converse, and close; trio-websocket reads in the nursery."""
+        request = await self._receive_request(nursery)
+        if request is None:
+            return
+        connection = await self._accept(request)
+        if connection is None:
+            return
+        try:
+            ending = await self._converse(connection, self._authenticate(request))
+        except Disconnect as refusal:
+            # After the handshake, because a browser cannot see the HTTP status of a refused one.
+            ending = refusal
+        except Exception:
+            self._services.log.exception("connection failed", address=self._address)
+            ending = INTERNAL_ERROR
+        await self._close(connection, ending)
+
+    async def _receive_request(self, nursery: trio.Nursery) -> WebSocketRequest | None:
+        request: WebSocketRequest | None = None
+        async with trio.open_nursery() as watch:
+            watch.cancel_scope.deadline = trio.current_time() + self._settings.handshake_seconds
+            # trio-websocket 0.12.2 answers a bad handshake with 400, closes the stream, and never returns.
+            watch.start_soon(self._cancel_when_closed, watch.cancel_scope)
+            request = await wrap_server_stream(
+                nursery,
+                self._stream,
+                message_queue_size=QUEUED_MESSAGES,
+                max_message_size=self._settings.message_bytes,
+                receive_buffer_size=RECEIVE_BYTES,
+            )
+            watch.cancel_scope.cancel()
+        return request
+
+    async def _cancel_when_closed(self, scope: trio.CancelScope) -> None:
+        await self._stream.closed.wait()
+        scope.cancel()
+
+    async def _accept(self, request: WebSocketRequest) -> WebSocketConnection | None:
+        subprotocol = select_subprotocol(request.proposed_subprotocols)
+        with trio.move_on_after(self._settings.handshake_seconds):
+            try:
+                return await request.accept(subprotocol=subprotocol)
+            except ConnectionClosed:
+                return None
+        return None
+
+    def _authenticate(self, request: WebSocketRequest) -> Claims:
+        if self._refusal is not None:
+            raise self._refusal
+        if self._services.is_draining():
+            raise Disconnect(CloseCode.SERVICE_RESTART, "service restart")
+        origin = self._head.header(b"origin")
+        allowed = self._settings.allowed_origins
+        if origin is not None and "*" not in allowed and origin not in allowed:
+            raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed")
+        presented = find_token(
+            query=self._head.query,
+            headers=self._head.headers,
+            subprotocols=request.proposed_subprotocols,
+        )
+        return self._services.sessions.verifier.verify(presented.token)
+
+    async def _converse(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:
+        """Serve an authenticated connection; returns how it is to be closed."""
+        session = Session(
+            self._services.sessions, claims, self._outbox, self.disconnect, home=self._destination.home
+        )
+        self._session = session
+        if not self._services.connections.add(self):
+            return Disconnect(CloseCode.TOO_MANY, "too many connections of this user")
+        try:
+            with self._talk:
+                await self._talk_until_closed(connection, session)
+        finally:
+            session.end()
+            self._services.connections.discard(self)
+        return self._ending or Disconnect(CloseCode.NORMAL, "")
+
+    async def _talk_until_closed(self, connection: WebSocketConnection, session: Session) -> None:
+        if self._destination.home is not None:
+            await session.join_home(self._destination.since)
+        while True:
+            try:
+                message = await connection.get_message()
+            except ConnectionClosed:
+                return
+            if isinstance(message, bytes):
+                raise Disconnect(CloseCode.BINARY_MESSAGE, "text messages only")
+            # trio-websocket counts characters; a character has up to four bytes.
+            limit = self._settings.message_bytes
+            if len(message) * 4 > limit and len(message.encode()) > limit:
+                raise Disconnect(CloseCode.MESSAGE_TOO_BIG, "message too big")
+            await session.handle(message)
+
+    async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
+        """Close with a code; nothing happens if the peer closed first."""
+        if ending.code == CloseCode.TOO_SLOW:
+            self._outbox.forget_queue()
+        # trio-websocket's aclose waits for the peer without a limit.
+        with trio.move_on_after(self._settings.close_seconds):
+            await connection.aclose(ending.code, ending.reason)
+            await self._answer_bad_frame(connection.closed)
+
+    async def _answer_bad_frame(self, closed: CloseReason | None) -> None:
+        """Tell the peer which of its frames could not be read (RFC 6455 section 7.1.7); trio-websocket does not."""
+        if closed is not None and closed.code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8):
+            # Nothing is written if the code is the peer's own, for that has been answered.
+            with suppress(trio.ClosedResourceError):
+                await self._stream.send_all(close_frame(closed.code, closed.reason or ""))
+
+    def _start_writer(self, write_queue: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None, "the outbox is closed before the nursery"
+        self._nursery.start_soon(write_queue)

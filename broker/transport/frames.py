@@ -1,0 +1,40 @@
+"""Server-to-client WebSocket frames (RFC 6455 section 5): whole, unmasked, uncompressed.
+
+A server's frames carry no mask and no per-connection state, so one encoding serves every member of a room.
+"""
+
+from collections.abc import Sequence
+
+from broker.notices import Notice
+from broker.protocol.codec import encode_notice
+
+PING = b"\x89\x00"
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return a final text frame (5.2)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 1 << 16:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Return a close frame (5.5.1); the reason is cut to the 123 bytes that a control frame has left for it."""
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return b"\x88%c%b%b" % (2 + len(text), code.to_bytes(2, "big"), text)
+
+
+def is_close_frame(data: bytes) -> bool:
+    """Whether `data`, which holds whole server frames, begins with a close frame (5.5.1)."""
+    return data[:1] == b"\x88"
+
+
+class WebSocketCodec:
+    """The native protocol over WebSocket; one instance serves all connections, so that they share frames."""
+
+    def encode(self, notices: Sequence[Notice]) -> bytes:
+        """Return one text frame for each notice, joined."""
+        return b"".join([text_frame(encode_notice(notice)) for notice in notices])

@@ -1,0 +1,126 @@
+"""The streams given to trio-websocket and to hypercorn: a request head put back, and a careful end."""
+
+import trio
+
+from broker.transport.frames import is_close_frame
+from broker.transport.outbox import Outbox
+
+LINGER_SECONDS = 1.0
+LINGER_READ_BYTES = 65_536
+
+
+class ReplayStream(trio.abc.Stream):
+    """Gives out `head` before what the inner stream brings, remembers when the peer was last heard, and lingers.
+
+    Closing a socket with bytes unread makes the kernel send a reset, which can destroy the last thing that was
+    written, such as a close frame or an error response. So `aclose` first ends its own side and reads until the
+    peer ends its, for LINGER_SECONDS at most (RFC 9112 section 9.6).
+    """
+
+    def __init__(self, inner: trio.abc.HalfCloseableStream, head: bytes) -> None:
+        self._inner = inner
+        self._head = head
+        self._is_closing = False
+        self._is_ended_by_peer = False
+        self.last_received = trio.current_time()
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """The socket below; hypercorn asks it for addresses."""
+        assert isinstance(self._inner, trio.SocketStream)
+        return self._inner.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        if self._head:
+            await trio.lowlevel.checkpoint()
+            head, self._head = self._head[:max_bytes], self._head[max_bytes or len(self._head) :]
+            return head
+        data = await self._inner.receive_some(max_bytes)
+        if data:
+            self.last_received = trio.current_time()
+        else:
+            self._is_ended_by_peer = True
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream."""
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream."""
+        await self._inner.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """See trio.abc.HalfCloseableStream."""
+        await self._inner.send_eof()
+
+    async def aclose(self) -> None:
+        """Close in good order; at once if cancelled. A second call does not hurry the first."""
+        if self._is_closing:
+            await trio.lowlevel.checkpoint()
+            return
+        self._is_closing = True
+        try:
+            if not self._is_ended_by_peer:
+                await self._linger()
+        finally:
+            await trio.aclose_forcefully(self._inner)
+
+    def abort(self) -> None:
+        """Close at once; whoever reads or writes gets ClosedResourceError. For sockets only."""
+        self._is_closing = True
+        if isinstance(self._inner, trio.SocketStream):
+            self._inner.socket.close()
+
+    async def _linger(self) -> None:
+        with trio.move_on_after(LINGER_SECONDS):
+            try:
+                await self._inner.send_eof()
+                while await self._inner.receive_some(LINGER_READ_BYTES):
+                    pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                # Gone, aborted, or somebody else is reading already.
+                return
+
+
+class WebSocketStream(ReplayStream):
+    """What trio-websocket is given. What it writes goes through the outbox, so that whole frames of both keep one order.
+
+    trio-websocket closes it while a task of its own may be reading, and nobody can linger then. So `aclose` is the
+    end for trio-websocket only, and `finish` closes the socket once all its tasks are gone.
+    """
+
+    def __init__(self, inner: trio.abc.HalfCloseableStream, head: bytes, outbox: Outbox) -> None:
+        super().__init__(inner, head)
+        self._outbox = outbox
+        self.is_being_read = False
+        """Whether somebody waits for what the peer sends; if not, it cannot be heard."""
+        self.closed = trio.Event()
+        """Set when trio-websocket has closed it."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        if self.closed.is_set():
+            raise trio.ClosedResourceError
+        self.is_being_read = True
+        try:
+            return await super().receive_some(max_bytes)
+        finally:
+            self.is_being_read = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream. trio-websocket 0.12 writes whole frames, one or more at a time."""
+        frames = bytes(data)
+        # RFC 6455 section 5.5.1: no data frame after a close frame.
+        await self._outbox.write(frames, is_last=is_close_frame(frames))
+
+    async def aclose(self) -> None:
+        """Let nobody read any more; the socket stays open until `finish`."""
+        self.closed.set()
+        await trio.lowlevel.checkpoint()
+
+    async def finish(self) -> None:
+        """Close the socket in good order; at once if cancelled."""
+        self._outbox.close()
+        await super().aclose()

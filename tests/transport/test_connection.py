@@ -1,0 +1,623 @@
+"""One connection in memory: who is let in, and how each end of it looks to the peer."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+from trio_websocket import ConnectionClosed
+
+from broker.auth.tokens import TokenVerifier
+from broker.errors import CloseCode
+from broker.model import Claims, Position
+from broker.sessions.session import SessionServices
+from broker.transport.connection import Destination, parse_destination
+from tests.transport.conftest import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    OpenNode,
+    RawPeer,
+    client_frame,
+    handshake,
+    text_of,
+)
+
+# Who is let in
+
+
+async def test_a_token_in_the_query(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        client = await node.client(target=f"/ws/lobby?token={node.token('ann')}")
+        assert (await client.receive())["type"] == "joined"
+
+
+async def test_a_token_in_the_authorization_header(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        header = (b"Authorization", f"Bearer {node.token('ann')}".encode())
+        client = await node.client(target="/ws/lobby", headers=[header])
+        assert (await client.receive())["type"] == "joined"
+
+
+async def test_a_token_among_the_subprotocols(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        offers = [f"bearer.{node.token('ann')}", "greenroom.v1"]
+        client = await node.client(target="/ws/lobby", subprotocols=offers)
+        assert client.connection.subprotocol == "greenroom.v1"
+        assert (await client.receive())["type"] == "joined"
+
+
+@pytest.mark.parametrize("offers", [[], ["other.v1"]])
+async def test_no_other_subprotocol_is_selected(
+    open_node: OpenNode, autojump_clock: MockClock, offers: list[str]
+) -> None:
+    async with open_node() as node:
+        target = node.target("lobby", token=node.token("ann"))
+        client = await node.client(target=target, subprotocols=offers)
+        assert client.connection.subprotocol is None
+
+
+UNAUTHORIZED = {
+    "no token": lambda node: "/ws/lobby",
+    "no token and no room": lambda node: "/ws",
+    "rubbish": lambda node: "/ws/lobby?token=x",
+    "another's signature": lambda node: f"/ws/lobby?token={node.token('ann')[:-4]}AAAA",
+    "two tokens": lambda node: f"/ws/lobby?token={node.token('ann')}&token={node.token('bob')}",
+    "expired": lambda node: f"/ws/lobby?token={node.token('ann', ttl_seconds=10)}",
+}
+
+
+@pytest.mark.parametrize("case", UNAUTHORIZED)
+async def test_who_is_not_let_in_gets_4001_after_a_whole_handshake(
+    open_node: OpenNode, autojump_clock: MockClock, case: str
+) -> None:
+    async with open_node() as node:
+        target = UNAUTHORIZED[case](node)
+        await trio.sleep(20)
+        peer = await node.raw_peer(target, "Sec-WebSocket-Protocol: greenroom.v1")
+        close = await peer.read_close()
+        assert close is not None
+        assert close[0] == CloseCode.UNAUTHORIZED
+        assert "token" in close[1]
+        assert node.log_lines() == []
+
+
+async def test_the_subprotocol_is_selected_also_when_refusing(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    # Else a browser reports 1006, and its page tries again for ever.
+    async with open_node() as node:
+        client = await node.client(target="/ws/lobby", subprotocols=["greenroom.v1", "bearer.x"])
+        assert client.connection.subprotocol == "greenroom.v1"
+        assert await client.read_code() == CloseCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("https://app.example", True),
+        ("https://app.example.evil", False),
+        ("null", False),
+        ("http://app.example", False),
+        (None, True),
+    ],
+)
+async def test_origins_not_on_the_list_get_4003(
+    open_node: OpenNode, autojump_clock: MockClock, origin: str | None, is_allowed: bool
+) -> None:
+    async with open_node(websocket={"allowed_origins": ("https://app.example",)}) as node:
+        headers = [] if origin is None else [(b"Origin", origin.encode())]
+        client = await node.client("ann", "lobby", headers=headers)
+        if is_allowed:
+            assert (await client.receive())["type"] == "joined"
+        else:
+            assert await client.read_code() == CloseCode.FORBIDDEN
+
+
+async def test_any_origin_is_let_in_by_default(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        client = await node.client("ann", "lobby", headers=[(b"Origin", b"https://anywhere")])
+        assert (await client.receive())["type"] == "joined"
+
+
+async def test_one_connection_more_than_a_user_may_have(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"connections_per_user": 2}) as node:
+        first = await node.member("ann", "lobby")
+        await node.member("ann", "lobby")
+        third = await node.client("ann", "lobby")
+        assert await third.read_to_end() == ([], CloseCode.TOO_MANY)
+        assert await node.client("bob", "lobby")
+        await first.aclose()
+        await trio.sleep(2)
+        assert (await (await node.client("ann", "lobby")).receive())["type"] == "joined"
+
+
+async def test_one_connection_more_than_an_address_may_have(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"connections_per_address": 1}) as node:
+        first = await node.member("ann", "lobby")
+        second = await node.client("bob", "lobby")
+        assert await second.read_to_end() == ([], CloseCode.TOO_MANY)
+        assert (await (await node.client("bob", "lobby", address="10.0.0.2")).receive())["type"] == "joined"
+        await first.aclose()
+        await trio.sleep(2)
+        assert (await (await node.client("bob", "lobby")).receive())["type"] == "joined"
+
+
+async def test_a_draining_server_sends_newcomers_elsewhere(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        node.is_draining = True
+        client = await node.client("ann", "lobby")
+        assert await client.read_to_end() == ([], CloseCode.SERVICE_RESTART)
+        assert node.rooms.statistics().rooms == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/ws", "", Destination(None, None)),
+        ("/ws/", "token=x", Destination(None, None)),
+        ("/ws/lobby", "", Destination("lobby", None)),
+        ("/ws/a%20b%C3%A9", "", Destination("a b\xe9", None)),
+        ("/ws/a%2Fb", "", Destination("a/b", None)),
+        ("/ws/%FF", "", Destination("\udcff", None)),
+        ("/ws/lobby", "offset=7&epoch=abc", Destination("lobby", Position("abc", 7))),
+        ("/ws/lobby", "offset=0", Destination("lobby", Position("", 0))),
+        ("/ws/lobby", "epoch=abc", Destination("lobby", None)),
+        ("/ws/lobby", "offset=-7&epoch=abc", Destination("lobby", None)),
+        ("/ws/lobby", "offset=%D9%A1&epoch=abc", Destination("lobby", None)),
+        ("/ws/lobby", "offset=" + "9" * 30, Destination("lobby", None)),
+        ("/wss", "", None),
+        ("/", "", None),
+        ("/api/ws/lobby", "", None),
+    ],
+)
+def test_where_a_request_wants_to_go(path: str, query: str, expected: Destination | None) -> None:
+    assert parse_destination(path, query) == expected
+
+
+@pytest.mark.parametrize("room", ["a/b", "x" * 129, "a\nb", "\x7f"])
+async def test_a_home_that_cannot_be_a_room_gets_4003(
+    open_node: OpenNode, autojump_clock: MockClock, room: str
+) -> None:
+    async with open_node() as node:
+        client = await node.client("ann", room)
+        assert await client.read_code() == CloseCode.FORBIDDEN
+
+
+async def test_a_home_that_is_no_utf8_gets_4003(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        client = await node.client(target=f"/ws/%FF?token={node.token('ann')}")
+        assert await client.read_code() == CloseCode.FORBIDDEN
+
+
+BAD_HANDSHAKES = {
+    "another method": handshake("/ws/lobby").replace(b"GET", b"POST"),
+    "no key": handshake("/ws/lobby").replace(b"Sec-WebSocket-Key", b"X"),
+    "no host": handshake("/ws/lobby").replace(b"Host", b"X"),
+    "no version": handshake("/ws/lobby").replace(b"Sec-WebSocket-Version", b"X"),
+    "no connection header": handshake("/ws/lobby").replace(b"Connection", b"X"),
+    "a header that is none": handshake("/ws/lobby", "no colon here"),
+    "a host that is none": handshake("/ws/lobby").replace(b"example.org", b"\xff"),
+    "a host with a bad label": handshake("/ws/lobby").replace(b"example.org", b"xn--a"),
+    "subprotocols that are none": handshake("/ws/lobby", "Sec-WebSocket-Protocol: \xff"),
+    "extensions that are none": handshake("/ws/lobby", "Sec-WebSocket-Extensions: \xff"),
+    "connection tokens that are none": handshake("/ws/lobby").replace(b": Upgrade", b": Upgrade, \xff"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_HANDSHAKES)
+async def test_a_bad_handshake_is_answered_with_400(
+    open_node: OpenNode, autojump_clock: MockClock, case: str
+) -> None:
+    async with open_node() as node:
+        peer = RawPeer(node.dial())
+        await peer.send(BAD_HANDSHAKES[case])
+        assert (await peer.read_eof()).startswith(b"HTTP/1.1 400 ")
+        await trio.sleep(5)
+        assert node.is_empty()
+        assert not [line for line in node.log_lines() if line["level"] == "error"]
+
+
+async def test_another_version_of_the_protocol_is_told_which_one_is_spoken(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        peer = RawPeer(node.dial())
+        await peer.send(handshake("/ws/lobby").replace(b": 13", b": 8"))
+        answer = await peer.read_eof()
+        assert answer.startswith(b"HTTP/1.1 426 ")
+        assert b"sec-websocket-version: 13" in answer.lower()
+
+
+async def test_a_bad_handshake_of_a_peer_that_is_gone_already(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        stream = node.dial()
+        await stream.send_all(BAD_HANDSHAKES["no key"])
+        await stream.aclose()
+        await trio.sleep(5)
+        assert node.is_empty()
+        assert node.log_lines() == []
+
+
+# How connections end
+
+
+async def ended(
+    open_node: OpenNode, data: bytes, **sections: Any
+) -> tuple[tuple[int, str] | None, list[Any]]:
+    """Return how a connection ends on which `data` is written after the handshake, and the log."""
+    async with open_node(**sections) as node:
+        observer = await node.member("eve", "lobby")
+        peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
+        await peer.send(data)
+        close = await peer.read_close()
+        await peer.send(client_frame(CLOSE, b"\x03\xe8"))
+        assert await peer.read_eof() == b""
+        await trio.sleep(5)
+        said = [message["type"] for message in await observer.settle() if message.get("user_id") == "ann"]
+        assert said == ["user_joined", "user_left"]
+        assert len(node.connections) == len(node.admission) == 1
+        return close, node.log_lines()
+
+
+BAD_FRAMES = {
+    "binary": (client_frame(BINARY, b"x"), CloseCode.BINARY_MESSAGE),
+    "empty binary": (client_frame(BINARY), CloseCode.BINARY_MESSAGE),
+    "binary in fragments": (
+        client_frame(BINARY, b"x", fin=False) + client_frame(CONTINUATION, b"y"),
+        CloseCode.BINARY_MESSAGE,
+    ),
+    "invalid UTF-8": (client_frame(TEXT, b'{"\xff'), CloseCode.INVALID_UTF8),
+    "overlong UTF-8": (client_frame(TEXT, b"\xc0\xaf"), CloseCode.INVALID_UTF8),
+    "a surrogate in UTF-8": (client_frame(TEXT, b"\xed\xa0\x80"), CloseCode.INVALID_UTF8),
+    "UTF-8 that ends too early": (client_frame(TEXT, b"\xe2\x82"), CloseCode.INVALID_UTF8),
+    "invalid UTF-8 in a later fragment": (
+        client_frame(TEXT, b"\xe2", fin=False) + client_frame(CONTINUATION, b"\x28"),
+        CloseCode.INVALID_UTF8,
+    ),
+    "invalid UTF-8 in a close reason": (client_frame(CLOSE, b"\x03\xe8\xff"), CloseCode.INVALID_UTF8),
+    "no mask": (b"\x81\x02{}", CloseCode.PROTOCOL_ERROR),
+    "a reserved bit": (client_frame(TEXT, b"{}", rsv=4), CloseCode.PROTOCOL_ERROR),
+    "a reserved opcode": (client_frame(3, b"{}"), CloseCode.PROTOCOL_ERROR),
+    "a reserved control opcode": (client_frame(11), CloseCode.PROTOCOL_ERROR),
+    "a fragmented ping": (client_frame(PING, fin=False), CloseCode.PROTOCOL_ERROR),
+    "a ping too long": (client_frame(PING, b"x" * 126), CloseCode.PROTOCOL_ERROR),
+    "a length in too many bytes": (b"\x81\xfe\x00\x05", CloseCode.PROTOCOL_ERROR),
+    "a negative length": (client_frame(TEXT, announced=1 << 63), CloseCode.PROTOCOL_ERROR),
+    "a continuation of nothing": (client_frame(CONTINUATION, b"x"), CloseCode.PROTOCOL_ERROR),
+    "a message within a message": (
+        client_frame(TEXT, b"x", fin=False) + client_frame(TEXT, b"y"),
+        CloseCode.PROTOCOL_ERROR,
+    ),
+    "a close code of one byte": (client_frame(CLOSE, b"\x03"), CloseCode.PROTOCOL_ERROR),
+    "a close code that none may send": (client_frame(CLOSE, b"\x03\xee"), CloseCode.PROTOCOL_ERROR),
+    "a close code out of range": (client_frame(CLOSE, b"\xff\xff"), CloseCode.PROTOCOL_ERROR),
+    "too big": (client_frame(TEXT, b"x" * 65_537), CloseCode.MESSAGE_TOO_BIG),
+    "too big in fragments": (
+        client_frame(TEXT, b"x" * 60_000, fin=False) + client_frame(CONTINUATION, b"x" * 6_000),
+        CloseCode.MESSAGE_TOO_BIG,
+    ),
+    "too big in characters of three bytes": (
+        client_frame(TEXT, ("\u20ac" * 21_846).encode()),
+        CloseCode.MESSAGE_TOO_BIG,
+    ),
+    "too big in characters of four bytes": (
+        client_frame(TEXT, ("\U0001f600" * 16_385).encode()),
+        CloseCode.MESSAGE_TOO_BIG,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FRAMES)
+async def test_what_cannot_be_taken_ends_in_its_close_code(
+    open_node: OpenNode, autojump_clock: MockClock, case: str
+) -> None:
+    data, code = BAD_FRAMES[case]
+    close, log = await ended(open_node, data)
+    assert close is not None
+    assert close[0] == code
+    assert close[1], "a developer wants to know why"
+    assert log == []
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536])
+async def test_a_message_just_small_enough_is_read(
+    open_node: OpenNode, autojump_clock: MockClock, size: int
+) -> None:
+    async with open_node() as node:
+        peer = await node.raw_peer(node.target(token=node.token("ann")))
+        await peer.send(client_frame(TEXT, b'{"type":"ping","id":1,"x":"%b"}' % (b"x" * (size - 31))))
+        assert (await peer.read_message()) == {"type": "pong", "id": 1}
+        euros = "\u20ac" * ((size - 31) // 3)
+        text = json.dumps({"type": "ping", "id": 2, "x": euros}, ensure_ascii=False, separators=(",", ":"))
+        await peer.send(client_frame(TEXT, text.encode()))
+        assert (await peer.read_message()) == {"type": "pong", "id": 2}
+
+
+async def test_two_messages_too_big_in_one_go(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    big = client_frame(TEXT, b"x" * 200)
+    close, log = await ended(open_node, big + big + client_frame(PING), websocket={"message_bytes": 100})
+    assert close is not None
+    assert close[0] == CloseCode.MESSAGE_TOO_BIG
+    assert log == []
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"y" * 125])
+async def test_a_clients_ping_is_answered_with_its_payload(
+    open_node: OpenNode, autojump_clock: MockClock, payload: bytes
+) -> None:
+    async with open_node() as node:
+        peer = await node.raw_peer(node.target(token=node.token("ann")))
+        await peer.send(client_frame(PONG, b"nobody asked") + client_frame(PING, payload))
+        assert await peer.read_pong() == payload
+
+
+async def test_a_message_may_come_in_fragments_with_a_ping_between(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
+        text = json.dumps({"type": "chat", "text": "gr\u00fc\u00dfe"}, ensure_ascii=False).encode()
+        cut = text.index(b"\xc3") + 1  # within a character
+        await peer.send(client_frame(TEXT, text[:cut], fin=False))
+        await peer.send(client_frame(PING, b"now"))
+        assert await peer.read_pong() == b"now"
+        await peer.send(client_frame(CONTINUATION, fin=False) + client_frame(CONTINUATION, text[cut:]))
+        assert (await peer.read_message())["text"] == "gr\u00fc\u00dfe"
+
+
+@pytest.mark.parametrize(("payload", "answer"), [(b"\x03\xe8bye", 1000), (b"\x0f\xa0", 4000), (b"", 1005)])
+async def test_a_close_handshake_started_by_the_client(
+    open_node: OpenNode, autojump_clock: MockClock, payload: bytes, answer: int
+) -> None:
+    close, log = await ended(open_node, client_frame(CLOSE, payload))
+    assert close is not None
+    assert close[0] == answer
+    assert log == []
+
+
+async def test_messages_before_a_close_frame_are_obeyed(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        observer = await node.member("eve", "lobby")
+        peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
+        await peer.send(text_of(type="chat", text="last words") + client_frame(CLOSE, b"\x03\xe8"))
+        assert await peer.read_code() == 1000
+        assert (await observer.receive_type("chat"))["text"] == "last words"
+        assert (await observer.receive())["type"] == "user_left"
+
+
+@pytest.mark.parametrize("more", [client_frame(PING, b"x"), client_frame(TEXT, b"x" * 70_000)])
+async def test_a_peer_that_speaks_on_while_it_is_refused_hears_why(
+    open_node: OpenNode, autojump_clock: MockClock, more: bytes
+) -> None:
+    async with open_node() as node:
+        peer = await node.raw_peer("/ws/lobby")
+        await peer.send(more)
+        assert await peer.read_code() == CloseCode.UNAUTHORIZED
+        await peer.send(client_frame(CLOSE, b"\x03\xe8"))
+        await trio.sleep(10)
+        assert node.is_empty()
+        assert node.log_lines() == []
+
+
+async def test_one_removed_by_the_application_gets_4004(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        observer = await node.member("eve", "lobby")
+        client = await node.member("ann", "lobby")
+        assert node.connections.disconnect_user("ann", CloseCode.REMOVED, "removed") == 1
+        # What comes after the first reason counts for nothing.
+        assert node.connections.disconnect_user("ann", CloseCode.GOING_AWAY, "?") == 1
+        assert await client.read_to_end() == ([], CloseCode.REMOVED)
+        assert (await observer.receive_type("user_left"))["user_id"] == "ann"
+
+
+async def test_one_told_to_reconnect_hears_after_how_long(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        client = await node.member("ann", "lobby")
+        (connection,) = node.connections
+        connection.tell_reconnect(1234)
+        connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
+        assert await client.read_to_end() == (
+            [{"type": "reconnect", "after_ms": 1234}],
+            CloseCode.SERVICE_RESTART,
+        )
+
+
+async def test_what_waits_is_written_before_a_close_frame(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        client = await node.member("ann", "lobby")
+        for i in range(50):
+            await client.send(type="ping", id=i)
+        await client.send(type="refresh", token="x")
+        messages, code = await client.read_to_end()
+        assert [message["id"] for message in messages] == list(range(50))
+        assert code == CloseCode.UNAUTHORIZED
+
+
+async def test_a_token_that_runs_out_ends_the_connection(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        started = trio.current_time()
+        client = await node.client("ann", "lobby", ttl_seconds=30)
+        messages, code = await client.read_to_end()
+        assert code == CloseCode.TOKEN_EXPIRED
+        assert [message["type"] for message in messages] == ["joined", "user_joined"]
+        assert 30 <= trio.current_time() - started <= 32
+
+
+async def test_the_leeway_is_given_to_connections_too(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node(auth={"leeway_seconds": 60.0}) as node:
+        started = trio.current_time()
+        client = await node.client("ann", "lobby", ttl_seconds=30)
+        assert await client.read_code() == CloseCode.TOKEN_EXPIRED
+        assert 90 <= trio.current_time() - started <= 92
+
+
+async def test_a_refreshed_token_keeps_the_connection(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        client = await node.client("ann", "lobby", ttl_seconds=30)
+        await trio.sleep(20)
+        await client.send(type="refresh", token=node.token("ann", ttl_seconds=100))
+        refreshed = await client.receive_type("refreshed")
+        assert refreshed["expires_at"] == node.wall_clock() + 100
+        started = trio.current_time()
+        assert await client.read_code() == CloseCode.TOKEN_EXPIRED
+        assert 100 <= trio.current_time() - started <= 102
+
+
+async def test_a_token_without_end_is_none_to_look_after(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    @attrs.frozen
+    class Endless:
+        inner: TokenVerifier
+
+        def verify(self, token: str | None) -> Claims:
+            return attrs.evolve(self.inner.verify(token), expires_at=None)
+
+    def adapt(services: SessionServices) -> SessionServices:
+        return attrs.evolve(services, verifier=Endless(services.verifier))
+
+    async with open_node(adapt=adapt) as node:
+        client = await node.member("ann", "lobby", ttl_seconds=30)
+        await trio.sleep(1000)
+        assert (await client.ask(type="refresh", token=node.token("ann")))["expires_at"] is None
+
+
+async def test_a_peer_that_answers_pings_stays(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        client = await node.member("ann", "lobby")
+        await trio.sleep(1000)
+        assert (await client.ask(type="ping"))["type"] == "pong"
+
+
+async def test_a_peer_that_answers_no_pings_gets_4110(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        observer = await node.member("eve", "lobby")
+        peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
+        started = trio.current_time()
+        await peer.wait_ping()
+        assert 25 <= trio.current_time() - started <= 27
+        assert await peer.read_code() == CloseCode.NO_PONG
+        assert 45 <= trio.current_time() - started <= 48
+        assert (await observer.receive_type("user_left"))["user_id"] == "ann"
+        # It never answers the close frame either.
+        await trio.sleep(10)
+        assert len(node.admission) == 1
+        assert node.log_lines() == []
+
+
+async def test_the_end_of_the_stream_without_a_close_frame(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        observer = await node.member("eve", "lobby")
+        peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
+        await peer.stream.send_eof()
+        assert (await observer.receive_type("user_left"))["user_id"] == "ann"
+        await wait_all_tasks_blocked()
+        assert len(node.admission) == 1
+        assert node.log_lines() == []
+
+
+async def test_a_handshake_that_never_ends(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        peer = RawPeer(node.dial())
+        await peer.send(handshake("/ws/lobby")[:-2])
+        started = trio.current_time()
+        assert (await peer.read_eof()).startswith(b"HTTP/1.1 408 ")
+        assert trio.current_time() - started == pytest.approx(10)
+        await peer.stream.aclose()
+        await trio.sleep(2)
+        assert node.is_empty()
+
+
+async def test_a_handshake_whose_answer_is_never_read(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    async with open_node() as node:
+        ours, theirs = trio.testing.memory_stream_pair()
+        theirs.send_stream.send_all_hook = trio.sleep_forever
+        started = trio.current_time()
+        await ours.send_all(handshake("/ws/lobby"))
+        with trio.fail_after(30):
+            await node.port.serve_stream(theirs, "10.0.0.1")
+        assert 10 <= trio.current_time() - started <= 12
+        assert node.is_empty()
+
+
+async def test_a_close_handshake_that_is_never_answered(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        peer = await node.raw_peer("/ws/lobby")
+        assert await peer.read_code() == CloseCode.UNAUTHORIZED
+        started = trio.current_time()
+        assert await peer.read_eof() == b""
+        assert trio.current_time() - started == pytest.approx(5)
+        await trio.sleep(1.1)
+        assert node.is_empty()
+
+
+async def test_a_client_that_is_cut_off_sees_no_close_frame(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_node() as node:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+                peer = RawPeer(ours)
+                await peer.shake_hands(node.target("lobby", token=node.token("ann")))
+                assert (await peer.read_message())["type"] == "joined"
+                scope.cancel()
+        assert await peer.read_close() is None
+        await trio.sleep(1)
+        assert node.is_empty()
+
+
+async def test_a_verifier_that_fails_ends_in_1011_and_one_line(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    class Broken:
+        def verify(self, token: str | None) -> Claims:
+            raise ValueError("no keys today")
+
+    async with open_node(adapt=lambda services: attrs.evolve(services, verifier=Broken())) as node:
+        client = await node.client("ann", "lobby")
+        assert await client.read_code() == CloseCode.INTERNAL_ERROR
+        await trio.sleep(2)
+        assert node.is_empty()
+        (line,) = node.log_lines()
+        assert (line["event"], line["address"]) == ("connection failed", "10.0.0.1")
+        assert line["error"]["message"] == "no keys today"
+
+
+async def test_the_client_library_sees_the_code_as_its_own_error(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        client = await node.client(None, "lobby")
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.receive()
+        assert caught.value.reason.code == CloseCode.UNAUTHORIZED

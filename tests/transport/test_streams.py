@@ -1,0 +1,315 @@
+"""Streams put a head back, and end so that the last thing written arrives."""
+
+import socket
+import struct
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints, memory_stream_pair, wait_all_tasks_blocked
+
+from broker.transport.outbox import Outbox
+from broker.transport.streams import LINGER_SECONDS, ReplayStream, WebSocketStream
+from broker.transport.wire import SocketWire, StreamWire, open_wire
+from tests.transport.test_outbox import open_outbox
+
+
+async def tcp_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        client = await trio.open_tcp_stream(*listener.socket.getsockname())
+        return client, await listener.accept()
+
+
+async def test_the_head_comes_first_in_whatever_pieces_it_is_asked_for() -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"head")
+    await client.send_all(b"body")
+    pieces = []
+    for size in (1, 2, None, 3, None):
+        with assert_checkpoints():
+            pieces.append(bytes(await stream.receive_some(size)))
+    assert pieces == [b"h", b"ea", b"d", b"bod", b"y"]
+
+
+async def test_a_stream_without_a_head_is_what_it_wraps() -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"")
+    await client.send_all(b"x")
+    assert await stream.receive_some() == b"x"
+    await stream.wait_send_all_might_not_block()
+    await stream.send_all(b"answer")
+    await stream.send_eof()
+    assert await client.receive_some() == b"answer"
+    assert await client.receive_some() == b""
+
+
+async def test_it_remembers_when_the_peer_was_last_heard(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"head")
+    opened = trio.current_time()
+    await trio.sleep(5)
+    await stream.receive_some()
+    assert stream.last_received == opened, "the head was read before"
+    await client.send_all(b"x")
+    await stream.receive_some()
+    assert stream.last_received == opened + 5
+    await trio.sleep(5)
+    await client.send_eof()
+    await stream.receive_some()
+    assert stream.last_received == opened + 5, "an end is no sign of life"
+
+
+@pytest.mark.parametrize("is_lingering", [True, False])
+async def test_the_last_words_reach_a_peer_that_sent_more_than_was_read(is_lingering: bool) -> None:
+    client, server = await tcp_pair()
+    async with client:
+        await client.send_all(b"never read" * 1000)
+        await wait_until_received(server)
+        stream = ReplayStream(server, b"")
+        await stream.send_all(b"last words")
+        if is_lingering:
+            await close_as_a_peer_that_reads_to_the_end(stream, client)
+        else:
+            # This is what lingering is for: the kernel resets such a connection.
+            await trio.aclose_forcefully(stream)
+            with pytest.raises(trio.BrokenResourceError):
+                while await client.receive_some():
+                    pass
+
+
+async def wait_until_received(stream: trio.SocketStream) -> None:
+    """Wait until bytes lie in the kernel's buffer."""
+    with trio.fail_after(5):
+        await trio.lowlevel.wait_readable(stream.socket)
+
+
+async def close_as_a_peer_that_reads_to_the_end(stream: ReplayStream, client: trio.SocketStream) -> None:
+    async def read_and_close() -> None:
+        received = bytearray()
+        while data := await client.receive_some():
+            received += data
+        assert received == b"last words"
+        await client.aclose()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_and_close)
+            started = trio.current_time()
+            await stream.aclose()
+            assert trio.current_time() - started < LINGER_SECONDS, "the peer ended its side"
+
+
+async def test_lingering_has_an_end_whatever_the_peer_sends(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"")
+
+    async def send_for_ever() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await client.send_all(b"x" * 1000)
+                await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_for_ever)
+        started = trio.current_time()
+        await stream.aclose()
+        assert trio.current_time() - started == pytest.approx(LINGER_SECONDS)
+
+
+async def test_there_is_nothing_to_linger_for_when_the_peer_has_ended(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"")
+    await client.send_eof()
+    assert await stream.receive_some() == b""
+    started = trio.current_time()
+    await stream.aclose()
+    assert trio.current_time() == started
+    assert await client.receive_some() == b""
+
+
+async def test_cancelled_it_closes_at_once(autojump_clock: MockClock) -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"")
+    started = trio.current_time()
+    with trio.move_on_after(0.1) as scope:
+        await stream.aclose()
+    assert scope.cancelled_caught
+    assert trio.current_time() - started == pytest.approx(0.1)
+    with pytest.raises(trio.BrokenResourceError):
+        await client.send_all(b"x")
+
+
+async def test_a_second_close_neither_waits_nor_hurries_the_first(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"")
+    nursery.start_soon(stream.aclose)
+    await wait_all_tasks_blocked()
+    started = trio.current_time()
+    with assert_checkpoints():
+        await stream.aclose()
+    assert trio.current_time() == started
+    await client.send_all(b"still open")
+    await client.aclose()
+
+
+async def test_closing_a_broken_stream_is_no_error() -> None:
+    client, server = await tcp_pair()
+    stream = ReplayStream(server, b"")
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await client.aclose()
+    with trio.fail_after(5):
+        await stream.aclose()
+        await stream.aclose()
+
+
+async def test_closing_beside_a_reader_closes_all_the_same(nursery: trio.Nursery) -> None:
+    client, server = await tcp_pair()
+    stream = ReplayStream(server, b"")
+    outcome: list[type[BaseException]] = []
+
+    async def read() -> None:
+        try:
+            await stream.receive_some()
+        except trio.ClosedResourceError as error:
+            outcome.append(type(error))
+
+    nursery.start_soon(read)
+    await wait_all_tasks_blocked()
+    with trio.fail_after(5):
+        await stream.aclose()
+        assert await client.receive_some() == b""
+    await wait_all_tasks_blocked()
+    assert outcome == [trio.ClosedResourceError]
+    await client.aclose()
+
+
+@pytest.mark.parametrize("is_closing", [False, True])
+async def test_abort_wakes_whoever_reads_or_lingers(nursery: trio.Nursery, is_closing: bool) -> None:
+    client, server = await tcp_pair()
+    stream = ReplayStream(server, b"")
+    finished = trio.Event()
+
+    async def use() -> None:
+        if is_closing:
+            await stream.aclose()
+        else:
+            with pytest.raises(trio.ClosedResourceError):
+                await stream.receive_some()
+        finished.set()
+
+    nursery.start_soon(use)
+    await wait_all_tasks_blocked()
+    started = trio.current_time()
+    stream.abort()
+    await finished.wait()
+    assert trio.current_time() - started < LINGER_SECONDS / 2
+    await stream.aclose()
+    await client.aclose()
+
+
+async def test_abort_without_a_socket_is_left_to_whoever_closes() -> None:
+    _client, server = memory_stream_pair()
+    stream = ReplayStream(server, b"")
+    stream.abort()
+    with assert_checkpoints():
+        await stream.aclose()
+
+
+async def test_it_knows_its_socket() -> None:
+    client, server = await tcp_pair()
+    assert ReplayStream(server, b"").socket is server.socket
+    await client.aclose()
+    await server.aclose()
+
+
+async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_finished(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    client, server = memory_stream_pair()
+    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)  # type: ignore[arg-type]
+    stream = WebSocketStream(server, b"", outbox)
+    assert not stream.is_being_read
+    await client.send_all(b"x")
+    assert await stream.receive_some() == b"x"
+    with assert_checkpoints():
+        await stream.aclose()
+    assert stream.closed.is_set()
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()
+    await stream.send_all(b"last words")
+    await stream.finish()
+    assert await client.receive_some() == b"last words"
+    assert await client.receive_some() == b""
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"too late")
+
+
+async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) -> None:
+    client, server = memory_stream_pair()
+    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)  # type: ignore[arg-type]
+    stream = WebSocketStream(server, b"", outbox)
+    await stream.send_all(bytearray(b"\x88\x02\x03\xe8"))
+    outbox.put_control(b"late")
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"late")
+    assert await client.receive_some() == b"\x88\x02\x03\xe8"
+
+
+async def test_it_knows_whether_it_is_being_read(nursery: trio.Nursery) -> None:
+    client, server = memory_stream_pair()
+    outbox: Outbox = open_outbox(StreamWire(server), 1000, nursery.start_soon)[0]  # type: ignore[arg-type]
+    stream = WebSocketStream(server, b"", outbox)
+    nursery.start_soon(stream.receive_some)
+    await wait_all_tasks_blocked()
+    assert stream.is_being_read
+    await client.send_all(b"x")
+    await wait_all_tasks_blocked()
+    assert not stream.is_being_read
+
+
+async def test_the_wire_of_a_socket_writes_what_the_kernel_takes() -> None:
+    client, server = await tcp_pair()
+    wire = open_wire(server)
+    assert isinstance(wire, SocketWire)
+    assert wire.write_nowait(b"hello") == 5
+    assert await client.receive_some() == b"hello"
+    total = 0
+    while written := wire.write_nowait(b"x" * 100_000):
+        total += written
+    assert wire.write_nowait(b"x") == 0, "the kernel's buffer is full"
+
+    async def read_all() -> None:
+        left = total + 4
+        while left:
+            left -= len(await client.receive_some())
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all)
+            await wire.send_all(b"tail")
+    await client.aclose()
+    await server.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        wire.write_nowait(b"x")
+
+
+async def test_the_wire_of_a_reset_socket_is_broken() -> None:
+    client, server = await tcp_pair()
+    wire = SocketWire(server)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await client.aclose()
+    await wait_until_received(server)
+    with pytest.raises(trio.BrokenResourceError):
+        wire.write_nowait(b"x")
+    await server.aclose()
+
+
+async def test_the_wire_of_any_other_stream_leaves_all_to_a_task() -> None:
+    client, server = memory_stream_pair()
+    wire = open_wire(server)
+    assert isinstance(wire, StreamWire)
+    assert wire.write_nowait(b"x") == 0
+    await wire.send_all(b"y")
+    assert await client.receive_some() == b"y"
