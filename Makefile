@@ -1,0 +1,50 @@
+# `make serve` and `make test` are all a newcomer needs: each makes the environment it wants in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: serve test lint wheel bench clean
+
+serve: $(VENV)/runtime
+	@exec $(BIN)/greenroom serve --dev
+
+test: $(VENV)/dev
+	$(BIN)/pytest -n auto --cov --cov-report=term --cov-fail-under=95
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8 actors broker bench tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Builds the wheel, installs it and nothing else into an empty environment, and runs the command from there.
+wheel: $(VENV)/dev
+	rm -rf dist $(VENV)/wheel-env
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv $(VENV)/wheel-env
+	$(VENV)/wheel-env/bin/pip install --quiet dist/greenroom-*.whl
+	cd / && $(abspath $(BIN))/python $(abspath .ci/smoke.py) $(abspath $(VENV))/wheel-env/bin/greenroom
+
+bench: $(VENV)/bench
+	$(BIN)/python -m bench fanout --against fastapi_seed
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("greenroom needs Python 3.11 or later: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/runtime
+
+$(VENV)/bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@

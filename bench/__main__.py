@@ -1,0 +1,32 @@
+"""`python -m bench SCENARIO`."""
+
+import click
+
+from bench.errors import BenchError
+from bench.scenarios.fanout import fanout
+
+
+class _Bench(click.Group):
+    """Tells what keeps a benchmark from running as click tells its own errors: one message, status 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Bench)
+def main() -> None:
+    """Measure room servers on this machine.
+
+    Each server is a process of its own on one core; a load generator on another core drives it and counts
+    every frame. The generator is C and is compiled on the spot, so a C compiler must be installed (cc, or
+    what CC names). Linux only.
+    """
+
+
+main.add_command(fanout)
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

@@ -1,0 +1,1 @@
+"""Servers that Greenroom is measured against, each a program of its own."""

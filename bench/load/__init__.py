@@ -1,0 +1,1 @@
+"""The load generator: C, compiled on the spot, a process of its own."""

@@ -1,0 +1,53 @@
+/* One client connection: a non-blocking socket and what is left over on either side of it. */
+#ifndef BENCH_LINK_H
+#define BENCH_LINK_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ledger.h"
+
+enum link_state { LINK_IDLE, LINK_CONNECTING, LINK_SHAKING, LINK_OPEN, LINK_CLOSED };
+
+struct bytes {
+    char *data;
+    size_t count, capacity;
+};
+
+struct link {
+    int fd, epoll;
+    uint32_t index; /* names this connection in epoll events */
+    enum link_state state;
+    uint32_t room;
+    int64_t publisher; /* its number, or -1 for a member that only listens */
+    char *target;      /* the request target of its handshake */
+    size_t hint;       /* where the text stood in the last frame */
+    struct track *tracks; /* one for each publisher of its room */
+    struct bytes carry;   /* the head of a frame whose rest has not come */
+    struct bytes unsent;  /* what the kernel has not taken */
+};
+
+/* Starts to connect. Returns 0, or the errno that prevented it. */
+int link_connect(struct link *link, const struct sockaddr_in *address);
+
+/* Returns 0 once the connection stands, or the errno that ended the attempt. */
+int link_connected(const struct link *link);
+
+/* Sends, or keeps what the kernel does not take. False: the connection is gone. */
+bool link_send(struct link *link, const char *data, size_t bytes);
+
+/* Sends on what was kept. False: the connection is gone. */
+bool link_flush(struct link *link);
+
+/* Fills `buffer` with what was carried over and what has come since. Returns its length, 0 if nothing new
+   came, -1 if the connection is gone. */
+long link_receive(struct link *link, char *buffer, size_t capacity);
+
+/* Carries `data` over to the next link_receive. */
+void link_carry(struct link *link, const char *data, size_t bytes);
+
+void link_close(struct link *link);
+
+#endif

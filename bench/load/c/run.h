@@ -1,0 +1,59 @@
+/* One run: connect, probe until every member hears every publisher, warm up, measure, drain. */
+#ifndef BENCH_RUN_H
+#define BENCH_RUN_H
+
+#include <stdint.h>
+
+#include "histogram.h"
+#include "options.h"
+#include "plan.h"
+
+enum phase { PHASE_CONNECT, PHASE_PROBE, PHASE_WARM_UP, PHASE_MEASURE, PHASE_DRAIN, PHASE_DONE };
+
+/* Counted over the whole run, so that nothing is missed at the edges of the measured window. */
+struct tally {
+    uint64_t duplicated, out_of_order;
+    uint64_t malformed;    /* a text that was cut or altered */
+    uint64_t strayed;      /* a text of another room, or one that was never published */
+    uint64_t other_frames; /* joins, acknowledgements and whatever else a server says */
+    uint64_t disconnected;
+    unsigned close_code; /* of the first connection that the server closed, 0 if it said none */
+};
+
+/* The measured window. */
+struct window {
+    uint64_t start_ns, end_ns, cpu_start_ns, cpu_end_ns;
+    uint64_t published, delivered, received_bytes;
+    struct histogram latency;
+};
+
+struct run {
+    struct options options;
+    struct plan plan;
+    struct tally tally;
+    struct window window;
+    enum phase phase;
+    int epoll;
+    uint64_t origin_ns;  /* of the clock; every other time counts from here */
+    uint64_t phase_ns;   /* when the phase began */
+    uint64_t probe_ns;   /* when the last probe was sent */
+    uint64_t arrival_ns; /* when the last text came */
+    size_t begun, shaken;  /* connections started, connections open */
+    uint64_t unheard;      /* pairs of member and publisher that have not met yet */
+    int64_t behind;        /* deliveries due to open connections */
+    int64_t skipped;       /* deliveries passed over and not come since */
+    uint32_t mask;
+    char *buffer, *message;
+    size_t message_bytes;
+};
+
+/* Ends the program with a message if the server does not let it come to a measurement. */
+void run_all(struct run *run);
+
+/* Nanoseconds since the generator started. */
+uint64_t run_elapsed_ns(const struct run *run);
+
+/* Deliveries that never came, to whichever connection; those that ended early included. */
+uint64_t run_lost(const struct run *run);
+
+#endif

@@ -1,0 +1,185 @@
+#define _GNU_SOURCE
+#include "traffic.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "text.h"
+#include "websocket.h"
+
+static uint32_t next_mask(struct run *run) {
+    run->mask ^= run->mask << 13;
+    run->mask ^= run->mask >> 17;
+    run->mask ^= run->mask << 5;
+    return run->mask;
+}
+
+static void drop(struct run *run, struct link *link, unsigned close_code) {
+    if (run->phase <= PHASE_PROBE)
+        fail("the server ended connection %u before the run began, close code %u", link->index, close_code);
+    struct room *room = &run->plan.rooms[link->room];
+    for (uint32_t slot = 0; slot < room->publisher_count; slot++)
+        run->behind -= (int64_t)(run->plan.publishers[room->first_publisher + slot].published -
+                                 link->tracks[slot].last);
+    room->open--;
+    if (run->tally.disconnected++ == 0) run->tally.close_code = close_code;
+    link_close(link);
+}
+
+void traffic_connect(struct run *run) {
+    while (run->begun < run->plan.link_count && run->begun - run->shaken < run->options.connecting) {
+        int error = link_connect(&run->plan.links[run->begun], &run->options.address);
+        if (error) fail("connection %zu cannot be made: %s", run->begun, strerror(error));
+        run->begun++;
+    }
+}
+
+static void send_request(struct run *run, struct link *link) {
+    char request[8192];
+    int error = link_connected(link);
+    if (error) fail("connection %u cannot be made: %s", link->index, strerror(error));
+    size_t bytes = ws_write_request(request, sizeof request, run->options.host,
+                                    (unsigned)run->options.port, link->target);
+    if (bytes == 0) fail("the target of connection %u is too long", link->index);
+    link->state = LINK_SHAKING;
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = link->index};
+    if (epoll_ctl(run->epoll, EPOLL_CTL_MOD, link->fd, &event) != 0) abort();
+    if (!link_send(link, request, bytes)) drop(run, link, 0);
+}
+
+static size_t take_answer(struct run *run, struct link *link, const char *data, size_t bytes) {
+    long used = ws_read_answer(data, bytes);
+    if (used < 0)
+        fail("the handshake of connection %u was refused, HTTP status %d", link->index, atoi(data + 8));
+    if (used == 0) return 0;
+    struct room *room = &run->plan.rooms[link->room];
+    link->state = LINK_OPEN;
+    run->shaken++;
+    room->open++;
+    run->unheard += room->publisher_count;
+    return (size_t)used;
+}
+
+static void publish(struct run *run, struct publisher *publisher, uint64_t count) {
+    size_t text_at = strlen(run->options.prefix), used = 0;
+    struct text text = {.publisher = (uint64_t)publisher->link->publisher, .sent_ns = run_elapsed_ns(run)};
+    bool stands = true;
+    for (uint64_t i = 0; i < count; i++) {
+        text.sequence = ++publisher->published;
+        text_write(run->message + text_at, run->options.message_bytes, &text);
+        char *at = run->buffer + used;
+        used += ws_write_frame(at, WS_TEXT, run->message, run->message_bytes, next_mask(run));
+        bool room_for_more = used + WS_MAX_HEADER_BYTES + run->message_bytes <= TRAFFIC_BUFFER_BYTES;
+        if (room_for_more && i + 1 < count) continue;
+        stands = stands && link_send(publisher->link, run->buffer, used);
+        used = 0;
+    }
+    run->behind += (int64_t)(count * run->plan.rooms[publisher->room].open);
+    if (run->phase == PHASE_MEASURE) run->window.published += count;
+    if (!stands) drop(run, publisher->link, 0);
+}
+
+/* A publisher's own message coming back is the credit for its next one. */
+static void top_up(struct run *run, struct publisher *publisher) {
+    struct link *link = publisher->link;
+    if (link->state != LINK_OPEN) return;
+    uint32_t slot = (uint32_t)link->publisher - run->plan.rooms[publisher->room].first_publisher;
+    uint64_t outstanding = publisher->published - link->tracks[slot].last;
+    if (outstanding < run->options.in_flight) publish(run, publisher, run->options.in_flight - outstanding);
+}
+
+void traffic_probe(struct run *run) {
+    for (size_t i = 0; i < run->plan.publisher_count; i++) publish(run, &run->plan.publishers[i], 1);
+}
+
+void traffic_fill(struct run *run) {
+    for (size_t i = 0; i < run->plan.publisher_count; i++) top_up(run, &run->plan.publishers[i]);
+}
+
+/* Whether `text` was published in the room of `link`. */
+static bool belongs(const struct plan *plan, const struct link *link, const struct text *text) {
+    if (text->publisher >= plan->publisher_count) return false;
+    const struct publisher *publisher = &plan->publishers[text->publisher];
+    return publisher->room == link->room && 1 <= text->sequence && text->sequence <= publisher->published;
+}
+
+static void take_text(struct run *run, struct link *link, const struct text *text, uint64_t now_ns) {
+    if (!belongs(&run->plan, link, text)) {
+        run->tally.strayed++;
+        return;
+    }
+    struct track *track = &link->tracks[text->publisher - run->plan.rooms[link->room].first_publisher];
+    uint64_t last_before = track->last;
+    if (track->first == 0) run->unheard--;
+    run->arrival_ns = now_ns;
+    switch (track_note(track, text->sequence)) {
+        case SEEN_DUPLICATE: run->tally.duplicated++; return;
+        case SEEN_LATE: run->tally.out_of_order++, run->skipped--; break;
+        case SEEN_AHEAD: run->skipped += (int64_t)(text->sequence - last_before - 1); /* fall through */
+        case SEEN_NEXT: run->behind -= (int64_t)(text->sequence - last_before); break;
+    }
+    if (run->phase != PHASE_MEASURE) return;
+    run->window.delivered++;
+    histogram_add(&run->window.latency, now_ns > text->sent_ns ? now_ns - text->sent_ns : 0);
+}
+
+static unsigned close_code(const struct ws_frame *frame) {
+    const unsigned char *payload = (const unsigned char *)frame->payload;
+    return frame->payload_bytes < 2 ? 0 : (unsigned)payload[0] << 8 | payload[1];
+}
+
+/* False: the connection is gone. */
+static bool take_frame(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
+    struct text text;
+    char pong[WS_MAX_HEADER_BYTES + WS_MAX_CONTROL_BYTES];
+    if (frame->opcode == WS_CLOSE) {
+        drop(run, link, close_code(frame));
+        return false;
+    }
+    if (frame->opcode == WS_PING && frame->payload_bytes <= WS_MAX_CONTROL_BYTES) {
+        size_t bytes = ws_write_frame(pong, WS_PONG, frame->payload, frame->payload_bytes, next_mask(run));
+        if (link_send(link, pong, bytes)) return true;
+        drop(run, link, 0);
+        return false;
+    }
+    switch (text_find(frame->payload, frame->payload_bytes, run->options.message_bytes, &link->hint, &text)) {
+        case TEXT_NONE: run->tally.other_frames++; break;
+        case TEXT_MALFORMED: run->tally.malformed++; break;
+        case TEXT_READ: take_text(run, link, &text, now_ns); break;
+    }
+    return true;
+}
+
+static void take_readable(struct run *run, struct link *link) {
+    long got = link_receive(link, run->buffer, TRAFFIC_BUFFER_BYTES);
+    if (got < 0) drop(run, link, 0);
+    if (got <= 0) return;
+    uint64_t now_ns = run_elapsed_ns(run);
+    size_t at = 0, total = (size_t)got;
+    if (run->phase == PHASE_MEASURE) run->window.received_bytes += total;
+    if (link->state == LINK_SHAKING) at = take_answer(run, link, run->buffer, total);
+    while (link->state == LINK_OPEN) {
+        struct ws_frame frame;
+        long used = ws_read_frame(run->buffer + at, total - at, &frame);
+        if (used < 0 || (used == 0 && total - at == TRAFFIC_BUFFER_BYTES)) {
+            drop(run, link, 1002);
+            return;
+        }
+        if (used == 0) break;
+        at += (size_t)used;
+        if (!take_frame(run, link, &frame, now_ns)) return;
+    }
+    link_carry(link, run->buffer + at, total - at);
+    bool publishing = run->phase == PHASE_WARM_UP || run->phase == PHASE_MEASURE;
+    if (publishing && link->publisher >= 0) top_up(run, &run->plan.publishers[link->publisher]);
+}
+
+void traffic_take(struct run *run, struct link *link, uint32_t events) {
+    if (link->state == LINK_CONNECTING) {
+        send_request(run, link);
+        return;
+    }
+    if ((events & EPOLLOUT) && link->state != LINK_CLOSED && !link_flush(link)) drop(run, link, 0);
+    if ((events & ~(uint32_t)EPOLLOUT) && link->state != LINK_CLOSED) take_readable(run, link);
+}

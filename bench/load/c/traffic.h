@@ -1,0 +1,21 @@
+/* What goes over the connections: handshakes, published messages, and what comes back. */
+#ifndef BENCH_TRAFFIC_H
+#define BENCH_TRAFFIC_H
+
+#include "run.h"
+
+enum { TRAFFIC_BUFFER_BYTES = 1 << 20 };
+
+/* Begins connections until `connecting` of them are under way. */
+void traffic_connect(struct run *run);
+
+/* Every publisher sends one message. */
+void traffic_probe(struct run *run);
+
+/* Every publisher sends until `in_flight` of its messages are outstanding. */
+void traffic_fill(struct run *run);
+
+/* Takes what epoll says of one connection. */
+void traffic_take(struct run *run, struct link *link, uint32_t events);
+
+#endif

@@ -1,0 +1,164 @@
+"""Compiles the load generator, runs it, and reads what it says."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+import msgspec
+
+from bench.errors import BenchError
+
+_SOURCES = Path(__file__).parent / "c"
+_COMPILE_SECONDS = 120.0
+_PREFIX, _SUFFIX = '{"type":"chat","text":"', '"}'
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
+    """A line that the generator prints."""
+
+
+class Joined(_Event, frozen=True):
+    """Every member hears every publisher of its room."""
+
+
+class Measuring(_Event, frozen=True):
+    """The warm-up is over; what is delivered from now on counts."""
+
+
+class Measured(_Event, frozen=True):
+    """The measured window is over; what is still on its way is waited for."""
+
+
+class Failed(_Event, frozen=True):
+    """It did not come to a measurement."""
+
+    message: str
+
+
+class Result(_Event, frozen=True):
+    """What was counted.
+
+    Of the measured window: `seconds`, the generator's own `cpu_seconds`, `published`, `delivered`,
+    `received_bytes` and the latencies, as pairs of the highest nanoseconds in a bucket and its count.
+    Of the whole run: the rest. `lost` includes what connections that ended early have missed;
+    `out_of_order` are frames that came after a later one of their publisher; `strayed` those of another
+    room, or never published; `malformed` those whose text was altered; `other_frames` carried no text.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    published: int
+    delivered: int
+    received_bytes: int
+    lost: int
+    duplicated: int
+    out_of_order: int
+    malformed: int
+    strayed: int
+    other_frames: int
+    disconnected: int
+    close_code: int
+    latency_max_ns: int
+    latency_ns: list[tuple[int, int]]
+
+
+Event: TypeAlias = Joined | Measuring | Measured | Failed | Result
+
+
+@attrs.frozen
+class Load:
+    """What the generator does. `in_flight` is what each publisher keeps outstanding.
+
+    It gives up when the members have not joined after `connect_seconds`, and stops waiting for what is
+    missing once nothing has come for `drain_seconds`.
+    """
+
+    message_bytes: int = 64
+    in_flight: int = 8
+    warm_up_seconds: float = 1.0
+    duration_seconds: float = 5.0
+    connecting: int = 16
+    connect_seconds: float = 60.0
+    drain_seconds: float = 3.0
+
+
+def compile_generator(directory: Path) -> Path:
+    """Compile the generator into `directory` and return the program.
+
+    :raises BenchError: if there is no C compiler, or it refuses.
+    """
+    name = os.environ.get("CC", "cc")
+    compiler = shutil.which(name)
+    if compiler is None:
+        raise BenchError(
+            f"the load generator is written in C and there is no compiler {name!r}: install one, or set CC"
+        )
+    program = directory / "generator"
+    sources = sorted(str(source) for source in _SOURCES.glob("*.c"))
+    try:
+        subprocess.run(
+            [compiler, "-O2", "-std=c11", "-Wall", "-Wextra", "-o", str(program), *sources],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_SECONDS,
+        )
+    except subprocess.CalledProcessError as refused:
+        raise BenchError(f"the load generator does not compile:\n{refused.stderr}") from refused
+    return program
+
+
+@contextmanager
+def generating(
+    program: Path, load: Load, *, host: str, port: int, plan: Path, core: int | None
+) -> Iterator[Iterator[Event]]:
+    """Start the generator and yield its events, as they come; the last one is its `Result`.
+
+    It ends by itself within the time its phases may take; on leaving early it is killed. Reading an
+    event blocks the calling thread.
+
+    :raises BenchError: while events are read, if it says that it failed, or ends without a result.
+    """
+    with subprocess.Popen(
+        [str(program), *_arguments(load), "--host", host, "--port", str(port), "--plan", str(plan)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})
+            yield _events(process)
+        finally:
+            process.kill()
+
+
+def _arguments(load: Load) -> Iterator[str]:
+    yield from ("--prefix", _PREFIX, "--suffix", _SUFFIX)
+    yield from ("--message-bytes", str(load.message_bytes), "--in-flight", str(load.in_flight))
+    yield from ("--connecting", str(load.connecting))
+    yield from ("--connect-ms", _milliseconds(load.connect_seconds))
+    yield from ("--warm-up-ms", _milliseconds(load.warm_up_seconds))
+    yield from ("--duration-ms", _milliseconds(load.duration_seconds))
+    yield from ("--drain-ms", _milliseconds(load.drain_seconds))
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+def _events(process: subprocess.Popen[bytes]) -> Iterator[Event]:
+    assert process.stdout is not None
+    decoder = msgspec.json.Decoder(Event)
+    for line in process.stdout:
+        event = decoder.decode(line)
+        if isinstance(event, Failed):
+            raise BenchError(f"the load generator gave up: {event.message}")
+        yield event
+        if isinstance(event, Result):
+            return
+    raise BenchError(f"the load generator ended with status {process.wait()} and no result")

@@ -1,0 +1,87 @@
+"""The machine a benchmark runs on: its facts, and which core does what."""
+
+import os
+import platform
+import resource
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+from bench.errors import BenchError
+
+_SPARE_FILES = 64
+"""Descriptors that a server needs beside those of its connections."""
+
+
+@attrs.frozen
+class Machine:
+    """What a reader needs to judge the figures. `load_average` is over the minute before the start."""
+
+    date: str
+    cores: int
+    processor: str
+    kernel: str
+    python: str
+    load_average: float
+
+
+@attrs.frozen
+class Pins:
+    """Which core is whose; None leaves it to the scheduler."""
+
+    server: int | None
+    generator: int | None
+
+
+def describe() -> Machine:
+    """Return the facts as they are now; the date is UTC."""
+    return Machine(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        cores=len(os.sched_getaffinity(0)),
+        processor=_processor(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        load_average=os.getloadavg()[0],
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def choose_pins(*, pin: bool) -> Pins:
+    """Give the server and the generator a core each.
+
+    :raises BenchError: if there are fewer than two: they would measure each other.
+    """
+    if not pin:
+        return Pins(server=None, generator=None)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise BenchError(
+            f"the server and the load generator need a core each, and there is {len(cores)}; "
+            "with --no-pin they share it, and the figures say little"
+        )
+    return Pins(server=cores[0], generator=cores[1])
+
+
+def check_connections(connections: int) -> None:
+    """Check that a process of this machine can hold so many.
+
+    :raises BenchError: if it has too few file descriptors or local ports.
+    """
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most_files not in {-1, resource.RLIM_INFINITY} and connections + _SPARE_FILES > most_files:
+        raise BenchError(
+            f"{connections} connections do not fit: a process may open {most_files} files (ulimit -Hn)"
+        )
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    if connections > high - low + 1:
+        raise BenchError(
+            f"{connections} connections do not fit: there are {high - low + 1} local ports "
+            "(sysctl net.ipv4.ip_local_port_range)"
+        )

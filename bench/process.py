@@ -1,0 +1,133 @@
+"""A server under test: a process of its own, on one core, that is always stopped and reaped."""
+
+import http.client
+import os
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from bench import procfs
+from bench.errors import BenchError
+from bench.servers import ServerSpec
+
+HOST = "127.0.0.1"
+_ROOT = Path(__file__).resolve().parent.parent
+_POLL_SECONDS = 0.05
+_TAIL_LINES = 15
+
+
+@attrs.frozen
+class RunningServer:
+    """A server that answers on `HOST`:`port`."""
+
+    spec: ServerSpec
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time used up to now, its child processes included; exact to 10 ms."""
+        return procfs.cpu_seconds(self.pid)
+
+    def peak_bytes(self) -> int:
+        """Return the most memory it has held, its child processes included."""
+        return procfs.peak_resident_bytes(self.pid)
+
+
+@contextmanager
+def running(
+    spec: ServerSpec, *, core: int | None, start_seconds: float = 20.0, stop_seconds: float = 5.0
+) -> Iterator[RunningServer]:
+    """Start the server on a free port and yield it once it answers.
+
+    On leaving, however that comes about, it gets SIGTERM and, if it is still there `stop_seconds` later,
+    SIGKILL with all its children; it is gone when this returns.
+
+    :raises BenchError: if it ends or does not answer within `start_seconds`; the message ends with the
+        last lines it wrote.
+    """
+    port = _free_port()
+    with tempfile.TemporaryFile() as output:
+        process = _start(spec, port, output)
+        try:
+            # Until it is waited for its number stays its own, even if it has ended already.
+            _prepare(process.pid, core)
+            _wait_until_it_answers(spec, port, process, output, start_seconds)
+            yield RunningServer(spec=spec, port=port, pid=process.pid)
+        finally:
+            _stop(process, stop_seconds)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(spec: ServerSpec, port: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [argument.format(port=port) for argument in spec.arguments],
+            cwd=_ROOT,
+            env=os.environ | {name: value.format(port=port) for name, value in spec.environment.items()},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BenchError(f"{spec.name} cannot be started: {error}") from error
+
+
+def _prepare(pid: int, core: int | None) -> None:
+    _, most_files = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most_files, most_files))
+    if core is not None:
+        # Threads started from now on inherit it; the interpreter has not come to start any.
+        os.sched_setaffinity(pid, {core})
+
+
+def _wait_until_it_answers(
+    spec: ServerSpec, port: int, process: subprocess.Popen[bytes], output: IO[bytes], seconds: float
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not _answers(port, spec.ready_path):
+        if process.poll() is not None:
+            raise BenchError(f"{spec.name} ended with status {process.returncode}:\n{_tail(output)}")
+        if time.monotonic() > deadline:
+            raise BenchError(f"{spec.name} does not answer after {seconds:g} s:\n{_tail(output)}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=1.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tail(output: IO[bytes]) -> str:
+    output.seek(0)
+    return "\n".join(output.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
+
+
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        # Not reaped yet, so its number still names the session it was started in.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

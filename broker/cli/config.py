@@ -1,0 +1,42 @@
+"""`greenroom config`: what a configuration says, without starting a server."""
+
+import os
+from pathlib import Path
+
+import click
+
+from broker.cli.options import config_option
+from broker.config.check import check_settings
+from broker.config.load import load_settings
+from broker.config.problems import refuse
+from broker.config.render import render_settings
+from broker.engine.open import ENGINE_SCHEMES
+
+
+@click.group("config")
+def command() -> None:
+    """Check or show the configuration."""
+
+
+@command.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dev", is_flag=True, help="As for a server with --dev: secrets may be missing.")
+def check(file: Path, *, dev: bool) -> None:
+    """Say whether a server would start with FILE and the present environment.
+
+    Ends with status 2 if not, and tells each reason.
+    """
+    loaded = load_settings(file=file, environ=os.environ, flags={})
+    refuse(check_settings(loaded.settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=loaded.origins))
+    click.echo(f"{file}: good")
+
+
+@command.command("show")
+@config_option
+def show(config_file: Path | None) -> None:
+    """Print every setting with its value, its meaning and where it came from, as TOML.
+
+    Secrets are not shown, only whether they are set.
+    """
+    loaded = load_settings(file=config_file, environ=os.environ, flags={})
+    click.echo(render_settings(loaded), nl=False)

@@ -1,0 +1,83 @@
+"""`greenroom token`: a client token, signed with the server's secret."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from broker.auth.mint import mint_token
+from broker.cli.options import config_option
+from broker.config.check import hmac_algorithms
+from broker.config.load import load_settings
+from broker.config.settings import AuthSettings
+from broker.errors import ConfigurationError
+from broker.model import Capability
+
+
+@click.command("token")
+@click.option("--user", "user_id", required=True, metavar="ID", help="Whom the token is for: its sub claim.")
+@click.option(
+    "--room",
+    "rooms",
+    multiple=True,
+    metavar="PATTERN",
+    help="A room it may join, * is any run of characters; may be repeated. None: what the room rules allow.",
+)
+@click.option(
+    "--can",
+    multiple=True,
+    type=click.Choice([str(capability) for capability in Capability]),
+    help="What it may do; may be repeated. None: everything.",
+)
+@click.option(
+    "--ttl",
+    "ttl_seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it is good for.",
+)
+@config_option
+def command(
+    user_id: str, rooms: tuple[str, ...], can: tuple[str, ...], ttl_seconds: float, config_file: Path | None
+) -> None:
+    """Print a client token.
+
+    It is signed with auth.secret (GREENROOM_SECRET), and carries the audience and issuer that the
+    configuration asks for.
+    """
+    auth = load_settings(file=config_file, environ=os.environ, flags={}).settings.auth
+    click.echo(make_token(auth, user_id, ttl_seconds=ttl_seconds, rooms=rooms, can=can))
+
+
+def make_token(
+    auth: AuthSettings,
+    user_id: str,
+    *,
+    ttl_seconds: float,
+    rooms: tuple[str, ...] = (),
+    can: tuple[str, ...] = (),
+) -> str:
+    """Return a token that a server with these settings accepts from now on. Empty `rooms` and `can` mean all.
+
+    :raises ConfigurationError: if the secret is missing or weak, or no algorithm uses it.
+    """
+    algorithms = hmac_algorithms(auth)
+    if not algorithms:
+        raise ConfigurationError(
+            f"auth.algorithms: {', '.join(auth.algorithms)} tokens are made by who holds the private key; "
+            "this command can make HS256, HS384 and HS512 tokens"
+        )
+    return mint_token(
+        secret=auth.secret or "",
+        algorithm=algorithms[0],
+        user_id=user_id,
+        ttl_seconds=ttl_seconds,
+        now=time.time(),
+        rooms=rooms or None,
+        can=can or None,
+        audience=auth.audience,
+        issuer=auth.issuer,
+    )

@@ -1,0 +1,1 @@
+"""The HTTP side: the API, health and metrics, and the page."""

@@ -1,0 +1,44 @@
+"""Who may call the API."""
+
+import attrs
+
+from broker.auth.bearer import find_token
+from broker.errors import CloseCode, Disconnect
+from broker.http.exchange import this_request
+from broker.http.services import HttpServices
+from broker.model import Claims
+
+
+@attrs.frozen
+class Access:
+    """Looks at what the request being handled presents."""
+
+    services: HttpServices
+
+    async def check_api_key(self) -> None:
+        """Let only bearers of the API key through; for `before_request`.
+
+        :raises Disconnect: 4001, which is status 401.
+        """
+        header = this_request().headers.get("Authorization")
+        if not self.services.api_key.matches(header):
+            what = "missing: Authorization: Bearer KEY" if header is None else "wrong"
+            raise Disconnect(CloseCode.UNAUTHORIZED, f"the API key is {what}")
+
+    def authenticate_listener(self) -> Claims | None:
+        """Return the claims of a client token, or None for a bearer of the API key.
+
+        The token may be in the `token` parameter too: a browser's EventSource cannot set headers.
+
+        :raises Disconnect: 4001, which is status 401.
+        """
+        request = this_request()
+        header = request.headers.get("Authorization")
+        if self.services.api_key.matches(header):
+            return None
+        presented = find_token(
+            query=request.query_string.decode("latin-1"),
+            headers=[] if header is None else [(b"authorization", header.encode("latin-1", "replace"))],
+            subprotocols=(),
+        )
+        return self.services.verifier.verify(presented.token)

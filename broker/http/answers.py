@@ -1,0 +1,200 @@
+"""The shapes of what the API takes and answers; the routes encode these, and /openapi.json describes them."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from quart import Response
+
+from broker.protocol.commands import Id, Offset
+from broker.rooms.messages import Published, RoomInfo
+
+MAX_BROADCAST_ROOMS = 1000
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A JSON object with a `type` of the application's own; all its other fields are passed on as they are."""
+
+    type: str
+
+
+class PublishQuery(msgspec.Struct, frozen=True):
+    """How to publish."""
+
+    ephemeral: Annotated[bool, Meta(description="deliver, but keep in no history")] = False
+
+
+class PublishHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Idempotency-Key"}):
+    """What may stand in the head of a publish."""
+
+    idempotency_key: Annotated[
+        str | UnsetType,
+        Meta(description="1 to 128 characters; the same key within 5 minutes is stored once"),
+    ] = UNSET
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Where a message is now. `offset` and `epoch` are null for an ephemeral one."""
+
+    room: str
+    offset: int | None
+    epoch: str | None
+    members: Annotated[int, Meta(description="connections in the room, over all nodes")]
+
+    @classmethod
+    def of(cls, room: str, published: Published) -> "Placed":
+        """Return the answer to a publish."""
+        position = published.receipt.position
+        if position is None:
+            return cls(room, None, None, published.room_size)
+        return cls(room, position.offset, position.epoch, published.room_size)
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why one of many failed."""
+
+    code: str
+    message: str
+    retry_after_ms: int | None = None
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """One message for many rooms."""
+
+    rooms: Annotated[list[str], Meta(min_length=1, max_length=MAX_BROADCAST_ROOMS)]
+    message: Annotated[msgspec.Raw, Meta(description="a JSON object with a `type` of your own")]
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What became of one message among many: its place as for a single one, or `error`."""
+
+    room: str | UnsetType = UNSET
+    offset: int | UnsetType | None = UNSET
+    epoch: str | UnsetType | None = UNSET
+    members: int | UnsetType = UNSET
+    error: ErrorInfo | UnsetType = UNSET
+
+
+class BroadcastResults(msgspec.Struct, frozen=True):
+    """One result for each room, in the order of the request."""
+
+    results: list[Outcome]
+
+
+class BatchLine(msgspec.Struct, frozen=True):
+    """One line of a batch."""
+
+    room: str
+    message: Annotated[msgspec.Raw, Meta(description="a JSON object with a `type` of your own")]
+    id: Id = None
+
+
+class BatchResult(Outcome, frozen=True, omit_defaults=True, kw_only=True):
+    """What became of a line."""
+
+    line: Annotated[int, Meta(description="the number of the line in the request, from 1")]
+    id: Id = None
+
+
+class RoomsQuery(msgspec.Struct, frozen=True):
+    """Which rooms to list."""
+
+    prefix: Annotated[str, Meta(description="only rooms whose names begin so")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    cursor: Annotated[str, Meta(description="`cursor` of the page before")] = ""
+
+
+class RoomSummary(msgspec.Struct, frozen=True):
+    """A room and where it stands."""
+
+    room: str
+    room_size: Annotated[int, Meta(description="connections in the room")]
+    offset: int
+    epoch: str
+
+
+class RoomPage(msgspec.Struct, frozen=True):
+    """Rooms by name. `cursor` asks for the page behind; null on the last."""
+
+    rooms: list[RoomSummary]
+    cursor: str | None
+
+
+class UserConnections(msgspec.Struct, frozen=True):
+    """A user in a room."""
+
+    user_id: str
+    connections: int
+
+
+class RoomDetails(msgspec.Struct, frozen=True):
+    """A room and who is in it."""
+
+    room: str
+    room_size: int
+    offset: int
+    epoch: str
+    users: list[UserConnections]
+
+    @classmethod
+    def of(cls, info: RoomInfo) -> "RoomDetails":
+        """Return what the API tells of a room."""
+        users = [UserConnections(user_id, connections) for user_id, connections in info.users]
+        return cls(info.room, info.room_size, info.position.offset, info.position.epoch, users)
+
+
+class HistoryQuery(msgspec.Struct, frozen=True):
+    """Which messages to give."""
+
+    since: Annotated[Offset | UnsetType, Meta(description="only those behind this offset; with `epoch`")] = (
+        UNSET
+    )
+    epoch: Annotated[str | UnsetType, Meta(description="the epoch that `since` is of")] = UNSET
+    limit: Annotated[
+        Annotated[int, Meta(ge=1)] | UnsetType,
+        Meta(description="at most history.page_messages, which is the default"),
+    ] = UNSET
+    reverse: Annotated[bool, Meta(description="the newest first")] = False
+
+
+class History(msgspec.Struct, frozen=True):
+    """Some of a room's messages, and where the room stands.
+
+    `recovered` is there if `since` was given: whether nothing behind it is lost.
+    """
+
+    room: str
+    messages: list[msgspec.Raw]
+    offset: int
+    epoch: str
+    recovered: bool | UnsetType = UNSET
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """How many connections were removed from the room."""
+
+    removed: int
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """How many connections are being closed."""
+
+    disconnected: int
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process is alive."""
+
+    status: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether the server is ready to serve; `reasons` tell why not."""
+
+    status: str
+    reasons: list[str]
+
+
+def answer(value: msgspec.Struct, status: int = 200) -> Response:
+    """Return `value` as a JSON response."""
+    return Response(msgspec.json.encode(value), status, content_type="application/json")

@@ -1,0 +1,102 @@
+"""The Quart-trio application: its routes, and what is done for every request."""
+
+from random import Random
+from types import TracebackType
+from urllib.parse import unquote_to_bytes
+
+from quart import Blueprint, Response
+from quart.wrappers.base import BaseRequestWebsocket
+from quart_trio import QuartTrio
+from werkzeug.routing import MapAdapter
+
+from broker.http.access import Access
+from broker.http.batch import BatchRoutes
+from broker.http.cors import Cors
+from broker.http.events import HEARTBEAT_SECONDS, EventRoutes
+from broker.http.exchange import Exchange, PacedRequest, this_request
+from broker.http.measure import HttpMetrics
+from broker.http.openapi import add_openapi
+from broker.http.page import PageRoutes, load_web_files
+from broker.http.problems import Problem, ProblemError, add_problem_handlers
+from broker.http.rooms import RoomRoutes
+from broker.http.services import HttpServices
+from broker.http.status import StatusRoutes
+from broker.log import Log
+
+
+class GreenroomApp(QuartTrio):
+    """Quart-trio with bodies that are received as they are read, and failures in our log."""
+
+    asgi_http_class = Exchange
+    request_class = PacedRequest
+
+    def __init__(self, log: Log) -> None:
+        super().__init__("broker.http", static_folder=None, template_folder=None)
+        self._log = log
+        # A room's name is one piece of a path, with nothing to be made nicer.
+        self.url_map.merge_slashes = False
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Match the path and nothing else: the Host header decides nothing here and may be anything."""
+        if request is None:
+            return super().create_url_adapter(None)
+        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+
+    def log_exception(
+        self,
+        exception_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None],
+    ) -> None:
+        """Log what a route failed with. Not its path, which holds the names of rooms, but its route."""
+        rule = this_request().url_rule
+        route = None if rule is None else rule.rule
+        self._log.exception("request failed", route=route, exc_info=exception_info[1])
+
+
+def create_app(
+    services: HttpServices,
+    *,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    random: Random | None = None,
+) -> QuartTrio:
+    """Return the application for one broker. It holds no state of its own but its metrics."""
+    settings = services.settings.http
+    app = GreenroomApp(services.log)
+    app.config["RESPONSE_TIMEOUT"] = settings.request_seconds
+    add_problem_handlers(app)
+    app.before_request(check_path)
+    Cors(settings.cors_origins).add_to(app)
+    metrics = HttpMetrics()
+    metrics.add_to(app)
+    app.after_request(add_security_headers)
+
+    access = Access(services)
+    api = Blueprint("api", __name__, url_prefix="/api")
+    api.before_request(access.check_api_key)
+    RoomRoutes(services).add_to(api)
+    BatchRoutes(services).add_to(api)
+    app.register_blueprint(api)
+    # Spreads the return of clients and keeps no secret.
+    EventRoutes(services, access, heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311
+    PageRoutes(load_web_files()).add_to(app)
+    StatusRoutes(services, metrics.registry, add_openapi(app)).add_to(app)
+    return app
+
+
+async def check_path() -> None:
+    """Refuse a path that is not percent-encoded UTF-8: what has been decoded cannot be told from what was meant.
+
+    :raises ProblemError: 400.
+    """
+    raw_path = this_request().scope.get("raw_path")
+    try:
+        unquote_to_bytes(raw_path or b"").decode()
+    except UnicodeDecodeError:
+        raise ProblemError(Problem.of(400, "path: percent-encoded UTF-8")) from None
+
+
+async def add_security_headers(response: Response) -> Response:
+    """Add what keeps browsers from misusing an answer."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,105 @@
+"""Request bodies and query strings: read within limits, and refused with the reason."""
+
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from broker.config.settings import HttpSettings
+from broker.errors import ErrorCode, Refused
+from broker.http.exchange import this_request
+from broker.http.problems import Problem, ProblemError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+JSON_TYPES = frozenset({"", "application/json"})
+NDJSON_TYPES = frozenset(
+    {"", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
+)
+
+
+def check_content_type(allowed: frozenset[str]) -> None:
+    """Check the type of the body; a missing one is taken for what is wanted.
+
+    :raises ProblemError: 415.
+    """
+    content_type = this_request().mimetype
+    if content_type in allowed or ("application/json" in allowed and content_type.endswith("+json")):
+        return
+    wanted = ", ".join(sorted(allowed - {""}))
+    raise ProblemError(Problem.of(415, f"Content-Type: {wanted}, or none at all"))
+
+
+def too_large(limit_bytes: int) -> ProblemError:
+    """Return the answer to a body over the limit."""
+    return ProblemError(Problem.of(413, f"a body has at most {limit_bytes} bytes here (http.body_bytes)"))
+
+
+def check_utf8(text: bytes) -> bytes:
+    """Return `text` if it is UTF-8, which JSON must be (RFC 8259 section 8.1).
+
+    The JSON decoder does not look into the strings that are passed on as they are, and a text frame that is not
+    UTF-8 makes its recipients close their connections (RFC 6455 section 8.1).
+
+    :raises Refused: `invalid_json`.
+    """
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise Refused(ErrorCode.INVALID_JSON, "Invalid JSON: not UTF-8") from None
+    return text
+
+
+async def read_json(settings: HttpSettings) -> bytes:
+    """Return the whole body, which claims to be JSON.
+
+    :raises ProblemError: 413, 415, or 408 if it does not arrive within `http.request_seconds`.
+    :raises Refused: `invalid_json` if it is not UTF-8.
+    """
+    check_content_type(JSON_TYPES)
+    request = this_request()
+    if (request.content_length or 0) > settings.body_bytes:
+        raise too_large(settings.body_bytes)
+    whole = bytearray()
+    with trio.move_on_after(settings.request_seconds) as scope:
+        async for chunk in request.body:
+            whole += chunk
+            if len(whole) > settings.body_bytes:
+                raise too_large(settings.body_bytes)
+    if scope.cancelled_caught:
+        raise ProblemError(Problem.of(408, "the request body took too long to arrive"))
+    return check_utf8(bytes(whole))
+
+
+def decode_json(text: bytes, model: type[S]) -> S:
+    """Return what `text` holds.
+
+    :raises Refused: `invalid_json`, or `invalid_message` naming the field.
+    """
+    try:
+        return msgspec.json.decode(text, type=model)
+    except msgspec.ValidationError as error:
+        raise Refused(ErrorCode.INVALID_MESSAGE, explain(error)) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise Refused(ErrorCode.INVALID_JSON, "Invalid JSON") from None
+
+
+def read_query(model: type[S]) -> S:
+    """Return the parameters of the query string that `model` has; the first counts, unknown ones are ignored.
+
+    :raises Refused: `invalid_message`, naming the parameter.
+    """
+    known = {field.encode_name for field in msgspec.structs.fields(model)}
+    given = {name: value for name, value in this_request().args.items() if name in known}
+    try:
+        return msgspec.convert(given, model, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refused(ErrorCode.INVALID_MESSAGE, explain(error)) from None
+
+
+def explain(error: msgspec.ValidationError) -> str:
+    """Put the field first: "limit: expected `int`, got `str`"."""
+    what, _, where = str(error).partition(" - at `$")
+    field = where.strip("`.")
+    what = what[:1].lower() + what[1:]
+    return f"{field}: {what}" if field else what

@@ -1,0 +1,212 @@
+"""A room as server-sent events: a member that only listens."""
+
+from contextlib import suppress
+from random import Random
+from uuid import uuid4
+
+import attrs
+import msgspec
+from msgspec import UNSET, UnsetType
+from quart import Quart, Response
+from quart.wrappers.response import ResponseBody
+
+from actors import ActorStoppedError, Ref, Reply
+from broker.errors import CloseCode, Disconnect, ErrorCode, Refused
+from broker.http.access import Access
+from broker.http.bodies import read_query
+from broker.http.exchange import this_request
+from broker.http.openapi import operation
+from broker.http.publishing import answer_within
+from broker.http.services import HttpServices
+from broker.http.sse import EventOutbox, parse_event_id
+from broker.model import Capability, Claims, Position, check_room_name
+from broker.notices import Reconnect
+from broker.rooms.directory import Rooms
+from broker.rooms.messages import Join, Leave, RoomMessage
+
+HEARTBEAT_SECONDS = 15.0
+"""After so long a silence a comment is sent; the HTML standard (9.2.7) suggests every 15 seconds or so."""
+
+RETRY_MS = (1000, 3000)
+"""Between these, a browser is told to wait before it comes back, so that not all of them come at once."""
+
+
+class EventsQuery(msgspec.Struct, frozen=True):
+    """What a client that cannot set headers may put into the address."""
+
+    last_event_id: str | UnsetType = UNSET
+    token: str | UnsetType = UNSET
+
+
+class EventsHeaders(msgspec.Struct, frozen=True, rename={"last_event_id": "Last-Event-ID"}):
+    """What a browser sends by itself when it comes back."""
+
+    last_event_id: str | UnsetType = UNSET
+
+
+class EventData(msgspec.Struct, frozen=True):
+    """The data of an event: what a WebSocket in the room would be sent."""
+
+    type: str
+    room: str
+
+
+@attrs.frozen
+class EventRoutes:
+    """The route for event streams."""
+
+    services: HttpServices
+    access: Access
+    heartbeat_seconds: float
+    random: Random
+
+    def add_to(self, app: Quart) -> None:
+        """Add the route. It is outside the blueprint whose routes need the API key."""
+        app.add_url_rule("/api/rooms/<room>/events", view_func=self.listen, methods=["GET"])
+
+    @operation(
+        query=EventsQuery,
+        headers=EventsHeaders,
+        response=EventData,
+        response_media="text/event-stream",
+        security=("apiKey", "clientToken"),
+    )
+    async def listen(self, room: str) -> Response:
+        """Listen to a room as server-sent events.
+
+        The first event is `joined`. With a Last-Event-ID, the messages missed since then follow, if `joined` says
+        `recovered`. A client token makes its user a member of the room; the API key listens without being seen.
+        The stream ends with an event of type `close` (data `code` and `reason`, as a WebSocket's close), or with
+        `reconnect` when the server is stopping.
+        """
+        check_room_name(room)
+        claims = self.access.authenticate_listener()
+        if claims is not None:
+            self.services.policy.check(claims, room, Capability.JOIN)
+        if self.services.is_draining():
+            raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
+        if this_request().method == "HEAD":
+            return _response(None)
+        stream = await self._open_stream(room, claims)
+        retry = b"retry:%d\n\n" % self.random.randint(*RETRY_MS)
+        return _response(EventBody(stream, retry, self.heartbeat_seconds))
+
+    async def _open_stream(self, room: str, claims: Claims | None) -> "EventStream":
+        request = this_request()
+        event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
+        stream = EventStream(claims, self.services.settings.websocket.outbox_bytes)
+        if not self.services.connections.add(stream):
+            raise Disconnect(CloseCode.TOO_MANY, "too many connections of this user")
+        request.exits.callback(self.services.connections.discard, stream)
+        request.exits.callback(stream.end)
+        with answer_within(self.services.settings.http.request_seconds):
+            await stream.join(self.services.rooms, room, parse_event_id(event_id))
+        return stream
+
+
+def _response(body: ResponseBody | None) -> Response:
+    # nginx must not collect events until its buffer is full.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    response = Response(body, headers=headers, content_type="text/event-stream")
+    response.timeout = None
+    return response
+
+
+class EventStream:
+    """One event stream: a Member of its room, and a Connection like any WebSocket."""
+
+    def __init__(self, claims: Claims | None, limit_bytes: int) -> None:
+        self._claims = claims
+        # No user's id holds a slash, so nobody can name a bearer of the API key, nor be taken for one.
+        self._user_id = f"api/{uuid4().hex}" if claims is None else claims.user_id
+        self._outbox = EventOutbox(limit_bytes=limit_bytes, disconnect=self.disconnect)
+        self._ref: Ref[RoomMessage] | None = None
+
+    @property
+    def user_id(self) -> str:
+        """Whose connection it is."""
+        return self._user_id
+
+    @property
+    def is_visible(self) -> bool:
+        """See Member: a bearer of the API key only listens."""
+        return self._claims is not None
+
+    @property
+    def outbox(self) -> EventOutbox:
+        """Where to send what is said."""
+        return self._outbox
+
+    async def join(self, rooms: Rooms, room: str, since: Position | None) -> None:
+        """Come into the room. Whatever becomes of it, call `end` after it.
+
+        :raises EngineUnavailableError: if the engine cannot serve.
+        :raises ActorError: if the room failed.
+        """
+        reply: Reply[None] = Reply()
+        # No checkpoint between the room's accepting the join and keeping the Ref: from there on `end` leaves.
+        self._ref = await rooms.tell(room, Join(self, since, None, reply))
+        await self._ref.wait_reply(reply)
+
+    def end(self) -> None:
+        """Leave the room; safe to call at any time, and again."""
+        ref, self._ref = self._ref, None
+        if ref is not None:
+            # A room that is gone has taken this membership with it.
+            with suppress(ActorStoppedError):
+                # One leave for each join: bounded, so it need not wait for space.
+                ref.tell_always(Leave(self))
+
+    def look(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
+        """See Connection: end when the token has run out."""
+        expires_at = None if self._claims is None else self._claims.expires_at
+        if expires_at is not None and expires_at <= wall_now:
+            self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
+
+    def tell_reconnect(self, after_ms: int) -> None:
+        """See Connection. The stream ends at once, and the client comes back after the delay by itself."""
+        self._outbox.reply(Reconnect(after_ms))
+        self._close(b"retry:%d\n\n" % after_ms)
+
+    def removed_from(self, room: str) -> None:  # noqa: ARG002  # it is only in one
+        """See Member: the stream has no other purpose."""
+        self.disconnect(CloseCode.REMOVED, "removed from the room")
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        """See Member: tell the client why, and end. What waits is not sent to one that reads too slowly."""
+        told = msgspec.json.encode({"code": int(code), "reason": reason})
+        self._close(b"event:close\ndata:%b\n\n" % told, drop=code == CloseCode.TOO_SLOW)
+
+    def _close(self, last: bytes, *, drop: bool = False) -> None:
+        self._outbox.close(last, drop=drop)
+        # At once, and not when the last write is done: a peer that does not read must not stay a member.
+        self.end()
+
+
+class EventBody(ResponseBody):
+    """The stream as the body of a response. An object and not a generator: nothing is left if it is dropped."""
+
+    def __init__(self, stream: EventStream, first: bytes, heartbeat_seconds: float) -> None:
+        self._stream = stream
+        self._first = first
+        self._heartbeat_seconds = heartbeat_seconds
+
+    async def __aenter__(self) -> "EventBody":
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Do nothing: the request's exits end the stream."""
+
+    def __aiter__(self) -> "EventBody":
+        """Iterate, once."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Wait for more events."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        chunk = await self._stream.outbox.next_chunk(self._heartbeat_seconds)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk

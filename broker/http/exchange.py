@@ -1,0 +1,106 @@
+"""Quart-trio's handling of one HTTP exchange, with a body that is received no faster than it is read.
+
+Quart collects a body as fast as it comes, up to a limit at which the request fails. A request of any length that
+is answered while it comes in needs the opposite: what is not read stays in the client's hands.
+"""
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from typing import Any, cast
+
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from quart import Quart, request
+from quart.wrappers import Request
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers.request import TrioBody, TrioRequest
+
+
+class PacedBody(TrioBody):
+    """An iterator over the chunks of a body; sending it a chunk waits until the chunk is taken."""
+
+    def __init__(self, expected_bytes: int | None, max_bytes: int | None) -> None:  # noqa: ARG002  # as Quart calls it
+        self._sender, self._receiver = trio.open_memory_channel[bytes](0)
+
+    async def feed(self, chunk: bytes) -> None:
+        """Pass a chunk on, after waiting until it is taken."""
+        await self._sender.send(chunk)
+
+    def finish(self) -> None:
+        """Let the reader come to the end."""
+        self._sender.close()
+
+    def __aiter__(self) -> "PacedBody":
+        """Iterate over the chunks, once."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Wait for the next chunk."""
+        try:
+            return await self._receiver.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        """Refuse: whoever takes a whole body must say how large it may be."""
+        raise NotImplementedError("iterate over the body; broker.http.bodies reads all of it, within limits")
+
+
+class PacedRequest(TrioRequest):
+    """One request. Its tasks and what must be undone end with it, whatever ends it."""
+
+    body_class = PacedBody  # type: ignore[assignment]
+    body: PacedBody
+    nursery: trio.Nursery
+    """Runs as long as the request is being answered; what it raises fails the request."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.exits = ExitStack()
+        """Called back at the end, also if the request is cancelled; nothing there may wait."""
+        self.began_at = trio.current_time()
+
+
+def this_request() -> PacedRequest:
+    """Return the request being handled, which Quart keeps in a context variable."""
+    return cast("PacedRequest", request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class Exchange(TrioASGIHTTPConnection):
+    """Handles one request; made by the application for each."""
+
+    def __init__(self, app: Quart, scope: HTTPScope) -> None:
+        super().__init__(app, {**scope, "path": _origin_form(scope["path"])})
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Receive the body and answer at the same time, until the answer is sent or the client gone."""
+        paced = cast("PacedRequest", self._create_request_from_scope(send))
+        with paced.exits:
+            async with trio.open_nursery() as nursery:
+                paced.nursery = nursery
+                nursery.start_soon(self.handle_messages, nursery, paced, receive)
+                nursery.start_soon(self.handle_request, nursery, paced, send)
+
+    async def handle_messages(  # type: ignore[override]  # as Quart-trio has it
+        self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
+    ) -> None:
+        """Pass the body on as it is read, and end the exchange when the client is gone."""
+        body = cast("PacedRequest", request).body
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                nursery.cancel_scope.cancel()
+                return
+            if event["type"] == "http.request":
+                if chunk := event.get("body", b""):
+                    await body.feed(bytes(chunk))
+                if not event.get("more_body", False):
+                    body.finish()
+
+
+def _origin_form(path: str) -> str:
+    """Return the path of a request target in any of its forms (RFC 9112 section 3.2), beginning with a slash."""
+    if path.startswith("/"):
+        return path
+    scheme, is_absolute, rest = path.partition("://")
+    return "/" + (rest.partition("/")[2] if is_absolute else scheme)

@@ -1,0 +1,157 @@
+"""Stands between hypercorn and an ASGI application: what goes wrong in a request ends that request, in time.
+
+Hypercorn 0.18 and Quart-trio 0.12 need it to live together. Hypercorn tells the application of the end of a
+request (`http.disconnect`) in the midst of the application's last send, upon which Quart-trio cancels that send:
+neither `Connection: close` nor the keep-alive timeout works then. So a send is shielded from cancellation, with
+a deadline. And an application that does not read all of a body must not block hypercorn's queue for ever.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPScope,
+    Scope,
+)
+
+from broker.http.problems import Problem, encode_problem
+from broker.log import Log
+
+
+class Lifeline:
+    """What ends one connection and everything that is done for it."""
+
+    def __init__(self, close_at_once: Callable[[], None]) -> None:
+        self.scope = trio.CancelScope()
+        self.shields: set[trio.CancelScope] = set()
+        self._close_at_once = close_at_once
+
+    def abort(self) -> None:
+        """End it now; every task of the connection is cancelled, also behind a shield."""
+        self._close_at_once()
+        self.scope.cancel()
+        for shield in self.shields:
+            shield.cancel()
+
+
+@attrs.frozen
+class Guard:
+    """Runs an application for one connection.
+
+    An exception becomes one line of the log, and status 500 if the answer has not begun; else the connection is
+    cut, so that half an answer is not taken for a whole one. A single send may take `send_seconds`.
+    """
+
+    app: ASGIFramework
+    lifeline: Lifeline
+    log: Log
+    send_seconds: float
+    is_stopping: Callable[[], bool]
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handle one request, or one WebSocket of the application's own."""
+        if scope["type"] == "http":
+            await _Call(self, receive, send).run(scope)
+        else:
+            await self.app(scope, receive, send)
+
+
+@attrs.define
+class _Call:
+    """One HTTP request."""
+
+    guard: Guard
+    receive_event: ASGIReceiveCallable
+    send_event: ASGISendCallable
+    is_begun: bool = False
+    is_finished: bool = False
+    is_disconnected: bool = False
+    receivers: int = 0
+
+    async def run(self, scope: HTTPScope) -> None:
+        try:
+            await self.guard.app(scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this request's
+            self._log_failure(scope, error)
+        except BaseExceptionGroup as group:
+            # It failed while it was being cancelled: the failure stays here, the cancellation goes on.
+            errors, others = group.split(Exception)
+            if errors is not None:
+                self._log_failure(scope, errors)
+            assert others is not None
+            raise others from None
+        if self.is_finished or self.is_disconnected:
+            return
+        if self.is_begun:
+            self.guard.lifeline.abort()
+        else:
+            await self._send_failure()
+
+    def _log_failure(self, scope: HTTPScope, error: Exception) -> None:
+        self.guard.log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Receive as ASGI says, also after the answer is complete."""
+        if self.is_disconnected:
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.disconnect"}
+        self.receivers += 1
+        try:
+            event = await self.receive_event()
+        finally:
+            self.receivers -= 1
+        if event["type"] == "http.disconnect":
+            self.is_disconnected = True
+        return event
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send, whatever cancels the sender meanwhile, but not for ever."""
+        if message["type"] == "http.response.start":
+            self.is_begun = True
+            if self.guard.is_stopping():
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        with trio.move_on_after(self.guard.send_seconds, shield=True) as shield:
+            self.guard.lifeline.shields.add(shield)
+            try:
+                if is_last:
+                    await self._send_last(message)
+                else:
+                    await self.send_event(message)
+            finally:
+                self.guard.lifeline.shields.discard(shield)
+        if shield.cancelled_caught:
+            self.guard.lifeline.abort()
+            await trio.lowlevel.checkpoint()
+
+    async def _send_last(self, message: ASGISendEvent) -> None:
+        """Send the end of an answer, taking off hypercorn's hands what the application did not ask for."""
+        self.is_finished = True
+        async with trio.open_nursery() as nursery:
+            if not self.receivers:
+                nursery.start_soon(self._receive_rest)
+            await self.send_event(message)
+            nursery.cancel_scope.cancel()
+
+    async def _receive_rest(self) -> None:
+        while not self.is_disconnected:
+            await self.receive()
+
+    async def _send_failure(self) -> None:
+        problem = Problem.of(500, "the server failed to answer; the failure is in its log")
+        body = encode_problem(problem)
+        headers: list[tuple[bytes, bytes]] = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        start: Any = {"type": "http.response.start", "status": 500, "headers": headers}
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,42 @@
+"""How many HTTP requests there were, how they were answered, and how long that took."""
+
+import trio
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from quart import Response
+from quart_trio import QuartTrio
+
+from broker.http.exchange import this_request
+
+UNMATCHED = "unmatched"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics:
+    """Counts requests by route template, never by path: a path holds names that users chose."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "greenroom_http_requests",
+            "HTTP requests answered, streams when they begin",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "greenroom_http_request_seconds",
+            "From the head of a request to the head of its answer",
+            ("method", "route"),
+            registry=self.registry,
+        )
+
+    def add_to(self, app: QuartTrio) -> None:
+        """Measure every request of `app`."""
+        app.after_request(self._observe)
+
+    async def _observe(self, response: Response) -> Response:
+        request = this_request()
+        method = request.method if request.method in METHODS else "other"
+        route = UNMATCHED if request.url_rule is None else request.url_rule.rule
+        self._requests.labels(method, route, response.status_code).inc()
+        self._seconds.labels(method, route).observe(trio.current_time() - request.began_at)
+        return response

@@ -1,0 +1,141 @@
+"""Every error of the HTTP side as a problem document (RFC 9457): never HTML, never a traceback."""
+
+import math
+from http import HTTPStatus
+
+import attrs
+import msgspec
+from msgspec import UNSET, UnsetType
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from actors import ActorError
+from broker.errors import CloseCode, Disconnect, EngineUnavailableError, ErrorCode, GreenroomError, Refused
+
+PROBLEM_TYPE = "application/problem+json"
+
+_STATUS_OF_REFUSAL = {
+    ErrorCode.INVALID_JSON: 400,
+    ErrorCode.INVALID_MESSAGE: 400,
+    ErrorCode.UNKNOWN_TYPE: 400,
+    ErrorCode.NOT_IN_ROOM: 404,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.TOO_MANY_ROOMS: 429,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.UNAVAILABLE: 503,
+}
+_STATUS_OF_DISCONNECT = {CloseCode.UNAUTHORIZED: 401, CloseCode.FORBIDDEN: 403, CloseCode.TOO_MANY: 429}
+
+_DETAILS = {
+    400: "the request is malformed",
+    404: "there is nothing at this path",
+    405: "this path does not take this method; the Allow header names those it takes",
+    408: "the request body took too long to arrive",
+    500: "the server failed to answer; the failure is in its log",
+}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What went wrong, as RFC 9457 has it. `type` is always about:blank, so `title` says no more than `status`."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    code: str | UnsetType = UNSET
+    """A name that programs can rely on, the same as in an `error` message on a WebSocket."""
+    retry_after_ms: int | UnsetType = UNSET
+
+    @classmethod
+    def of(
+        cls,
+        status: int,
+        detail: str,
+        *,
+        code: str | UnsetType = UNSET,
+        retry_after_ms: int | UnsetType = UNSET,
+    ) -> "Problem":
+        """Return a problem with the title that goes with its status."""
+        return cls(HTTPStatus(status).phrase, status, detail, code=code, retry_after_ms=retry_after_ms)
+
+
+@attrs.frozen
+class ProblemError(GreenroomError):
+    """Raised in a route, it is the answer to the request."""
+
+    problem: Problem
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.problem.status} {self.problem.detail}"
+
+
+def encode_problem(problem: Problem) -> bytes:
+    """Return the document as it is sent."""
+    return msgspec.json.encode(problem)
+
+
+def refused_problem(refused: Refused) -> Problem:
+    """Return what a refusal is in HTTP."""
+    return Problem.of(
+        _STATUS_OF_REFUSAL[refused.code],
+        refused.message,
+        code=refused.code.value,
+        retry_after_ms=UNSET if refused.retry_after_ms is None else refused.retry_after_ms,
+    )
+
+
+def as_refused(error: Exception) -> Refused:
+    """Return the refusal that a failing room or engine amounts to; for those that refuse parts of a request."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, EngineUnavailableError):
+        return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
+    return Refused(ErrorCode.UNAVAILABLE, "the room failed; try again", 1000)
+
+
+def problem_response(problem: Problem, headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    """Return the answer that tells of `problem`, with the headers that its status asks for."""
+    response = Response(encode_problem(problem), problem.status, content_type=PROBLEM_TYPE)
+    response.headers.extend(headers)
+    if problem.status == 401:
+        # RFC 9110 section 11.6.1; RFC 6750 section 3.
+        response.headers["WWW-Authenticate"] = 'Bearer realm="greenroom"'
+    if problem.retry_after_ms is not UNSET:
+        response.headers["Retry-After"] = str(math.ceil(problem.retry_after_ms / 1000))
+    return response
+
+
+def add_problem_handlers(app: QuartTrio) -> None:
+    """Let `app` answer every error with a problem."""
+    app.register_error_handler(ProblemError, _answer_problem)
+    app.register_error_handler(Refused, _answer_refused)
+    app.register_error_handler(Disconnect, _answer_disconnect)
+    app.register_error_handler(EngineUnavailableError, _answer_unavailable)
+    app.register_error_handler(ActorError, _answer_unavailable)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+
+
+async def _answer_problem(error: ProblemError) -> Response:
+    return problem_response(error.problem, error.headers)
+
+
+async def _answer_refused(refused: Refused) -> Response:
+    return problem_response(refused_problem(refused))
+
+
+async def _answer_disconnect(error: Disconnect) -> Response:
+    return problem_response(Problem.of(_STATUS_OF_DISCONNECT[error.code], error.reason))
+
+
+async def _answer_unavailable(error: EngineUnavailableError | ActorError) -> Response:
+    return problem_response(refused_problem(as_refused(error)))
+
+
+async def _answer_http_exception(error: HTTPException) -> Response:
+    """Answer what Quart and Werkzeug raise; their own descriptions are meant for HTML pages."""
+    status = error.code or 500
+    phrase = HTTPStatus(status).phrase
+    allow = tuple((name, value) for name, value in error.get_headers() if name == "Allow")
+    return problem_response(Problem.of(status, _DETAILS.get(status, phrase.lower())), allow)

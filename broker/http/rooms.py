@@ -1,0 +1,176 @@
+"""Rooms over HTTP: say something, look, and remove."""
+
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+import trio
+from msgspec import UNSET
+from quart import Blueprint, Response
+
+from broker.errors import CloseCode, ErrorCode, Refused
+from broker.http.answers import (
+    Broadcast,
+    BroadcastResults,
+    Disconnected,
+    History,
+    HistoryQuery,
+    Message,
+    Outcome,
+    Placed,
+    PublishHeaders,
+    PublishQuery,
+    Removed,
+    RoomDetails,
+    RoomPage,
+    RoomsQuery,
+    RoomSummary,
+    answer,
+)
+from broker.http.bodies import decode_json, read_json, read_query
+from broker.http.exchange import this_request
+from broker.http.openapi import operation
+from broker.http.publishing import FAILURES, answer_within, error_info, make_key
+from broker.http.services import HttpServices
+from broker.model import Draft, Position, check_room_name
+from broker.protocol.codec import encode_event
+from broker.protocol.content import notifier_content
+from broker.rooms.messages import RoomInfo
+
+BROADCAST_TASKS = 32
+"""How many rooms a broadcast speaks in at a time."""
+
+
+@attrs.frozen
+class RoomRoutes:
+    """What HTTP notifiers do with rooms."""
+
+    services: HttpServices
+
+    def add_to(self, api: Blueprint) -> None:
+        """Add the routes to a blueprint below /api."""
+        messages = "/rooms/<room>/messages"
+        api.add_url_rule(messages, view_func=self.publish, methods=["POST"])
+        api.add_url_rule(messages, view_func=self.history, methods=["GET"])
+        api.add_url_rule("/broadcast", view_func=self.broadcast, methods=["POST"])
+        api.add_url_rule("/rooms", view_func=self.list_rooms, methods=["GET"])
+        api.add_url_rule("/rooms/<room>", view_func=self.inspect, methods=["GET"])
+        api.add_url_rule("/rooms/<room>/users/<user>", view_func=self.remove, methods=["DELETE"])
+        api.add_url_rule("/users/<user>", view_func=self.disconnect, methods=["DELETE"])
+
+    @operation(query=PublishQuery, headers=PublishHeaders, request=Message, response=Placed)
+    async def publish(self, room: str) -> Response:
+        """Publish a message in a room.
+
+        Answered once it is in the engine. The same Idempotency-Key again is answered with the first position,
+        and the message is not said again.
+        """
+        check_room_name(room)
+        query = read_query(PublishQuery)
+        key = make_key(this_request().headers.get("Idempotency-Key"))
+        content = notifier_content(await read_json(self.services.settings.http))
+        return answer(await self._publish(room, Draft(content, query.ephemeral, key)))
+
+    @operation(query=PublishQuery, headers=PublishHeaders, request=Broadcast, response=BroadcastResults)
+    async def broadcast(self) -> Response:
+        """Publish one message in many rooms.
+
+        Each room fails alone. An Idempotency-Key counts in each room for itself, so a broadcast that came
+        through in part can be repeated whole.
+        """
+        query = read_query(PublishQuery)
+        key = make_key(this_request().headers.get("Idempotency-Key"))
+        ask = decode_json(await read_json(self.services.settings.http), Broadcast)
+        draft = Draft(notifier_content(ask.message), query.ephemeral, key)
+        return answer(BroadcastResults(await self._publish_everywhere(ask.rooms, draft)))
+
+    async def _publish_everywhere(self, rooms: Sequence[str], draft: Draft) -> list[Outcome]:
+        results: dict[int, Outcome] = {}
+        waiting = iter(enumerate(rooms))
+
+        async def publish_some() -> None:
+            for index, room in waiting:
+                try:
+                    placed = await self._publish(check_room_name(room), draft)
+                except FAILURES as error:
+                    results[index] = Outcome(room=room, error=error_info(error))
+                else:
+                    results[index] = Outcome(**msgspec.structs.asdict(placed))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(BROADCAST_TASKS, len(rooms))):
+                nursery.start_soon(publish_some)
+        return [results[index] for index in range(len(rooms))]
+
+    async def _publish(self, room: str, draft: Draft) -> Placed:
+        with answer_within(self.services.settings.http.request_seconds):
+            return Placed.of(room, await self.services.rooms.publish(room, draft))
+
+    @operation(query=RoomsQuery, response=RoomPage)
+    async def list_rooms(self) -> Response:
+        """List rooms by name.
+
+        These are the rooms in this node's memory: those that somebody is in, or was a short while ago.
+        """
+        query = read_query(RoomsQuery)
+        # One more than asked for tells whether there is another page.
+        found = self.services.rooms.listing(prefix=query.prefix, after=query.cursor, limit=query.limit + 1)
+        page = [_summary(info) for info in found[: query.limit]]
+        return answer(RoomPage(page, page[-1].room if len(found) > query.limit else None))
+
+    @operation(response=RoomDetails)
+    async def inspect(self, room: str) -> Response:
+        """Tell where a room stands and who is in it."""
+        check_room_name(room)
+        with answer_within(self.services.settings.http.request_seconds):
+            return answer(RoomDetails.of(await self.services.rooms.inspect(room)))
+
+    @operation(query=HistoryQuery, response=History)
+    async def history(self, room: str) -> Response:
+        """Give messages of a room, the oldest first unless `reverse`.
+
+        With `since` and `epoch`, those behind that position; if its epoch is over, all that is held.
+        """
+        check_room_name(room)
+        query = read_query(HistoryQuery)
+        since = _position(query)
+        page = self.services.settings.history.page_messages
+        limit = page if query.limit is UNSET else min(query.limit, page)
+        with answer_within(self.services.settings.http.request_seconds):
+            run = await self.services.rooms.read(room, since, limit, reverse=query.reverse)
+        position = run.position
+        messages = [msgspec.Raw(encode_event(room, position.epoch, event)) for event in run.events]
+        if since is None:
+            return answer(History(room, messages, position.offset, position.epoch))
+        return answer(
+            History(room, messages, position.offset, position.epoch, recovered=run.can_continue(since))
+        )
+
+    @operation(response=Removed)
+    async def remove(self, room: str, user: str) -> Response:
+        """Remove a user's connections from a room; the user may join again."""
+        check_room_name(room)
+        with answer_within(self.services.settings.http.request_seconds):
+            return answer(Removed(await self.services.rooms.remove(room, user)))
+
+    @operation(response=Disconnected)
+    async def disconnect(self, user: str) -> Response:
+        """Close all connections of a user with 4004, which tells clients not to come back."""
+        removed = self.services.connections.disconnect_user(
+            user, CloseCode.REMOVED, "removed by the application"
+        )
+        return answer(Disconnected(removed))
+
+
+def _summary(info: RoomInfo) -> RoomSummary:
+    return RoomSummary(info.room, info.room_size, info.position.offset, info.position.epoch)
+
+
+def _position(query: HistoryQuery) -> Position | None:
+    if query.since is UNSET and query.epoch is UNSET:
+        return None
+    if query.since is UNSET:
+        raise Refused(ErrorCode.INVALID_MESSAGE, "since: an offset, if epoch is given")
+    if query.epoch is UNSET:
+        raise Refused(ErrorCode.INVALID_MESSAGE, "epoch: needed with since")
+    return Position(query.epoch, query.since)

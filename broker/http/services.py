@@ -1,0 +1,33 @@
+"""What the HTTP side is given to work with."""
+
+from collections.abc import Callable
+
+import attrs
+from prometheus_client import CollectorRegistry
+
+from broker.auth.bearer import ApiKey
+from broker.auth.permissions import RoomPolicy
+from broker.auth.tokens import TokenVerifier
+from broker.config.settings import Settings
+from broker.engine.base import Engine
+from broker.log import Log
+from broker.model import WallClock
+from broker.rooms.directory import Rooms
+from broker.sessions.directory import Connections
+
+
+@attrs.frozen
+class HttpServices:
+    """The parts of the broker that HTTP requests reach; the API never goes around the rooms."""
+
+    settings: Settings
+    rooms: Rooms
+    connections: Connections
+    engine: Engine
+    verifier: TokenVerifier
+    policy: RoomPolicy
+    api_key: ApiKey
+    wall_clock: WallClock
+    log: Log
+    is_draining: Callable[[], bool]
+    metrics: CollectorRegistry

@@ -1,0 +1,90 @@
+"""Runs ASGI applications on connections that are handed over."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework, LifespanState
+from quart_trio import QuartTrio
+
+from broker.config.settings import HttpSettings
+from broker.http.beside import SideBySide
+from broker.http.guard import Guard, Lifeline
+from broker.http.http1 import Http1Server, Worker, make_config
+from broker.http.lifespan import open_lifespan
+from broker.http.stream import HttpStream, HttpTransport
+from broker.log import Log
+
+
+class HttpServer:
+    """Serves connections with an application; made by `open_http`."""
+
+    def __init__(
+        self, app: ASGIFramework, config: Config, state: LifespanState, settings: HttpSettings, log: Log
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._state = state
+        self._write_seconds = settings.request_seconds
+        self._log = log
+        self._worker = Worker()
+        self._lifelines: set[Lifeline] = set()
+
+    def __len__(self) -> int:
+        """How many connections are being served."""
+        return len(self._lifelines)
+
+    async def serve(self, stream: HttpTransport) -> None:
+        """Serve one connection to its end, and close it; nothing that goes wrong in it is raised.
+
+        If cancelled, it is closed at once; a write that is under way first gets as far as the kernel takes it,
+        for which it has at most `http.request_seconds`: call `abort` to be quicker.
+        """
+        lifeline = Lifeline(stream.abort)
+        self._lifelines.add(lifeline)
+        careful = HttpStream(stream, write_seconds=self._write_seconds, on_broken=lifeline.abort)
+        # A send may be more than one write.
+        guard = Guard(self._app, lifeline, self._log, 2 * self._write_seconds, self._is_stopping)
+        server = Http1Server(ASGIWrapper(guard), self._config, self._worker, self._state, stream=careful)
+        try:
+            with lifeline.scope:
+                await server.run()
+        except Exception as error:  # noqa: BLE001  # nothing of one connection may reach another
+            self._log.error("connection failed", exc_info=error)
+        finally:
+            self._lifelines.discard(lifeline)
+            stream.abort()
+
+    def begin_stop(self) -> None:
+        """Close idle connections, and the others when they have answered (`Connection: close`)."""
+        self._worker.stop_sign.set_nowait()
+
+    def abort(self) -> None:
+        """Close all connections at once, also those whose peers do not read."""
+        for lifeline in list(self._lifelines):
+            lifeline.abort()
+
+    def _is_stopping(self) -> bool:
+        return self._worker.stop_sign.is_set()
+
+
+@asynccontextmanager
+async def open_http(
+    app: QuartTrio, settings: HttpSettings, log: Log, *, beside: ASGIFramework | None = None
+) -> AsyncIterator[HttpServer]:
+    """Start the application, and stop it when the block is left; no connection may be served any more then.
+
+    `beside` is another ASGI application, which gets every request but those for paths that `app` has routes
+    for; `/` is the other's too. What the block raises comes out in an ExceptionGroup, as from a nursery.
+
+    :raises ApplicationError: (in an ExceptionGroup) if one of the two does not start.
+    """
+    config = make_config(settings, log)
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(open_lifespan(app, config, log))
+        served: ASGIFramework = app
+        if beside is not None:
+            state = await stack.enter_async_context(open_lifespan(beside, config, log))
+            served = SideBySide(app, beside)
+        yield HttpServer(served, config, state, settings, log)

@@ -1,0 +1,140 @@
+"""Notices as server-sent events (the HTML standard, section 9.2), and what waits to be sent of them."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from broker.errors import CloseCode
+from broker.model import Position
+from broker.notices import Joined, Notice, Said
+from broker.protocol.codec import encode_notice
+
+CHUNK_BYTES = 65_536
+"""Waiting events are joined into writes of about this size."""
+
+HEARTBEAT = b":\n\n"
+"""A comment, which the client's parser drops; it keeps proxies from taking the connection for dead."""
+
+
+@attrs.frozen
+class SseCodec:
+    """Encodes notices as events of the default type `message`, the same JSON as on a WebSocket as their data.
+
+    Stored messages have the id EPOCH:OFFSET, from which a client that comes back is told what it missed. So does
+    `joined`, unless missed messages follow it: those bring their own ids, each as an event of its own and not
+    within `joined`, and a connection that breaks among them must not skip the rest.
+    """
+
+    def encode(self, notices: Sequence[Notice]) -> bytes:
+        """Return the notices, in order, as events."""
+        return b"".join([_encode(notice) for notice in notices])
+
+
+def _encode(notice: Notice) -> bytes:
+    if isinstance(notice, Joined) and notice.events:
+        first = _event(encode_notice(attrs.evolve(notice, events=())))
+        epoch = notice.position.epoch
+        missed = [_encode(Said(notice.room, epoch, event)) for event in notice.events]
+        return first + b"".join(missed)
+    return _event(encode_notice(notice), _position(notice))
+
+
+def _position(notice: Notice) -> Position | None:
+    """Return up to where the recipient knows the room, once it has this."""
+    if isinstance(notice, Joined):
+        return notice.position
+    if isinstance(notice, Said) and notice.event.offset is not None:
+        return Position(notice.epoch, notice.event.offset)
+    return None
+
+
+def _event(data: bytes, position: Position | None = None) -> bytes:
+    # In JSON a raw line end can only stand between tokens, where a blank does as well (RFC 8259 section 2).
+    line = data.replace(b"\r", b" ").replace(b"\n", b" ")
+    if position is None:
+        return b"data:%b\n\n" % line
+    return b"id:%b:%d\ndata:%b\n\n" % (position.epoch.encode(), position.offset, line)
+
+
+def parse_event_id(event_id: str | None) -> Position | None:
+    """Return the position that an event id names; None for one that is none of ours."""
+    epoch, _, offset = (event_id or "").rpartition(":")
+    is_offset = offset.isascii() and offset.isdigit() and len(offset) < 19
+    return Position(epoch, int(offset)) if epoch and is_offset else None
+
+
+class EventOutbox:
+    """What waits to be sent on one event stream; see `broker.rooms.member.Outbox`.
+
+    Past `limit_bytes` the stream ends, whatever the slow-reader policy: its client comes back by itself and is told
+    what it missed. Replies may take twice the limit. What is larger than the limit is taken when nothing waits.
+    """
+
+    def __init__(self, *, limit_bytes: int, disconnect: Callable[[CloseCode, str], None]) -> None:
+        self._limit_bytes = limit_bytes
+        self._disconnect = disconnect
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._is_closed = False
+        self._changed = trio.Event()
+
+    @property
+    def codec(self) -> SseCodec:
+        """How this outbox wants its frames."""
+        return SseCodec()
+
+    def offer(self, frame: bytes) -> bool:
+        """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
+        if self._frames and not self._is_closed and self._bytes + len(frame) > self._limit_bytes:
+            return False
+        self._put(frame)
+        return True
+
+    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:  # noqa: ARG002  # the client knows where it is
+        """End the stream, as a frame was refused."""
+        self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+
+    def reply(self, *notices: Notice) -> None:
+        """Take notices for this recipient alone; past twice the limit the stream ends."""
+        frame = self.codec.encode(notices)
+        if self._frames and self._bytes + len(frame) > 2 * self._limit_bytes:
+            self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+        else:
+            self._put(frame)
+
+    def close(self, last: bytes, *, drop: bool = False) -> None:
+        """Take a last frame and no more; with `drop`, without what waits before it."""
+        if self._is_closed:
+            return
+        if drop:
+            self._frames.clear()
+            self._bytes = 0
+        self._put(last)
+        self._is_closed = True
+
+    async def next_chunk(self, patience_seconds: float) -> bytes:
+        """Wait for what is to be sent next, a heartbeat if nothing comes in time; empty at the end."""
+        with trio.move_on_after(patience_seconds):
+            while not self._frames:
+                if self._is_closed:
+                    return b""
+                self._changed = trio.Event()
+                await self._changed.wait()
+        if not self._frames:
+            return HEARTBEAT
+        chunk = [self._frames.popleft()]
+        size = len(chunk[0])
+        while self._frames and size + len(self._frames[0]) <= CHUNK_BYTES:
+            chunk.append(self._frames.popleft())
+            size += len(chunk[-1])
+        self._bytes -= size
+        return b"".join(chunk)
+
+    def _put(self, frame: bytes) -> None:
+        if self._is_closed:
+            return
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._changed.set()

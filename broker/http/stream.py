@@ -1,0 +1,112 @@
+"""The stream given to hypercorn: no write waits for ever, and closing it loses nothing that was written."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+
+class HttpTransport(Protocol):
+    """What is served: a stream over a socket that can also be closed at once."""
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """The socket below, for its addresses."""
+        ...
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        ...
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream."""
+        ...
+
+    async def send_eof(self) -> None:
+        """See trio.abc.HalfCloseableStream."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close in good order; at once if cancelled."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once; whoever reads or writes gets ClosedResourceError."""
+        ...
+
+
+class HttpStream(trio.abc.Stream):
+    """Bounds what hypercorn 0.18 does not: it shields its writes from cancellation, without a deadline.
+
+    A write that fails, or takes longer than `write_seconds`, calls `on_broken`: nothing can be answered on this
+    connection any more.
+    """
+
+    def __init__(self, inner: HttpTransport, *, write_seconds: float, on_broken: Callable[[], None]) -> None:
+        self._inner = inner
+        self._write_seconds = write_seconds
+        self._on_broken = on_broken
+        self._is_closing = False
+        self._reading: trio.CancelScope | None = None
+        self._reader_gone = trio.Event()
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """See HttpTransport."""
+        return self._inner.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream.
+
+        :raises trio.ClosedResourceError: if it is being closed, also while this waits.
+        """
+        data: bytes | bytearray | None = None
+        if not self._is_closing:
+            with trio.CancelScope() as scope:
+                self._reading = scope
+                try:
+                    data = await self._inner.receive_some(max_bytes)
+                finally:
+                    self._reading = None
+                    self._reader_gone.set()
+        if data is None:
+            raise trio.ClosedResourceError("the connection is being closed")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream.
+
+        :raises trio.BrokenResourceError: also if the peer has not taken everything in time.
+        """
+        try:
+            with trio.fail_after(self._write_seconds):
+                await self._inner.send_all(data)
+        except trio.TooSlowError:
+            self._on_broken()
+            raise trio.BrokenResourceError("the peer does not read") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._on_broken()
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream; hypercorn does not need it."""
+        await trio.lowlevel.checkpoint()
+
+    async def send_eof(self) -> None:
+        """See trio.abc.HalfCloseableStream."""
+        await self._inner.send_eof()
+
+    async def aclose(self) -> None:
+        """Close in good order; at once if cancelled.
+
+        Hypercorn reads all the time. Its reader is stopped first: what the peer still sends must be read and
+        dropped here, or the kernel resets the connection and the last answer with it (RFC 9112 section 9.6).
+        """
+        self._is_closing = True
+        try:
+            if self._reading is not None:
+                self._reader_gone = trio.Event()
+                self._reading.cancel()
+                await self._reader_gone.wait()
+        finally:
+            await self._inner.aclose()

@@ -1,0 +1,56 @@
+"""What Prometheus scrapes of a broker, read when it is scraped and not counted along the way."""
+
+from collections.abc import Iterator
+
+import attrs
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from broker.rooms.directory import Rooms
+from broker.sessions.directory import Connections
+
+
+def open_metrics(rooms: Rooms, connections: Connections) -> CollectorRegistry:
+    """Return a registry of its own for one broker: its rooms and connections, and the process it runs in."""
+    registry = CollectorRegistry()
+    registry.register(BrokerCollector(rooms, connections))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+@attrs.frozen
+class BrokerCollector(Collector):
+    """Turns the statistics of rooms and connections into metrics."""
+
+    _rooms: Rooms
+    _connections: Connections
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        rooms = self._rooms.statistics()
+        yield GaugeMetricFamily(
+            "greenroom_connections",
+            "Authenticated connections open on this node: WebSockets and event streams",
+            len(self._connections),
+        )
+        yield GaugeMetricFamily("greenroom_rooms", "Rooms in memory on this node", rooms.rooms)
+        yield GaugeMetricFamily(
+            "greenroom_room_members",
+            "Users' connections of this node, counted once for each room they are in",
+            rooms.members,
+        )
+        yield CounterMetricFamily(
+            "greenroom_deliveries", "Notices offered to members of rooms", rooms.deliveries
+        )
+        yield CounterMetricFamily(
+            "greenroom_deliveries_lost",
+            "Notices that a member's outbox refused because it was full",
+            rooms.deliveries_lost,
+        )
+        yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
+        yield CounterMetricFamily(
+            "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated
+        )

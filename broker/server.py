@@ -1,0 +1,276 @@
+"""The composition root: puts the parts together, owns their nurseries, and takes them down in order."""
+
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from random import Random
+
+import attrs
+import msgspec
+import trio
+from hypercorn.typing import ASGIFramework
+
+from broker.auth.bearer import ApiKey
+from broker.auth.permissions import RoomPolicy
+from broker.auth.tokens import open_verifier
+from broker.config.settings import Settings
+from broker.drain import plan_departures
+from broker.engine.open import open_engine
+from broker.errors import CloseCode, ConfigurationError, StoppedAtOnceError
+from broker.http.app import create_app
+from broker.http.services import HttpServices
+from broker.http.serving import open_http
+from broker.log import Log, stdlib_log
+from broker.metrics import open_metrics
+from broker.model import Draft, IdempotencyKey, WallClock, check_room_name
+from broker.protocol.commands import CommandDecoder
+from broker.protocol.content import notifier_content
+from broker.rooms.directory import Rooms, open_rooms
+from broker.rooms.messages import Published
+from broker.sessions.directory import Connections
+from broker.sessions.keeper import run_keeper
+from broker.sessions.session import SessionServices
+from broker.transport.admission import Admission
+from broker.transport.connection import ConnectionServices
+from broker.transport.frames import WebSocketCodec
+from broker.transport.port import Port
+
+DRAIN_GRACE_SECONDS = 3.0
+"""How long after the drain window connections may take to close; what comes after has the rest of the 5 s."""
+
+KEEPER_SECONDS = 1.0
+
+
+@attrs.frozen
+class BrokerStatistics:
+    """A snapshot of a broker."""
+
+    connections: int
+    """Authenticated WebSocket connections and event streams."""
+    sockets: int
+    """Accepted connections of any kind."""
+    is_draining: bool
+
+
+class Broker:
+    """Rooms that a program can serve on a port and speak into; made by `open_broker`."""
+
+    def __init__(
+        self, services: ConnectionServices, http: HttpServices, draining: trio.Event, random: Random
+    ) -> None:
+        self._services = services
+        self._http = http
+        self._draining = draining
+        self._random = random
+        settings = services.sessions.settings
+        self._admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings it was opened with."""
+        return self._services.sessions.settings
+
+    @property
+    def rooms(self) -> Rooms:
+        """The rooms of this node."""
+        return self._services.sessions.rooms
+
+    @property
+    def connections(self) -> Connections:
+        """The open connections of this node."""
+        return self._services.connections
+
+    async def publish(
+        self,
+        room: str,
+        message: dict[str, object],
+        *,
+        idempotency_key: str | None = None,
+        ephemeral: bool = False,
+    ) -> Published:
+        """Say `message`, a JSON object with a `type` of its own, in a room.
+
+        Returns once it is in the engine and on its way to the members. If cancelled, it may or may not be
+        said; repeat it with the same `idempotency_key` to have it said once.
+
+        :raises Refused: if the room's name or the message is not allowed.
+        :raises EngineUnavailableError: if it was not stored.
+        """
+        key = None if idempotency_key is None else IdempotencyKey("http", idempotency_key)
+        content = notifier_content(msgspec.json.encode(message))
+        return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key))
+
+    def begin_drain(self) -> None:
+        """Let `serve` send its clients away and return; see `serve`."""
+        self._draining.set()
+
+    def statistics(self) -> BrokerStatistics:
+        """Return a snapshot."""
+        return BrokerStatistics(len(self.connections), len(self._admission), self._draining.is_set())
+
+    async def serve(
+        self,
+        *,
+        app: ASGIFramework | None = None,
+        listeners: list[trio.SocketListener] | None = None,
+        on_listening: Callable[[str], None] = lambda _url: None,
+        task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve WebSockets and HTTP on the configured port until `begin_drain`, then drain, then return.
+
+        `app` is a Quart-trio (or other ASGI) application that gets all HTTP requests but those for the
+        broker's own paths. `listeners` are used instead of the configured host and port. `on_listening` is given the address, as is the task status.
+
+        Draining (at most `server.drain_seconds` and a few seconds more): no new connections; every client is
+        told `reconnect` with its own delay and closed with 1012 after it; what waits for them is written.
+
+        If cancelled, all connections are closed at once.
+
+        :raises OSError: if the port cannot be had.
+        """
+        settings = self.settings
+        if listeners is None:
+            listeners = await open_listeners(settings)
+        async with (
+            open_http(create_app(self._http), settings.http, self._services.log, beside=app) as http,
+            trio.open_nursery() as helpers,
+        ):
+            port = Port(self._services, self._admission, settings.http, http.serve)
+            async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(trio.serve_listeners, port.serve, listeners, handler_nursery=nursery)
+                    )
+                    url = _url(settings.server.host, listeners[0].socket.getsockname()[1])
+                    on_listening(url)
+                    task_status.started(url)
+                    await self._draining.wait()
+                    # Closes the listeners.
+                    accepting.cancel_scope.cancel()
+                window_seconds = settings.server.drain_seconds
+                give_up_at = trio.current_time() + window_seconds + DRAIN_GRACE_SECONDS
+                nursery.cancel_scope.deadline = give_up_at
+                # Hypercorn shields its writes from cancellation.
+                helpers.start_soon(_call_at, give_up_at, http.abort)
+                port.begin_stop()
+                http.begin_stop()
+                await self._send_away(window_seconds)
+            helpers.cancel_scope.cancel()
+
+    async def _send_away(self, window_seconds: float) -> None:
+        """Tell every client to come back later, and close each when its delay is over."""
+        connections = list(self.connections)
+        self._services.log.info("draining", connections=len(connections), window_seconds=window_seconds)
+        started = trio.current_time()
+        departures = list(
+            zip(plan_departures(len(connections), window_seconds, self._random), connections, strict=True)
+        )
+        for delay, connection in departures:
+            connection.tell_reconnect(int(delay * 1000))
+        for delay, connection in sorted(departures, key=lambda departure: departure[0]):
+            with trio.move_on_at(started + delay):
+                await self.connections.wait_empty()
+            connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
+
+
+async def open_listeners(settings: Settings) -> list[trio.SocketListener]:
+    """Open the configured port.
+
+    :raises OSError: if it cannot be had.
+    """
+    server = settings.server
+    return await trio.open_tcp_listeners(server.port, host=server.host, backlog=server.backlog)
+
+
+async def _call_at(deadline: float, call: Callable[[], None]) -> None:
+    await trio.sleep_until(deadline)
+    call()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def open_broker(
+    settings: Settings,
+    *,
+    log: Log | None = None,
+    wall_clock: WallClock = time.time,
+    random: Random | None = None,
+) -> AsyncIterator[Broker]:
+    """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
+
+    :raises ConfigurationError: if a key, a file or the engine cannot be used.
+    """
+    log = log or stdlib_log()
+    if settings.http.api_key is None:
+        raise ConfigurationError("http.api_key is missing (GREENROOM_API_KEY)")
+    verifier = open_verifier(settings.auth, wall_clock=wall_clock)
+    policy = RoomPolicy.from_settings(settings)
+    draining = trio.Event()
+    connections = Connections(settings.limits.connections_per_user)
+    async with (
+        open_engine(settings, wall_clock=wall_clock) as engine,
+        open_rooms(settings, engine, log) as rooms,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=KEEPER_SECONDS))
+        sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
+        services = ConnectionServices(sessions, connections, WebSocketCodec(), log, draining.is_set)
+        http = HttpServices(
+            settings=settings,
+            rooms=rooms,
+            connections=connections,
+            engine=engine,
+            verifier=verifier,
+            policy=policy,
+            api_key=ApiKey(settings.http.api_key),
+            wall_clock=wall_clock,
+            log=log,
+            is_draining=draining.is_set,
+            metrics=open_metrics(rooms, connections),
+        )
+        yield Broker(services, http, draining, random or Random())  # noqa: S311  # spreads load, keeps no secret
+        nursery.cancel_scope.cancel()
+
+
+async def run_server(
+    settings: Settings, *, log: Log, on_listening: Callable[[str], None] = lambda _url: None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    :raises StoppedAtOnceError: if a second signal cut the drain short.
+    :raises ConfigurationError: if the broker cannot be opened as configured.
+    :raises OSError: if the port cannot be had.
+    """
+
+    def tell_listening(url: str) -> None:
+        log.info("listening", url=url, engine=settings.server.engine.partition("://")[0])
+        on_listening(url)
+
+    # Before the nurseries, so that a port in use is raised as what it is.
+    listeners = await open_listeners(settings)
+    is_cut_short = False
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.CancelScope() as everything,
+    ):
+        async with open_broker(settings, log=log) as broker, trio.open_nursery() as nursery:
+
+            async def obey_signals() -> None:
+                nonlocal is_cut_short
+                await anext(signals)
+                broker.begin_drain()
+                await anext(signals)
+                is_cut_short = True
+                everything.cancel()
+
+            nursery.start_soon(obey_signals)
+            await broker.serve(listeners=listeners, on_listening=tell_listening)
+            nursery.cancel_scope.cancel()
+    if is_cut_short:
+        raise StoppedAtOnceError("stopped at once by a second signal")
+    log.info("stopped")

@@ -1,0 +1,1 @@
+"""Files for browsers; the server gives them out as they are."""

@@ -1,0 +1,279 @@
+"""A whole broker without its WebSockets, over real sockets, and raw clients that can misbehave."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import Any
+
+import attrs
+import httpx
+import msgspec
+import pytest
+import trio
+from quart_trio import QuartTrio
+
+from broker.auth.bearer import ApiKey
+from broker.auth.mint import mint_token
+from broker.auth.permissions import RoomPolicy
+from broker.auth.tokens import open_verifier
+from broker.config.settings import HttpSettings, Settings
+from broker.engine.base import Engine
+from broker.engine.memory import MemoryEngine
+from broker.http.app import create_app
+from broker.http.services import HttpServices
+from broker.http.serving import HttpServer, open_http
+from broker.metrics import open_metrics
+from broker.rooms.directory import Rooms, open_rooms
+from broker.sessions.directory import Connections
+from broker.transport.streams import ReplayStream
+
+SECRET = "a secret of the tests, and longer than 32 bytes"
+KEY = "an-api-key-of-the-tests"
+
+
+@attrs.define
+class RecordingLog:
+    """Remembers its lines as (level, event, fields)."""
+
+    lines: list[tuple[str, str, dict[str, object]]] = attrs.Factory(list)
+
+    def debug(self, event: str, **fields: object) -> None:
+        self.lines.append(("debug", event, fields))
+
+    def info(self, event: str, **fields: object) -> None:
+        self.lines.append(("info", event, fields))
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.lines.append(("warning", event, fields))
+
+    def error(self, event: str, **fields: object) -> None:
+        self.lines.append(("error", event, fields))
+
+    def exception(self, event: str, **fields: object) -> None:
+        self.lines.append(("error", event, fields))
+
+    def bind(self, **fields: object) -> "RecordingLog":
+        return self
+
+
+@attrs.define
+class Served:
+    """An application on a port."""
+
+    app: QuartTrio
+    http: HttpServer
+    port: int
+    scopes: set[trio.CancelScope]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> AbstractAsyncContextManager["RawClient"]:
+        return open_raw_client(self.port)
+
+    def cancel_connections(self) -> None:
+        """Cancel the tasks that serve connections."""
+        for scope in self.scopes:
+            scope.cancel()
+
+
+@attrs.define
+class RawClient:
+    """A socket, and what has come over it."""
+
+    stream: trio.SocketStream
+    received: bytearray = attrs.Factory(bytearray)
+
+    async def send(self, text: str | bytes) -> None:
+        await self.stream.send_all(text.encode() if isinstance(text, str) else text)
+
+    async def request(self, method: str, target: str, *headers: str, body: bytes | None = None) -> None:
+        """Send a request with the API key; without a body, none is announced."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: test", f"Authorization: Bearer {KEY}", *headers]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        await self.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+
+    async def until(self, mark: bytes, *, seconds: float = 5.0) -> bytes:
+        """Return what has come up to and with `mark`, and take it."""
+        searched = 0
+        with trio.fail_after(seconds):
+            while (end := self.received.find(mark, searched)) < 0:
+                searched = max(0, len(self.received) - len(mark))
+                data = await self.stream.receive_some(65_536)
+                assert data, f"ended without {mark!r}: {bytes(self.received)!r}"
+                self.received += data
+        taken = bytes(self.received[: end + len(mark)])
+        del self.received[: end + len(mark)]
+        return taken
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Return the status and the headers of the next response."""
+        lines = (await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+        return int(lines[0].split(" ")[1]), headers
+
+    async def response(self) -> tuple[int, dict[str, str], bytes]:
+        """Return the next response, which must have a Content-Length."""
+        status, headers = await self.head()
+        size = int(headers.get("content-length", "0"))
+        with trio.fail_after(5):
+            while len(self.received) < size:
+                self.received += await self.stream.receive_some(65_536)
+        body = bytes(self.received[:size])
+        del self.received[:size]
+        return status, headers, body
+
+    async def rest(self, *, seconds: float = 5.0) -> bytes:
+        """Return everything until the server closes."""
+        with trio.fail_after(seconds):
+            while data := await self.stream.receive_some(65_536):
+                self.received += data
+        return bytes(self.received)
+
+
+@asynccontextmanager
+async def open_raw_client(port: int) -> AsyncIterator[RawClient]:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        yield RawClient(stream)
+
+
+@asynccontextmanager
+async def open_served(
+    app: QuartTrio, settings: HttpSettings, log: RecordingLog, beside: Any = None
+) -> AsyncIterator[Served]:
+    async with open_http(app, settings, log, beside=beside) as http, trio.open_nursery() as handlers:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+
+        scopes: set[trio.CancelScope] = set()
+
+        async def serve(stream: trio.SocketStream) -> None:
+            with trio.CancelScope() as scope:
+                scopes.add(scope)
+                await http.serve(ReplayStream(stream, b""))
+            scopes.discard(scope)
+
+        async with trio.open_nursery() as accepting:
+
+            async def accept() -> None:
+                await trio.serve_listeners(serve, listeners, handler_nursery=handlers)
+
+            accepting.start_soon(accept)
+            yield Served(app, http, port, scopes)
+            accepting.cancel_scope.cancel()
+        http.abort()
+        handlers.cancel_scope.cancel()
+
+
+@attrs.define
+class World:
+    """A broker's HTTP side with everything behind it."""
+
+    services: HttpServices
+    served: Served
+    log: RecordingLog
+    client: httpx.AsyncClient
+    clock: list[float]
+    draining: trio.Event
+
+    @property
+    def rooms(self) -> Rooms:
+        return self.services.rooms
+
+    @property
+    def connections(self) -> Connections:
+        return self.services.connections
+
+    def connect(self) -> AbstractAsyncContextManager[RawClient]:
+        return self.served.connect()
+
+    def token(self, user_id: str = "ann", ttl_seconds: float = 3600, **claims: Any) -> str:
+        return mint_token(
+            secret=SECRET,
+            algorithm="HS256",
+            user_id=user_id,
+            ttl_seconds=ttl_seconds,
+            now=self.clock[0],
+            **claims,
+        )
+
+    async def say(self, room: str, number: int) -> dict[str, Any]:
+        """Publish {"type": "note", "n": number} and return the answer."""
+        response = await self.client.post(f"/api/rooms/{room}/messages", json={"type": "note", "n": number})
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+def make_settings(**sections: dict[str, Any]) -> Settings:
+    """Return settings with some keys changed: make_settings(http={"body_bytes": 100})."""
+    plain: dict[str, Any] = {"auth": {"secret": SECRET}, "http": {"api_key": KEY}}
+    for section, keys in sections.items():
+        plain[section] = {**plain.get(section, {}), **keys}
+    return msgspec.convert(plain, Settings)
+
+
+@asynccontextmanager
+async def open_world_with(
+    *, engine: Engine | None = None, beside: Any = None, heartbeat_seconds: float = 15.0, **sections: Any
+) -> AsyncIterator[World]:
+    settings = make_settings(**sections)
+    log, clock, draining = RecordingLog(), [1_700_000_000.0], trio.Event()
+
+    def wall_clock() -> float:
+        return clock[0]
+
+    engine = engine or MemoryEngine(wall_clock=wall_clock, idempotency_seconds=300)
+    connections = Connections(settings.limits.connections_per_user)
+    async with open_rooms(settings, engine, log) as rooms:
+        services = HttpServices(
+            settings=settings,
+            rooms=rooms,
+            connections=connections,
+            engine=engine,
+            verifier=open_verifier(settings.auth, wall_clock=wall_clock),
+            policy=RoomPolicy.from_settings(settings),
+            api_key=ApiKey(KEY),
+            wall_clock=wall_clock,
+            log=log,
+            is_draining=draining.is_set,
+            metrics=open_metrics(rooms, connections),
+        )
+        app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
+        async with (
+            open_served(app, settings.http, log, beside) as served,
+            httpx.AsyncClient(base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}) as client,
+        ):
+            yield World(services, served, log, client, clock, draining)
+
+
+@pytest.fixture
+def api_key() -> str:
+    return KEY
+
+
+@pytest.fixture
+def log() -> RecordingLog:
+    return RecordingLog()
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractAsyncContextManager[Served]]:
+    """Serve an application: `async with serve(app, settings, log) as served`."""
+    return open_served
+
+
+@pytest.fixture
+def open_world() -> Callable[..., AbstractAsyncContextManager[World]]:
+    """Open a broker: `async with open_world(http={"body_bytes": 100}) as world`."""
+    return open_world_with
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A broker with the settings as they are by default."""
+    async with open_world_with() as world:
+        yield world

@@ -1,0 +1,60 @@
+"""Who may call what."""
+
+import pytest
+
+OPEN = {"/health", "/ready", "/metrics", "/openapi.json", "/", "/web/<name>", "/ws", "/ws/<path:room>"}
+
+
+def rules(world):
+    for rule in world.served.app.url_map.iter_rules():
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            path = rule.rule.replace("<room>", "lobby").replace("<user>", "ann").replace("<name>", "page.js")
+            yield rule.rule, method, path.replace("<path:room>", "lobby")
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "Bearer wrong", "Basic YTpi", "Bearer", "Bearer \xff", "an-api-key-of-the-tests"]
+)
+async def test_every_route_of_the_api_wants_the_key(world, authorization):
+    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    world.client.headers.clear()
+    tried = 0
+    for rule, method, path in rules(world):
+        if rule in OPEN:
+            continue
+        assert rule.startswith("/api/")
+        response = await world.client.request(method, path, headers=headers)
+        assert response.status_code == 401, rule
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="greenroom"'
+        assert response.headers["Content-Type"] == "application/problem+json"
+        tried += 1
+    assert tried == 9
+
+
+async def test_everything_else_is_open(world):
+    world.client.headers.clear()
+    for rule, method, path in rules(world):
+        if rule in OPEN:
+            assert (await world.client.request(method, path)).status_code in {200, 426}
+
+
+async def test_a_client_token_is_no_api_key(world):
+    headers = {"Authorization": f"Bearer {world.token()}"}
+    assert (await world.client.get("/api/rooms", headers=headers)).status_code == 401
+    assert (
+        await world.client.get(f"/api/rooms?token={world.token()}", headers={"Authorization": "x"})
+    ).status_code == 401
+
+
+async def test_secrets_are_in_no_log(open_world, api_key):
+    class Broken:
+        async def wait_ready(self):
+            raise ZeroDivisionError
+
+    async with open_world(engine=Broken()) as world:
+        token = world.token()
+        response = await world.client.get(f"/ready?token={token}")
+        assert response.status_code == 500
+        assert [event for _, event, _ in world.log.lines] == ["request failed"]
+        assert token not in str(world.log.lines)
+        assert api_key not in str(world.log.lines)

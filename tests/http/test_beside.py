@@ -1,0 +1,152 @@
+"""A program's own application beside ours, on one port."""
+
+import pytest
+import trio
+from quart import websocket
+from quart_trio import QuartTrio
+
+from broker.http.lifespan import ApplicationError
+
+
+def make_shop():
+    shop = QuartTrio("shop")
+
+    @shop.get("/")
+    async def index() -> str:
+        return "the shop"
+
+    @shop.route("/api/orders", methods=["GET", "POST"])
+    async def orders() -> str:
+        return "orders"
+
+    @shop.websocket("/echo")
+    async def echo() -> None:
+        await websocket.send("you said " + await websocket.receive())
+
+    return shop
+
+
+@pytest.fixture
+async def world(open_world):
+    async with open_world(beside=make_shop()) as world:
+        yield world
+
+
+async def test_each_gets_its_own_paths(world):
+    for path in ["/", "/api/orders"]:
+        assert (await world.client.get(path)).status_code == 200
+    assert (await world.client.get("/")).text == "the shop"
+    assert (await world.client.get("/health")).json() == {"status": "ok"}
+    assert (await world.say("lobby", 1))["offset"] == 1
+    assert (await world.client.get("/web/page.js")).status_code == 200
+
+
+async def test_what_nobody_has_is_the_other_s_to_answer(world):
+    response = await world.client.get("/nothing")
+    assert response.status_code == 404
+    assert "html" in response.headers["Content-Type"]
+
+
+async def test_a_wrong_method_on_our_path_is_ours_to_answer(world):
+    response = await world.client.put("/api/broadcast")
+    assert response.status_code == 405
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_its_websockets_are_served(world):
+    async with world.connect() as client:
+        await client.request(
+            "GET",
+            "/echo",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        )
+        assert (await client.head())[0] == 101
+        await client.send(bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi")
+        await client.until(b"you said hi")
+
+
+async def test_its_start_and_stop_are_its_own(open_world):
+    shop = make_shop()
+    seen = []
+
+    @shop.while_serving
+    async def lifespan():
+        seen.append("start")
+        yield
+        seen.append("stop")
+
+    async with open_world(beside=shop):
+        assert seen == ["start"]
+    assert seen == ["start", "stop"]
+
+
+async def test_if_it_does_not_start_nothing_is_served(open_world):
+    shop = make_shop()
+    shop.log_exception = lambda _info: None
+
+    @shop.before_serving
+    async def fail() -> None:
+        raise ValueError("no stock")
+
+    with pytest.RaisesGroup(pytest.RaisesExc(ApplicationError, match="no stock"), flatten_subgroups=True):
+        async with open_world(beside=shop):
+            pytest.fail("served")
+
+
+async def test_state_of_its_lifespan_reaches_its_requests(open_world):
+    async def raw(scope, receive, send):
+        if scope["type"] == "lifespan":
+            scope["state"]["greeting"] = b"from the start"
+            assert (await receive())["type"] == "lifespan.startup"
+            await send({"type": "lifespan.startup.complete"})
+            assert (await receive())["type"] == "lifespan.shutdown"
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["state"]["greeting"]})
+
+    async with open_world(beside=raw) as world:
+        assert (await world.client.get("/")).content == b"from the start"
+
+
+async def test_an_application_that_hangs_at_its_end_is_left_behind(open_world, monkeypatch):
+    monkeypatch.setattr("broker.http.http1.LIFESPAN_SECONDS", 0.2)
+    shop = make_shop()
+
+    @shop.after_serving
+    async def hang() -> None:
+        await trio.sleep_forever()
+
+    with trio.fail_after(5):
+        async with open_world(beside=shop) as world:
+            pass
+    assert [event for _, event, _ in world.log.lines] == ["application failed to stop"]
+
+
+async def test_an_application_that_hangs_at_its_start_is_given_up(open_world, monkeypatch):
+    monkeypatch.setattr("broker.http.http1.LIFESPAN_SECONDS", 0.2)
+    shop = make_shop()
+
+    @shop.before_serving
+    async def hang() -> None:
+        await trio.sleep_forever()
+
+    with pytest.RaisesGroup(pytest.RaisesExc(ApplicationError, match="too long"), flatten_subgroups=True):
+        async with open_world(beside=shop):
+            pytest.fail("served")
+
+
+async def test_an_application_whose_lifespan_ends_by_itself_is_served(open_world):
+    async def raw(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"here"})
+
+    async with open_world(beside=raw) as world:
+        assert (await world.client.get("/")).content == b"here"

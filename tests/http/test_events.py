@@ -1,0 +1,376 @@
+"""A room as server-sent events, over real sockets."""
+
+import json
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from broker.engine.memory import MemoryEngine
+from broker.errors import CloseCode, EngineUnavailableError
+
+
+@attrs.define
+class Listener:
+    """Reads an event stream as a browser does."""
+
+    client: object
+    head: dict
+    buffer: bytearray = attrs.Factory(bytearray)
+    last_id: str = ""
+    retry_ms: int | None = None
+    heartbeats: int = 0
+    is_ended: bool = False
+
+    async def read_chunk(self) -> None:
+        size = int(await self.client.until(b"\r\n"), 16)
+        chunk = await self.client.until(b"\r\n") if not size else b""
+        while len(chunk) < size + 2:
+            chunk += await self.client.until(b"\r\n")
+        self.buffer += chunk[:-2]
+        self.is_ended = not size
+
+    async def event(self) -> tuple[str, dict]:
+        """Return the next event: its type and its data."""
+        while True:
+            while (end := self.buffer.find(b"\n\n")) < 0:
+                assert not self.is_ended, "the stream has ended"
+                await self.read_chunk()
+            block = bytes(self.buffer[:end]).decode()
+            del self.buffer[: end + 2]
+            fields = {}
+            for line in block.split("\n"):
+                name, _, value = line.partition(":")
+                fields[name] = value
+            self.last_id = fields.get("id", self.last_id)
+            self.retry_ms = int(fields["retry"]) if "retry" in fields else self.retry_ms
+            self.heartbeats += "" in fields
+            if "data" in fields:
+                return fields.get("event", "message"), json.loads(fields["data"])
+
+    async def message(self) -> dict:
+        kind, data = await self.event()
+        assert kind == "message", (kind, data)
+        return data
+
+    async def end(self) -> None:
+        """Check that the stream ends well."""
+        while not self.is_ended:
+            await self.read_chunk()
+        assert b"data" not in self.buffer
+
+
+async def listen(client, room="lobby", *headers, query=""):
+    await client.request("GET", f"/api/rooms/{room}/events{query}", *headers)
+    status, head = await client.head()
+    assert status == 200, await client.rest()
+    return Listener(client, head)
+
+
+async def listen_as(client, token, room="lobby", query=""):
+    await client.send(
+        f"GET /api/rooms/{room}/events{query} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n\r\n"
+    )
+    status, head = await client.head()
+    assert status == 200, await client.rest()
+    return Listener(client, head)
+
+
+async def wait_size(world, size, room="lobby"):
+    with trio.fail_after(3):
+        while (await world.rooms.inspect(room)).room_size != size:
+            await trio.sleep(0.01)
+
+
+async def wait_unheard(world, room="lobby"):
+    """Wait until nobody is in the room and nobody listens."""
+    with trio.fail_after(3):
+        while not (await world.rooms.inspect(room)) or not world.rooms._states[room].roster.is_empty:
+            await trio.sleep(0.01)
+
+
+async def wait_no_connections(world):
+    with trio.fail_after(3):
+        await world.connections.wait_empty()
+
+
+async def test_the_first_event_is_joined_and_messages_follow(world):
+    async with world.connect() as client:
+        listener = await listen(client)
+        assert listener.head["content-type"] == "text/event-stream"
+        assert listener.head["cache-control"] == "no-store"
+        assert listener.head["x-accel-buffering"] == "no"
+        joined = await listener.message()
+        assert joined["type"] == "joined"
+        assert 1000 <= listener.retry_ms <= 3000
+        placed = await world.say("lobby", 1)
+        message = await listener.message()
+        assert (message["type"], message["n"], message["offset"]) == ("note", 1, 1)
+        assert listener.last_id == f"{placed['epoch']}:1"
+
+
+async def test_a_last_event_id_brings_what_was_missed(world):
+    async with world.connect() as client:
+        listener = await listen(client)
+        await listener.message()
+        await world.say("lobby", 1)
+        await listener.message()
+        last_id = listener.last_id
+    for number in (2, 3):
+        await world.say("lobby", number)
+    for headers, query in [([f"Last-Event-ID: {last_id}"], ""), ([], f"?last_event_id={last_id}")]:
+        async with world.connect() as client:
+            listener = await listen(client, "lobby", *headers, query=query)
+            joined = await listener.message()
+            assert joined["recovered"] is True
+            assert [(await listener.message())["n"] for _ in range(2)] == [2, 3]
+            await world.say("other", 1)
+
+
+async def test_who_only_heard_joined_misses_nothing_either(world):
+    async with world.connect() as client:
+        listener = await listen(client)
+        await listener.message()
+        last_id = listener.last_id
+    await world.say("lobby", 1)
+    async with world.connect() as client:
+        listener = await listen(client, "lobby", f"Last-Event-ID: {last_id}")
+        assert (await listener.message())["recovered"] is True
+        assert (await listener.message())["n"] == 1
+
+
+@pytest.mark.parametrize("last_id", ["gone:1", "nonsense", ""])
+async def test_a_position_that_is_gone_is_told(world, last_id):
+    await world.say("lobby", 1)
+    async with world.connect() as client:
+        listener = await listen(client, "lobby", f"Last-Event-ID: {last_id}")
+        joined = await listener.message()
+        assert joined["recovered"] is False
+        assert listener.last_id == f"{joined['epoch']}:1"
+
+
+async def test_a_token_makes_a_member_and_the_key_listens_unseen(world):
+    async with world.connect() as unseen, world.connect() as seen:
+        quiet = await listen(unseen)
+        assert (await quiet.message())["room_size"] == 0
+        await listen_as(seen, world.token("ann"))
+        assert (await quiet.message())["user_id"] == "ann"
+        assert (await world.rooms.inspect("lobby")).users == (("ann", 1),)
+        assert (await world.say("lobby", 1))["members"] == 1
+    await wait_size(world, 0)
+    await wait_unheard(world)
+    await wait_no_connections(world)
+
+
+async def test_a_token_may_be_in_the_address(world):
+    async with world.connect() as client:
+        await client.send(f"GET /api/rooms/lobby/events?token={world.token()} HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert (await client.head())[0] == 200
+    assert world.log.lines == []
+
+
+async def test_other_tokens_are_refused(world):
+    world.client.headers.clear()
+    expired = world.token(ttl_seconds=1)
+    world.clock[0] += 2
+    for query in ["", f"?token={expired}", "?token=junk", f"?token={world.token()}x"]:
+        response = await world.client.get(f"/api/rooms/lobby/events{query}")
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    headers = {"Authorization": f"Bearer {world.token('ann')}"}
+    response = await world.client.get(f"/api/rooms/lobby/events?token={world.token('bob')}", headers=headers)
+    assert response.status_code == 401
+
+
+async def test_a_token_opens_only_its_rooms(world):
+    token = world.token("ann", rooms=["team.*"])
+    for room, status in [("lobby", 403), ("user_bob", 403)]:
+        response = await world.client.get(
+            f"/api/rooms/{room}/events", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert response.status_code == status
+        assert response.json()["code"] == "forbidden"
+    async with world.connect() as client:
+        await listen_as(client, token, "team.a")
+
+
+async def test_the_end_of_a_token_ends_the_stream(world):
+    async with world.connect() as client:
+        listener = await listen_as(client, world.token("ann", ttl_seconds=60))
+        await listener.message()
+        for connection in world.connections:
+            connection.look(0, world.clock[0] + 59)
+        assert len(world.connections) == 1
+        for connection in world.connections:
+            connection.look(0, world.clock[0] + 60)
+        assert (await listener.message())["type"] == "user_joined"
+        assert await listener.event() == ("close", {"code": 4101, "reason": "token expired"})
+        await listener.end()
+    await wait_size(world, 0)
+
+
+async def test_the_key_never_runs_out(world):
+    async with world.connect() as client:
+        listener = await listen(client)
+        await listener.message()
+        for connection in world.connections:
+            connection.look(1e9, 1e12)
+        await world.say("lobby", 1)
+        assert (await listener.message())["n"] == 1
+
+
+async def test_a_user_removed_from_the_room_is_told_and_the_stream_ends(world):
+    async with world.connect() as client:
+        listener = await listen_as(client, world.token("ann"))
+        await listener.message()
+        await listener.message()
+        assert (await world.client.delete("/api/rooms/lobby/users/ann")).json() == {"removed": 1}
+        assert (await listener.message())["type"] == "left"
+        assert (await listener.event())[1]["code"] == CloseCode.REMOVED
+        await listener.end()
+
+
+async def test_a_removed_user_s_streams_end(world):
+    async with world.connect() as ann, world.connect() as key:
+        listener = await listen_as(ann, world.token("ann"))
+        other = await listen(key)
+        assert (await other.message())["type"] == "joined"
+        assert (await world.client.delete("/api/users/ann")).json() == {"disconnected": 1}
+        await listener.message()
+        await listener.message()
+        assert (await listener.event())[1]["code"] == CloseCode.REMOVED
+        await listener.end()
+        assert (await other.message())["type"] == "user_left"
+
+
+async def test_a_stopping_server_sends_streams_away(world):
+    async with world.connect() as client:
+        listener = await listen(client)
+        await listener.message()
+        for connection in world.connections:
+            connection.tell_reconnect(4321)
+        assert await listener.message() == {"type": "reconnect", "after_ms": 4321}
+        await listener.end()
+        assert listener.buffer == b"retry:4321\n\n"
+        world.draining.set()
+        response = await world.client.get("/api/rooms/lobby/events")
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "1"
+
+
+async def test_a_silent_room_is_heard_to_be_alive(open_world):
+    settings = {"heartbeat_seconds": 0.05, "http": {"request_seconds": 0.2}}
+    async with open_world(**settings) as world, world.connect() as client:
+        listener = await listen(client)
+        await listener.message()
+        await trio.sleep(0.5)
+        await world.say("lobby", 1)
+        assert (await listener.message())["n"] == 1
+        assert listener.heartbeats >= 5
+
+
+async def test_who_does_not_read_leaves_the_room_at_once(open_world):
+    settings = {
+        "websocket": {"outbox_bytes": 100_000},
+        "http": {"body_bytes": 1_000_000, "request_seconds": 5},
+    }
+    async with open_world(**settings) as world, world.connect() as client:
+        await listen_as(client, world.token("ann"))
+        await wait_size(world, 1)
+        message = {"type": "x", "text": "x" * 90_000}
+        with trio.fail_after(20):
+            while (await world.client.post("/api/rooms/lobby/messages", json=message)).json()["members"]:
+                pass
+        await wait_unheard(world)
+        assert world.rooms.statistics().deliveries_lost >= 1
+
+
+async def test_a_client_that_goes_away_leaves_the_room(world):
+    async with world.connect() as client:
+        await listen_as(client, world.token("ann"))
+        await wait_size(world, 1)
+    await wait_size(world, 0)
+    await wait_no_connections(world)
+    assert world.log.lines == []
+
+
+async def test_cancelling_the_server_leaves_the_room(world):
+    async with world.connect() as client:
+        await listen_as(client, world.token("ann"))
+        await wait_size(world, 1)
+        world.served.cancel_connections()
+        await wait_size(world, 0)
+
+
+async def test_a_client_that_goes_away_while_it_joins_leaves_the_room(open_world):
+    class SlowEngine(MemoryEngine):
+        reads = 0
+
+        async def read(self, room, **options):
+            self.reads += 1
+            await trio.sleep(0.2)
+            return await super().read(room, **options)
+
+    engine = SlowEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)
+    async with open_world(engine=engine) as world:
+        epoch = (await world.say("lobby", 1))["epoch"]
+        async with world.connect() as client:
+            await client.request("GET", "/api/rooms/lobby/events", f"Last-Event-ID: {epoch}:0")
+            with trio.fail_after(2):
+                while not engine.reads:
+                    await trio.sleep(0.01)
+        await wait_unheard(world)
+        await wait_no_connections(world)
+
+
+async def test_a_user_has_only_so_many_streams(open_world):
+    async with (
+        open_world(limits={"connections_per_user": 1}) as world,
+        world.connect() as first,
+        world.connect() as second,
+        world.connect() as third,
+    ):
+        await listen_as(first, world.token("ann"))
+        headers = {"Authorization": f"Bearer {world.token('ann')}"}
+        response = await world.client.get("/api/rooms/lobby/events", headers=headers)
+        assert response.status_code == 429
+        # The API key is no user.
+        await listen(second)
+        await listen(third)
+
+
+async def test_an_engine_that_is_away_is_told_before_the_stream(open_world):
+    class Engine(MemoryEngine):
+        async def position(self, room):
+            raise EngineUnavailableError("away")
+
+    async with open_world(engine=Engine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
+        response = await world.client.get("/api/rooms/lobby/events")
+        assert response.status_code == 503
+        await wait_no_connections(world)
+
+
+async def test_a_head_request_joins_nothing(world):
+    response = await world.client.head("/api/rooms/lobby/events")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    assert len(world.connections) == 0
+
+
+async def test_a_room_that_is_given_up_ends_its_streams(open_world):
+    class Engine(MemoryEngine):
+        async def append(self, room, drafts, retention):
+            raise ZeroDivisionError
+
+    engine = Engine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)
+    async with open_world(engine=engine) as world, world.connect() as client:
+        listener = await listen(client)
+        await listener.message()
+        for _ in range(50):
+            response = await world.client.post("/api/rooms/lobby/messages", json={"type": "x"})
+            assert response.status_code == 503
+            if not len(world.connections):
+                break
+        assert (await listener.event())[1]["code"] == CloseCode.INTERNAL_ERROR
+        await listener.end()

@@ -1,0 +1,78 @@
+"""/metrics, as Prometheus reads it."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+async def scrape(world):
+    response = await world.client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+async def listen(world, client, token, room="lobby"):
+    await client.send(f"GET /api/rooms/{room}/events?token={token} HTTP/1.1\r\nHost: t\r\n\r\n")
+    await client.until(b'"joined"')
+
+
+async def test_rooms_connections_and_deliveries_are_counted(world):
+    async with world.connect() as ann, world.connect() as bob:
+        await listen(world, ann, world.token("ann"))
+        await listen(world, bob, world.token("bob"))
+        await world.say("other", 1)
+        before = await scrape(world)
+        assert before["greenroom_connections",] == 2
+        assert before["greenroom_rooms",] == 2
+        assert before["greenroom_room_members",] == 2
+        await world.say("lobby", 1)
+        after = await scrape(world)
+        assert after["greenroom_deliveries_total",] == before["greenroom_deliveries_total",] + 2
+        assert after["greenroom_deliveries_lost_total",] == 0
+        assert after["greenroom_rooms_started_total",] == 2
+        assert after["process_resident_memory_bytes",] > 0
+
+
+async def test_deliveries_are_not_forgotten_with_their_room(open_world):
+    async with open_world(room={"idle_seconds": 0.05}) as world:
+        async with world.connect() as client:
+            await listen(world, client, world.token("ann"))
+            await world.say("lobby", 1)
+            before = await scrape(world)
+        passivated = 0
+        while not passivated:
+            after = await scrape(world)
+            passivated = after["greenroom_rooms_passivated_total",]
+        assert after["greenroom_rooms",] == 0
+        assert after["greenroom_deliveries_total",] >= before["greenroom_deliveries_total",] >= 1
+
+
+async def test_requests_are_counted_by_route_and_not_by_path(world):
+    for room in ("one", "two"):
+        await world.say(room, 1)
+    await world.client.get("/nothing/here")
+    await world.client.request("BREW", "/health")
+    await world.client.get("/api/rooms?limit=0")
+    metrics = await scrape(world)
+
+    def count(method, route, status):
+        labels = (("method", method), ("route", route), ("status", status))
+        return metrics["greenroom_http_requests_total", *labels]
+
+    assert count("POST", "/api/rooms/<room>/messages", "200") == 2
+    assert count("GET", "unmatched", "404") == 1
+    assert count("other", "unmatched", "405") == 1
+    assert count("GET", "/api/rooms", "400") == 1
+    labels = (("method", "POST"), ("route", "/api/rooms/<room>/messages"))
+    assert metrics["greenroom_http_request_seconds_count", *labels] == 2
+    assert not [key for key in metrics if "one" in str(key[1:])]
+
+
+async def test_two_brokers_of_one_process_do_not_meet(open_world):
+    async with open_world() as one, open_world() as two:
+        await one.say("lobby", 1)
+        assert (await scrape(one))["greenroom_rooms",] == 1
+        assert (await scrape(two))["greenroom_rooms",] == 0

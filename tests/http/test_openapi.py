@@ -1,0 +1,135 @@
+"""/openapi.json says what is there, and what is there is in it."""
+
+import json
+import re
+
+import pytest
+from openapi_spec_validator import validate
+
+PAGES = {"/", "/web/{name}", "/ws", "/ws/{room}"}
+
+
+@pytest.fixture
+async def document(world):
+    response = await world.client.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    return response.json()
+
+
+async def test_it_is_valid(document):
+    validate(document)
+
+
+async def test_it_holds_exactly_the_routes(world, document):
+    routed = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in world.served.app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert described == {(path, method) for path, method in routed if path not in PAGES}
+
+
+async def test_what_it_says_of_security_is_so(world, document):
+    world.client.headers.clear()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            url = path.replace("{room}", "lobby").replace("{user}", "ann")
+            response = await world.client.request(method, url)
+            assert (response.status_code == 401) is bool(operation.get("security"))
+
+
+def resolve(document, schema):
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def check(document, schema, value):
+    """Check a value against as much of JSON Schema as the document uses."""
+    schema = resolve(document, schema)
+    if "anyOf" in schema:
+        assert any(fits(document, option, value) for option in schema["anyOf"]), (schema, value)
+        return
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "boolean": bool,
+        "null": type(None),
+    }
+    if "type" in schema:
+        assert isinstance(value, kinds[schema["type"]])
+    if isinstance(value, dict):
+        assert set(schema.get("required", ())) <= set(value)
+        for name, field in value.items():
+            if name in schema.get("properties", {}):
+                check(document, schema["properties"][name], field)
+            else:
+                assert schema.get("additionalProperties") is not False
+                assert not schema.get("properties"), f"{name} is not described"
+    if isinstance(value, list):
+        for item in value:
+            check(document, schema["items"], item)
+
+
+def fits(document, schema, value):
+    try:
+        check(document, schema, value)
+    except AssertionError:
+        return False
+    return True
+
+
+async def test_answers_are_as_described(world, document):
+    await world.say("lobby", 1)
+    body = {"type": "x"}
+    answers = {
+        ("/api/rooms/{room}/messages", "post"): await world.client.post("/api/rooms/a/messages", json=body),
+        ("/api/rooms/{room}/messages", "get"): await world.client.get(
+            "/api/rooms/lobby/messages?since=0&epoch=e"
+        ),
+        ("/api/broadcast", "post"): await world.client.post(
+            "/api/broadcast", json={"rooms": ["a", "/"], "message": body}
+        ),
+        ("/api/rooms", "get"): await world.client.get("/api/rooms"),
+        ("/api/rooms/{room}", "get"): await world.client.get("/api/rooms/lobby"),
+        ("/api/rooms/{room}/users/{user}", "delete"): await world.client.delete("/api/rooms/a/users/ann"),
+        ("/api/users/{user}", "delete"): await world.client.delete("/api/users/ann"),
+        ("/health", "get"): await world.client.get("/health"),
+        ("/ready", "get"): await world.client.get("/ready"),
+    }
+    for (path, method), response in answers.items():
+        assert response.status_code == 200
+        content = document["paths"][path][method]["responses"]["200"]["content"]
+        check(document, content["application/json"]["schema"], response.json())
+    problem = (await world.client.get("/api/rooms?limit=0")).json()
+    content = document["paths"]["/api/rooms"]["get"]["responses"]["default"]["content"]
+    check(document, content["application/problem+json"]["schema"], problem)
+
+
+async def test_a_line_of_a_batch_is_as_described(world, document):
+    response = await world.client.post(
+        "/api/messages", content=b'{"room":"a","message":{"type":"x"},"id":1}\n{}\n'
+    )
+    content = document["paths"]["/api/messages"]["post"]["responses"]["200"]["content"]
+    for line in response.text.splitlines():
+        check(document, content["application/x-ndjson"]["schema"], json.loads(line))
+
+
+async def test_parameters_are_as_described(world, document):
+    for path, item in document["paths"].items():
+        for parameter in [p for operation in item.values() for p in operation["parameters"]]:
+            assert parameter["in"] in {"path", "query", "header"}
+            assert parameter.get("required", False) is (parameter["in"] == "path"), path
+    names = {p["name"] for p in document["paths"]["/api/rooms/{room}/messages"]["get"]["parameters"]}
+    assert names == {"room", "since", "epoch", "limit", "reverse"}
+    names = {p["name"] for p in document["paths"]["/api/rooms/{room}/messages"]["post"]["parameters"]}
+    assert names == {"room", "ephemeral", "Idempotency-Key"}
+
+
+async def test_nothing_is_loaded_from_elsewhere(world):
+    for path in ["/docs", "/redocs", "/scalar"]:
+        assert (await world.client.get(path)).status_code == 404

@@ -1,0 +1,294 @@
+"""Applications served over real sockets: connections that end when they should, whatever the other side does."""
+
+import contextlib
+
+import pytest
+import trio
+import trio.testing
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from broker.config.settings import HttpSettings
+
+QUICK = HttpSettings(keep_alive_seconds=0.2, request_seconds=0.5)
+MEGABYTE = b"x" * 1_000_000
+
+
+def make_quart() -> QuartTrio:
+    app = QuartTrio("app")
+
+    @app.get("/")
+    async def hello() -> str:
+        return "hello"
+
+    @app.post("/echo")
+    async def echo() -> Response:
+        return Response(await request.get_data())
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(MEGABYTE * 40)
+
+    return app
+
+
+@pytest.fixture
+async def served(serve, log):
+    async with serve(make_quart(), HttpSettings(), log) as served:
+        yield served
+
+
+async def wait_no_connection(served, seconds: float = 3.0) -> None:
+    with trio.fail_after(seconds):
+        while len(served.http):
+            await trio.sleep(0.01)
+
+
+async def test_a_connection_serves_one_request_after_another(served):
+    async with served.connect() as client:
+        for _ in range(3):
+            await client.request("GET", "/")
+            assert (await client.response())[::2] == (200, b"hello")
+
+
+async def test_pipelined_requests_are_answered_in_order(served):
+    async with served.connect() as client:
+        await client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n" * 2 + "GET /none HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert [(await client.response())[0] for _ in range(3)] == [200, 200, 404]
+
+
+async def test_connection_close_closes(served):
+    async with served.connect() as client:
+        await client.request("GET", "/", "Connection: close")
+        assert b"hello" in await client.rest()
+    await wait_no_connection(served)
+
+
+async def test_http_1_0_closes(served):
+    async with served.connect() as client:
+        await client.send("GET / HTTP/1.0\r\n\r\n")
+        assert b"hello" in await client.rest()
+
+
+async def test_an_idle_connection_is_let_go(serve, log):
+    async with serve(make_quart(), QUICK, log) as served, served.connect() as client:
+        await client.request("GET", "/")
+        await client.response()
+        assert await client.rest() == b""
+        await wait_no_connection(served)
+
+
+async def test_a_connection_that_never_asks_is_let_go(serve, log):
+    async with serve(make_quart(), QUICK, log) as served, served.connect() as client:
+        assert await client.rest() == b""
+        await wait_no_connection(served)
+
+
+async def test_who_never_reads_is_cut_off(serve, log):
+    async with serve(make_quart(), QUICK, log) as served, served.connect() as client:
+        await client.request("GET", "/large")
+        await client.until(b"\r\n\r\n")
+        assert len(served.http) == 1
+        await wait_no_connection(served)
+
+
+async def test_who_never_reads_does_not_hold_up_the_end(serve, log):
+    async with serve(make_quart(), HttpSettings(), log) as served, served.connect() as client:
+        await client.request("GET", "/large")
+        await client.until(b"\r\n\r\n")
+        served.http.abort()
+        await wait_no_connection(served, seconds=0.5)
+
+
+async def test_a_cancelled_connection_is_closed(serve, log):
+    async with serve(make_quart(), HttpSettings(), log) as served, served.connect() as client:
+        await client.request("GET", "/")
+        await client.response()
+        served.cancel_connections()
+        assert await client.rest() == b""
+        await wait_no_connection(served, seconds=0.5)
+
+
+async def test_a_stop_closes_idle_connections_and_lets_others_finish(serve, log):
+    app = make_quart()
+    go_on = trio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        await go_on.wait()
+        return "done"
+
+    async with serve(app, HttpSettings(), log) as served:
+        async with served.connect() as idle, served.connect() as busy:
+            await idle.request("GET", "/")
+            await idle.response()
+            await busy.request("GET", "/slow")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            served.http.begin_stop()
+            assert await idle.rest() == b""
+            go_on.set()
+            status, headers, body = await busy.response()
+            assert (status, headers["connection"], body) == (200, "close", b"done")
+            assert await busy.rest() == b""
+        await wait_no_connection(served)
+
+
+async def test_a_failing_route_is_a_500_and_one_line(serve, log):
+    app = make_quart()
+
+    async def broken(scope, receive, send):
+        if scope["type"] == "http":
+            raise RuntimeError("broken")
+
+    async with serve(app, HttpSettings(), log, broken) as served, served.connect() as client:
+        app.url_map = type(app.url_map)()  # everything is the other's
+        for _ in range(2):
+            await client.request("GET", "/x?token=secret")
+            status, headers, body = await client.response()
+            assert status == 500
+            assert headers["content-type"] == "application/problem+json"
+            assert b"broken" not in body
+    assert [(level, event) for level, event, _ in log.lines] == [("error", "request failed")] * 2
+    assert "secret" not in str(log.lines)
+
+
+async def test_half_an_answer_is_cut_off_and_not_ended(serve, log):
+    app = make_quart()
+
+    @app.get("/half")
+    async def half() -> Response:
+        async def generate():
+            yield b"half"
+            raise RuntimeError("broken")
+
+        return Response(generate())
+
+    async with serve(app, HttpSettings(), log) as served, served.connect() as client:
+        await client.request("GET", "/half")
+        await client.head()
+        # A reset says the same.
+        with contextlib.suppress(trio.BrokenResourceError):
+            assert not (await client.rest()).endswith(b"0\r\n\r\n")
+    assert [event for _, event, _ in log.lines] == ["request failed"]
+
+
+async def test_the_end_of_the_client_ends_its_request(serve, log):
+    app = make_quart()
+    began, ended = trio.Event(), trio.Event()
+
+    @app.get("/wait")
+    async def wait() -> str:
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serve(app, HttpSettings(), log) as served:
+        async with served.connect() as client:
+            await client.request("GET", "/wait")
+            await began.wait()
+        with trio.fail_after(2):
+            await ended.wait()
+        await wait_no_connection(served)
+    assert log.lines == []
+
+
+async def test_an_offer_of_http_2_is_passed_over(served):
+    async with served.connect() as client:
+        await client.request(
+            "GET",
+            "/",
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+        )
+        assert (await client.response())[::2] == (200, b"hello")
+
+
+async def test_http_2_without_asking_is_refused(served):
+    async with served.connect() as client:
+        await client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        answer = await client.rest()
+        assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505"))
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"]
+)
+async def test_junk_is_refused(served, log, junk):
+    async with served.connect() as client:
+        await client.send(junk + b"\r\n\r\n")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400")
+    assert log.lines == []
+
+
+async def test_a_head_over_the_limit_is_refused(serve, log):
+    async with serve(make_quart(), HttpSettings(head_bytes=1000), log) as served, served.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nHost: t\r\nX: " + b"x" * 2000)
+        assert (await client.rest()).startswith(b"HTTP/1.1 431")
+
+
+async def test_an_answer_arrives_although_the_body_was_not_read(serve, log):
+    async def hasty(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+        assert (await receive())["type"] == "http.disconnect"
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, hasty) as served, served.connect() as client:
+        await client.send(b"POST /x HTTP/1.1\r\nHost: t\r\nContent-Length: 3000000\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+
+            async def upload() -> None:
+                for _ in range(3):
+                    await client.send(MEGABYTE)
+
+            nursery.start_soon(upload)
+            assert await client.until(b"no")
+        await wait_no_connection(served)
+    assert log.lines == [] or all(event != "request failed" for _, event, _ in log.lines)
+
+
+async def test_an_application_that_does_not_answer_is_a_500(serve, log):
+    async def silent(scope, receive, send):
+        if scope["type"] == "lifespan":
+            raise NotImplementedError("no lifespan here")
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, silent) as served, served.connect() as client:
+        await client.request("GET", "/x")
+        assert (await client.response())[0] == 500
+
+
+async def test_an_application_that_fails_to_start_is_told(serve, log):
+    app = make_quart()
+
+    @app.before_serving
+    async def fail() -> None:
+        raise ValueError("no database")
+
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(match="no database"), allow_unwrapped=True, flatten_subgroups=True
+    ):
+        async with serve(app, HttpSettings(), log):
+            pytest.fail("served")
+
+
+async def test_an_application_is_started_and_stopped_and_its_failing_stop_logged(serve, log):
+    app = make_quart()
+    seen = []
+
+    @app.before_serving
+    async def start() -> None:
+        seen.append("start")
+
+    @app.after_serving
+    async def stop() -> None:
+        seen.append("stop")
+        raise ValueError("no farewell")
+
+    app.log_exception = lambda _info: None
+    async with serve(app, HttpSettings(), log):
+        assert seen == ["start"]
+    assert seen == ["start", "stop"]
+    assert [event for _, event, _ in log.lines] == ["application failed to stop"]

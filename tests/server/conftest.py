@@ -1,0 +1,110 @@
+"""A whole broker on a free port, in this process, and clients from others."""
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from random import Random
+
+import attrs
+import httpx
+import msgspec
+import pytest
+import trio
+import websockets.trio.client
+from websockets.exceptions import ConnectionClosed
+
+from broker.auth.mint import mint_token
+from broker.config.settings import Settings
+from broker.server import Broker, open_broker
+
+SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
+API_KEY = "a-key-for-tests-0123456789"
+
+
+class Client:
+    """A WebSocket client from PyPI that speaks JSON."""
+
+    def __init__(self, connection: websockets.trio.client.ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, **message: object) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def receive(self, kind: str | None = None) -> dict:
+        """Return the next message, or the next of a kind."""
+        with trio.fail_after(5):
+            while True:
+                message = json.loads(await self.connection.recv())
+                if kind is None or message["type"] == kind:
+                    return message
+
+    async def ask(self, kind: str, **message: object) -> dict:
+        await self.send(**message)
+        return await self.receive(kind)
+
+    async def close_code(self) -> tuple[int, str]:
+        """Read to the end and return how the server closed."""
+        with trio.fail_after(10):
+            while True:
+                try:
+                    await self.connection.recv()
+                except ConnectionClosed as closed:
+                    assert closed.rcvd is not None, "closed without a close frame"
+                    return closed.rcvd.code, closed.rcvd.reason
+
+
+@attrs.frozen
+class Served:
+    """A broker that is being served."""
+
+    broker: Broker
+    url: str
+    http: httpx.AsyncClient
+
+    def token(self, user_id: str, **claims: object) -> str:
+        return mint_token(
+            secret=SECRET, algorithm="HS256", user_id=user_id, ttl_seconds=60, now=time.time(), **claims
+        )
+
+    @contextlib.asynccontextmanager
+    async def connect(self, path: str, user_id: str = "ann", **claims: object) -> AsyncIterator[Client]:
+        async with self.dial(f"{path}?token={self.token(user_id, **claims)}") as client:
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def dial(self, target: str, **options: object) -> AsyncIterator[Client]:
+        url = self.url.replace("http:", "ws:") + target
+        async with websockets.trio.client.connect(url, **options) as connection:
+            yield Client(connection)
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Return what opens a broker with some settings changed: `serve(websocket={"ping_seconds": 1})`."""
+
+    @contextlib.asynccontextmanager
+    async def opened(*, app: object = None, **sections: dict) -> AsyncIterator[Served]:
+        tables: dict = {"server": {"port": 0, "drain_seconds": 0.2}, "auth": {}, "http": {}}
+        for section, values in sections.items():
+            tables[section] = {**tables.get(section, {}), **values} if isinstance(values, dict) else values
+        tables["auth"]["secret"] = SECRET
+        tables["http"]["api_key"] = API_KEY
+        settings = msgspec.convert(tables, Settings)
+        with trio.fail_after(30):
+            async with open_broker(settings, random=Random(7)) as broker, trio.open_nursery() as nursery:
+
+                async def run(*, task_status: trio.TaskStatus[str]) -> None:
+                    await broker.serve(app=app, task_status=task_status)
+
+                url = await nursery.start(run)
+                headers = {"Authorization": f"Bearer {API_KEY}"}
+                async with httpx.AsyncClient(base_url=url, headers=headers) as http:
+                    yield Served(broker, url, http)
+                broker.begin_drain()
+
+    return opened
