@@ -71,10 +71,11 @@ class _Tail:
 
 def _line(message: Message) -> str:
     moment = time.strftime("%H:%M:%S", time.localtime(message.get("time", time.time() * 1000) / 1000))
-    kind, user = message["type"], click.style(str(message.get("user_id", "")), bold=True)
+    # Control characters of others' making have no business in a terminal.
+    user = click.style(_harmless(str(message.get("user_id", ""))), bold=True)
+    kind = message["type"]
     match kind:
         case "chat":
-            # Control characters of others' making have no business in a terminal.
             what = f"{user} {_harmless(message['text'])}"
         case "user_joined" | "user_left":
             what = click.style(f"{user} {kind.removeprefix('user_')} ({message['room_size']})", dim=True)

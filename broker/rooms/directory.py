@@ -20,6 +20,9 @@ from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remo
 from broker.rooms.room import Room, RoomOptions, RoomState
 from broker.rooms.roster import Roster
 
+STOP_SECONDS = 1.0
+"""How long a stopping room may take over what waits in its inbox: a drain has little time left by then."""
+
 
 @attrs.frozen
 class RoomsStatistics:
@@ -131,7 +134,7 @@ async def open_rooms(
         )
 
     async with (
-        open_supervisor(policy, on_failure=tell_failure) as supervisor,
+        open_supervisor(policy, on_failure=tell_failure, stop_seconds=STOP_SECONDS) as supervisor,
         trio.open_nursery() as nursery,
     ):
         registry: Registry[str, RoomMessage] = Registry(

@@ -46,13 +46,15 @@ class Client:
 
     async def close_code(self) -> tuple[int, str]:
         """Read to the end and return how the server closed."""
-        with trio.fail_after(10):
-            while True:
-                try:
-                    await self.connection.recv()
-                except ConnectionClosed as closed:
-                    assert closed.rcvd is not None, "closed without a close frame"
-                    return closed.rcvd.code, closed.rcvd.reason
+        with trio.fail_after(10), pytest.raises(ConnectionClosed) as closed:
+            await self._read_to_the_end()
+        frame = closed.value.rcvd
+        assert frame is not None, "closed without a close frame"
+        return frame.code, frame.reason
+
+    async def _read_to_the_end(self) -> None:
+        while True:
+            await self.connection.recv()
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 import trio
+from quart_trio import QuartTrio
 
 
 async def test_two_clients_meet_chat_and_part(serve):
@@ -170,8 +171,6 @@ async def test_everything_said_over_http_is_seen_by_http(serve):
 
 
 async def test_an_embedding_application_shares_the_port(serve):
-    from quart_trio import QuartTrio
-
     app = QuartTrio(__name__)
 
     @app.post("/orders/<int:order_id>/status")
@@ -193,15 +192,13 @@ async def test_a_draining_server_sends_its_clients_away_and_returns(serve):
             await bob.receive("joined")
             started = trio.current_time()
             served.broker.begin_drain()
-            delays = []
-            for client in (ann, bob):
-                delays.append((await client.receive("reconnect"))["after_ms"])
+            delays = [(await client.receive("reconnect"))["after_ms"] for client in (ann, bob)]
             for client in (ann, bob):
                 assert (await client.close_code()) == (1012, "service restart")
             # One in each half of the window.
             assert sorted(delay >= 500 for delay in delays) == [False, True]
             assert trio.current_time() - started < 1.0 + 5.0
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="connect"):
             await trio.open_tcp_stream("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
 
 

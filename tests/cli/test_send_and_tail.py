@@ -1,0 +1,111 @@
+"""The commands that talk to a server, as processes, against a server process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "GREENROOM_SECRET": "a-secret-for-tests-0123456789-abcdefghijklmnop",
+    "GREENROOM_API_KEY": "a-key-for-tests-0123456789",
+    "GREENROOM_SERVER__DRAIN_SECONDS": "0.1",
+}
+BROKER = [sys.executable, "-m", "broker"]
+
+
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen(
+        [*BROKER, *arguments],
+        env={**os.environ, **ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*BROKER, *arguments],
+        env={**os.environ, **ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[subprocess.Popen]:
+    with started("serve", "--port", "0") as process:
+        process.url = json.loads(process.stderr.readline())["url"]
+        yield process
+
+
+def test_what_is_sent_is_tailed(server):
+    with started("tail", "lobby", "--url", server.url) as tail:
+        joined = json.loads(tail.stdout.readline())
+        assert (joined["type"], joined["user_id"]) == ("user_joined", "cli")
+        sent = run("send", "lobby", "hello", "--url", server.url)
+        assert (sent.returncode, sent.stdout) == (0, "lobby 1\n")
+        lines = [json.loads(tail.stdout.readline()) for _ in range(3)]
+        assert [line["type"] for line in lines] == ["user_joined", "chat", "user_left"]
+        assert lines[1]["text"] == "hello"
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(timeout=20) == 130
+        assert "Traceback" not in tail.stderr.read()
+
+
+def test_tail_comes_back_and_prints_what_it_missed(server):
+    """The server cuts the connection (41xx and below 4000 mean: come back) while things are said."""
+    token = run("token", "--user", "ann", "--ttl", "2").stdout.strip()
+    with started("tail", "lobby", "--url", server.url, "--token", token) as tail:
+        assert json.loads(tail.stdout.readline())["type"] == "user_joined"
+        # The token runs out: 4101 asks to come back, and then 4001 says that this token never will.
+        assert tail.wait(timeout=30) == 1
+        problems = tail.stderr.read()
+        assert "token expired (4101); again in" in problems
+        assert "(4001)" in problems
+
+
+def test_a_refusal_is_one_line_and_status_1(server):
+    refused = run("send", "user_somebody", "hello", "--url", server.url)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("greenroom: ")
+    assert "(4003)" in refused.stderr
+    token = run("token", "--user", "ann", "--can", "join").stdout.strip()
+    mute = run("send", "lobby", "hello", "--url", server.url, GREENROOM_TOKEN=token)
+    assert mute.returncode == 1
+    assert "(forbidden)" in mute.stderr
+
+
+def test_no_server_is_one_line_and_status_1(unused_port):
+    lost = run("send", "lobby", "hello", "--url", f"http://127.0.0.1:{unused_port}")
+    assert lost.returncode == 1
+    assert lost.stderr.count("\n") == 1
+    assert "cannot connect" in lost.stderr
+
+
+def test_what_is_no_server_is_a_usage_error():
+    wrong = run("send", "lobby", "hello", "--url", "localhost")
+    assert wrong.returncode == 2
+    assert "is no http" in wrong.stderr
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
