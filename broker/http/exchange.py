@@ -91,11 +91,11 @@ class Exchange(TrioASGIHTTPConnection):
             if event["type"] == "http.disconnect":
                 nursery.cancel_scope.cancel()
                 return
-            if event["type"] == "http.request":
-                if chunk := event.get("body", b""):
-                    await body.feed(bytes(chunk))
-                if not event.get("more_body", False):
-                    body.finish()
+            assert event["type"] == "http.request", "there is no other in HTTP"
+            if chunk := event.get("body", b""):
+                await body.feed(bytes(chunk))
+            if not event.get("more_body", False):
+                body.finish()
 
 
 def _origin_form(path: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import h11
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
@@ -87,6 +88,7 @@ class Http1Server(TCPServer):
     ) -> None:
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
         self._socket: Any = stream.socket
+        self._is_read_out = False
 
     async def run(self) -> None:
         """Serve to the end, without TLS and without HTTP/2; see hypercorn's TCPServer.run."""
@@ -94,23 +96,29 @@ class Http1Server(TCPServer):
             family = self._socket.family
             client = parse_socket_addr(family, self._socket.getpeername())
             server = parse_socket_addr(family, self._socket.getsockname())
-            async with TaskGroup() as task_group:
-                self._task_group = task_group
-                self.protocol = _Http1(  # type: ignore[assignment]
-                    self.app,
-                    self.config,
-                    self.context,
-                    task_group,
-                    ConnectionState(self.state),
-                    False,  # no TLS
-                    client,
-                    server,
-                    self.protocol_send,
-                )
-                await self.idle_task.restart(task_group, self._idle_timeout)
-                await self._read_data()
         except OSError:
             # Gone before its addresses were asked for.
             return
-        finally:
-            await self._close()
+        async with TaskGroup() as task_group:
+            self._task_group = task_group
+            self.protocol = _Http1(  # type: ignore[assignment]
+                self.app,
+                self.config,
+                self.context,
+                task_group,
+                ConnectionState(self.state),
+                False,  # no TLS
+                client,
+                server,
+                self.protocol_send,
+            )
+            await self.idle_task.restart(task_group, self._idle_timeout)
+            await self._read_data()
+            self._is_read_out = True
+            await self.idle_task.stop()
+        await self._close()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Take what the protocol wants done. Hypercorn would keep a connection that is gone for the idle time."""
+        if not (self._is_read_out and isinstance(event, Updated)):
+            await super().protocol_send(event)

@@ -67,9 +67,6 @@ class ProblemError(GreenroomError):
     problem: Problem
     headers: tuple[tuple[str, str], ...] = ()
 
-    def __str__(self) -> str:
-        return f"{self.problem.status} {self.problem.detail}"
-
 
 def encode_problem(problem: Problem) -> bytes:
     """Return the document as it is sent."""

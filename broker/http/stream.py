@@ -35,7 +35,7 @@ class HttpTransport(Protocol):
         ...
 
 
-class HttpStream(trio.abc.Stream):
+class HttpStream:
     """Bounds what hypercorn 0.18 does not: it shields its writes from cancellation, without a deadline.
 
     A write that fails, or takes longer than `write_seconds`, calls `on_broken`: nothing can be answered on this
@@ -81,16 +81,9 @@ class HttpStream(trio.abc.Stream):
         try:
             with trio.fail_after(self._write_seconds):
                 await self._inner.send_all(data)
-        except trio.TooSlowError:
+        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._on_broken()
-            raise trio.BrokenResourceError("the peer does not read") from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._on_broken()
-            raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """See trio.abc.SendStream; hypercorn does not need it."""
-        await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError("the peer is gone, or does not read") from error
 
     async def send_eof(self) -> None:
         """See trio.abc.HalfCloseableStream."""

@@ -1,8 +1,9 @@
 """Writes what a room says to all its members, to the end, also across a failure of the room's actor."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
+from weakref import WeakSet
 
 import attrs
 import trio
@@ -45,12 +46,10 @@ class Fanout:
         self._tally = tally
         self._deliveries: deque[_Delivery] = deque()
         self._writes = 0
-        self._failed: set[Member] = set()
+        self._failed: WeakSet[Member] = WeakSet()
 
     def begin(self, roster: Roster, notices: Sequence[Notice]) -> None:
         """Encode notices, once for each codec, for those who are in the room now."""
-        if self._failed and not self._deliveries:
-            self._failed.intersection_update(roster)
         offsets = _offsets(notices)
         deliveries = [
             _Delivery(partial(self._offer, codec.encode(notices), len(notices), offsets), iter(members))
@@ -65,10 +64,11 @@ class Fanout:
 
     async def finish(self) -> None:
         """Do everything begun with everyone meant. If it fails or is cancelled, call it again to go on."""
+        failed: Container[Member] = self._failed or ()  # a WeakSet is slow, and nearly always empty
         while self._deliveries:
             delivery = self._deliveries[0]
             for member in delivery.recipients:
-                if member in self._failed:
+                if member in failed:
                     continue
                 try:
                     delivery.hand(member)

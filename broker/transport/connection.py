@@ -143,8 +143,8 @@ class ServedConnection:
     async def serve(self) -> None:
         """Serve until the end. What goes wrong in this connection ends this connection, and is logged in one line.
 
-        It is closed so that the last thing written arrives; if cancelled, at once. In every case the leaves of its rooms are in their inboxes
-        when this returns.
+        The socket is closed so that the last thing written arrives; if cancelled, that is left to the caller.
+        In every case the leaves of its rooms are in their inboxes when this ends.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -159,8 +159,7 @@ class ServedConnection:
         except* Exception:
             # Nothing of one connection may reach another, also when it is cancelled at the same time.
             self._services.log.exception("connection failed", address=self._address)
-        finally:
-            await self._stream.finish()
+        await self._stream.finish()
 
     async def _serve(self) -> None:
         try:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import attrs
-import httpx
+import httpx2
 import msgspec
 import pytest
 import trio
@@ -29,6 +29,15 @@ from broker.transport.streams import ReplayStream
 
 SECRET = "a secret of the tests, and longer than 32 bytes"
 KEY = "an-api-key-of-the-tests"
+
+
+async def wait_until(check: Callable[[], bool], *, seconds: float = 3.0) -> None:
+    """Wait for something that tells nobody when it happens."""
+    with trio.fail_after(seconds):
+        while True:
+            if check():
+                return
+            await trio.sleep(0.01)
 
 
 @attrs.define
@@ -71,6 +80,10 @@ class Served:
 
     def connect(self) -> AbstractAsyncContextManager["RawClient"]:
         return open_raw_client(self.port)
+
+    async def wait_no_connection(self, *, seconds: float = 3.0) -> None:
+        """Wait until no connection is served any more."""
+        await wait_until(lambda: not len(self.http), seconds=seconds)
 
     def cancel_connections(self) -> None:
         """Cancel the tasks that serve connections."""
@@ -175,7 +188,7 @@ class World:
     services: HttpServices
     served: Served
     log: RecordingLog
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     clock: list[float]
     draining: trio.Event
 
@@ -245,7 +258,7 @@ async def open_world_with(
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
         async with (
             open_served(app, settings.http, log, beside) as served,
-            httpx.AsyncClient(base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}) as client,
+            httpx2.AsyncClient(base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}) as client,
         ):
             yield World(services, served, log, client, clock, draining)
 

@@ -150,3 +150,22 @@ async def test_an_application_whose_lifespan_ends_by_itself_is_served(open_world
 
     async with open_world(beside=raw) as world:
         assert (await world.client.get("/")).content == b"here"
+
+
+async def test_its_failing_websocket_is_a_line_of_the_log(open_world):
+    async def raw(scope, receive, send):
+        if scope["type"] == "websocket":
+            raise ZeroDivisionError
+
+    async with open_world(beside=raw) as world:
+        async with world.connect() as client:
+            await client.request(
+                "GET",
+                "/echo",
+                "Upgrade: websocket",
+                "Connection: Upgrade",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            )
+            assert (await client.head())[0] == 500
+        assert ("error", "Error in ASGI Framework") in [line[:2] for line in world.log.lines]

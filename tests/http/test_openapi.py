@@ -1,5 +1,6 @@
 """/openapi.json says what is there, and what is there is in it."""
 
+import importlib.metadata
 import json
 import re
 
@@ -128,6 +129,21 @@ async def test_parameters_are_as_described(world, document):
     assert names == {"room", "since", "epoch", "limit", "reverse"}
     names = {p["name"] for p in document["paths"]["/api/rooms/{room}/messages"]["post"]["parameters"]}
     assert names == {"room", "ephemeral", "Idempotency-Key"}
+
+
+async def test_it_names_the_version(open_world, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 1.2.3")
+    async with open_world() as world:
+        assert (await world.client.get("/openapi.json")).json()["info"]["version"] == "greenroom 1.2.3"
+
+
+async def test_it_does_without_an_installation(open_world, monkeypatch):
+    def fail(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", fail)
+    async with open_world() as world:
+        assert (await world.client.get("/openapi.json")).json()["info"]["version"] == "0"
 
 
 async def test_nothing_is_loaded_from_elsewhere(world):

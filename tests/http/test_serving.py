@@ -1,6 +1,7 @@
 """Applications served over real sockets: connections that end when they should, whatever the other side does."""
 
 import contextlib
+import struct
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from quart_trio import QuartTrio
 from broker.config.settings import HttpSettings
 
 QUICK = HttpSettings(keep_alive_seconds=0.2, request_seconds=0.5)
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER without patience: closing resets the connection
 MEGABYTE = b"x" * 1_000_000
 
 
@@ -38,12 +40,6 @@ async def served(serve, log):
         yield served
 
 
-async def wait_no_connection(served, seconds: float = 3.0) -> None:
-    with trio.fail_after(seconds):
-        while len(served.http):
-            await trio.sleep(0.01)
-
-
 async def test_a_connection_serves_one_request_after_another(served):
     async with served.connect() as client:
         for _ in range(3):
@@ -61,7 +57,7 @@ async def test_connection_close_closes(served):
     async with served.connect() as client:
         await client.request("GET", "/", "Connection: close")
         assert b"hello" in await client.rest()
-    await wait_no_connection(served)
+    await served.wait_no_connection()
 
 
 async def test_http_1_0_closes(served):
@@ -75,13 +71,42 @@ async def test_an_idle_connection_is_let_go(serve, log):
         await client.request("GET", "/")
         await client.response()
         assert await client.rest() == b""
-        await wait_no_connection(served)
+        await served.wait_no_connection()
+
+
+async def test_a_connection_that_the_client_closes_is_let_go_at_once(served):
+    async with served.connect() as client:
+        await client.request("GET", "/")
+        await client.response()
+    await served.wait_no_connection(seconds=1)
+    async with served.connect():
+        pass
+    await served.wait_no_connection(seconds=1)
+
+
+async def test_a_connection_that_is_reset_while_it_is_answered_is_let_go_at_once(serve, log):
+    app = make_quart()
+    began, go_on = trio.Event(), trio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        began.set()
+        await go_on.wait()
+        return "done"
+
+    async with serve(app, HttpSettings(), log) as served:
+        async with served.connect() as client:
+            await client.request("GET", "/slow")
+            await began.wait()
+            client.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+        go_on.set()
+        await served.wait_no_connection(seconds=1)
 
 
 async def test_a_connection_that_never_asks_is_let_go(serve, log):
     async with serve(make_quart(), QUICK, log) as served, served.connect() as client:
         assert await client.rest() == b""
-        await wait_no_connection(served)
+        await served.wait_no_connection()
 
 
 async def test_who_never_reads_is_cut_off(serve, log):
@@ -89,7 +114,7 @@ async def test_who_never_reads_is_cut_off(serve, log):
         await client.request("GET", "/large")
         await client.until(b"\r\n\r\n")
         assert len(served.http) == 1
-        await wait_no_connection(served)
+        await served.wait_no_connection()
 
 
 async def test_who_never_reads_does_not_hold_up_the_end(serve, log):
@@ -97,7 +122,7 @@ async def test_who_never_reads_does_not_hold_up_the_end(serve, log):
         await client.request("GET", "/large")
         await client.until(b"\r\n\r\n")
         served.http.abort()
-        await wait_no_connection(served, seconds=0.5)
+        await served.wait_no_connection(seconds=0.5)
 
 
 async def test_a_cancelled_connection_is_closed(serve, log):
@@ -106,7 +131,7 @@ async def test_a_cancelled_connection_is_closed(serve, log):
         await client.response()
         served.cancel_connections()
         assert await client.rest() == b""
-        await wait_no_connection(served, seconds=0.5)
+        await served.wait_no_connection(seconds=0.5)
 
 
 async def test_a_stop_closes_idle_connections_and_lets_others_finish(serve, log):
@@ -130,7 +155,7 @@ async def test_a_stop_closes_idle_connections_and_lets_others_finish(serve, log)
             status, headers, body = await busy.response()
             assert (status, headers["connection"], body) == (200, "close", b"done")
             assert await busy.rest() == b""
-        await wait_no_connection(served)
+        await served.wait_no_connection()
 
 
 async def test_a_failing_route_is_a_500_and_one_line(serve, log):
@@ -190,7 +215,7 @@ async def test_the_end_of_the_client_ends_its_request(serve, log):
             await began.wait()
         with trio.fail_after(2):
             await ended.wait()
-        await wait_no_connection(served)
+        await served.wait_no_connection()
     assert log.lines == []
 
 
@@ -246,7 +271,7 @@ async def test_an_answer_arrives_although_the_body_was_not_read(serve, log):
 
             nursery.start_soon(upload)
             assert await client.until(b"no")
-        await wait_no_connection(served)
+        await served.wait_no_connection()
     assert log.lines == [] or all(event != "request failed" for _, event, _ in log.lines)
 
 
@@ -292,3 +317,142 @@ async def test_an_application_is_started_and_stopped_and_its_failing_stop_logged
         assert seen == ["start"]
     assert seen == ["start", "stop"]
     assert [event for _, event, _ in log.lines] == ["application failed to stop"]
+
+
+async def test_a_failure_on_the_way_out_is_logged_and_the_cancellation_goes_on(serve, log):
+    began = trio.Event()
+
+    async def clumsy(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        async with trio.open_nursery() as nursery:
+
+            async def stumble() -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise ValueError("stumbled")
+
+            nursery.start_soon(stumble)
+            nursery.start_soon(trio.sleep_forever)
+            began.set()
+            await trio.sleep_forever()
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, clumsy) as served, served.connect() as client:
+        await client.request("GET", "/x")
+        await began.wait()
+        served.cancel_connections()
+        assert await client.rest() == b""
+        await served.wait_no_connection()
+    assert [event for _, event, _ in log.lines] == ["request failed"]
+
+
+async def test_a_client_that_is_gone_at_once_does_no_harm(served, log):
+    for _ in range(20):
+        stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+        stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+        stream.socket.close()
+    await served.wait_no_connection()
+    assert log.lines == []
+
+
+class FakeTransport:
+    """Over a socket that is connected to nothing, and broken inside."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self.is_aborted = False
+
+    async def receive_some(self, max_bytes=None):
+        raise ZeroDivisionError
+
+    async def send_all(self, data):
+        raise ZeroDivisionError
+
+    async def send_eof(self):
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self):
+        await trio.lowlevel.checkpoint()
+
+    def abort(self):
+        self.is_aborted = True
+
+
+async def test_what_goes_wrong_in_one_connection_is_not_raised(served, log):
+    with trio.socket.socket() as unconnected:
+        transport = FakeTransport(unconnected)
+        await served.http.serve(transport)
+        assert transport.is_aborted
+    assert log.lines == []
+    one, other = trio.socket.socketpair()
+    with one, other:
+        transport = FakeTransport(one)
+        await served.http.serve(transport)
+        assert transport.is_aborted
+    assert [event for _, event, _ in log.lines] == ["connection failed"]
+
+
+async def flood(client) -> None:
+    """Send a body that nobody reads, until the server reads no more, and beyond."""
+    await client.send(b"POST /x HTTP/1.1\r\nHost: t\r\nContent-Length: 100000000\r\n\r\n")
+    with trio.move_on_after(0.3):
+        while True:
+            await client.send(MEGABYTE)
+
+
+async def test_a_failure_behind_an_unread_body_ends_the_connection(serve, log):
+    go_on = trio.Event()
+
+    async def broken(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await go_on.wait()
+        raise ZeroDivisionError
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, broken) as served, served.connect() as client:
+        await flood(client)
+        go_on.set()
+        await served.wait_no_connection()
+
+
+async def test_a_reset_behind_an_unread_body_ends_the_connection(serve, log):
+    go_on = trio.Event()
+
+    async def deaf(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await go_on.wait()
+        while True:
+            await send({"type": "http.response.body", "body": MEGABYTE, "more_body": True})
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, deaf) as served:
+        async with served.connect() as client:
+            await flood(client)
+            client.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+        go_on.set()
+        await served.wait_no_connection()
+
+
+async def test_an_answer_that_ends_after_its_client_leaves_nothing(serve, log):
+    go_on = trio.Event()
+
+    async def late(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        headers = [(b"content-length", b"4")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"done", "more_body": True})
+        await go_on.wait()
+        await send({"type": "http.response.body"})
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, late) as served:
+        async with served.connect() as client:
+            await client.request("GET", "/x")
+            await client.until(b"done")
+            client.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        go_on.set()
+        await served.wait_no_connection(seconds=1)

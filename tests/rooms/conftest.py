@@ -136,6 +136,9 @@ class WatchedEngine(Engine):
         self.appended.append(list(drafts))
         receipts = await self.append_elsewhere(room, drafts, retention)
         if self.after_append:
+            # What is in no history is lost with the answer.
+            lost = [receipt.event for receipt in receipts if receipt.position is None]
+            self.said[room] = [said for said in self.said[room] if said.event not in lost]
             raise self.after_append.pop(0)
         return receipts
 

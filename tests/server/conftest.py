@@ -5,10 +5,11 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from random import Random
 
 import attrs
-import httpx
+import httpx2
 import msgspec
 import pytest
 import trio
@@ -63,7 +64,7 @@ class Served:
 
     broker: Broker
     url: str
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
 
     def token(self, user_id: str, **claims: object) -> str:
         return mint_token(
@@ -99,13 +100,9 @@ def serve() -> Serve:
         settings = msgspec.convert(tables, Settings)
         with trio.fail_after(30):
             async with open_broker(settings, random=Random(7)) as broker, trio.open_nursery() as nursery:
-
-                async def run(*, task_status: trio.TaskStatus[str]) -> None:
-                    await broker.serve(app=app, task_status=task_status)
-
-                url = await nursery.start(run)
+                url = await nursery.start(partial(broker.serve, app=app))
                 headers = {"Authorization": f"Bearer {API_KEY}"}
-                async with httpx.AsyncClient(base_url=url, headers=headers) as http:
+                async with httpx2.AsyncClient(base_url=url, headers=headers) as http:
                     yield Served(broker, url, http)
                 broker.begin_drain()
 

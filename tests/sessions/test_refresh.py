@@ -73,8 +73,7 @@ async def test_a_connection_whose_home_is_not_allowed_any_more_gets_4003(
         await ann.ask(type="join", room="a")
         await observer.settle()
         await ann.send(type="refresh", token=node.token("ann", rooms=["a"]))
-        messages, code = await ann.read_to_end()
-        assert code == CloseCode.FORBIDDEN
+        assert await ann.read_code() == CloseCode.FORBIDDEN
         left = [(m["type"], m["room"]) for m in await observer.settle()]
         assert sorted(left) == [("user_left", "a"), ("user_left", "home")]
 

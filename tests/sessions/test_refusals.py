@@ -13,7 +13,8 @@ from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.model import Capability, Claims
 from broker.sessions.session import SessionServices
-from tests.transport.conftest import BINARY, OpenNode, client_frame, text_of
+from tests.transport.conftest import OpenNode
+from tests.transport.peers import BINARY, client_frame, text_of
 
 
 @pytest.mark.parametrize(

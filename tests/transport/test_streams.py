@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ from trio.testing import MockClock, assert_checkpoints, memory_stream_pair, wait
 from broker.transport.outbox import Outbox
 from broker.transport.streams import LINGER_SECONDS, ReplayStream, WebSocketStream
 from broker.transport.wire import SocketWire, StreamWire, open_wire
-from tests.transport.test_outbox import open_outbox
+from tests.transport.wires import open_outbox
 
 
 async def tcp_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
@@ -73,8 +74,14 @@ async def test_the_last_words_reach_a_peer_that_sent_more_than_was_read(is_linge
             # This is what lingering is for: the kernel resets such a connection.
             await trio.aclose_forcefully(stream)
             with pytest.raises(trio.BrokenResourceError):
-                while await client.receive_some():
-                    pass
+                await read_to_the_end(client)
+
+
+async def read_to_the_end(stream: trio.SocketStream) -> bytes:
+    received = bytearray()
+    while data := await stream.receive_some():
+        received += data
+    return bytes(received)
 
 
 async def wait_until_received(stream: trio.SocketStream) -> None:
@@ -85,10 +92,7 @@ async def wait_until_received(stream: trio.SocketStream) -> None:
 
 async def close_as_a_peer_that_reads_to_the_end(stream: ReplayStream, client: trio.SocketStream) -> None:
     async def read_and_close() -> None:
-        received = bytearray()
-        while data := await client.receive_some():
-            received += data
-        assert received == b"last words"
+        assert await read_to_the_end(client) == b"last words"
         await client.aclose()
 
     with trio.fail_after(5):
@@ -104,7 +108,7 @@ async def test_lingering_has_an_end_whatever_the_peer_sends(autojump_clock: Mock
     stream = ReplayStream(server, b"")
 
     async def send_for_ever() -> None:
-        with pytest.raises(trio.BrokenResourceError):
+        with suppress(trio.BrokenResourceError):
             while True:
                 await client.send_all(b"x" * 1000)
                 await trio.sleep(0.01)
@@ -228,7 +232,7 @@ async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_fi
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     client, server = memory_stream_pair()
-    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)  # type: ignore[arg-type]
+    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)
     stream = WebSocketStream(server, b"", outbox)
     assert not stream.is_being_read
     await client.send_all(b"x")
@@ -248,7 +252,7 @@ async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_fi
 
 async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) -> None:
     client, server = memory_stream_pair()
-    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)  # type: ignore[arg-type]
+    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)
     stream = WebSocketStream(server, b"", outbox)
     await stream.send_all(bytearray(b"\x88\x02\x03\xe8"))
     outbox.put_control(b"late")
@@ -259,7 +263,7 @@ async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) ->
 
 async def test_it_knows_whether_it_is_being_read(nursery: trio.Nursery) -> None:
     client, server = memory_stream_pair()
-    outbox: Outbox = open_outbox(StreamWire(server), 1000, nursery.start_soon)[0]  # type: ignore[arg-type]
+    outbox: Outbox = open_outbox(StreamWire(server), 1000, nursery.start_soon)[0]
     stream = WebSocketStream(server, b"", outbox)
     nursery.start_soon(stream.receive_some)
     await wait_all_tasks_blocked()

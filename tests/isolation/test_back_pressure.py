@@ -1,0 +1,189 @@
+"""Who is slow is slow for itself: a full room holds its senders, a slow reader is dropped, and others go on."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from broker.engine.memory import MemoryEngine
+from broker.errors import CloseCode
+from tests.transport.conftest import Node, OpenNode
+from tests.transport.peers import RawPeer, client_frame, text_of
+
+
+@attrs.define
+class Dam:
+    """Makes an engine that holds the room `dam` up until it is opened."""
+
+    opened: trio.Event = attrs.Factory(trio.Event)
+
+    def make(self, clock: Any) -> MemoryEngine:
+        dam = self
+
+        class DammedEngine(MemoryEngine):
+            async def append(self, room: str, *args: Any) -> Any:
+                if room == "dam":
+                    await dam.opened.wait()
+                return await super().append(room, *args)
+
+        return DammedEngine(wall_clock=clock, idempotency_seconds=300)
+
+
+def unread_bytes(theirs: Any) -> int:
+    return len(theirs.receive_stream._incoming._data)
+
+
+async def serve(node: Node, target: str) -> tuple[RawPeer, Any]:
+    ours, theirs = memory_stream_pair()
+    node.nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+    peer = RawPeer(ours)
+    await peer.shake_hands(target)
+    return peer, theirs
+
+
+async def test_a_full_room_holds_its_sender_without_giving_it_up(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    dam = Dam()
+    limits = {"mailbox_messages": 2, "messages_burst": 10_000}
+    async with open_node(engine=dam.make, limits=limits) as node:
+        others = await node.member("eve", "lobby")
+        peer, theirs = await serve(node, node.target("dam", token=node.token("ann")))
+        assert (await peer.read_message())["type"] == "joined"
+        for i in range(2000):
+            await peer.send(text_of(type="chat", text=str(i)))
+        await wait_all_tasks_blocked()
+        unread = unread_bytes(theirs)
+        assert unread > 50_000, "its messages stay where they are"
+        # For as long as it takes; it answers no pings, as none could be read.
+        for _ in range(10):
+            await trio.sleep(60)
+            assert (await others.ask(type="ping"))["type"] == "pong"
+        assert unread_bytes(theirs) == unread
+        assert len(node.connections) == 2
+        dam.opened.set()
+        heard = []
+        while len(heard) < 2000:
+            message = await peer.read_message()
+            if message["type"] == "chat":
+                heard.append(int(message["text"]))
+        assert heard == list(range(2000))
+        # Now that it can be heard again, it must answer.
+        started = trio.current_time()
+        assert await peer.read_code() == CloseCode.NO_PONG
+        assert 45 <= trio.current_time() - started <= 48
+        assert node.log_lines() == []
+
+
+async def test_others_of_the_full_room_wait_their_turn(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    dam = Dam()
+    async with open_node(engine=dam.make, limits={"mailbox_messages": 2}) as node:
+        ann, bob = await node.member("ann", "dam"), await node.member("bob", "dam")
+        cyd = await node.client("cyd")
+        for i in range(10):
+            await ann.send(type="chat", text=str(i), id=i)
+            await bob.send(type="chat", text=str(i), id=i)
+        await cyd.send(type="join", room="dam")
+        await wait_all_tasks_blocked()
+        (holding,) = [c for c in node.connections if c.user_id == "cyd"]
+        assert holding._session.is_waiting_for_room  # type: ignore[attr-defined]
+        # A session that waits can be ended, and leaves behind what it had sent before.
+        node.connections.disconnect_user("bob", CloseCode.REMOVED, "removed")
+        assert await bob.read_code() == CloseCode.REMOVED
+        await trio.sleep(100)
+        assert len(node.connections) == 2
+        dam.opened.set()
+        acks = [m["id"] for m in await ann.settle() if m["type"] == "ack"]
+        assert acks == list(range(10))
+        assert (await cyd.receive())["type"] == "joined"
+        assert (await ann.ask(type="presence"))["room_size"] == 2
+
+
+async def test_a_dead_peer_is_given_up_also_while_its_room_is_full(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    dam = Dam()
+    async with open_node(engine=dam.make, limits={"mailbox_messages": 1}) as node:
+        peer, _ = await serve(node, node.target("dam", token=node.token("ann")))
+        # Few enough to be read, so that a pong would be, too.
+        for _ in range(4):
+            await peer.send(text_of(type="chat", text="x"))
+        started = trio.current_time()
+        assert await peer.read_code() == CloseCode.NO_PONG
+        assert 45 <= trio.current_time() - started <= 48
+        dam.opened.set()
+        await trio.sleep(10)
+        assert node.is_empty()
+
+
+async def test_a_peer_that_has_been_waiting_is_not_given_up_the_moment_it_is_read_again(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    dam = Dam()
+    limits = {"mailbox_messages": 1, "messages_burst": 10_000}
+    async with open_node(engine=dam.make, limits=limits) as node:
+        peer, theirs = await serve(node, node.target("dam", token=node.token("ann")))
+        await peer.wait_ping()
+        # The ping stands open when the flood begins, and the pong lies behind it.
+        for _ in range(1000):
+            await peer.send(text_of(type="chat", text="x"))
+        await peer.send(client_frame(10))
+        await wait_all_tasks_blocked()
+        assert unread_bytes(theirs)
+        await trio.sleep(30)
+        dam.opened.set()
+        await trio.sleep(20)
+        assert len(node.connections) == 1
+
+
+@pytest.mark.parametrize("policy", ["disconnect", "drop"])
+async def test_a_peer_that_stops_reading(open_node: OpenNode, autojump_clock: MockClock, policy: str) -> None:
+    websocket = {"outbox_bytes": 20_000, "slow_reader": policy}
+    async with open_node(websocket=websocket, limits={"messages_burst": 10_000}) as node:
+        ann = await node.member("ann", "lobby")
+        peer, theirs = await serve(node, node.target("lobby", token=node.token("bob")))
+        assert (await peer.read_message())["type"] == "joined"
+        assert (await peer.read_message())["type"] == "user_joined"
+        resumed = trio.Event()
+        pump = theirs.send_stream.send_all_hook
+
+        async def wait_and_pump() -> None:
+            await resumed.wait()
+            await pump()
+
+        theirs.send_stream.send_all_hook = wait_and_pump
+        for i in range(200):
+            assert (await ann.ask(type="chat", text="x" * 400, id=i))["offset"] == i + 1
+        lost = node.rooms.statistics().deliveries_lost
+        assert lost == 1 if policy == "disconnect" else 100 < lost < 200
+        resumed.set()
+        await check_what_it_saw(peer, policy, lost)
+        assert node.log_lines() == []
+
+
+async def check_what_it_saw(peer: RawPeer, policy: str, lost: int) -> None:
+    offsets: list[int] = []
+    missed = 0
+    if policy == "disconnect":
+        while True:
+            event = await peer.read_event()
+            assert event is not None
+            if hasattr(event, "code"):
+                assert event.code == CloseCode.TOO_SLOW
+                return
+            offsets.append(json.loads(event.data)["offset"])
+            assert offsets == list(range(1, len(offsets) + 1))
+    while len(offsets) + missed < 200:
+        message = await peer.read_message()
+        if message["type"] == "gap":
+            assert message["from"] == len(offsets) + missed + 1
+            missed += message["to"] - message["from"] + 1
+        else:
+            offsets.append(message["offset"])
+            assert message["offset"] == len(offsets) + missed
+    assert missed == lost
