@@ -89,7 +89,7 @@ async def test_a_half_open_peer_is_given_up_after_ping_and_pong(open_node: OpenN
         peer = await connect(node, port)
         started = trio.current_time()
         await expect_left(observer)
-        assert 0.4 <= trio.current_time() - started < 2
+        assert trio.current_time() - started >= 1.2
         assert await peer.read_code() == CloseCode.NO_PONG
         # It answers nothing any more, and never closes.
         await node.wait_gone(1)
