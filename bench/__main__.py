@@ -3,7 +3,9 @@
 import click
 
 from bench.errors import BenchError
+from bench.scenarios.durable import durable
 from bench.scenarios.fanout import fanout
+from bench.scenarios.recovery import recovery
 
 
 class _Bench(click.Group):
@@ -21,12 +23,14 @@ def main() -> None:
     """Measure room servers on this machine.
 
     Each server is a process of its own on one core; a load generator on another core drives it and counts
-    every frame. The generator is C and is compiled on the spot, so a C compiler must be installed (cc, or
-    what CC names). Linux only.
+    every frame. That of `fanout` is C and is compiled on the spot, so a C compiler must be installed (cc,
+    or what CC names). Linux only.
     """
 
 
+main.add_command(durable)
 main.add_command(fanout)
+main.add_command(recovery)
 
 if __name__ == "__main__":
     main(prog_name="python -m bench")

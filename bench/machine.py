@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from bench.errors import BenchError
 
 _SPARE_FILES = 64
 """Descriptors that a server needs beside those of its connections."""
+
+
+_IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 @attrs.frozen
@@ -53,6 +57,28 @@ def _processor() -> str:
     return platform.machine()
 
 
+def disk() -> Path:
+    """Return a directory for temporary files on a real disk: TMPDIR, or /var/tmp if that is in memory.
+
+    :raises BenchError: if both are in memory; figures of a durable store would mean nothing.
+    """
+    for directory in (Path(tempfile.gettempdir()), Path("/var/tmp")):
+        if filesystem(directory) not in _IN_MEMORY:
+            return directory
+    raise BenchError("all temporary directories are in memory: set TMPDIR to one on a disk")
+
+
+def filesystem(directory: Path) -> str:
+    """Return the type of the filesystem that a directory is on, as mounted now (proc(5), mountinfo)."""
+    device = directory.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, kind = line.partition(" - ")
+        if fields.split()[2] == wanted:
+            return kind.split()[0]
+    return "unknown"
+
+
 def choose_pins(*, pin: bool) -> Pins:
     """Give the server and the generator a core each.
 
@@ -85,3 +111,13 @@ def check_connections(connections: int) -> None:
             f"{connections} connections do not fit: there are {high - low + 1} local ports "
             "(sysctl net.ipv4.ip_local_port_range)"
         )
+
+
+def allow_connections(connections: int) -> None:
+    """Let this process hold so many.
+
+    :raises BenchError: as `check_connections` does.
+    """
+    check_connections(connections)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))

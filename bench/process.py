@@ -15,7 +15,7 @@ from typing import IO
 
 import attrs
 
-from bench import procfs
+from bench import machine, procfs
 from bench.errors import BenchError
 from bench.servers import ServerSpec
 
@@ -49,14 +49,17 @@ def running(
     """Start the server on a free port and yield it once it answers.
 
     On leaving, however that comes about, it gets SIGTERM and, if it is still there `stop_seconds` later,
-    SIGKILL with all its children; it is gone when this returns.
+    SIGKILL with all its children; it is gone when this returns, and its directory with it.
 
-    :raises BenchError: if it ends or does not answer within `start_seconds`; the message ends with the
+    :raises BenchError: if it needs a disk and there is none, or if it ends or does not answer within `start_seconds`; the message ends with the
         last lines it wrote.
     """
     port = _free_port()
-    with tempfile.TemporaryFile() as output:
-        process = _start(spec, port, output)
+    with (
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryDirectory(dir=machine.disk() if spec.needs_disk else None) as directory,
+    ):
+        process = _start(spec, port, directory, output)
         try:
             # Until it is waited for its number stays its own, even if it has ended already.
             _prepare(process.pid, core)
@@ -72,12 +75,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(spec: ServerSpec, port: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(spec: ServerSpec, port: int, directory: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def fill(text: str) -> str:
+        return text.format(port=port, directory=directory)
+
     try:
         return subprocess.Popen(
-            [argument.format(port=port) for argument in spec.arguments],
+            [fill(argument) for argument in spec.arguments],
             cwd=_ROOT,
-            env=os.environ | {name: value.format(port=port) for name, value in spec.environment.items()},
+            env=os.environ | {name: fill(value) for name, value in spec.environment.items()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

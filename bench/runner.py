@@ -1,7 +1,7 @@
 """What every scenario shares: its options, the interleaved runs, and where the results go."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,11 +44,49 @@ class Scenario:
     others_share: str
 
 
-def series_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every scenario takes; the command is given them as one `series`.
+def series_options(
+    *, servers: Iterable[str] = SERVERS, against: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what adds the options of every scenario to a command, which is given them as one `series`.
 
-    :raises BenchError: when the command runs, if the machine has too few cores.
+    `servers` are those that can be measured, `against` those compared with when nothing is said.
+    The command raises BenchError if the machine has too few cores.
     """
+    names = click.Choice(sorted(servers))
+    options = (
+        click.option(
+            "--server", type=names, default="greenroom", show_default=True, help="What is measured."
+        ),
+        click.option(
+            "--against",
+            type=names,
+            multiple=True,
+            default=against,
+            show_default=bool(against),
+            help="What it is compared with, run in turn.",
+        ),
+        click.option(
+            "--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs of each."
+        ),
+        click.option(
+            "--output",
+            type=click.Path(dir_okay=False),
+            help="JSON file for the results.  [default: bench/results/SCENARIO-TIME.json]",
+        ),
+        click.option("--pin/--no-pin", default=True, help="Give server and load generator a core each."),
+    )
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        with_options = _with_series(command)
+        for option in reversed(options):
+            with_options = option(with_options)
+        return with_options
+
+    return add
+
+
+def _with_series(command: Callable[..., None]) -> Callable[..., None]:
+    """Gather what the options say."""
 
     @functools.wraps(command)
     def with_series(
@@ -64,26 +102,7 @@ def series_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         command(series=series, **own)
 
-    names = click.Choice(sorted(SERVERS))
-    options = (
-        click.option(
-            "--server", type=names, default="greenroom", show_default=True, help="What is measured."
-        ),
-        click.option("--against", type=names, multiple=True, help="What it is compared with, run in turn."),
-        click.option(
-            "--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs of each."
-        ),
-        click.option(
-            "--output",
-            type=click.Path(dir_okay=False),
-            help="JSON file for the results.  [default: bench/results/SCENARIO-TIME.json]",
-        ),
-        click.option("--pin/--no-pin", default=True, help="Give server and load generator a core each."),
-    )
-    with_options: Callable[..., None] = with_series
-    for option in reversed(options):
-        with_options = option(with_options)
-    return with_options
+    return with_series
 
 
 def run_series(

@@ -26,9 +26,10 @@ class Credentials:
 
 @attrs.frozen
 class ServerSpec:
-    """How to start a server. `{port}` in arguments and environment stands for its port.
+    """How to start a server.
 
-    It is up when `ready_path` answers 200.
+    In arguments and environment `{port}` stands for its port, and `{directory}` for an empty directory on
+    a disk, which goes when the server has ended. It is up when `ready_path` answers 200.
     """
 
     name: str
@@ -36,22 +37,37 @@ class ServerSpec:
     environment: Mapping[str, str]
     ready_path: str
 
+    @property
+    def needs_disk(self) -> bool:
+        """Whether it keeps files, so that it matters where its directory is."""
+        return any("{directory}" in text for text in (*self.arguments, *self.environment.values()))
 
-def _greenroom(credentials: Credentials) -> ServerSpec:
-    return ServerSpec(
-        name="greenroom",
-        arguments=(sys.executable, "-m", "broker", "serve", "--port", "{port}"),
-        environment={
-            "GREENROOM_SECRET": credentials.secret,
-            "GREENROOM_API_KEY": credentials.api_key,
+
+def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec]:
+    """Return the maker of a Greenroom; `settings` are variables without their GREENROOM_."""
+
+    def make(credentials: Credentials) -> ServerSpec:
+        environment = {
+            "SECRET": credentials.secret,
+            "API_KEY": credentials.api_key,
             # The load comes from one address, as fast as it is answered.
-            "GREENROOM_LIMITS__MESSAGES_PER_SECOND": "1000000",
-            "GREENROOM_LIMITS__MESSAGES_BURST": "1000000",
-            "GREENROOM_LIMITS__CONNECTIONS_PER_ADDRESS": "100000",
-            "GREENROOM_LOG__LEVEL": "warning",
-        },
-        ready_path="/health",
-    )
+            "LIMITS__MESSAGES_PER_SECOND": "1000000",
+            "LIMITS__MESSAGES_BURST": "1000000",
+            "LIMITS__CONNECTIONS_PER_ADDRESS": "100000",
+            "LOG__LEVEL": "warning",
+        }
+        return ServerSpec(
+            name=name,
+            arguments=(sys.executable, "-m", "broker", "serve", "--port", "{port}"),
+            environment={f"GREENROOM_{key}": value for key, value in (environment | settings).items()},
+            ready_path="/health",
+        )
+
+    return make
+
+
+def _sqlite(name: str, synchronous: str) -> Callable[[Credentials], ServerSpec]:
+    return _greenroom(name, SERVER__ENGINE="sqlite:///{directory}/rooms.db", SQLITE__SYNCHRONOUS=synchronous)
 
 
 def _fastapi_seed(credentials: Credentials) -> ServerSpec:
@@ -64,8 +80,19 @@ def _fastapi_seed(credentials: Credentials) -> ServerSpec:
     )
 
 
+GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType(
+    {
+        "greenroom": _greenroom("greenroom"),
+        "greenroom_without_history": _greenroom("greenroom_without_history", HISTORY__MESSAGES="0"),
+        "greenroom_sqlite": _sqlite("greenroom_sqlite", "full"),
+        "greenroom_sqlite_normal": _sqlite("greenroom_sqlite_normal", "normal"),
+        "greenroom_sqlite_off": _sqlite("greenroom_sqlite_off", "off"),
+    }
+)
+"""Those that speak all of Greenroom's protocol: with its memory engine if the name does not say otherwise."""
+
 SERVERS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType(
-    {"greenroom": _greenroom, "fastapi_seed": _fastapi_seed}
+    {**GREENROOMS, "fastapi_seed": _fastapi_seed}
 )
 """By the name that `--server` and `--against` take. Each raises BenchError if a package it needs is missing."""
 

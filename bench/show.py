@@ -38,7 +38,7 @@ def run_line(run: Run, metrics: Sequence[Metric]) -> str:
 
 def _row(first: str, server: str, cells: Sequence[str], metrics: Sequence[Metric]) -> str:
     padded = (cell.rjust(max(len(metric.title), 9)) for cell, metric in zip(cells, metrics, strict=True))
-    return f"{first:>3}  {server:<14}" + "  ".join(padded)
+    return f"{first:>3}  {server:<26}" + "  ".join(padded)
 
 
 def _faults(run: Run) -> str:

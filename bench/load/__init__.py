@@ -1,1 +1,1 @@
-"""The load generator: C, compiled on the spot, a process of its own."""
+"""The loads: a generator in C, a process of its own, and clients in Python where the server is the slower side."""

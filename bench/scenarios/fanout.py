@@ -7,17 +7,16 @@ from pathlib import Path
 import attrs
 import click
 
-from bench import machine, process, procfs, runner
+from bench import machine, process, runner
 from bench.errors import BenchError
 from bench.load.generator import Load, Measured, Measuring, Result, compile_generator, generating
 from bench.load.plan import Crowd, write_plan
 from bench.report import Metric, Run, quantile
 from bench.servers import Credentials, ServerSpec
+from bench.usage import CpuTimes
 
 _SERVER_SHARE, _GENERATOR_SHARE = "server_cpu_share", "generator_cpu_share"
 _OTHERS_SHARE = "others_cpu_share"
-_TICK_SECONDS = 0.01
-"""What the kernel counts CPU time in."""
 
 METRICS = (
     Metric("deliveries_per_second", "deliveries/s", better=1),
@@ -31,24 +30,6 @@ METRICS = (
     Metric(_OTHERS_SHARE, "others CPU", decimals=2),
     Metric("peak_memory_mib", "memory MiB", better=-1, decimals=1),
 )
-
-
-@attrs.frozen
-class _CpuTimes:
-    """CPU seconds of the server, and of everything on the machine."""
-
-    server: float
-    machine: float
-
-    @classmethod
-    def now(cls, server: process.RunningServer) -> "_CpuTimes":
-        return cls(server=server.cpu_seconds(), machine=procfs.busy_seconds())
-
-    def since(self, before: "_CpuTimes") -> "_CpuTimes":
-        # A short run may end before the kernel has counted anything.
-        return _CpuTimes(
-            server=max(self.server - before.server, _TICK_SECONDS), machine=self.machine - before.machine
-        )
 
 
 @attrs.frozen
@@ -78,9 +59,9 @@ class Fanout:
             latency_ns=result.latency_ns,
         )
 
-    def _load(self, server: process.RunningServer) -> tuple[Result, _CpuTimes]:
+    def _load(self, server: process.RunningServer) -> tuple[Result, CpuTimes]:
         """Return what was counted, and the CPU time that went into the measured window."""
-        before = after = _CpuTimes.now(server)
+        before = after = CpuTimes.now(server)
         with generating(
             self.program,
             self.load,
@@ -92,9 +73,9 @@ class Fanout:
             for event in events:
                 match event:
                     case Measuring():
-                        before = _CpuTimes.now(server)
+                        before = CpuTimes.now(server)
                     case Measured():
-                        after = _CpuTimes.now(server)
+                        after = CpuTimes.now(server)
                     case Result():
                         return event, after.since(before)
                     case _:
@@ -102,10 +83,7 @@ class Fanout:
         raise BenchError("the load generator said nothing")
 
 
-def _figures(result: Result, used: _CpuTimes, peak_bytes: int) -> dict[str, float]:
-    cores = os.cpu_count() or 1
-    others_seconds = used.machine - used.server - result.cpu_seconds
-
+def _figures(result: Result, used: CpuTimes, peak_bytes: int) -> dict[str, float]:
     def latency_ms(share: float) -> float:
         return min(quantile(result.latency_ns, share), result.latency_max_ns) / 1e6
 
@@ -118,7 +96,7 @@ def _figures(result: Result, used: _CpuTimes, peak_bytes: int) -> dict[str, floa
         "latency_max_ms": result.latency_max_ns / 1e6,
         _SERVER_SHARE: used.server / result.seconds,
         _GENERATOR_SHARE: result.cpu_seconds / result.seconds,
-        _OTHERS_SHARE: max(0.0, others_seconds) / (result.seconds * cores),
+        _OTHERS_SHARE: used.others_share(generator_seconds=result.cpu_seconds, seconds=result.seconds),
         "peak_memory_mib": peak_bytes / 2**20,
     }
 
@@ -167,7 +145,7 @@ def _title(crowd: Crowd, load: Load) -> str:
 )
 @click.option("--duration", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, help="Seconds.")
 @click.option("--warm-up", type=click.FloatRange(0, 600), default=1.0, show_default=True, help="Seconds.")
-@runner.series_options
+@runner.series_options()
 def fanout(
     *,
     series: runner.Series,

@@ -1,6 +1,8 @@
 """What the machine can hold, and who gets which core."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +28,16 @@ def test_connections_that_no_machine_holds_are_refused() -> None:
     machine.check_connections(10)
     with pytest.raises(BenchError, match="do not fit"):
         machine.check_connections(10_000_000)
+
+
+def test_files_go_to_a_disk_and_never_to_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert machine.filesystem(Path("/proc")) == "proc"
+    kinds = {Path("/memory"): "tmpfs", Path("/var/tmp"): "ext4", tmp_path: "xfs"}
+    monkeypatch.setattr(machine, "filesystem", kinds.__getitem__)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert machine.disk() == tmp_path
+    monkeypatch.setattr(tempfile, "tempdir", "/memory")
+    assert machine.disk() == Path("/var/tmp")
+    kinds[Path("/var/tmp")] = "tmpfs"
+    with pytest.raises(BenchError, match="TMPDIR"):
+        machine.disk()

@@ -9,7 +9,7 @@ import pytest
 
 from bench import process
 from bench.errors import BenchError
-from bench.servers import ServerSpec
+from bench.servers import GREENROOMS, Credentials, ServerSpec
 
 BUSY_THEN_DEAF = """
 import http.server, os, signal, sys, time
@@ -84,3 +84,14 @@ def test_a_program_that_is_not_there_is_told() -> None:
         process.running(spec, core=None),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", sorted(GREENROOMS))
+def test_every_greenroom_starts_with_its_files_in_a_directory_that_goes(name: str) -> None:
+    spec = GREENROOMS[name](Credentials.make())
+    with process.running(spec, core=None) as server:
+        environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+        engines = [value for value in environment if value.startswith(b"GREENROOM_SERVER__ENGINE=")]
+        files = [Path(os.fsdecode(value.partition(b"sqlite:///")[2])) for value in engines]
+        assert [file.exists() for file in files] == [True] * ("sqlite" in name)
+    assert not any(file.parent.exists() for file in files)

@@ -1,0 +1,141 @@
+"""Many WebSocket clients in one thread: sockets, frames and one epoll, and nothing that costs more."""
+
+import os
+import select
+import socket
+import struct
+from base64 import b64encode
+from collections.abc import Iterator
+
+import attrs
+
+from bench.errors import BenchError
+from bench.load.frames import CLOSE, PING, PONG, TEXT, FrameReader, client_frame
+
+_HEAD_END = b"\r\n\r\n"
+_READ_BYTES = 1 << 16
+_SEND_SECONDS = 10.0
+_RESET = struct.pack("ii", 1, 0)
+
+
+@attrs.define(eq=False)
+class Client:
+    """One connection; `number` is the caller's name for it. It is open once the server has switched protocols."""
+
+    number: int
+    request: bytes
+    socket: socket.socket
+    is_open: bool = False
+    head: bytes = b""
+    reader: FrameReader = attrs.Factory(FrameReader)
+    mask: bytes = attrs.Factory(lambda: os.urandom(4))
+
+    def send(self, text: bytes) -> None:
+        """Send a message. Waits while the server does not read.
+
+        :raises OSError: if it does not for 10 s, or the connection is gone.
+        """
+        self.socket.sendall(client_frame(text, self.mask))
+
+    def receive(self) -> list[bytes] | None:
+        """Return the messages that are there, None if the connection has ended. Pings are answered.
+
+        :raises BenchError: if the handshake is refused, or what comes are no frames of a server.
+        """
+        try:
+            chunk = self.socket.recv(_READ_BYTES)
+            if not chunk:
+                return None
+            if not self.is_open:
+                chunk = self._read_head(chunk)
+            texts = []
+            for opcode, payload in self.reader.feed(chunk):
+                if opcode == TEXT:
+                    texts.append(payload)
+                elif opcode == PING:
+                    self.socket.sendall(client_frame(payload, self.mask, PONG))
+                elif opcode == CLOSE:
+                    return None
+        except OSError:
+            return None
+        except ValueError as error:
+            raise BenchError(f"connection {self.number}: {error}") from error
+        return texts
+
+    def _read_head(self, chunk: bytes) -> bytes:
+        self.head += chunk
+        head, end, rest = self.head.partition(_HEAD_END)
+        if not end:
+            return b""
+        status = head.partition(b"\r\n")[0]
+        if not status.startswith(b"HTTP/1.1 101"):
+            raise BenchError(f"connection {self.number} was refused: {status.decode(errors='replace')}")
+        self.is_open = True
+        return rest
+
+
+class Clients:
+    """The connections of one load. Leaving the block cuts those that are left."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._poll = select.epoll()
+        self._by_file: dict[int, Client] = {}
+
+    def __enter__(self) -> "Clients":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+        self._poll.close()
+
+    def connect(self, number: int, target: str) -> None:
+        """Begin to connect to `target`, a path with its query; the handshake follows as the socket allows."""
+        key = b64encode(os.urandom(16)).decode()
+        host, port = self._address
+        request = (
+            f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        own = socket.socket()
+        own.setblocking(False)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._by_file[own.fileno()] = Client(number, request.encode(), own)
+        own.connect_ex(self._address)
+        self._poll.register(own, select.EPOLLOUT)
+
+    def events(self, wait_seconds: float) -> Iterator[tuple[Client, list[bytes] | None]]:
+        """Yield each client that has something to say, with what: messages, or None at its end.
+
+        Waits up to `wait_seconds` for the first. Clients that have ended are let go.
+
+        :raises BenchError: if a connection or a handshake is refused.
+        """
+        for file, events in self._poll.poll(max(0.0, wait_seconds)):
+            client = self._by_file.get(file)
+            if client is None:
+                continue
+            if events & select.EPOLLOUT:
+                self._begin(client)
+                continue
+            texts = client.receive()
+            if texts is None:
+                del self._by_file[file]
+                client.socket.close()
+            if texts != []:
+                yield client, texts
+
+    def _begin(self, client: Client) -> None:
+        try:
+            client.socket.settimeout(_SEND_SECONDS)
+            client.socket.sendall(client.request)
+        except OSError as error:
+            raise BenchError(f"connection {client.number} failed: {error}") from error
+        self._poll.modify(client.socket, select.EPOLLIN)
+
+    def cut(self) -> None:
+        """End every connection at once and without a word: the server sees a reset."""
+        for client in self._by_file.values():
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            client.socket.close()
+        self._by_file.clear()

@@ -1,0 +1,52 @@
+"""WebSocket frames as a client of this machine writes and reads them (RFC 6455 section 5). Pure."""
+
+from collections.abc import Iterator
+
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+_FINAL, _MASKED = 0x80, 0x80
+_SHORT, _LONG = 126, 127
+
+
+def client_frame(payload: bytes, mask: bytes, opcode: int = TEXT) -> bytes:
+    """Return a whole message of less than 64 KiB as one frame, masked with 4 bytes (section 5.3)."""
+    size = len(payload)
+    head = bytes((_FINAL | opcode, _MASKED | min(size, _SHORT)))
+    if size >= _SHORT:
+        head += size.to_bytes(2)
+    key = (mask * (size // 4 + 1))[:size]
+    return head + mask + (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+
+
+class FrameReader:
+    """Takes bytes as they come and gives the frames that they complete."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield opcode and payload of each frame; exhaust the iterator before the next chunk.
+
+        :raises ValueError: at a frame that is a fragment or masked, which none of the servers sends.
+        """
+        data = self._held + chunk
+        at = 0
+        while (extent := _extent(data, at)) is not None:
+            start, end = extent
+            yield data[at] & 0x0F, data[start:end]
+            at = end
+        self._held = data[at:]
+
+
+def _extent(data: bytes, at: int) -> tuple[int, int] | None:
+    """Return where the payload of the frame at `at` starts and ends, None if it is not all there."""
+    if len(data) < at + 2:
+        return None
+    if not data[at] & _FINAL or data[at + 1] & _MASKED:
+        raise ValueError("a frame is a fragment or masked")
+    size, start = data[at + 1], at + 2
+    if size >= _SHORT:
+        start += 2 if size == _SHORT else 8
+        if len(data) < start:
+            return None
+        size = int.from_bytes(data[at + 2 : start])
+    return (start, start + size) if len(data) >= start + size else None
