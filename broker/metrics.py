@@ -7,14 +7,15 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from broker.engine.base import Engine
 from broker.rooms.directory import Rooms
 from broker.sessions.directory import Connections
 
 
-def open_metrics(rooms: Rooms, connections: Connections) -> CollectorRegistry:
+def open_metrics(rooms: Rooms, connections: Connections, engine: Engine) -> CollectorRegistry:
     """Return a registry of its own for one broker: its rooms and connections, and the process it runs in."""
     registry = CollectorRegistry()
-    registry.register(BrokerCollector(rooms, connections))
+    registry.register(BrokerCollector(rooms, connections, engine))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -27,6 +28,7 @@ class BrokerCollector(Collector):
 
     _rooms: Rooms
     _connections: Connections
+    _engine: Engine
 
     def collect(self) -> Iterator[Metric]:
         """Take a snapshot; called for each scrape."""
@@ -50,6 +52,9 @@ class BrokerCollector(Collector):
             "Notices that a member's outbox refused because it was full",
             rooms.deliveries_lost,
         )
+        engine = self._engine.statistics()
+        yield CounterMetricFamily("greenroom_engine_commits", "Transactions of the engine", engine.commits)
+        yield CounterMetricFamily("greenroom_engine_messages", "Messages in them", engine.messages)
         yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
         yield CounterMetricFamily(
             "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated

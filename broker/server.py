@@ -15,10 +15,12 @@ from hypercorn.typing import ASGIFramework
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import open_verifier
+from broker.config.check import check_settings
+from broker.config.problems import refuse
 from broker.config.settings import Settings
 from broker.drain import plan_departures
-from broker.engine.open import open_engine
-from broker.errors import CloseCode, ConfigurationError, StoppedAtOnceError
+from broker.engine.open import ENGINE_SCHEMES, open_engine
+from broker.errors import CloseCode, StoppedAtOnceError
 from broker.http.app import create_app
 from broker.http.services import HttpServices
 from broker.http.serving import open_http
@@ -34,6 +36,7 @@ from broker.sessions.keeper import run_keeper
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
+from broker.transport.descriptors import connections_possible, raise_limit
 from broker.transport.frames import WebSocketCodec
 from broker.transport.port import Port
 
@@ -65,7 +68,8 @@ class Broker:
         self._draining = draining
         self._random = random
         settings = services.sessions.settings
-        self._admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
+        most = min(settings.limits.connections, connections_possible())
+        self._admission = Admission(most, settings.limits.connections_per_address)
 
     @property
     def settings(self) -> Settings:
@@ -137,6 +141,8 @@ class Broker:
             open_http(create_app(self._http), settings.http, self._services.log, beside=app) as http,
             trio.open_nursery() as helpers,
         ):
+            # A write that hypercorn shields from cancellation must not outlive it.
+            helpers.start_soon(_call_at_last, http.abort)
             port = Port(self._services, self._admission, settings.http, http.serve)
             async with trio.open_nursery() as nursery:
                 async with trio.open_nursery() as accepting:
@@ -184,6 +190,13 @@ async def open_listeners(settings: Settings) -> list[trio.SocketListener]:
     return await trio.open_tcp_listeners(server.port, host=server.host, backlog=server.backlog)
 
 
+async def _call_at_last(call: Callable[[], None]) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        call()
+
+
 async def _call_at(deadline: float, call: Callable[[], None]) -> None:
     await trio.sleep_until(deadline)
     call()
@@ -200,20 +213,22 @@ async def open_broker(
     log: Log | None = None,
     wall_clock: WallClock = time.time,
     random: Random | None = None,
+    dev: bool = False,
 ) -> AsyncIterator[Broker]:
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
+
+    With `dev`, weak secrets are let through.
 
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
     log = log or stdlib_log()
-    if settings.http.api_key is None:
-        raise ConfigurationError("http.api_key is missing (GREENROOM_API_KEY)")
+    refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES))
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
     policy = RoomPolicy.from_settings(settings)
     draining = trio.Event()
     connections = Connections(settings.limits.connections_per_user)
     async with (
-        open_engine(settings, wall_clock=wall_clock) as engine,
+        open_engine(settings, wall_clock=wall_clock, log=log) as engine,
         open_rooms(settings, engine, log) as rooms,
         trio.open_nursery() as nursery,
     ):
@@ -227,18 +242,22 @@ async def open_broker(
             engine=engine,
             verifier=verifier,
             policy=policy,
-            api_key=ApiKey(settings.http.api_key),
+            api_key=ApiKey(settings.http.api_key or ""),
             wall_clock=wall_clock,
             log=log,
             is_draining=draining.is_set,
-            metrics=open_metrics(rooms, connections),
+            metrics=open_metrics(rooms, connections, engine),
         )
         yield Broker(services, http, draining, random or Random())  # noqa: S311  # spreads load, keeps no secret
         nursery.cancel_scope.cancel()
 
 
 async def run_server(
-    settings: Settings, *, log: Log, on_listening: Callable[[str], None] = lambda _url: None
+    settings: Settings,
+    *,
+    log: Log,
+    on_listening: Callable[[str], None] = lambda _url: None,
+    dev: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -248,9 +267,15 @@ async def run_server(
     """
 
     def tell_listening(url: str) -> None:
-        log.info("listening", url=url, engine=settings.server.engine.partition("://")[0])
+        log.info(
+            "listening",
+            url=url,
+            engine=settings.server.engine.partition("://")[0],
+            most_connections=min(settings.limits.connections, connections_possible()),
+        )
         on_listening(url)
 
+    raise_limit()
     # Before the nurseries, so that a port in use is raised as what it is.
     listeners = await open_listeners(settings)
     is_cut_short = False
@@ -258,7 +283,7 @@ async def run_server(
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.CancelScope() as everything,
     ):
-        async with open_broker(settings, log=log) as broker, trio.open_nursery() as nursery:
+        async with open_broker(settings, log=log, dev=dev) as broker, trio.open_nursery() as nursery:
 
             async def obey_signals() -> None:
                 nonlocal is_cut_short

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -39,7 +40,9 @@ def find_token(token: str | None) -> str:
     """
     if token:
         return token
-    auth = load_settings(file=None, environ=os.environ, flags={}).settings.auth
+    file = os.environ.get("GREENROOM_CONFIG")
+    loaded = load_settings(file=Path(file) if file else None, environ=os.environ, flags={})
+    auth = loaded.settings.auth
     return make_token(auth, CLI_USER, ttl_seconds=TOKEN_SECONDS)
 
 

@@ -48,7 +48,7 @@ def command(
     on_listening = _dev_greeting(loaded, config_file) if dev else _say_nothing
     log = open_log(settings.log, sys.stderr)
     try:
-        trio.run(partial(run_server, settings, log=log, on_listening=on_listening))
+        trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
     except OSError as error:
         where = f"{settings.server.host}:{settings.server.port}"
         click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}", err=True)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -25,16 +26,16 @@ def command(room: str, url: str, token: str | None) -> None:
     Connects again after a lost connection, and prints what was missed. Exit status: 1 when the server does
     not want this client back.
     """
-    run_remote(partial(_tail, room, url, find_token(token), as_lines=sys.stdout.isatty()))
+    run_remote(partial(_tail, room, url, partial(find_token, token), as_lines=sys.stdout.isatty()))
 
 
-async def _tail(room: str, url: str, token: str, *, as_lines: bool) -> int:
+async def _tail(room: str, url: str, find_token: Callable[[], str], *, as_lines: bool) -> int:
     random = Random()  # noqa: S311  # spreads reconnects, keeps no secret
     tail = _Tail(room, as_lines=as_lines)
     attempt = 0
     while True:
         try:
-            async with open_link(url, room, token, since=tail.position) as link:
+            async with open_link(url, room, find_token(), since=tail.position) as link:
                 attempt = 0
                 tail.take(link.joined)
                 while True:

@@ -1,5 +1,6 @@
 """One connection to one room."""
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
@@ -22,7 +23,9 @@ class LinkClosedError(GreenroomError):
     """The connection could not be made, or has ended; `code` decides whether to make it again."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{reason or 'connection closed'} ({code})")
+        super().__init__(
+            reason if code == NO_CODE and reason else f"{reason or 'connection closed'} ({code})"
+        )
         self.code = code
 
 
@@ -33,7 +36,6 @@ class Link:
         self.joined = joined
         """The room's `joined` message."""
         self._connection = connection
-        self._last_id = 0
 
     async def receive(self) -> Message:
         """Wait for the next message; if cancelled, none is lost.
@@ -53,15 +55,16 @@ class Link:
 
         :raises LinkClosedError: when the connection ends before.
         """
-        self._last_id += 1
-        request = {"type": "chat", "text": text, "id": self._last_id}
+        # The id makes a repetition known for some minutes, so it must be of this text alone.
+        request_id = secrets.token_hex(16)
+        request = {"type": "chat", "text": text, "id": request_id}
         try:
             await self._connection.send_message(msgspec.json.encode(request).decode())
         except ConnectionClosed as error:
             raise _as_link_closed(error) from None
         while True:
             message = await self.receive()
-            if message["type"] in {"ack", "error"} and message.get("id") == self._last_id:
+            if message["type"] in {"ack", "error"} and message.get("id") == request_id:
                 return message
 
 
@@ -110,5 +113,8 @@ async def open_link(
         except trio.TooSlowError:
             raise LinkClosedError(NO_CODE, "the server does not answer") from None
         except (HandshakeError, OSError) as error:
-            raise LinkClosedError(NO_CODE, f"cannot connect: {error}") from None
+            # trio-websocket's errors carry no text of their own.
+            raise LinkClosedError(
+                NO_CODE, f"cannot connect to {server}: {error.__cause__ or error}"
+            ) from None
         yield link

@@ -129,6 +129,15 @@ class HistorySettings(Section, frozen=True):
     ] = 300.0
 
 
+class SqliteSettings(Section, frozen=True):
+    """The engine sqlite:///PATH."""
+
+    synchronous: Annotated[
+        Literal["full", "normal", "off"],
+        _doc("full: outlives power loss; normal: kill -9, and power loss but for the last; off: kill -9"),
+    ] = "full"
+
+
 class RoomSettings(Section, frozen=True):
     """Rooms at large."""
 
@@ -175,6 +184,7 @@ class Settings(Section, frozen=True):
     websocket: WebSocketSettings = WebSocketSettings()
     limits: LimitSettings = LimitSettings()
     history: HistorySettings = HistorySettings()
+    sqlite: SqliteSettings = SqliteSettings()
     room: RoomSettings = RoomSettings()
     log: LogSettings = LogSettings()
     rooms: Annotated[tuple[RoomRule, ...], _doc("room rules, first match wins")] = ()

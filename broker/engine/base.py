@@ -59,6 +59,18 @@ class Run:
         )
 
 
+@attrs.frozen
+class EngineStatistics:
+    """A snapshot of an engine; all zero for one that does not commit."""
+
+    commits: int = 0
+    """Transactions committed since it was opened."""
+    messages: int = 0
+    """Drafts in them."""
+    waiting: int = 0
+    """Appends that wait for the next transaction."""
+
+
 class Engine(ABC):
     """Keeps the events of all rooms; the module's docstring is its contract."""
 
@@ -86,6 +98,10 @@ class Engine(ABC):
 
         :raises EngineUnavailableError: if the engine cannot read.
         """
+
+    def statistics(self) -> EngineStatistics:
+        """Return a snapshot."""
+        return EngineStatistics()
 
     @abstractmethod
     async def wait_ready(self) -> None:

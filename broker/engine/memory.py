@@ -12,7 +12,7 @@ import trio
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
 
-UNTOUCHED_SECONDS = 86_400.0
+UNTOUCHED_SECONDS = 3600.0
 """How long a room that nothing was said in keeps its epoch."""
 
 
@@ -64,6 +64,7 @@ class MemoryEngine(Engine):
     async def position(self, room: str) -> Position:
         """See Engine."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._forget(self._wall_clock())
         log = self._log(room)
         return Position(log.epoch, log.offset)
 

@@ -2,24 +2,51 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote
 
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
+from broker.engine.sqlite import open_sqlite
 from broker.errors import ConfigurationError
+from broker.log import Log
 from broker.model import WallClock
 
-ENGINE_SCHEMES = ("memory",)
+ENGINE_SCHEMES = ("memory", "sqlite")
 """The engines of this build, by the scheme of their URL."""
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, *, wall_clock: WallClock) -> AsyncIterator[Engine]:
+async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) -> AsyncIterator[Engine]:
     """Open the engine that `server.engine` names; leaving the block flushes and closes it.
 
-    :raises ConfigurationError: if there is no such engine.
+    :raises ConfigurationError: if there is no such engine, or it cannot be opened.
     """
-    scheme = settings.server.engine.partition("://")[0]
-    if scheme != "memory":
+    scheme, _, rest = settings.server.engine.partition("://")
+    idempotency_seconds = settings.history.idempotency_seconds
+    if scheme == "memory":
+        yield MemoryEngine(wall_clock=wall_clock, idempotency_seconds=idempotency_seconds)
+    elif scheme == "sqlite":
+        async with open_sqlite(
+            sqlite_path(rest),
+            synchronous=settings.sqlite.synchronous,
+            idempotency_seconds=idempotency_seconds,
+            wall_clock=wall_clock,
+            log=log,
+        ) as engine:
+            yield engine
+    else:
         raise ConfigurationError(f"server.engine: {scheme}:// is none of {', '.join(ENGINE_SCHEMES)}")
-    yield MemoryEngine(wall_clock=wall_clock, idempotency_seconds=settings.history.idempotency_seconds)
+
+
+def sqlite_path(rest: str) -> Path:
+    """Return the path of sqlite:///relative or sqlite:////absolute, given what follows `sqlite://`.
+
+    :raises ConfigurationError: if there is none.
+    """
+    if not rest.startswith("/") or rest == "/":
+        raise ConfigurationError(
+            "server.engine: sqlite:///PATH, with a fourth slash for an absolute path: sqlite:////var/lib/rooms.db"
+        )
+    return Path(unquote(rest[1:]))

@@ -179,7 +179,7 @@ class Batch:
 
     def _take_ready(self, results: list[BatchResult]) -> None:
         with suppress(trio.WouldBlock):
-            while len(results) < LOOK_AHEAD_LINES:
+            while True:
                 slot = self._slots.receive_nowait()
                 if slot.result is None:
                     self._next = slot

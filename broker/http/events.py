@@ -94,7 +94,8 @@ class EventRoutes:
     async def _open_stream(self, room: str, claims: Claims | None) -> "EventStream":
         request = this_request()
         event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
-        stream = EventStream(claims, self.services.settings.websocket.outbox_bytes)
+        settings = self.services.settings
+        stream = EventStream(claims, settings.websocket.outbox_bytes, settings.auth.leeway_seconds)
         if not self.services.connections.add(stream):
             raise Disconnect(CloseCode.TOO_MANY, "too many connections of this user")
         request.exits.callback(self.services.connections.discard, stream)
@@ -115,8 +116,9 @@ def _response(body: ResponseBody | None) -> Response:
 class EventStream:
     """One event stream: a Member of its room, and a Connection like any WebSocket."""
 
-    def __init__(self, claims: Claims | None, limit_bytes: int) -> None:
+    def __init__(self, claims: Claims | None, limit_bytes: int, leeway_seconds: float) -> None:
         self._claims = claims
+        self._leeway_seconds = leeway_seconds
         # No user's id holds a slash, so nobody can name a bearer of the API key, nor be taken for one.
         self._user_id = f"api/{uuid4().hex}" if claims is None else claims.user_id
         self._outbox = EventOutbox(limit_bytes=limit_bytes, disconnect=self.disconnect)
@@ -160,13 +162,16 @@ class EventStream:
     def look(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
         """See Connection: end when the token has run out."""
         expires_at = None if self._claims is None else self._claims.expires_at
-        if expires_at is not None and expires_at <= wall_now:
+        if expires_at is not None and expires_at + self._leeway_seconds <= wall_now:
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
 
     def tell_reconnect(self, after_ms: int) -> None:
         """See Connection. The stream ends at once, and the client comes back after the delay by itself."""
         self._outbox.reply(Reconnect(after_ms))
         self._close(b"retry:%d\n\n" % after_ms)
+
+    def added_to(self, room: str) -> None:
+        """See Member: there is but one room to be in."""
 
     def removed_from(self, room: str) -> None:  # noqa: ARG002  # it is only in one
         """See Member: the stream has no other purpose."""

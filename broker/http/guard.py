@@ -73,7 +73,7 @@ class _Call:
     is_begun: bool = False
     is_finished: bool = False
     is_disconnected: bool = False
-    receivers: int = 0
+    receiving: set[trio.CancelScope] = attrs.Factory(set)
 
     async def run(self, scope: HTTPScope) -> None:
         try:
@@ -99,17 +99,17 @@ class _Call:
 
     async def receive(self) -> ASGIReceiveEvent:
         """Receive as ASGI says, also after the answer is complete."""
-        if self.is_disconnected:
-            await trio.lowlevel.checkpoint()
-            return {"type": "http.disconnect"}
-        self.receivers += 1
-        try:
-            event = await self.receive_event()
-        finally:
-            self.receivers -= 1
-        if event["type"] == "http.disconnect":
-            self.is_disconnected = True
-        return event
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self.is_disconnected:
+            with trio.CancelScope() as scope:
+                self.receiving.add(scope)
+                try:
+                    event = await self.receive_event()
+                finally:
+                    self.receiving.discard(scope)
+                self.is_disconnected = event["type"] == "http.disconnect"
+                return event
+        return {"type": "http.disconnect"}
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send, whatever cancels the sender meanwhile, but not for ever."""
@@ -136,14 +136,17 @@ class _Call:
         """Send the end of an answer, taking off hypercorn's hands what the application did not ask for."""
         self.is_finished = True
         async with trio.open_nursery() as nursery:
-            if not self.receivers:
-                nursery.start_soon(self._receive_rest)
+            nursery.start_soon(self._receive_rest)
             await self.send_event(message)
             nursery.cancel_scope.cancel()
 
     async def _receive_rest(self) -> None:
-        while not self.is_disconnected:
-            await self.receive()
+        while (await self.receive_event())["type"] != "http.disconnect":
+            pass
+        # Nothing more comes for those of the application who wait, either.
+        self.is_disconnected = True
+        for scope in self.receiving:
+            scope.cancel()
 
     async def _send_failure(self) -> None:
         problem = Problem.of(500, "the server failed to answer; the failure is in its log")

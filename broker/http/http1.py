@@ -17,8 +17,11 @@ from broker.config.settings import HttpSettings
 from broker.http.stream import HttpStream
 from broker.log import Log
 
-LIFESPAN_SECONDS = 10.0
-"""How long an application may take to start, and to stop."""
+STARTUP_SECONDS = 10.0
+"""How long an application may take to start."""
+
+SHUTDOWN_SECONDS = 1.0
+"""How long it may take to stop: it does so at the end of a drain, which has little time left by then."""
 
 
 class HypercornLog:
@@ -47,7 +50,8 @@ def make_config(settings: HttpSettings, log: Log) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.head_bytes
     config.keep_alive_timeout = settings.keep_alive_seconds
-    config.startup_timeout = config.shutdown_timeout = LIFESPAN_SECONDS
+    config.startup_timeout = STARTUP_SECONDS
+    config.shutdown_timeout = SHUTDOWN_SECONDS
     # Hypercorn's queue before the application: one read of 64 KiB, so that back pressure reaches the client.
     config.max_app_queue_size = 1
     return config

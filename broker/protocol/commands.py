@@ -128,6 +128,13 @@ class CommandDecoder:
             # Nesting beyond the interpreter's recursion limit ends in RecursionError.
             raise BadCommandError(Refused(ErrorCode.INVALID_JSON, "Invalid JSON")) from None
 
+    def request_id(self, text: str) -> RequestId:
+        """Return the id of a message that is refused unread, None if it has none that can be read."""
+        try:
+            return _read(self._ids, self._envelopes.decode(text).id)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None
+
     def _explain(self, text: str, error: msgspec.ValidationError) -> BadCommandError:
         """Find out more about JSON that does not fit: slower, and only for those who err."""
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from weakref import WeakValueDictionary
 
 import attrs
@@ -68,8 +69,8 @@ class Rooms:
     def listing(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
         """Return the rooms in memory whose names begin with `prefix`, by name, from the one behind `after`."""
         names = sorted(name for name in self._states if name > after and name.startswith(prefix))
-        states = [self._states[name] for name in names]
-        return [state.info() for state in states if state.delivered is not None][:limit]
+        started = (state for name in names if (state := self._states[name]).delivered is not None)
+        return [state.info() for state in islice(started, limit)]
 
     async def tell(self, room: str, message: RoomMessage) -> Ref[RoomMessage]:
         """Send a message to a room; returns the Ref that took it, which stays good while a member is in."""

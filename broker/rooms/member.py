@@ -54,6 +54,10 @@ class Member(Protocol):
         """Where to send what is said."""
         ...
 
+    def added_to(self, room: str) -> None:
+        """Hear, in the room's turn, that this member is in."""
+        ...
+
     def removed_from(self, room: str) -> None:
         """Hear that the application has removed this member from a room, which is already done."""
         ...

@@ -1,11 +1,12 @@
 """The room: an actor that alone touches who is in it and what it has said."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import trio
 
-from actors import Actor, Batch, Context
+from actors import Actor, Batch, Context, Reply
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.model import Event, Position
@@ -74,6 +75,13 @@ def as_refused(error: EngineUnavailableError) -> Refused:
 def _offset(event: Event) -> int:
     assert event.offset is not None, "the engine holds stored events only"
     return event.offset
+
+
+def _welcome(joined: Joined, reply: Reply[None], member: Member) -> None:
+    try:
+        member.outbox.reply(joined)
+    finally:
+        reply.set(None)
 
 
 class Room(Actor[RoomMessage]):
@@ -168,8 +176,9 @@ class Room(Actor[RoomMessage]):
         events, is_recovered = await self._missed_since(join.since)
         is_new = state.roster.add(member)
         size = state.roster.size
-        self._reply(member, Joined(state.name, size, self._delivered, is_recovered, events, join.request_id))
-        join.reply.set(None)
+        member.added_to(state.name)
+        joined = Joined(state.name, size, self._delivered, is_recovered, events, join.request_id)
+        state.fanout.hand(member, partial(_welcome, joined, join.reply))
         if is_new and member.is_visible:
             self._tell_all(state.gathering.joined(member.user_id, size))
 

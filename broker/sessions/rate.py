@@ -12,11 +12,18 @@ class TokenBucket:
         self._tokens = float(burst)
         self._updated = now
 
-    def take(self, now: float) -> float:
-        """Let one message through and return 0, or return after how many seconds the next one may come."""
-        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+    def take(self, now: float, count: int = 1) -> float:
+        """Let `count` through and return 0, or none, and return after how many seconds they may come."""
+        earned = self._tokens + (now - self._updated) * self._rate
+        # What was excused may be above the burst, and stays.
+        self._tokens = max(self._tokens, min(self._burst, earned))
         self._updated = now
-        if self._tokens < 1:
-            return (1 - self._tokens) / self._rate
-        self._tokens -= 1
+        if self._tokens < count:
+            return (count - self._tokens) / self._rate
+        self._tokens -= count
         return 0.0
+
+    def excuse(self, now: float) -> None:
+        """Let the time since the last message count in full: who was held up may catch up, whatever the burst."""
+        self._tokens += (now - self._updated) * self._rate
+        self._updated = now

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import attrs
 import trio
@@ -33,6 +34,14 @@ class SessionServices:
     decoder: commands.CommandDecoder
 
 
+class SessionOutbox(Outbox, Protocol):
+    """An outbox whose owner can wait for it; rooms never do."""
+
+    async def wait_space(self) -> None:
+        """Wait until no more waits than events may, or it is closed; a checkpoint only if it has to wait."""
+        ...
+
+
 class Session:
     """One authenticated connection; a Member of each room it is in.
 
@@ -44,7 +53,7 @@ class Session:
         self,
         services: SessionServices,
         claims: Claims,
-        outbox: Outbox,
+        outbox: SessionOutbox,
         on_disconnect: Callable[[CloseCode, str], None],
         *,
         home: str | None = None,
@@ -57,6 +66,7 @@ class Session:
         self._on_disconnect = on_disconnect
         self._home = home
         self._memberships: dict[str, Ref[RoomMessage]] = {}
+        self._joining: Ref[RoomMessage] | None = None
         limits = services.settings.limits
         self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, trio.current_time())
         self._refused_in_a_row = 0
@@ -78,8 +88,13 @@ class Session:
 
     @property
     def rooms(self) -> tuple[str, ...]:
-        """The rooms it is in, or about to be."""
+        """The rooms it is in."""
         return tuple(self._memberships)
+
+    def added_to(self, room: str) -> None:
+        """See Member. Membership follows the room's own order: a removal that came before this join is over."""
+        assert self._joining is not None, "rooms take in only who asked"
+        self._memberships[room] = self._joining
 
     def removed_from(self, room: str) -> None:
         """See Member. A connection made to this very room has no other purpose, and ends with 4004."""
@@ -126,7 +141,7 @@ class Session:
             self._outbox.reply(Failed(bad.refused, bad.request_id))
             return
         except Refused as refused:
-            self._outbox.reply(Failed(refused))
+            self._outbox.reply(Failed(refused, self._services.decoder.request_id(text)))
             return
         try:
             await self._obey(command)
@@ -147,6 +162,9 @@ class Session:
         raise Refused(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms)
 
     async def _obey(self, command: commands.AnyCommand) -> None:
+        if isinstance(command, commands.Join | commands.History | commands.Presence):
+            # Their answers can be large: who asks for many has to read them.
+            await self._outbox.wait_space()
         match command:
             case commands.Chat():
                 limit = self._services.settings.limits.text_characters
@@ -209,16 +227,22 @@ class Session:
         reply: Reply[None] = Reply()
         with self._waiting_for_room():
             ref = await self._services.rooms.tell(room, Join(self, since, request_id, reply))
-            # No checkpoint between the room's accepting the join and this line: from here on, `end` leaves it.
-            self._memberships[room] = ref
+            # No checkpoint between the room's accepting the join and this line, so none before `added_to`.
+            self._joining = ref
             try:
                 await ref.wait_reply(reply)
-            except (ActorError, EngineUnavailableError) as error:
-                if not was_in and self._memberships.pop(room, None) is not None:
+            except EngineUnavailableError:
+                # The room did nothing.
+                raise
+            except ActorError as error:
+                if not was_in:
+                    self._memberships.pop(room, None)
                     self._tell_leave(ref)
-                if isinstance(error, EngineUnavailableError):
-                    raise
                 raise EngineUnavailableError("the room failed; try again") from error
+            except BaseException:
+                # Cancelled: the join may be handled yet, and the leave comes behind it.
+                self._tell_leave(ref)
+                raise
 
     @contextmanager
     def _waiting_for_room(self) -> Iterator[None]:
@@ -227,6 +251,8 @@ class Session:
             yield
         finally:
             self.is_waiting_for_room = False
+            # Its messages have come in meanwhile, at a rate that nobody can tell any more.
+            self._bucket.excuse(trio.current_time())
 
     def _refresh(self, command: commands.Refresh) -> None:
         claims = self._services.verifier.verify(command.token)

@@ -21,6 +21,7 @@ from broker.log import Log
 from broker.model import Claims, Position
 from broker.sessions.directory import Connections
 from broker.sessions.liveness import Liveness, Sign
+from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Session, SessionServices
 from broker.transport.frames import PING, WebSocketCodec, close_frame
 from broker.transport.head import Head
@@ -28,7 +29,12 @@ from broker.transport.outbox import Outbox
 from broker.transport.streams import WebSocketStream
 from broker.transport.wire import open_wire
 
-RECEIVE_BYTES = 16_384
+RECEIVE_BYTES = 4096
+"""What is read at once: trio-websocket handles all of its frames before anybody else gets a turn."""
+
+FRAMES_PER_MESSAGE = 4
+"""How many frames the limits allow for each message: fragments, pings, pongs."""
+
 QUEUED_MESSAGES = 16
 """Messages that trio-websocket reads ahead. While its queue is full it reads no pings and closes either."""
 
@@ -96,7 +102,13 @@ class ServedConnection:
             disconnect=self.disconnect,
             start_writer=self._start_writer,
         )
-        self._stream = WebSocketStream(inner, head.raw, self._outbox)
+        self._stream = WebSocketStream(inner, head.raw, self._outbox, self._charge_frames)
+        limits = services.sessions.settings.limits
+        self._frame_budget = TokenBucket(
+            limits.messages_per_second * FRAMES_PER_MESSAGE,
+            (limits.messages_burst + limits.refused_burst) * FRAMES_PER_MESSAGE,
+            trio.current_time(),
+        )
         self._session: Session | None = None
         self._liveness = Liveness(self._settings.ping_seconds, self._settings.pong_seconds)
         self._talk = trio.CancelScope()
@@ -121,7 +133,9 @@ class ServedConnection:
         if session.is_waiting_for_room and not self._stream.is_being_read:
             # Its pongs wait unread behind its messages, through no fault of its own.
             self._stream.last_received = now
-        match self._liveness.look(now, self._stream.last_received):
+        # A peer that reads is alive, though its pong may stand behind much that it has yet to read.
+        last_heard = max(self._stream.last_received, self._outbox.last_written)
+        match self._liveness.look(now, last_heard):
             case Sign.PING:
                 self._outbox.put_control(PING)
             case Sign.DEAD:
@@ -133,6 +147,11 @@ class ServedConnection:
         """See sessions.directory.Connection."""
         if self._session is not None:
             self._session.tell_reconnect(after_ms)
+
+    def _charge_frames(self, count: int) -> None:
+        """End the connection if it floods with frames that are no messages; messages have a limit of their own."""
+        if self._frame_budget.take(trio.current_time(), count):
+            self.disconnect(CloseCode.TOO_MANY, "too many frames")
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See sessions.directory.Connection."""

@@ -65,10 +65,14 @@ def parse_head(raw: bytes) -> Head:
 
     :raises HeadError: if it is no HTTP request at all, or wsproto could not read it.
     """
-    lines = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    # h11 takes a bare LF for the end of a line, as it may (RFC 9112 section 2.2): both must see the same headers.
+    lines = [line.rstrip(b"\r") for line in raw.partition(b"\r\n\r\n")[0].split(b"\n")]
     words = lines[0].split(b" ")
     if len(words) != 3 or not words[2].startswith(b"HTTP/"):
         raise HeadError("not an HTTP request", BAD_REQUEST)
+    if any(not line or line[0] in b" \t" for line in lines[1:]):
+        # An end before the end, or a line that continues the one before (RFC 9112 section 5.2).
+        raise HeadError("unreadable header", BAD_REQUEST)
     fields = [line.partition(b":")[::2] for line in lines[1:]]
     headers = tuple((name.strip().lower(), value.strip()) for name, value in fields)
     try:

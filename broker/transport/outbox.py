@@ -4,6 +4,7 @@ A frame goes straight to the socket while nothing waits. What the kernel does no
 does a writer task exist, until the queue is empty again.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Literal
@@ -60,11 +61,15 @@ class Outbox:
         self._is_writing = False
         self._takes_more = True
         self._is_closed = False
+        self._is_given_up = False
         self._gaps: dict[str, tuple[int, int]] = {}
         self._is_dropping = False
         self._progress = trio.lowlevel.ParkingLot()
+        self.last_written = -math.inf
+        """When the peer last made room for some of what waited (trio time): a sign of life."""
         self._taken_bytes = 0
         self._written_bytes = 0
+        self._forgotten_bytes = 0
 
     @property
     def codec(self) -> Codec:
@@ -75,16 +80,21 @@ class Outbox:
         """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
         if self._is_writing and self._takes_more and self._is_too_much(frame):
             return False
-        self._put(frame)
+        self._take(frame)
         return True
 
     def _is_too_much(self, frame: bytes) -> bool:
-        return self._is_dropping or self._queued_bytes + len(frame) > self._limit_bytes
+        is_full = self._queued_bytes + len(frame) > self._limit_bytes
+        return (self._is_dropping or is_full) and not self._is_given_up
+
+    def _take(self, frame: bytes) -> None:
+        if not self._is_given_up:
+            self._put(frame)
 
     def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         """Hear that a refused frame held these offsets."""
         if not self._drops:
-            self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+            self._give_up()
             return
         self._is_dropping = True
         if offsets is not None:
@@ -99,14 +109,15 @@ class Outbox:
             # It is the room that called: this connection must not fail it again.
             self._disconnect(CloseCode.INTERNAL_ERROR, "reply failed")
             raise
-        if self._is_writing and self._queued_bytes + len(frame) > 2 * self._limit_bytes:
-            self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+        # Not once a close frame waits: giving up would drop it.
+        if self._takes_more and self._is_writing and self._queued_bytes + len(frame) > 2 * self._limit_bytes:
+            self._give_up()
         else:
-            self._put(frame)
+            self._take(frame)
 
     def put_control(self, frame: bytes) -> None:
         """Take a small frame of the WebSocket protocol itself."""
-        self._put(frame)
+        self._take(frame)
 
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
         """Take `data` behind what waits, and return when it is written.
@@ -123,6 +134,11 @@ class Outbox:
         if not await self.wait_written():
             raise trio.ClosedResourceError("outbox is closed")
 
+    async def wait_space(self) -> None:
+        """Wait until no more waits than events may, or the outbox is closed; a checkpoint only if it has to wait."""
+        while self._queued_bytes > self._limit_bytes and self._takes_more:
+            await self._progress.park()
+
     async def wait_written(self) -> bool:
         """Wait until all that was taken so far is written; returns False if the outbox was closed before."""
         mark = self._taken_bytes
@@ -133,6 +149,14 @@ class Outbox:
             await self._progress.park()
         return True
 
+    def _give_up(self) -> None:
+        """End the connection for reading too slowly; what its peer gets is the beginning of what it should have got.
+
+        After the first frame refused nothing is taken but the close frame: a later one would hide the gap.
+        """
+        self._is_given_up = True
+        self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+
     def forget_queue(self) -> None:
         """Drop what waits and is not being written, so that a close frame comes through."""
         # A memoryview is the rest of a frame that the kernel took the beginning of.
@@ -140,7 +164,15 @@ class Outbox:
         dropped = sum(map(len, self._queue)) - sum(map(len, begun))
         self._queue = deque(begun)
         self._queued_bytes -= dropped
-        self._written_bytes += dropped
+        self._forgotten_bytes += dropped
+        if not self._queued_bytes:
+            self._note_written(0)
+
+    def _note_written(self, size: int) -> None:
+        self._queued_bytes -= size
+        # What was forgotten lay behind what was being written: nobody is to take the one for the other.
+        self._written_bytes += size + self._forgotten_bytes
+        self._forgotten_bytes = 0
         self._progress.unpark_all()
 
     def close(self) -> None:
@@ -182,9 +214,9 @@ class Outbox:
             while self._queue:
                 chunk = self._next_chunk()
                 await self._wire.send_all(chunk)
-                self._queued_bytes -= len(chunk)
-                self._written_bytes += len(chunk)
-                self._progress.unpark_all()
+                self._note_written(len(chunk))
+                if self._wire.is_progress_life:
+                    self.last_written = trio.current_time()
                 if self._is_dropping and self._queued_bytes <= self._limit_bytes // 2:
                     self._tell_gaps()
             self._is_writing = False

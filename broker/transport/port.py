@@ -29,6 +29,7 @@ class Port:
         self._admission = admission
         self._settings = settings
         self._serve_http = serve_http
+        self._is_stopping = False
         self._waiting_for_head: set[trio.CancelScope] = set()
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -71,12 +72,15 @@ class Port:
 
     def begin_stop(self) -> None:
         """Let go of the connections that have not asked for anything yet."""
+        self._is_stopping = True
         for scope in self._waiting_for_head:
             scope.cancel()
 
     async def _read_head(self, stream: trio.abc.HalfCloseableStream) -> Head | None:
         with trio.CancelScope() as scope:
             self._waiting_for_head.add(scope)
+            if self._is_stopping:
+                scope.cancel()
             try:
                 return await read_head(
                     stream,

@@ -1,8 +1,10 @@
 """The streams given to trio-websocket and to hypercorn: a request head put back, and a careful end."""
 
+from collections.abc import Callable
+
 import trio
 
-from broker.transport.frames import is_close_frame
+from broker.transport.frames import FrameCounter, is_close_frame
 from broker.transport.outbox import Outbox
 
 LINGER_SECONDS = 1.0
@@ -38,10 +40,14 @@ class ReplayStream(trio.abc.Stream):
             return head
         data = await self._inner.receive_some(max_bytes)
         if data:
-            self.last_received = trio.current_time()
+            self.take_note(data)
         else:
             self._is_ended_by_peer = True
         return data
+
+    def take_note(self, data: bytes | bytearray) -> None:  # noqa: ARG002  # what came matters to others
+        """Hear that this came from the peer just now."""
+        self.last_received = trio.current_time()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream."""
@@ -91,9 +97,19 @@ class WebSocketStream(ReplayStream):
     end for trio-websocket only, and `finish` closes the socket once all its tasks are gone.
     """
 
-    def __init__(self, inner: trio.abc.HalfCloseableStream, head: bytes, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        inner: trio.abc.HalfCloseableStream,
+        head: bytes,
+        outbox: Outbox,
+        on_frames: Callable[[int], None] = lambda _count: None,
+    ) -> None:
         super().__init__(inner, head)
         self._outbox = outbox
+        self._on_frames = on_frames
+        self._frames = FrameCounter()
+        # What came behind the request's head may be frames already.
+        self._frames.feed(head.partition(b"\r\n\r\n")[2])
         self.is_being_read = False
         """Whether somebody waits for what the peer sends; if not, it cannot be heard."""
         self.closed = trio.Event()
@@ -108,6 +124,11 @@ class WebSocketStream(ReplayStream):
             return await super().receive_some(max_bytes)
         finally:
             self.is_being_read = False
+
+    def take_note(self, data: bytes | bytearray) -> None:
+        """See ReplayStream; tells how many frames came."""
+        super().take_note(data)
+        self._on_frames(self._frames.feed(data))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream. trio-websocket 0.12 writes whole frames, one or more at a time."""

@@ -9,6 +9,11 @@ import trio
 class Wire(Protocol):
     """Where an outbox writes to."""
 
+    @property
+    def is_progress_life(self) -> bool:
+        """Whether a `send_all` that had to wait can only end because the peer has read something."""
+        ...
+
     def write_nowait(self, data: bytes) -> int:
         """Write what can be written at once; returns how many bytes that was.
 
@@ -31,6 +36,11 @@ class SocketWire:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
 
+    @property
+    def is_progress_life(self) -> bool:
+        """See Wire: the kernel's buffer was full, and its space comes from what the peer has acknowledged."""
+        return True
+
     def write_nowait(self, data: bytes) -> int:
         """See Wire. trio's sockets are non-blocking; a closed one has the descriptor -1, never another's."""
         try:
@@ -50,6 +60,11 @@ class StreamWire:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+
+    @property
+    def is_progress_life(self) -> bool:
+        """See Wire: nothing is known of what is below."""
+        return False
 
     def write_nowait(self, data: bytes) -> int:  # noqa: ARG002  # see Wire
         """See Wire: takes nothing."""

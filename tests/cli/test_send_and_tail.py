@@ -63,6 +63,9 @@ def test_what_is_sent_is_tailed(server):
         lines = [json.loads(tail.stdout.readline()) for _ in range(3)]
         assert [line["type"] for line in lines] == ["user_joined", "chat", "user_left"]
         assert lines[1]["text"] == "hello"
+        assert run("send", "lobby", "hello", "--url", server.url).stdout == "lobby 2\n", (
+            "said twice, as asked"
+        )
         tail.send_signal(signal.SIGINT)
         assert tail.wait(timeout=20) == 130
         assert "Traceback" not in tail.stderr.read()

@@ -215,7 +215,7 @@ async def test_a_client_that_goes_away_leaves_nothing(world):
 
 
 async def test_silence_ends_a_batch(open_world):
-    async with open_world(http={"request_seconds": 0.3}) as world, world.connect() as client:
+    async with open_world(http={"request_seconds": 1.0}) as world, world.connect() as client:
         await begin(client)
         await send_chunk(client, line("a", 1) + b'{"room":')
         assert (await read_result(client))["offset"] == 1

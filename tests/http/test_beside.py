@@ -113,21 +113,21 @@ async def test_state_of_its_lifespan_reaches_its_requests(open_world):
 
 
 async def test_an_application_that_hangs_at_its_end_is_left_behind(open_world, monkeypatch):
-    monkeypatch.setattr("broker.http.http1.LIFESPAN_SECONDS", 0.2)
+    monkeypatch.setattr("broker.http.http1.SHUTDOWN_SECONDS", 0.2)
     shop = make_shop()
 
     @shop.after_serving
     async def hang() -> None:
         await trio.sleep_forever()
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with open_world(beside=shop) as world:
             pass
     assert [event for _, event, _ in world.log.lines] == ["application failed to stop"]
 
 
 async def test_an_application_that_hangs_at_its_start_is_given_up(open_world, monkeypatch):
-    monkeypatch.setattr("broker.http.http1.LIFESPAN_SECONDS", 0.2)
+    monkeypatch.setattr("broker.http.http1.STARTUP_SECONDS", 0.2)
     shop = make_shop()
 
     @shop.before_serving

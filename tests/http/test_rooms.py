@@ -41,6 +41,9 @@ class Member:
         self.outbox = Frames()
         self.ended = []
 
+    def added_to(self, room):
+        pass
+
     def removed_from(self, room):
         self.ended.append(room)
 
@@ -84,13 +87,15 @@ class DownEngine(MemoryEngine):
 
 
 class StuckEngine(MemoryEngine):
-    """An engine that never answers an append."""
+    """An engine that answers appends only when it is let."""
 
     def __init__(self):
         super().__init__(wall_clock=lambda: 1_700_000_000.0, idempotency_seconds=300)
+        self.go_on = trio.Event()
 
     async def append(self, room, drafts, retention):
-        await trio.sleep_forever()
+        await self.go_on.wait()
+        return await super().append(room, drafts, retention)
 
 
 async def test_publish_answers_where_the_message_is(world):
@@ -219,10 +224,12 @@ async def test_an_engine_that_is_away_is_a_503(open_world):
 
 
 async def test_an_engine_that_hangs_is_a_503(open_world):
-    async with open_world(engine=StuckEngine(), http={"request_seconds": 0.2}) as world:
+    engine = StuckEngine()
+    async with open_world(engine=engine, http={"request_seconds": 0.2}) as world:
         response = await world.client.post("/api/rooms/a/messages", json={"type": "x"})
         assert response.status_code == 503
         assert "no answer in time" in response.json()["detail"]
+        engine.go_on.set()
 
 
 async def test_a_room_that_fails_is_a_503(open_world):

@@ -1,6 +1,5 @@
 """How the server says that it is."""
 
-import pytest
 import trio
 
 from broker.engine.memory import MemoryEngine
@@ -49,4 +48,4 @@ async def test_an_engine_that_does_not_answer_is_not_ready(open_world):
         response = await world.client.get("/ready")
         assert response.status_code == 503
         assert response.json()["reasons"] == ["engine: no answer within 2 seconds"]
-        assert trio.current_time() - began == pytest.approx(2, abs=0.5)
+        assert trio.current_time() - began > 1.9

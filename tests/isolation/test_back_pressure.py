@@ -141,6 +141,27 @@ async def test_a_peer_that_has_been_waiting_is_not_given_up_the_moment_it_is_rea
         assert len(node.connections) == 1
 
 
+async def test_a_sender_within_its_rate_is_not_blamed_for_what_gathered_while_it_was_held(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    dam = Dam()
+    limits = {"mailbox_messages": 2, "messages_per_second": 10.0, "messages_burst": 20, "refused_burst": 20}
+    async with open_node(engine=dam.make, limits=limits) as node:
+        peer, _ = await serve(node, node.target("dam", token=node.token("ann")))
+        for i in range(500):
+            await peer.send(text_of(type="chat", text=str(i)))
+            await trio.sleep(0.11)
+            if i == 300:
+                dam.opened.set()
+        heard = []
+        while len(heard) < 500:
+            message = await peer.read_message()
+            assert message["type"] != "error"
+            if message["type"] == "chat":
+                heard.append(int(message["text"]))
+        assert heard == list(range(500))
+
+
 @pytest.mark.parametrize("policy", ["disconnect", "drop"])
 async def test_a_peer_that_stops_reading(open_node: OpenNode, autojump_clock: MockClock, policy: str) -> None:
     websocket = {"outbox_bytes": 20_000, "slow_reader": policy}

@@ -14,6 +14,7 @@ from trio.testing import MockClock, memory_stream_pair
 from wsproto.events import TextMessage
 
 from broker.errors import CloseCode
+from broker.model import Draft
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import CLOSE, Client, RawPeer, client_frame, handshake, text_of
 
@@ -213,6 +214,12 @@ STRIKES: dict[str, Strike] = {
 FAULTS = {"faulty", "faulty and cancelled", "raising at an await"}
 
 
+async def chatter(node: Node) -> None:
+    """Speak in a room for as long as a life takes, so that its members are written to at every step of it."""
+    for _ in range(100):
+        await node.rooms.publish("lobby", Draft(b'{"type":"chatter"}', ephemeral=True))
+
+
 async def live_and_die(node: Node, step: int, strike: Strike) -> bool:
     """Play one life that is struck at a step; returns whether it came to that."""
     victim = Victim(node, f"victim{step}")
@@ -252,6 +259,17 @@ async def check_nothing_is_left(node: Node, observer: Client, tasks: int) -> Non
 
 @pytest.mark.parametrize("name", STRIKES)
 async def test_struck_at_any_step(open_node: OpenNode, autojump_clock: MockClock, name: str) -> None:
+    await check_every_step(open_node, name, is_busy=False)
+
+
+@pytest.mark.parametrize("name", ["cancelled", "disconnected", "hung up"])
+async def test_struck_at_any_step_in_a_busy_room(
+    open_node: OpenNode, autojump_clock: MockClock, name: str
+) -> None:
+    await check_every_step(open_node, name, is_busy=True)
+
+
+async def check_every_step(open_node: OpenNode, name: str, *, is_busy: bool) -> None:
     async with open_node() as node:
         observer = await node.member("eve", "lobby")
         await observer.ask(type="join", room="other")
@@ -259,7 +277,11 @@ async def test_struck_at_any_step(open_node: OpenNode, autojump_clock: MockClock
         tasks = trio.lowlevel.current_statistics().tasks_living
         logged = 0
         for step in range(1, MOST_STEPS):
-            was_struck = await live_and_die(node, step, STRIKES[name])
+            async with trio.open_nursery() as nursery:
+                if is_busy:
+                    nursery.start_soon(chatter, node)
+                was_struck = await live_and_die(node, step, STRIKES[name])
+                nursery.cancel_scope.cancel()
             await check_nothing_is_left(node, observer, tasks)
             lines = len(node.log_lines())
             assert lines - logged <= 1, "at most one line for each connection"

@@ -104,6 +104,20 @@ async def test_a_new_epoch_begins_at_its_first_event(open_stage: "OpenStage", au
         assert (bob.joined().is_recovered, bob.joined().position) == (False, new)
 
 
+async def test_a_new_epoch_is_told_from_its_beginning_also_where_the_old_one_was(
+    open_stage: "OpenStage", autojump_clock: object
+) -> None:
+    async with open_stage(age_seconds=10.0) as stage:
+        ann = await stage.enter("ann")
+        await stage.say("1")
+        await forget_the_room(stage)
+        await stage.append("2")
+        # Its offset would follow on what was told, but in another epoch.
+        await stage.say("3")
+        assert ann.texts() == ["1", "2", "3"]
+        assert ann.offsets() == [1, 1, 2]
+
+
 async def test_a_forgotten_room_without_history_says_what_is_said_in_it(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:

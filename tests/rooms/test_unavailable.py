@@ -155,11 +155,13 @@ async def test_the_room_asks_again_until_it_has_caught_up(healthy: "Stage", auto
     await stage.say("2")
     await stage.say("3")
     assert ann.heard == []
+    assert len(stage.engine.before["read"]) == 4
     await trio.sleep(0.3)
+    # Two publishes found that they could not, and one retry was set.
+    assert len(stage.engine.before["read"]) == 3
     bob = await stage.enter("bob")
     await trio.sleep(5)
     assert ann.texts() == bob.texts() == ["1", "2", "3"]
-    # It asked once at a time: two publishes, then once for each quarter of a second.
     assert stage.engine.before["read"] == []
     reads = stage.engine.reads
     await trio.sleep(5)

@@ -91,3 +91,5 @@ async def test_a_request_to_a_room_that_is_gone_ends_in_1011(
         assert await ann.read_code() == CloseCode.INTERNAL_ERROR
         await trio.sleep(2)
         assert node.is_empty()
+        # It is the room whose end is worth a line, not everybody who was in it.
+        assert node.log_lines() == []

@@ -47,3 +47,24 @@ def test_a_burst_passes_at_once_and_no_more(rate: float, burst: int) -> None:
     later = 100.0 + 10 * burst / rate
     assert [bucket.take(later) for _ in range(burst)] == [0.0] * burst
     assert bucket.take(later) > 0
+
+
+@given(st.floats(0.1, 100), st.integers(1, 20), st.floats(0, 60), GAPS)
+def test_who_was_held_up_may_catch_up_once(
+    rate: float, burst: int, held_seconds: float, gaps: list[float]
+) -> None:
+    bucket = TokenBucket(rate, burst, 0.0)
+    for _ in range(burst):
+        assert bucket.take(0.0) == 0
+    bucket.excuse(held_seconds)
+    now = held_seconds
+    passed = sum(bucket.take(now) == 0 for _ in range(int(held_seconds * rate) + 5))
+    assert passed == pytest.approx(int(held_seconds * rate), abs=1), (
+        "as many as were due, above the burst too"
+    )
+    # And from then on it is like any other.
+    started, late = now, 0
+    for gap in gaps:
+        now += gap
+        late += bucket.take(now) == 0
+    assert late <= burst + 1 + (now - started) * rate

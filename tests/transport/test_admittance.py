@@ -192,6 +192,11 @@ BAD_HANDSHAKES = {
     "a host with a bad label": handshake("/ws/lobby").replace(b"example.org", b"xn--a"),
     "subprotocols that are none": handshake("/ws/lobby", "Sec-WebSocket-Protocol: \xff"),
     "extensions that are none": handshake("/ws/lobby", "Sec-WebSocket-Extensions: \xff"),
+    "subprotocols that are none, behind a bare line feed": handshake(
+        "/ws/lobby", "X: y\nSec-WebSocket-Protocol: \xff"
+    ),
+    "a header that is continued": handshake("/ws/lobby", "Sec-WebSocket-Protocol: a", " b"),
+    "an end before the end": handshake("/ws/lobby", "X: y\n\nZ: z"),
     "connection tokens that are none": handshake("/ws/lobby").replace(b": Upgrade", b": Upgrade, \xff"),
 }
 
@@ -207,6 +212,15 @@ async def test_a_bad_handshake_is_answered_with_400(
         await trio.sleep(5)
         assert node.is_empty()
         assert not [line for line in node.log_lines() if line["level"] == "error"]
+
+
+async def test_lines_may_end_in_a_bare_line_feed_and_are_read_all_the_same(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(websocket={"allowed_origins": ("https://app.example",)}) as node:
+        for origin, code in [("https://app.example", CloseCode.UNAUTHORIZED), ("null", CloseCode.FORBIDDEN)]:
+            peer = await node.raw_peer("/ws/lobby", f"X: y\nOrigin: {origin}\nZ: z")
+            assert await peer.read_code() == code
 
 
 async def test_another_version_of_the_protocol_is_told_which_one_is_spoken(

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
@@ -81,6 +81,11 @@ def test_a_ping_is_read_back() -> None:
     assert list(client.events()) == [Ping(payload=b"")]
 
 
+@example(CloseCode.REMOVED, "x" * 123)
+@example(CloseCode.REMOVED, "x" * 124)
+@example(CloseCode.REMOVED, "\u20ac" * 41)
+@example(CloseCode.REMOVED, "x" + "\u20ac" * 41)
+@example(CloseCode.REMOVED, "xx" + "\U0001f600" * 31)
 @given(st.sampled_from(CloseCode), st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_a_close_frame_is_read_back_with_as_much_of_its_reason_as_may_stand(
     code: CloseCode, reason: str

@@ -15,7 +15,7 @@ MAX_BYTES = 200
 
 LINES = st.sampled_from(
     [
-        b"GET /ws/lobby?token=x HTTP/1.1", b"GET  / HTTP/1.1", b"nonsense", b"", b"Upgrade: websocket",
+        b"A: b\nHost: c", b" folded", b"\tfolded", b"\n", b"GET /ws/lobby?token=x HTTP/1.1", b"GET  / HTTP/1.1", b"nonsense", b"", b"Upgrade: websocket",
         b"UPGRADE:WebSocket ", b"Host: a", b"no colon", b": empty", b"X: \xff\x00", b"a" * 120,
     ]
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The outbox on a wire that takes a little at a time, blocks and breaks."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -109,6 +110,67 @@ async def test_a_frame_that_was_begun_is_not_forgotten(nursery: trio.Nursery) ->
     wire.give(1000)
     await outbox.write(close_frame(CloseCode.TOO_SLOW, ""), is_last=True)
     assert bytes(wire.handed) == text_frame(b"begun") + close_frame(CloseCode.TOO_SLOW, "")
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_a_write_dropped_by_a_close_is_not_taken_for_written(
+    nursery: trio.Nursery, is_begun: bool
+) -> None:
+    outbox, _ = open_outbox(FakeWire(3 if is_begun else 0), 1000, lambda _write: None)
+    outcomes: list[str] = []
+
+    async def write() -> None:
+        try:
+            await outbox.write(b"dropped")
+            outcomes.append("written")
+        except trio.ClosedResourceError:
+            outcomes.append("closed")
+
+    nursery.start_soon(write)
+    await wait_all_tasks_blocked()
+    outbox.close()
+    await wait_all_tasks_blocked()
+    assert outcomes == ["closed"]
+    assert outbox.statistics().queued_bytes == 0
+
+
+async def test_what_is_being_written_is_not_done_because_the_rest_was_forgotten(
+    nursery: trio.Nursery,
+) -> None:
+    wire = FakeWire(0)
+    outbox, _ = open_outbox(wire, 1000, nursery.start_soon)
+    done: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        await outbox.write(data)
+        done.append(data)
+
+    nursery.start_soon(write, b"first")
+    await wait_all_tasks_blocked()
+    nursery.start_soon(write, b"second, longer")
+    await wait_all_tasks_blocked()
+    outbox.forget_queue()
+    await wait_all_tasks_blocked()
+    assert done == []
+    wire.give(5)
+    await wait_all_tasks_blocked()
+    assert sorted(done) == [b"first", b"second, longer"], "nobody waits for what is forgotten"
+    assert bytes(wire.handed) == b"first"
+
+
+async def test_a_reply_too_many_does_not_cost_a_close_frame_that_waits(nursery: trio.Nursery) -> None:
+    wire = FakeWire(0)
+    outbox, ended = open_outbox(wire, 10, nursery.start_soon)
+    outbox.put_control(b"being written")
+    await wait_all_tasks_blocked()
+    nursery.start_soon(partial(outbox.write, close_frame(CloseCode.TOKEN_EXPIRED, "expired"), is_last=True))
+    await wait_all_tasks_blocked()
+    for _ in range(10):
+        outbox.reply(Pong("late"))
+    wire.give(1000)
+    await wait_all_tasks_blocked()
+    assert bytes(wire.handed) == b"being written" + close_frame(CloseCode.TOKEN_EXPIRED, "expired")
+    assert ended == []
 
 
 class PoisonedCodec(WebSocketCodec):

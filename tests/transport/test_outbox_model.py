@@ -59,6 +59,7 @@ class Model:
     offsets: dict[str, int] = attrs.Factory(dict)
     refused: dict[str, list[int]] = attrs.Factory(dict)
     writers: list[Writer] = attrs.Factory(list)
+    is_given_up: bool = False
 
     @property
     def queued(self) -> int:
@@ -73,7 +74,7 @@ class Model:
             frame, offsets = ephemeral(room, pad), None
         queued, is_dropping = self.queued, self.outbox.statistics().is_dropping
         taken = self.outbox.offer(frame)
-        if not self.takes_more:
+        if not self.takes_more or self.is_given_up:
             assert taken, "a closed outbox takes all"
         elif queued:
             assert taken is (not is_dropping and queued + len(frame) <= self.limit)
@@ -87,6 +88,7 @@ class Model:
             self.refused.setdefault(room, []).extend(range(first, last + 1))
         if not self.drops:
             assert CloseCode.TOO_SLOW in self.ended
+            self.give_up()
         else:
             assert self.outbox.statistics().is_dropping
 
@@ -94,14 +96,19 @@ class Model:
         frame, queued = CODEC.encode(notices), self.queued
         ended = len(self.ended)
         self.outbox.reply(*notices)
-        if queued and queued + len(frame) > 2 * self.limit:
+        if self.takes_more and queued and queued + len(frame) > 2 * self.limit:
             assert self.ended[ended:] == [CloseCode.TOO_SLOW]
+            self.give_up()
         else:
             self.accept(frame)
 
     def accept(self, frame: bytes) -> None:
-        if self.takes_more:
+        if self.takes_more and not self.is_given_up:
             self.accepted.append(frame)
+
+    def give_up(self) -> None:
+        """After the first frame refused, what comes out is a beginning of what should have: no later frame follows."""
+        self.is_given_up = True
 
     async def write(self, data: bytes, *, is_last: bool) -> None:
         if not self.takes_more:
@@ -125,7 +132,7 @@ class Model:
 
         self.nursery.start_soon(run)
         await started.wait()
-        self.accept(data)
+        self.accepted.append(data)
         self.takes_more = self.takes_more and not is_last
         self.writers.append(writer)
 
@@ -282,7 +289,7 @@ async def end_broken(model: Model) -> None:
     model.wire.break_down()
     model.outbox.put_control(PING)
     await wait_all_tasks_blocked()
-    assert model.ended[-1] == CloseCode.GOING_AWAY
+    assert model.is_given_up or model.ended[-1] == CloseCode.GOING_AWAY
     assert all(writer.outcome != "waiting" for writer in model.writers)
     model.is_closed, model.takes_more = True, False
     model.accepted = [bytes(model.wire.handed)]

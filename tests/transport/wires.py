@@ -15,6 +15,8 @@ CODEC = WebSocketCodec()
 class FakeWire:
     """Takes `credit` bytes at once; `send_all` waits for credit. `handed` is all it was given to write."""
 
+    is_progress_life = True
+
     def __init__(self, credit: int) -> None:
         self.credit = credit
         self.handed = bytearray()

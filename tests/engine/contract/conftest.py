@@ -9,9 +9,10 @@ import pytest
 from broker.config.settings import HistorySettings, ServerSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
+from broker.log import stdlib_log
 from broker.model import WallClock
 
-ENGINE_URLS = ("memory://",)
+ENGINE_URLS = ("memory://", "sqlite:///PATH")
 
 
 @attrs.define
@@ -33,15 +34,19 @@ def wall() -> Wall:
 
 
 @pytest.fixture(params=ENGINE_URLS)
-def open_engine_under_test(request: pytest.FixtureRequest) -> OpenEngine:
+def open_engine_under_test(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> OpenEngine:
     """Return what opens a new, empty engine on a clock; its idempotency window is 300 s."""
 
     @asynccontextmanager
     async def opened(wall_clock: WallClock) -> AsyncIterator[Engine]:
+        path = tmp_path_factory.mktemp("engine") / "rooms.db"
         settings = Settings(
-            server=ServerSettings(engine=request.param), history=HistorySettings(idempotency_seconds=300.0)
+            server=ServerSettings(engine=request.param.replace("PATH", str(path))),
+            history=HistorySettings(idempotency_seconds=300.0),
         )
-        async with open_engine(settings, wall_clock=wall_clock) as engine:
+        async with open_engine(settings, wall_clock=wall_clock, log=stdlib_log()) as engine:
             yield engine
 
     return opened

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broker.engine.base import Engine, Receipt, Retention
+from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.model import Draft, IdempotencyKey, Position
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Past:
     epoch: str = ""
     stored: list[Stored] = attrs.Factory(list)
     trimmed: int = 0
+    perhaps_trimmed: int = 0
+    """More than `trimmed` when what was past its age was not looked at before an append with a longer one."""
     retention: Retention = attrs.field(factory=lambda: Retention(0, 0, 0.0))
     keys: dict[IdempotencyKey, tuple[int | None, float]] = attrs.Factory(dict)
 
@@ -68,7 +70,7 @@ class Past:
     def position(self) -> Position:
         return Position(self.epoch, len(self.stored))
 
-    def trim(self, now: float) -> None:
+    def count_trimmed(self, now: float) -> int:
         kept = self.stored[self.trimmed :]
         while kept and (
             len(kept) > self.retention.messages
@@ -76,13 +78,12 @@ class Past:
             or kept[0].at <= now - self.retention.age_seconds
         ):
             kept.pop(0)
-        self.trimmed = len(self.stored) - len(kept)
+        return len(self.stored) - len(kept)
 
     def may_be_forgotten(self, now: float) -> bool:
         """Whether nothing that the engine promised to keep would be lost with the epoch."""
-        self.trim(now)
         has_keys = any(now < at + WINDOW_SECONDS for _, at in self.keys.values())
-        return self.trimmed == len(self.stored) and not has_keys
+        return max(self.perhaps_trimmed, self.count_trimmed(now)) == len(self.stored) and not has_keys
 
 
 class Loop:
@@ -135,6 +136,14 @@ class EngineMachine(RuleBasedStateMachine):
         self.told.append((room, position))
         return past
 
+    def check_first_held(self, room: str, run: Run) -> Past:
+        past = self.check_position(room, run.position)
+        least = past.count_trimmed(self.now)
+        trimmed = run.first_held - 1
+        assert least <= trimmed <= max(least, past.perhaps_trimmed)
+        past.trimmed = past.perhaps_trimmed = trimmed
+        return past
+
     @rule(seconds=pauses)
     def let_time_pass(self, seconds: float) -> None:
         self.now += seconds
@@ -151,12 +160,14 @@ class EngineMachine(RuleBasedStateMachine):
         past = before
         if after.epoch != before.epoch:
             past = self.check_position(room, Position(after.epoch, 0))
+        past_age = past.count_trimmed(self.now)
         past.retention = retention
         assert receipts == [
             self.store(past, draft, receipt) for draft, receipt in zip(batch, receipts, strict=True)
         ]
         self.check_position(room, after)
-        past.trim(self.now)
+        past.trimmed = past.count_trimmed(self.now)
+        past.perhaps_trimmed = max(past.perhaps_trimmed, past.trimmed, past_age)
 
     def store(self, past: Past, draft: Draft, receipt: Receipt) -> Receipt:
         """Put a draft into the model; returns the receipt that it should have been given."""
@@ -178,9 +189,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(room=rooms, after=st.integers(0, 12), limit=st.none() | st.integers(0, 5), reverse=st.booleans())
     def read(self, room: str, after: int, limit: int | None, reverse: bool) -> None:
         run = self.loop.call(lambda: self.engine.read(room, after=after, limit=limit, reverse=reverse))
-        past = self.check_position(room, run.position)
-        past.trim(self.now)
-        assert run.first_held == past.trimmed + 1
+        past = self.check_first_held(room, run)
         held = [(number, each.content) for number, each in enumerate(past.stored, 1) if number > past.trimmed]
         asked = [pair for pair in held if pair[0] > after]
         asked = (asked[::-1] if reverse else asked)[:limit]
@@ -192,8 +201,7 @@ class EngineMachine(RuleBasedStateMachine):
         """One who was told a position asks for what came after."""
         room, since = data.draw(st.sampled_from(self.told))
         run = self.loop.call(lambda: self.engine.read(room, after=since.offset))
-        past = self.check_position(room, run.position)
-        past.trim(self.now)
+        past = self.check_first_held(room, run)
         missed = [each.content for each in past.stored[since.offset :]]
         is_whole = since.epoch == past.epoch and since.offset >= past.trimmed
         assert run.can_continue(since) == is_whole
