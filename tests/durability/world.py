@@ -344,4 +344,4 @@ async def open_world(settings: Settings, users: Sequence[str], *, is_durable: bo
         yield world
     finally:
         # A life's scopes are opened and closed by hand, so nothing can be put around this; it ends by itself.
-        await world.end(suddenly=True)
+        await world.end(suddenly=True)  # noqa: ASYNC102

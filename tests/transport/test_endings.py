@@ -138,6 +138,24 @@ async def test_a_clients_ping_is_answered_with_its_payload(
         assert await peer.read_pong() == payload
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [client_frame(PONG), client_frame(PING), client_frame(CONTINUATION, fin=False)],
+    ids=["pongs", "pings", "empty fragments"],
+)
+async def test_a_flood_of_frames_that_are_no_messages_gets_4129(
+    open_node: OpenNode, autojump_clock: MockClock, frame: bytes
+) -> None:
+    limits = {"messages_per_second": 10.0, "messages_burst": 10, "refused_burst": 10}
+    async with open_node(limits=limits) as node:
+        peer = await node.raw_peer(node.target(token=node.token("ann")))
+        await peer.send(client_frame(TEXT, b"{", fin=False))
+        for _ in range(1000):
+            await peer.send(frame)
+        assert await peer.read_code() == CloseCode.TOO_MANY
+        assert node.log_lines() == []
+
+
 async def test_a_message_may_come_in_fragments_with_a_ping_between(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:

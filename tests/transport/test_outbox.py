@@ -67,6 +67,32 @@ async def test_what_waits_is_written_in_chunks(nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
+async def test_waiting_until_no_more_waits_than_events_may(nursery: trio.Nursery) -> None:
+    wire = FakeWire(0)
+    outbox, _ = open_outbox(wire, 100, nursery.start_soon)
+    outbox.offer(b"x" * 100)
+    await outbox.wait_space()
+    outbox.put_control(b"y")
+    has_space = trio.Event()
+
+    async def wait() -> None:
+        await outbox.wait_space()
+        has_space.set()
+
+    nursery.start_soon(wait)
+    await wait_all_tasks_blocked()
+    assert not has_space.is_set()
+    wire.give(101)
+    with trio.fail_after(1):
+        await has_space.wait()
+    outbox.offer(b"z" * 1000)
+    nursery.start_soon(outbox.wait_space)
+    await wait_all_tasks_blocked()
+    outbox.close()
+    with trio.fail_after(1):
+        await outbox.wait_space()
+
+
 async def test_the_writer_ends_with_the_queue(nursery: trio.Nursery) -> None:
     wire = FakeWire(0)
     started: list[Callable[[], Awaitable[None]]] = []

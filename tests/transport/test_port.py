@@ -129,6 +129,9 @@ async def test_stopping_lets_go_of_those_who_have_not_asked_for_anything(
         assert await halfway.read_eof() == b""
         assert trio.current_time() == started
         assert (await served.ask(type="ping"))["type"] == "pong"
+        # One that was accepted at the last moment is no exception.
+        assert await RawPeer(node.dial()).read_eof() == b""
+        assert trio.current_time() == started
         assert node.log_lines() == []
 
 
