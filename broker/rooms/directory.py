@@ -116,7 +116,12 @@ async def open_rooms(
     tally = Tally()
 
     def make_factory(name: str) -> Callable[[], Room]:
-        options = RoomOptions(retention_for(settings, name), settings.room.gather_seconds)
+        options = RoomOptions(
+            retention_for(settings, name),
+            settings.room.gather_seconds,
+            page_messages=settings.history.page_messages,
+            recovery_bytes=settings.websocket.outbox_bytes,
+        )
         state = RoomState(name, Roster(), Fanout(name, tally), Gathering(name, settings.room.gather_above))
         states[name] = state
         return lambda: Room(state, engine, options)

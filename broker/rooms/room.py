@@ -65,6 +65,10 @@ class RoomOptions:
 
     retention: Retention
     gather_seconds: float
+    page_messages: int
+    """How many events are read from the engine at once."""
+    recovery_bytes: int
+    """How much of what was missed fits into one `joined`."""
 
 
 def as_refused(error: EngineUnavailableError) -> Refused:
@@ -189,13 +193,29 @@ class Room(Actor[RoomMessage]):
         if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
             # Perhaps another node told it of what this one has not heard of yet.
             await self._catch_up()
-        if since.epoch != self._delivered.epoch:
+        if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
             return (), False
-        run = await self._engine.read(self._state.name, after=since.offset)
-        if not run.can_continue(since):
-            return (), False
-        # What the engine holds beyond is still to be delivered, to the newcomer too.
-        return tuple(event for event in run.events if _offset(event) <= self._delivered.offset), True
+        return await self._read_up_to_delivered(since)
+
+    async def _read_up_to_delivered(self, since: Position) -> tuple[tuple[Event, ...], bool]:
+        """Read page by page. What the engine holds beyond is still to be delivered, to the newcomer too."""
+        events: list[Event] = []
+        left_bytes = self._options.recovery_bytes
+        at = since
+        while True:
+            run = await self._engine.read(
+                self._state.name, after=at.offset, limit=self._options.page_messages
+            )
+            if not run.can_continue(at):
+                return (), False
+            page = [event for event in run.events if _offset(event) <= self._delivered.offset]
+            left_bytes -= sum(len(event.content) for event in page)
+            if left_bytes < 0:
+                return (), False
+            events += page
+            if not page or _offset(page[-1]) == self._delivered.offset:
+                return tuple(events), True
+            at = Position(since.epoch, _offset(page[-1]))
 
     def _leave(self, leave: Leave) -> None:
         was_in = self._state.roster.discard(leave.member)

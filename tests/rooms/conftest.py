@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Ref, Reply, RestartPolicy
-from broker.config.settings import HistorySettings, RoomRule, RoomSettings, Settings
+from broker.config.settings import HistorySettings, RoomRule, RoomSettings, Settings, WebSocketSettings
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
@@ -292,6 +292,8 @@ def open_stage() -> OpenStage:
         idle_seconds: float = 60.0,
         messages: int = 1000,
         age_seconds: float = 86_400.0,
+        page_messages: int = 1000,
+        outbox_bytes: int = 1 << 20,
         rules: tuple[RoomRule, ...] = (),
         policy: RestartPolicy | None = None,
     ) -> AsyncIterator[Stage]:
@@ -299,7 +301,8 @@ def open_stage() -> OpenStage:
             room=RoomSettings(
                 gather_above=gather_above, gather_seconds=gather_seconds, idle_seconds=idle_seconds
             ),
-            history=HistorySettings(messages=messages, age_seconds=age_seconds),
+            history=HistorySettings(messages=messages, age_seconds=age_seconds, page_messages=page_messages),
+            websocket=WebSocketSettings(outbox_bytes=outbox_bytes),
             rooms=rules,
         )
         memory = MemoryEngine(

@@ -211,3 +211,34 @@ async def test_the_history_of_another_room_is_not_mixed_in(stage: "Stage") -> No
 async def test_a_join_is_answered_before_others_have_been_told(stage: "Stage") -> None:
     with trio.fail_after(1):
         await stage.join(stage.person("ann"))
+
+
+async def test_much_that_was_missed_is_read_in_pages(open_stage: "OpenStage") -> None:
+    async with open_stage(page_messages=2) as stage:
+        ann = await stage.enter("ann")
+        since = await stage.position()
+        await stage.say("a", "b", "c", "d", "e")
+        reads = stage.engine.reads
+        bob = await stage.join(stage.person("bob"), since=since)
+        assert [event.offset for event in bob.joined().events] == [1, 2, 3, 4, 5]
+        assert bob.joined().is_recovered
+        assert stage.engine.reads - reads == 3
+        assert ann.offsets() == [1, 2, 3, 4, 5]
+
+
+async def test_more_than_one_message_may_hold_is_not_recovered(open_stage: "OpenStage") -> None:
+    async with open_stage(page_messages=2, outbox_bytes=60) as stage:
+        since = await stage.position()
+        await stage.say("a" * 25, "b" * 25, "c" * 25)
+        bob = await stage.join(stage.person("bob"), since=since)
+        assert not bob.joined().is_recovered
+        assert bob.joined().events == ()
+        later = Position(since.epoch, 2)
+        eve = await stage.join(stage.person("eve"), since=later)
+        assert [event.offset for event in eve.joined().events] == [3]
+
+
+async def test_a_position_that_was_never_reached_is_not_recovered(stage: "Stage") -> None:
+    position = await stage.position()
+    bob = await stage.join(stage.person("bob"), since=Position(position.epoch, 7))
+    assert not bob.joined().is_recovered
