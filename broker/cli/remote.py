@@ -1,6 +1,7 @@
 """What the commands that talk to a running server share: where it is, and who they are."""
 
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -47,15 +48,36 @@ def find_token(token: str | None) -> str:
 
 
 def run_remote(command: Callable[[], Awaitable[int]]) -> None:
-    """Run a command against a server and exit with its status; 1 with one line if the server refuses."""
+    """Run a command against a server and exit with its status; 1 with one line if the server refuses.
+
+    SIGINT and SIGTERM end it at once, with the status that a shell expects of them.
+    """
+    sys.exit(trio.run(_run_until_signal, command))
+
+
+async def _run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
+    # A KeyboardInterrupt can strike in a callback, where Python drops it, so it is not waited for.
+    status = 0
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def obey_signals() -> None:
+                nonlocal status
+                status = 128 + await anext(signals)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(obey_signals)
+            status = await _run(command)
+            nursery.cancel_scope.cancel()
+    return status
+
+
+async def _run(command: Callable[[], Awaitable[int]]) -> int:
     try:
-        status = trio.run(command)
+        return await command()
     except LinkClosedError as error:
         click.echo(f"greenroom: {error}", err=True)
-        status = 1
+        return 1
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    except KeyboardInterrupt:
-        # What a shell expects of a program that SIGINT ended.
-        status = 130
-    sys.exit(status)
+        click.echo(f"greenroom: --url: {error}", err=True)
+        return 2
