@@ -162,6 +162,26 @@ async def test_a_sender_within_its_rate_is_not_blamed_for_what_gathered_while_it
         assert heard == list(range(500))
 
 
+async def test_a_room_that_is_held_up_while_a_member_is_cut_off_finds_it_gone_and_goes_on(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    dam = Dam()
+    async with open_node(engine=dam.make) as node:
+        ann = await node.member("ann", "dam")
+        ours, theirs = memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+            peer = RawPeer(ours)
+            await peer.shake_hands(node.target("dam", token=node.token("bob")))
+            assert (await ann.receive())["user_id"] == "bob"
+            await ann.send(type="chat", text="on its way", id=1)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        dam.opened.set()
+        assert [message["type"] for message in await ann.settle()] == ["chat", "ack", "user_left"]
+        assert node.log_lines() == []
+
+
 @pytest.mark.parametrize("policy", ["disconnect", "drop"])
 async def test_a_peer_that_stops_reading(open_node: OpenNode, autojump_clock: MockClock, policy: str) -> None:
     websocket = {"outbox_bytes": 20_000, "slow_reader": policy}

@@ -207,8 +207,10 @@ async def test_a_bad_handshake_is_answered_with_400(
 ) -> None:
     async with open_node() as node:
         peer = RawPeer(node.dial())
+        started = trio.current_time()
         await peer.send(BAD_HANDSHAKES[case])
         assert (await peer.read_eof()).startswith(b"HTTP/1.1 400 ")
+        assert trio.current_time() == started, "at once"
         await trio.sleep(5)
         assert node.is_empty()
         assert not [line for line in node.log_lines() if line["level"] == "error"]

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed
 
 from broker.auth.tokens import TokenVerifier
@@ -345,16 +345,43 @@ async def test_a_handshake_that_never_ends(open_node: OpenNode, autojump_clock: 
         assert node.is_empty()
 
 
-async def test_a_handshake_whose_answer_is_never_read(open_node: OpenNode, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("key", [b"Sec-WebSocket-Key", b"No-Key"], ids=["101", "400"])
+async def test_a_handshake_whose_answer_is_never_read(
+    open_node: OpenNode, autojump_clock: MockClock, key: bytes
+) -> None:
     async with open_node() as node:
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours, theirs = memory_stream_pair()
         theirs.send_stream.send_all_hook = trio.sleep_forever
         started = trio.current_time()
-        await ours.send_all(handshake("/ws/lobby"))
+        await ours.send_all(handshake("/ws/lobby").replace(b"Sec-WebSocket-Key", key))
         with trio.fail_after(30):
             await node.port.serve_stream(theirs, "10.0.0.1")
         assert 10 <= trio.current_time() - started <= 12
         assert node.is_empty()
+        assert node.log_lines() == []
+
+
+async def test_a_ping_behind_a_close_frame_that_is_still_on_its_way(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        ours, theirs = memory_stream_pair()
+        pump = theirs.send_stream.send_all_hook
+        assert pump is not None
+
+        async def take_a_second() -> None:
+            await trio.sleep(1)
+            await pump()
+
+        node.nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+        peer = RawPeer(ours)
+        await peer.shake_hands(node.target(token=node.token("ann")))
+        theirs.send_stream.send_all_hook = take_a_second
+        node.connections.disconnect_user("ann", CloseCode.REMOVED, "removed")
+        await wait_all_tasks_blocked()
+        await peer.send(client_frame(PING))
+        assert await peer.read_code() == CloseCode.REMOVED
+        assert node.log_lines() == []
 
 
 async def test_a_close_handshake_that_is_never_answered(
@@ -373,7 +400,7 @@ async def test_a_close_handshake_that_is_never_answered(
 async def test_a_client_that_is_cut_off_sees_no_close_frame(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
-    ours, theirs = trio.testing.memory_stream_pair()
+    ours, theirs = memory_stream_pair()
     async with open_node() as node:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
