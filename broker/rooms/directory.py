@@ -120,7 +120,7 @@ async def open_rooms(
             retention_for(settings, name),
             settings.room.gather_seconds,
             page_messages=settings.history.page_messages,
-            recovery_bytes=settings.websocket.outbox_bytes,
+            recovery_bytes=settings.history.recovery_bytes,
         )
         state = RoomState(name, Roster(), Fanout(name, tally), Gathering(name, settings.room.gather_above))
         states[name] = state

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Ref, Reply, RestartPolicy
-from broker.config.settings import HistorySettings, RoomRule, RoomSettings, Settings, WebSocketSettings
+from broker.config.settings import HistorySettings, RoomRule, RoomSettings, Settings
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
@@ -293,7 +293,7 @@ def open_stage() -> OpenStage:
         messages: int = 1000,
         age_seconds: float = 86_400.0,
         page_messages: int = 1000,
-        outbox_bytes: int = 1 << 20,
+        recovery_bytes: int = 1 << 20,
         rules: tuple[RoomRule, ...] = (),
         policy: RestartPolicy | None = None,
     ) -> AsyncIterator[Stage]:
@@ -301,8 +301,12 @@ def open_stage() -> OpenStage:
             room=RoomSettings(
                 gather_above=gather_above, gather_seconds=gather_seconds, idle_seconds=idle_seconds
             ),
-            history=HistorySettings(messages=messages, age_seconds=age_seconds, page_messages=page_messages),
-            websocket=WebSocketSettings(outbox_bytes=outbox_bytes),
+            history=HistorySettings(
+                messages=messages,
+                age_seconds=age_seconds,
+                page_messages=page_messages,
+                recovery_bytes=recovery_bytes,
+            ),
             rooms=rules,
         )
         memory = MemoryEngine(

@@ -227,7 +227,7 @@ async def test_much_that_was_missed_is_read_in_pages(open_stage: "OpenStage") ->
 
 
 async def test_more_than_one_message_may_hold_is_not_recovered(open_stage: "OpenStage") -> None:
-    async with open_stage(page_messages=2, outbox_bytes=60) as stage:
+    async with open_stage(page_messages=2, recovery_bytes=60) as stage:
         since = await stage.position()
         await stage.say("a" * 25, "b" * 25, "c" * 25)
         bob = await stage.join(stage.person("bob"), since=since)
