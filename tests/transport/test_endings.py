@@ -361,29 +361,6 @@ async def test_a_handshake_whose_answer_is_never_read(
         assert node.log_lines() == []
 
 
-async def test_a_ping_behind_a_close_frame_that_is_still_on_its_way(
-    open_node: OpenNode, autojump_clock: MockClock
-) -> None:
-    async with open_node() as node:
-        ours, theirs = memory_stream_pair()
-        pump = theirs.send_stream.send_all_hook
-        assert pump is not None
-
-        async def take_a_second() -> None:
-            await trio.sleep(1)
-            await pump()
-
-        node.nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
-        peer = RawPeer(ours)
-        await peer.shake_hands(node.target(token=node.token("ann")))
-        theirs.send_stream.send_all_hook = take_a_second
-        node.connections.disconnect_user("ann", CloseCode.REMOVED, "removed")
-        await wait_all_tasks_blocked()
-        await peer.send(client_frame(PING))
-        assert await peer.read_code() == CloseCode.REMOVED
-        assert node.log_lines() == []
-
-
 async def test_a_close_handshake_that_is_never_answered(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
