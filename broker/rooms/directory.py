@@ -122,7 +122,9 @@ async def open_rooms(
             page_messages=settings.history.page_messages,
             recovery_bytes=settings.history.recovery_bytes,
         )
-        state = RoomState(name, Roster(), Fanout(name, tally), Gathering(name, settings.room.gather_above))
+        state = RoomState(
+            name, Roster(), Fanout(name, tally, log), Gathering(name, settings.room.gather_above)
+        )
         states[name] = state
         return lambda: Room(state, engine, options)
 

@@ -1,7 +1,7 @@
-"""Writes what a room says to all its members, to the end, also across a failure of the room's actor."""
+"""Writes what a room says to all its members; one that cannot be told fails alone."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
 from weakref import WeakSet
 
@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from broker.errors import CloseCode
+from broker.log import Log
 from broker.notices import Gap, Notice, Said
 from broker.rooms.member import Member
 from broker.rooms.roster import Roster
@@ -36,14 +37,15 @@ class _Delivery:
 class Fanout:
     """All that one room says, in order.
 
-    It belongs to the room and not to an incarnation of its actor. Who fails while something is handed to it is
-    disconnected and left out from then on, and `finish` goes on with the next: each other member is handed
-    everything once, whatever happens.
+    A member that fails while something is handed to it, or whose codec fails, is disconnected with 1011 and left
+    out from then on; the others are handed everything once. What was begun belongs to the room and not to an
+    incarnation of its actor: the next one finishes it.
     """
 
-    def __init__(self, room: str, tally: Tally) -> None:
+    def __init__(self, room: str, tally: Tally, log: Log) -> None:
         self._room = room
         self._tally = tally
+        self._log = log
         self._deliveries: deque[_Delivery] = deque()
         self._writes = 0
         self._failed: WeakSet[Member] = WeakSet()
@@ -51,11 +53,14 @@ class Fanout:
     def begin(self, roster: Roster, notices: Sequence[Notice]) -> None:
         """Encode notices, once for each codec, for those who are in the room now."""
         offsets = _offsets(notices)
-        deliveries = [
-            _Delivery(partial(self._offer, codec.encode(notices), len(notices), offsets), iter(members))
-            for codec, members in roster.audiences()
-        ]
-        self._deliveries.extend(deliveries)
+        for codec, members in roster.audiences():
+            try:
+                frame = codec.encode(notices)
+            except Exception as error:  # noqa: BLE001  # theirs alone, and logged
+                self._fail(members, error)
+                continue
+            offer = partial(self._offer, frame, len(notices), offsets)
+            self._deliveries.append(_Delivery(offer, iter(members)))
         self._tally.deliveries += len(roster) * len(notices)
 
     def hand(self, member: Member, action: Callable[[Member], None]) -> None:
@@ -63,7 +68,7 @@ class Fanout:
         self._deliveries.append(_Delivery(action, iter((member,))))
 
     async def finish(self) -> None:
-        """Do everything begun with everyone meant. If it fails or is cancelled, call it again to go on."""
+        """Do everything begun with everyone meant. If cancelled, call it again to go on."""
         failed: Container[Member] = self._failed or ()  # a WeakSet is slow, and nearly always empty
         while self._deliveries:
             delivery = self._deliveries[0]
@@ -72,15 +77,22 @@ class Fanout:
                     continue
                 try:
                     delivery.hand(member)
-                except Exception:
-                    # It may have missed this: what it has seen is no longer known.
-                    self._failed.add(member)
-                    member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
-                    raise
+                except Exception as error:  # noqa: BLE001  # its own alone, and logged
+                    self._fail((member,), error)
+                    failed = self._failed
                 self._writes += 1
                 if self._writes % WRITES_PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
             self._deliveries.popleft()
+
+    def _fail(self, members: Iterable[Member], error: Exception) -> None:
+        """End the connections of members that may have missed something: what they have seen is no longer known."""
+        gone = [member for member in members if member not in self._failed]
+        for member in gone:
+            self._failed.add(member)
+            member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
+        if gone:
+            self._log.exception("delivery failed", exc_info=error, room=self._room, members=len(gone))
 
     def _offer(self, frame: bytes, notices: int, offsets: tuple[int, int] | None, member: Member) -> None:
         if not member.outbox.offer(frame):

@@ -94,8 +94,8 @@ class Room(Actor[RoomMessage]):
     What waits in the inbox is handled as one batch: publishes that follow each other are one append to the
     engine and one frame for each member. Everyone in the room hears of events in the order of their offsets.
 
-    Whatever follows from a message is begun before anyone is told. So a member that cannot be told fails this
-    incarnation when nothing is left to lose, and the next one goes on telling.
+    Whatever follows from a message is begun before anyone is told. So a fault leaves nothing half told: the next
+    incarnation goes on telling.
     """
 
     def __init__(self, state: RoomState, engine: Engine, options: RoomOptions) -> None:

@@ -1,6 +1,5 @@
 """Each member is offered each frame once, whatever fails or is cancelled on the way."""
 
-import itertools
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,21 +32,31 @@ def roster_of(people: "list[Person]") -> Roster:
     return roster
 
 
-async def finish(fanout: Fanout) -> int:
-    """Finish as the incarnations of a room do, one after the other; returns how often that failed."""
-    for failures in itertools.count():
-        try:
-            await fanout.finish()
-        except BrokenError:
-            continue
-        return failures
-    raise AssertionError
+class CountingLog:
+    """Counts the failures that it is told of."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def exception(self, event: str, **fields: object) -> None:
+        assert event == "delivery failed"
+        assert isinstance(fields["members"], int)
+        self.failed += fields["members"]
+
+    debug = info = warning = error = exception
+
+    def bind(self, **_fields: object) -> "CountingLog":
+        return self
+
+
+def new_fanout(tally: Tally | None = None, log: CountingLog | None = None) -> Fanout:
+    return Fanout("den", tally or Tally(), log or CountingLog())
 
 
 async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person: "NewPerson") -> None:
     ann = new_person("ann")
     bob, cat = new_person("bob", ann.outbox.codec), new_person("cat")
-    fanout = Fanout("den", Tally())
+    fanout = new_fanout()
     notices: list[Notice] = [said(1), said(2), UserJoined("den", "ann", 1)]
     fanout.begin(roster_of([ann, bob, cat]), notices)
     assert ann.heard == []
@@ -58,7 +67,7 @@ async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person
 
 async def test_who_comes_later_is_not_meant_and_who_goes_still_is(new_person: "NewPerson") -> None:
     ann, bob = new_person("ann"), new_person("bob")
-    roster, fanout = roster_of([ann]), Fanout("den", Tally())
+    roster, fanout = roster_of([ann]), new_fanout()
     fanout.begin(roster, [said(1)])
     roster.discard(ann)
     roster.add(bob)
@@ -91,14 +100,14 @@ def test_only_those_fail_whose_outbox_does(
     }
 
     async def main() -> None:
-        fanout, roster = Fanout("den", Tally()), roster_of(everyone)
-        failures = 0
+        log = CountingLog()
+        fanout, roster = new_fanout(log=log), roster_of(everyone)
         for frame in range(frames):
             fanout.begin(roster, [said(frame + 1)])
             if finish_each:
-                failures += await finish(fanout)
-        failures += await finish(fanout)
-        assert failures == len(failing)
+                await fanout.finish()
+        await fanout.finish()
+        assert log.failed == len(failing)
 
     trio.run(main)
     for p, person in enumerate(everyone):
@@ -108,13 +117,36 @@ def test_only_those_fail_whose_outbox_does(
         assert person.disconnects == expected
 
 
+async def test_those_whose_codec_fails_are_failed_alone(new_person: "NewPerson") -> None:
+    class BrokenCodec(type(new_person("").outbox.codec)):  # type: ignore[misc]
+        def encode(self, notices: list[Notice]) -> bytes:
+            if notices == [said(2)]:
+                raise BrokenError
+            return super().encode(notices)  # type: ignore[no-any-return]
+
+    broken = BrokenCodec()
+    ann, bob, cat = new_person("ann", broken), new_person("bob"), new_person("cat", broken)
+    log = CountingLog()
+    fanout, roster = new_fanout(log=log), roster_of([ann, bob, cat])
+    for offset in (1, 2, 3):
+        fanout.begin(roster, [said(offset)])
+    await fanout.finish()
+    assert bob.offsets() == [1, 2, 3]
+    assert bob.disconnects == []
+    for person in (ann, cat):
+        # Not even what was begun before: they come back with what they had seen until then.
+        assert person.offsets() == []
+        assert person.disconnects == [(CloseCode.INTERNAL_ERROR, "delivery failed")]
+    assert log.failed == 2
+
+
 @pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
 async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
     new_person: "NewPerson", checkpoint: int
 ) -> None:
     codec = new_person("").outbox.codec
     everyone = [new_person(f"user {number}", codec) for number in range(2 * WRITES_PER_TURN)]
-    fanout, roster = Fanout("den", Tally()), roster_of(everyone)
+    fanout, roster = new_fanout(), roster_of(everyone)
     fanout.begin(roster, [said(1)])
     fanout.begin(roster, [said(2)])
     async with trio.open_nursery() as nursery:
@@ -131,7 +163,7 @@ async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
 async def test_others_get_their_turn_during_a_large_fanout(new_person: "NewPerson") -> None:
     codec = new_person("").outbox.codec
     everyone = [new_person(f"user {number}", codec) for number in range(WRITES_PER_TURN // 2)]
-    fanout, roster = Fanout("den", Tally()), roster_of(everyone)
+    fanout, roster = new_fanout(), roster_of(everyone)
     turns = 0
 
     async def count_turns() -> None:
@@ -154,7 +186,7 @@ async def test_a_frame_that_is_not_taken_is_counted_and_its_offsets_are_told(new
     ann, bob = new_person("ann"), new_person("bob")
     ann.outbox.is_full = True
     tally = Tally()
-    fanout, roster = Fanout("den", tally), roster_of([ann, bob])
+    fanout, roster = new_fanout(tally), roster_of([ann, bob])
     frames: list[list[Notice]] = [
         [said(3), said(None), said(4)],
         [UserJoined("den", "cat", 3)],

@@ -170,7 +170,7 @@ async def test_the_room_asks_again_until_it_has_caught_up(healthy: "Stage", auto
     assert ann.offsets() == [1, 2, 3, 4]
 
 
-async def test_a_room_that_fails_while_the_engine_is_down_keeps_its_members(
+async def test_a_member_that_fails_while_the_engine_is_down_goes_alone(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     async with open_stage() as stage:
@@ -180,7 +180,7 @@ async def test_a_room_that_fails_while_the_engine_is_down_keeps_its_members(
         await stage.say("1")
         await stage.say("2")
         await trio.sleep(60)
-        assert [event for event, _ in stage.log.lines] == ["room failed"]
+        assert [event for event, _ in stage.log.lines] == ["delivery failed"]
         assert bob.offsets() == [1, 2]
         assert bob.disconnects == []
         assert len(ann.disconnects) == 1
