@@ -1,8 +1,9 @@
 """All rooms of this node, by name."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import attrs
@@ -40,6 +41,14 @@ class RoomsStatistics:
     registry: RegistryStatistics
 
 
+class RoomLoad(NamedTuple):
+    """A room and how much it has said since it came up."""
+
+    room: str
+    room_size: int
+    said: int
+
+
 def retention_for(settings: Settings, room: str) -> Retention:
     """Return how much of a room is kept: what the first rule for it says, else the general setting."""
     history = settings.history
@@ -71,6 +80,17 @@ class Rooms:
         names = sorted(name for name in self._states if name > after and name.startswith(prefix))
         started = (state for name in names if (state := self._states[name]).delivered is not None)
         return [state.info() for state in islice(started, limit)]
+
+    def loads(self) -> Iterator[RoomLoad]:
+        """Give each room in memory, as it stands when its turn comes; other tasks may run meanwhile."""
+        for name, state in list(self._states.items()):
+            if state.delivered is not None:
+                yield RoomLoad(name, state.roster.size, state.said)
+
+    @property
+    def tally(self) -> Tally:
+        """What was delivered since the rooms were opened; it goes on counting."""
+        return self._tally
 
     async def tell(self, room: str, message: RoomMessage) -> Ref[RoomMessage]:
         """Send a message to a room; returns the Ref that took it, which stays good while a member is in."""

@@ -11,6 +11,7 @@ import trio
 from broker.errors import CloseCode
 from broker.log import Log
 from broker.notices import Gap, Notice, Said
+from broker.rooms.delays import Delays
 from broker.rooms.member import Member
 from broker.rooms.roster import Roster
 
@@ -24,6 +25,8 @@ class Tally:
 
     deliveries: int = 0
     deliveries_lost: int = 0
+    delays: Delays = attrs.field(factory=Delays, eq=False)
+    """From a batch's append to the end of its fan-out, for each publish in it."""
 
 
 @attrs.frozen
@@ -62,6 +65,10 @@ class Fanout:
             offer = partial(self._offer, frame, len(notices), offsets)
             self._deliveries.append(_Delivery(offer, iter(members)))
         self._tally.deliveries += len(roster) * len(notices)
+
+    def note_delay(self, publishes: int, seconds: float) -> None:
+        """Count how long publishes took from their append to the end of their fan-out."""
+        self._tally.delays.note(seconds, publishes)
 
     def hand(self, member: Member, action: Callable[[Member], None]) -> None:
         """Do something with one member, behind what was begun before."""

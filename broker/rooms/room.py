@@ -52,6 +52,8 @@ class RoomState:
     gathering: Gathering
     delivered: Position | None = None
     """Everyone in the room has been told all up to here, or `fanout` is about to."""
+    said: int = 0
+    """Messages told since the room came up, ephemeral ones too."""
 
     def info(self) -> RoomInfo:
         """Return the room as it stands; only once it has started."""
@@ -244,15 +246,18 @@ class Room(Actor[RoomMessage]):
             return
         state = self._state
         drafts = [publish.draft for publish in publishes]
+        began = trio.current_time()
         try:
             receipts = await self._engine.append(state.name, drafts, self._options.retention)
         except EngineUnavailableError as error:
             for publish in publishes:
                 self._answer_unavailable(publish, error)
-        else:
-            await self._deliver(receipts)
-            self._answer_published(publishes, receipts)
+            await state.fanout.finish()
+            return
+        await self._deliver(receipts)
+        self._answer_published(publishes, receipts)
         await state.fanout.finish()
+        state.fanout.note_delay(len(publishes), trio.current_time() - began)
 
     async def _deliver(self, receipts: Sequence[Receipt]) -> None:
         """Begin to tell everyone what was just appended, after whatever the room has not heard of yet."""
@@ -296,6 +301,7 @@ class Room(Actor[RoomMessage]):
         """Begin to tell everyone; from here on, a failure leaves the rest to the next incarnation."""
         if notices:
             self._state.fanout.begin(self._state.roster, notices)
+            self._state.said += len(notices)
         self._state.delivered = position
 
     def _answer_published(self, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:

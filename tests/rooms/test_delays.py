@@ -1,0 +1,42 @@
+"""How long publishes took, in buckets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.rooms.delays import Delays, quantile_seconds
+
+delays_of_publishes = st.lists(st.floats(2e-5, 60), min_size=1, max_size=50)
+
+
+@given(delays_of_publishes, st.sampled_from([0.5, 0.9, 0.99, 1.0]))
+def test_a_quantile_is_never_too_low_and_at_most_a_fifth_too_high(delays, share):
+    counted = Delays()
+    for seconds in delays:
+        counted.note(seconds)
+    right = next(seconds for rank, seconds in enumerate(sorted(delays), 1) if rank >= share * len(delays))
+    assert right <= quantile_seconds(counted.snapshot(), share) <= right * 1.19 + 2e-5
+
+
+def test_nothing_counted_has_no_quantile():
+    assert quantile_seconds(Delays().snapshot(), 0.99) is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])
+def test_it_stays_small_whatever_comes(seconds):
+    delays = Delays()
+    size = len(delays.snapshot())
+    delays.note(seconds, 1000)
+    assert len(delays.snapshot()) == size
+    assert sum(delays.snapshot()) == 1000
+    assert quantile_seconds(delays.snapshot(), 0.99) is not None
+
+
+def test_a_batch_counts_for_each_of_its_publishes():
+    delays = Delays()
+    delays.note(0.001, 98)
+    before = delays.snapshot()
+    delays.note(1.0, 2)
+    assert quantile_seconds(delays.snapshot(), 0.99) == pytest.approx(1.0)
+    since = [new - old for old, new in zip(before, delays.snapshot(), strict=True)]
+    assert quantile_seconds(since, 0.5) == pytest.approx(1.0)
