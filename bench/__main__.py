@@ -3,7 +3,9 @@
 import click
 
 from bench.errors import BenchError
+from bench.scenarios.connect import connect
 from bench.scenarios.durable import durable
+from bench.scenarios.echo import echo
 from bench.scenarios.fanout import fanout
 from bench.scenarios.recovery import recovery
 
@@ -28,9 +30,8 @@ def main() -> None:
     """
 
 
-main.add_command(durable)
-main.add_command(fanout)
-main.add_command(recovery)
+for command in (connect, durable, echo, fanout, recovery):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="python -m bench")

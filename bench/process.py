@@ -41,6 +41,10 @@ class RunningServer:
         """Return the most memory it has held, its child processes included."""
         return procfs.peak_resident_bytes(self.pid)
 
+    def resident_bytes(self) -> int:
+        """Return the memory it holds now, its child processes included."""
+        return procfs.resident_bytes(self.pid)
+
 
 @contextmanager
 def running(

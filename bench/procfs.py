@@ -49,15 +49,20 @@ def _own_cpu_ticks(pid: int) -> int:
 
 def peak_resident_bytes(pid: int) -> int:
     """Return the sum of what each process of the tree below `pid` has held in memory at its peak."""
-    return sum(_own_peak_bytes(member) for member in descendants(pid))
+    return sum(_own_bytes(member, "VmHWM:") for member in descendants(pid))
 
 
-def _own_peak_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
+    """Return the sum of what each process of the tree below `pid` holds in memory now."""
+    return sum(_own_bytes(member, "VmRSS:") for member in descendants(pid))
+
+
+def _own_bytes(pid: int, field: str) -> int:
     try:
         status = (_PROC / str(pid) / "status").read_text()
     except OSError:
         return 0
     for line in status.splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(field):
             return int(line.split()[1]) * 1024
     return 0

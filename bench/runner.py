@@ -1,7 +1,8 @@
 """What every scenario shares: its options, the interleaved runs, and where the results go."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import msgspec
 from bench import machine, report, show
 from bench.errors import BenchError
 from bench.report import Metric, Run
-from bench.servers import SERVERS, Credentials, ServerSpec
+from bench.rig import Rig, rigged
+from bench.servers import SERVERS, ServerSpec
+from bench.usage import GENERATOR_SHARE, OTHERS_SHARE, SHARES
 
-_RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results"
 
 
 @attrs.frozen
@@ -26,22 +29,43 @@ class Series:
     repeats: int
     output: Path | None
     pins: machine.Pins
+    until: float | None = None
+    """On the monotonic clock, in seconds: no repeat but the first begins later."""
+
+    def is_late(self) -> bool:
+        """Whether there is no time left for another repeat."""
+        return self.until is not None and time.monotonic() > self.until
 
 
 @attrs.frozen
 class Scenario:
-    """What is measured: its name, its parameters for the record, and its figures.
+    """What is measured: its name, its parameters for the record, its figures, and how.
 
-    `generator_share` and `others_share` name two of them that tell whether the rest may be believed: what
-    the load generator used of its core, and what programs beside the benchmark used of the machine.
+    `prepare` is given the rig and returns what makes one run of a server, given the number of the repeat; that
+    raises BenchError if the run cannot be made. `servers` are those that it can be made with. The figures of
+    `usage.SHARES` are in every run and need not stand in `metrics`.
     """
 
     name: str
     title: str
     parameters: Mapping[str, object]
     metrics: Sequence[Metric]
-    generator_share: str
-    others_share: str
+    prepare: Callable[[Rig], Callable[[ServerSpec, int], Run]]
+    servers: Collection[str] = tuple(SERVERS)
+
+
+def time_options() -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what adds how long a load is driven, as `duration` and `warm_up`."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name, low, default in (("--warm-up", 0, 1.0), ("--duration", 0.1, 5.0)):
+            option = click.option(
+                name, type=click.FloatRange(low, 600), default=default, show_default=True, help="Seconds."
+            )
+            command = option(command)
+        return command
+
+    return add
 
 
 def series_options(
@@ -105,39 +129,50 @@ def _with_series(command: Callable[..., None]) -> Callable[..., None]:
     return with_series
 
 
-def run_series(
-    series: Series, scenario: Scenario, credentials: Credentials, measure: Callable[[ServerSpec, int], Run]
-) -> None:
-    """Run `measure` for every server in turn, with the number of the repeat; print the figures and write them down.
+def run_alone(series: Series, scenario: Scenario) -> None:
+    """Run one scenario: print the figures and write them down.
 
     :raises BenchError: if a run cannot be made, or if deliveries of the server that is measured (not of
         those it is compared with) were wrong; the results are written all the same.
     """
-    facts = machine.describe()
-    specs = [SERVERS[name](credentials) for name in (series.server, *series.against)]
-    _print(scenario.title, *show.machine_lines(facts, series.pins), "", show.run_header(scenario.metrics))
+    with rigged(series.pins) as rig:
+        run_series(series, scenario, rig)
+
+
+def run_series(series: Series, scenario: Scenario, rig: Rig) -> dict[str, object]:
+    """As `run_alone`, on a rig that there is already; return what was written down."""
+    facts, metrics = machine.describe(), (*scenario.metrics, *SHARES)
+    specs = [SERVERS[name](rig.credentials) for name in (series.server, *series.against)]
+    measure = scenario.prepare(rig)
+    _print(scenario.title, *show.machine_lines(facts, series.pins), "", show.run_header(metrics))
     runs: list[Run] = []
     for repeat in range(1, series.repeats + 1):
+        if runs and series.is_late():
+            _print(f"stopped after {repeat - 1} runs of each: no time is left")
+            break
         for spec in specs:
             runs.append(measure(spec, repeat))
-            _print(show.run_line(runs[-1], scenario.metrics))
-    summary = report.summarise(runs, scenario.metrics)
-    comparisons = report.compare(summary, scenario.metrics, server=series.server)
-    _print("", *show.summary_lines(summary, scenario.metrics))
-    _print(*show.comparison_lines(comparisons, scenario.metrics))
-    _print(*show.warning_lines(runs, generator=scenario.generator_share, others=scenario.others_share))
-    record = {
+            _print(show.run_line(runs[-1], metrics))
+    summary = report.summarise(runs, metrics)
+    comparisons = report.compare(summary, metrics, server=series.server)
+    _print("", *show.summary_lines(summary, metrics))
+    _print(*show.comparison_lines(comparisons, metrics))
+    _print(*show.warning_lines(runs, generator=GENERATOR_SHARE, others=OTHERS_SHARE))
+    record: dict[str, object] = {
         "scenario": scenario.name,
+        "title": scenario.title,
         "parameters": scenario.parameters,
         "machine": facts,
         "pins": series.pins,
+        "metrics": metrics,
         "runs": runs,
         "summary": summary,
         "comparisons": comparisons,
     }
-    _print(f"written to {_write(record, series.output, scenario.name)}")
+    _print(f"written to {write_record(record, series.output, scenario.name)}")
     if not all(run.is_clean for run in runs if run.server == series.server):
         raise BenchError(f"{series.server} did not deliver as it should")
+    return record
 
 
 def _print(*lines: str) -> None:
@@ -145,8 +180,9 @@ def _print(*lines: str) -> None:
         click.echo(line)
 
 
-def _write(record: object, output: Path | None, scenario: str) -> Path:
-    path = output or _RESULTS / f"{scenario}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+def write_record(record: object, output: Path | None, name: str) -> Path:
+    """Write what is to be kept as JSON, if nothing is said to bench/results, and return where it is."""
+    path = output or RESULTS / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
     return path

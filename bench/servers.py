@@ -9,6 +9,7 @@ from types import MappingProxyType
 import attrs
 
 from bench.errors import BenchError
+from bench.load.dialect import NATIVE, Dialect
 
 
 @attrs.frozen
@@ -36,6 +37,7 @@ class ServerSpec:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     ready_path: str
+    dialect: Dialect = NATIVE
 
     @property
     def needs_disk(self) -> bool:

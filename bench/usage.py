@@ -3,16 +3,26 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import attrs
 
 from bench import procfs
 from bench.process import RunningServer
+from bench.report import Metric
 
 _TICK_SECONDS = 0.01
 """What the kernel counts CPU time in."""
+
+SERVER_SHARE, GENERATOR_SHARE, OTHERS_SHARE = "server_cpu_share", "generator_cpu_share", "others_cpu_share"
+
+SHARES = (
+    Metric(SERVER_SHARE, "server CPU", decimals=2),
+    Metric(GENERATOR_SHARE, "generator CPU", decimals=2),
+    Metric(OTHERS_SHARE, "others CPU", decimals=2),
+)
+"""What tells whether the other figures may be believed; every scenario has them."""
 
 
 @attrs.frozen
@@ -37,10 +47,23 @@ class CpuTimes:
             machine=self.machine - before.machine,
         )
 
-    def others_share(self, *, generator_seconds: float, seconds: float) -> float:
-        """Return the share of all cores that neither the server nor the load used in `seconds`."""
+    def shares(self, *, generator_seconds: float, seconds: float) -> dict[str, float]:
+        """Return the figures of `SHARES`, if `seconds` have passed.
+
+        Those of server and generator are of one core, that of others is what neither of them used of all cores.
+        """
         others_seconds = self.machine - self.server - generator_seconds
-        return max(0.0, others_seconds) / (seconds * (os.cpu_count() or 1))
+        return {
+            SERVER_SHARE: self.server / seconds,
+            GENERATOR_SHARE: generator_seconds / seconds,
+            OTHERS_SHARE: max(0.0, others_seconds) / (seconds * (os.cpu_count() or 1)),
+        }
+
+
+def worst_shares(of: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the highest of each share, of a run that was several loads."""
+    known = list(of)
+    return {metric.name: max(shares[metric.name] for shares in known) for metric in SHARES}
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import attrs
 import msgspec
 
 from bench.errors import BenchError
+from bench.load.dialect import NATIVE, Dialect
 
 _SOURCES = Path(__file__).parent / "c"
 _COMPILE_SECONDS = 120.0
-_PREFIX, _SUFFIX = '{"type":"chat","text":"', '"}'
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
@@ -23,7 +23,7 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
 
 
 class Joined(_Event, frozen=True):
-    """Every member hears every publisher of its room."""
+    """Every member hears every publisher of its room; not said where joining itself is measured."""
 
 
 class Measuring(_Event, frozen=True):
@@ -44,8 +44,10 @@ class Result(_Event, frozen=True):
     """What was counted.
 
     Of the measured window: `seconds`, the generator's own `cpu_seconds`, `published`, `delivered`,
-    `received_bytes` and the latencies, as pairs of the highest nanoseconds in a bucket and its count.
-    Of the whole run: the rest. `lost` includes what connections that ended early have missed;
+    `received_bytes` and the latencies, as pairs of the highest nanoseconds in a bucket and its count; a
+    ping counts as published, its answer as delivered, and so does a connection that is in its room where
+    joining is measured. `crowd_delivered` and `noise_answered` are what was done for those that are not
+    measured. Of the whole run: the rest. `lost` includes what connections that ended early have missed;
     `out_of_order` are frames that came after a later one of their publisher; `strayed` those of another
     room, or never published; `malformed` those whose text was altered; `other_frames` carried no text.
     """
@@ -55,6 +57,8 @@ class Result(_Event, frozen=True):
     published: int
     delivered: int
     received_bytes: int
+    crowd_delivered: int
+    noise_answered: int
     lost: int
     duplicated: int
     out_of_order: int
@@ -72,7 +76,13 @@ Event: TypeAlias = Joined | Measuring | Measured | Failed | Result
 
 @attrs.frozen
 class Load:
-    """What the generator does. `in_flight` is what each publisher keeps outstanding.
+    """What the generator does.
+
+    `in_flight` is what each publisher and pinger keeps outstanding; with `rate`, a number a second for all of
+    them together, they send in turn whatever comes back, and a latency counts from when the message was due.
+    `noise` is a file of whole frames, one message, of which each noisy connection keeps `noise_in_flight`
+    unanswered, or sends what the connection takes if that is None. With `connect_only` joining is what is
+    measured, and `duration_seconds` is how long the connections then rest.
 
     It gives up when the members have not joined after `connect_seconds`, and stops waiting for what is
     missing once nothing has come for `drain_seconds`.
@@ -80,6 +90,10 @@ class Load:
 
     message_bytes: int = 64
     in_flight: int = 8
+    rate: int | None = None
+    noise: Path | None = None
+    noise_in_flight: int | None = 1
+    connect_only: bool = False
     warm_up_seconds: float = 1.0
     duration_seconds: float = 5.0
     connecting: int = 16
@@ -88,7 +102,7 @@ class Load:
 
 
 def compile_generator(directory: Path) -> Path:
-    """Compile the generator into `directory` and return the program.
+    """Return the generator in `directory`, compiled there if it is not yet.
 
     :raises BenchError: if there is no C compiler, or it refuses.
     """
@@ -99,6 +113,8 @@ def compile_generator(directory: Path) -> Path:
             f"the load generator is written in C and there is no compiler {name!r}: install one, or set CC"
         )
     program = directory / "generator"
+    if program.exists():
+        return program
     sources = sorted(str(source) for source in _SOURCES.glob("*.c"))
     try:
         subprocess.run(
@@ -115,7 +131,14 @@ def compile_generator(directory: Path) -> Path:
 
 @contextmanager
 def generating(
-    program: Path, load: Load, *, host: str, port: int, plan: Path, core: int | None
+    program: Path,
+    load: Load,
+    *,
+    host: str,
+    port: int,
+    plan: Path,
+    core: int | None,
+    dialect: Dialect = NATIVE,
 ) -> Iterator[Iterator[Event]]:
     """Start the generator and yield its events, as they come; the last one is its `Result`.
 
@@ -124,8 +147,9 @@ def generating(
 
     :raises BenchError: while events are read, if it says that it failed, or ends without a result.
     """
+    where = ("--host", host, "--port", str(port), "--plan", str(plan))
     with subprocess.Popen(
-        [str(program), *_arguments(load), "--host", host, "--port", str(port), "--plan", str(plan)],
+        [str(program), *where, *_spoken(dialect), *_amounts(load)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     ) as process:
@@ -137,9 +161,16 @@ def generating(
             process.kill()
 
 
-def _arguments(load: Load) -> Iterator[str]:
-    yield from ("--prefix", _PREFIX, "--suffix", _SUFFIX)
+def _spoken(dialect: Dialect) -> Iterator[str]:
+    yield from ("--hello", dialect.hello, "--welcome", dialect.welcome)
+    yield from ("--prefix", dialect.chat_before, "--suffix", dialect.chat_after)
+    yield from ("--ping", dialect.ping, "--pong", dialect.pong)
+
+
+def _amounts(load: Load) -> Iterator[str]:
     yield from ("--message-bytes", str(load.message_bytes), "--in-flight", str(load.in_flight))
+    yield from ("--rate", str(load.rate or 0), "--connect-only", str(int(load.connect_only)))
+    yield from ("--noise", str(load.noise or ""), "--noise-in-flight", str(load.noise_in_flight or 0))
     yield from ("--connecting", str(load.connecting))
     yield from ("--connect-ms", _milliseconds(load.connect_seconds))
     yield from ("--warm-up-ms", _milliseconds(load.warm_up_seconds))

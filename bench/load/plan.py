@@ -1,6 +1,8 @@
-"""Who connects to which room, and who publishes there."""
+"""Who connects to which room, and what for."""
 
 import time
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote
 
@@ -8,6 +10,32 @@ import attrs
 import jwt
 
 _TOKEN_SECONDS = 3600
+TARGET = "/ws/{room}?token={token}"
+"""What a member asks for, of a server that speaks Greenroom's protocol."""
+
+
+class Role(StrEnum):
+    """What a connection is there for."""
+
+    LISTEN = "listen"
+    PUBLISH = "publish"
+    """Speaks in its room; what the room hears is measured."""
+    CROWD = "crowd"
+    """Speaks as well, without pause, to keep the server busy; it is not measured."""
+    PING = "ping"
+    """Sends pings; the answers are measured."""
+    NOISE = "noise"
+    """Sends the same bytes again and again; it is not measured."""
+    STALL = "stall"
+    """Listens, and reads nothing any more once the load begins."""
+
+
+@attrs.frozen
+class Seat:
+    """One connection: in which room, and what for."""
+
+    room: int
+    role: Role
 
 
 @attrs.frozen
@@ -23,28 +51,38 @@ class Crowd:
         """Return how many connections the smallest and the biggest room have."""
         return self.connections // self.rooms, -(-self.connections // self.rooms)
 
+    def seats(self) -> Iterator[Seat]:
+        """Yield a seat for each: connection N is in room N modulo the number of rooms."""
+        for number in range(self.connections):
+            room, place = number % self.rooms, number // self.rooms
+            yield Seat(room, Role.PUBLISH if place < self.publishers else Role.LISTEN)
+
 
 def room_name(room: int) -> str:
     """Return what the servers know a room by."""
     return f"bench-{room}"
 
 
-def make_targets(crowd: Crowd, *, secret: str) -> list[str]:
-    """Return what each connection asks for: the one with number N is in room N modulo the number of rooms.
+def targets_of(rooms: Iterable[int], *, secret: str, form: str = TARGET) -> Iterator[str]:
+    """Yield what each connection asks for, given the room it goes to.
 
-    Every connection is a user of its own, with a token signed with `secret`.
+    Every connection is a user of its own, with a token signed with `secret`. `form` holds `{room}` and `{token}`.
     """
     expires_at = int(time.time()) + _TOKEN_SECONDS
-    targets = []
-    for number in range(crowd.connections):
+    for number, room in enumerate(rooms):
         token = jwt.encode({"sub": f"u{number}", "exp": expires_at}, secret, algorithm="HS256")
-        targets.append(f"/ws/{quote(room_name(number % crowd.rooms))}?token={token}")
-    return targets
+        yield form.format(room=quote(room_name(room)), token=token)
 
 
-def write_plan(path: Path, crowd: Crowd, *, secret: str) -> None:
-    """Write the file that the generator reads: a line `room publishes target` for each connection."""
+def make_targets(crowd: Crowd, *, secret: str) -> list[str]:
+    """Return what each connection of a crowd asks for."""
+    return list(targets_of((seat.room for seat in crowd.seats()), secret=secret))
+
+
+def write_plan(path: Path, seats: Iterable[Seat], *, secret: str, form: str = TARGET) -> None:
+    """Write the file that the generator reads: a line `room role target` for each connection."""
+    known = list(seats)
+    targets = targets_of((seat.room for seat in known), secret=secret, form=form)
     with path.open("w") as plan:
-        for number, target in enumerate(make_targets(crowd, secret=secret)):
-            room, place = number % crowd.rooms, number // crowd.rooms
-            plan.write(f"{room} {int(place < crowd.publishers)} {target}\n")
+        for seat, target in zip(known, targets, strict=True):
+            plan.write(f"{seat.room} {seat.role} {target}\n")

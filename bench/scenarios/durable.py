@@ -15,8 +15,6 @@ from bench.report import Metric, Run, quantile
 from bench.servers import GREENROOMS, Credentials, ServerSpec
 from bench.usage import CpuTimes, latency_buckets, on_core
 
-_SERVER_SHARE, _GENERATOR_SHARE = "server_cpu_share", "generator_cpu_share"
-_OTHERS_SHARE = "others_cpu_share"
 _JOIN_SECONDS, _DRAIN_SECONDS = 60.0, 10.0
 _SQLITE = ("greenroom_sqlite", "greenroom_sqlite_normal", "greenroom_sqlite_off")
 
@@ -27,9 +25,6 @@ METRICS = (
     Metric("ack_p99_ms", "p99 ms", better=-1, decimals=2),
     # A memory engine commits nothing: 0.
     Metric("messages_per_commit", "messages/commit", decimals=1),
-    Metric(_SERVER_SHARE, "server CPU", decimals=2),
-    Metric(_GENERATOR_SHARE, "generator CPU", decimals=2),
-    Metric(_OTHERS_SHARE, "others CPU", decimals=2),
     Metric("peak_memory_mib", "memory MiB", decimals=1),
 )
 
@@ -44,6 +39,11 @@ class Workload:
     message_bytes: int
     warm_up_seconds: float
     duration_seconds: float
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from other workloads."""
+        return f"{self.rooms}x{self.in_flight}"
 
     @property
     def crowd(self) -> Crowd:
@@ -102,9 +102,7 @@ class Durable:
             "ack_p50_ms": quantile(latency_ns, 0.50) / 1e6,
             "ack_p99_ms": quantile(latency_ns, 0.99) / 1e6,
             "messages_per_commit": messages_per_commit(stored_before, stored),
-            _SERVER_SHARE: used.server / seconds,
-            _GENERATOR_SHARE: used.own / seconds,
-            _OTHERS_SHARE: used.others_share(generator_seconds=used.own, seconds=seconds),
+            **used.shares(generator_seconds=used.own, seconds=seconds),
         }
         faults = {
             "unacknowledged": unacknowledged,
@@ -136,6 +134,18 @@ def _title(work: Workload) -> str:
 
 def _suffixed(output: Path | None, name: str) -> Path | None:
     return None if output is None else output.with_stem(f"{output.stem}-{name}")
+
+
+def scenario_of(workload: Workload) -> runner.Scenario:
+    """Return the scenario with this load."""
+    return runner.Scenario(
+        name=f"durable-{workload.name}",
+        title=_title(workload),
+        parameters={"workload": workload, "filesystem": machine.filesystem(machine.disk())},
+        metrics=METRICS,
+        prepare=lambda rig: Durable(workload, rig.credentials, rig.pins).measure,
+        servers=tuple(GREENROOMS),
+    )
 
 
 @click.command()
@@ -185,19 +195,8 @@ def durable(
     is shared.
     """
     machine.allow_connections(max(rooms) * publishers)
-    credentials = Credentials.make()
     for in_each in in_flight:
         for count in rooms:
             workload = Workload(count, publishers, in_each, message_bytes, warm_up, duration)
-            name = f"{count}x{in_each}"
-            scenario = runner.Scenario(
-                name=f"durable-{name}",
-                title=_title(workload),
-                parameters={"workload": workload, "filesystem": machine.filesystem(machine.disk())},
-                metrics=METRICS,
-                generator_share=_GENERATOR_SHARE,
-                others_share=_OTHERS_SHARE,
-            )
-            run = Durable(workload, credentials, series.pins)
-            own = attrs.evolve(series, output=_suffixed(series.output, name))
-            runner.run_series(own, scenario, credentials, run.measure)
+            own = attrs.evolve(series, output=_suffixed(series.output, workload.name))
+            runner.run_alone(own, scenario_of(workload))

@@ -17,8 +17,6 @@ from bench.report import Metric, Run, quantile
 from bench.servers import GREENROOMS, Credentials, ServerSpec
 from bench.usage import CpuTimes, latency_buckets, on_core
 
-_SERVER_SHARE, _GENERATOR_SHARE = "server_cpu_share", "generator_cpu_share"
-_OTHERS_SHARE = "others_cpu_share"
 _JOIN_SECONDS, _LEAVE_SECONDS, _RETURN_SECONDS = 60.0, 30.0, 60.0
 _POLL_SECONDS = 0.05
 # Without a history nothing can be recovered.
@@ -30,9 +28,6 @@ METRICS = (
     Metric("back_p99_ms", "p99 ms", better=-1, decimals=1),
     Metric("joins_per_second", "joins/s", better=1),
     Metric("server_cpu_seconds", "server CPU-s", better=-1, decimals=2),
-    Metric(_SERVER_SHARE, "server CPU", decimals=2),
-    Metric(_GENERATOR_SHARE, "generator CPU", decimals=2),
-    Metric(_OTHERS_SHARE, "others CPU", decimals=2),
     Metric("peak_memory_mib", "memory MiB", better=-1, decimals=1),
 )
 
@@ -82,11 +77,9 @@ class Recovery:
                 "back_p99_ms": quantile(latency_ns, 0.99) / 1e6,
                 "joins_per_second": len(returned.caught_up_ns) / seconds,
                 "server_cpu_seconds": used.server,
-                _SERVER_SHARE: used.server / seconds,
-                _GENERATOR_SHARE: used.own / seconds,
-                _OTHERS_SHARE: used.others_share(generator_seconds=used.own, seconds=seconds),
                 "peak_memory_mib": peak_bytes / 2**20,
-            },
+            }
+            | used.shares(generator_seconds=used.own, seconds=seconds),
             faults={
                 "not recovered": returned.not_recovered,
                 "lost": returned.lost,
@@ -131,6 +124,18 @@ def _title(work: Workload) -> str:
         f"recovery: {work.crowd.connections} clients of {work.crowd.rooms} rooms, cut off at once and back at "
         f"once; in each room {work.history} messages of {work.message_bytes} bytes, then {work.missed} missed; "
         f"files on {machine.filesystem(machine.disk())}"
+    )
+
+
+def scenario_of(workload: Workload) -> runner.Scenario:
+    """Return the scenario with this load."""
+    return runner.Scenario(
+        name="recovery",
+        title=_title(workload),
+        parameters={"workload": workload, "filesystem": machine.filesystem(machine.disk())},
+        metrics=METRICS,
+        prepare=lambda rig: Recovery(workload, rig.credentials, rig.pins).measure,
+        servers=_SERVERS,
     )
 
 
@@ -179,14 +184,4 @@ def recovery(
         raise click.BadParameter("there are more rooms than connections", param_hint="--rooms")
     machine.allow_connections(connections)
     workload = Workload(Crowd(connections, rooms, 0), history, missed, message_bytes)
-    scenario = runner.Scenario(
-        name="recovery",
-        title=_title(workload),
-        parameters={"workload": workload, "filesystem": machine.filesystem(machine.disk())},
-        metrics=METRICS,
-        generator_share=_GENERATOR_SHARE,
-        others_share=_OTHERS_SHARE,
-    )
-    credentials = Credentials.make()
-    run = Recovery(workload, credentials, series.pins)
-    runner.run_series(series, scenario, credentials, run.measure)
+    runner.run_alone(series, scenario_of(workload))

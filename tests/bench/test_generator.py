@@ -103,9 +103,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
     """Four members in room 0 of whom the first publishes, and one in room 1 who speaks to himself."""
-    lines = [f"0 {int(number == PUBLISHER)} /0/{number}\n" for number in range(MEMBERS)]
+    lines = [f"0 {'publish' if number == PUBLISHER else 'listen'} /0/{number}\n" for number in range(MEMBERS)]
     path = tmp_path / "plan"
-    path.write_text("".join([*lines, f"1 1 /1/{MEMBERS}\n"]))
+    path.write_text("".join([*lines, f"1 publish /1/{MEMBERS}\n"]))
     return path
 
 
@@ -178,7 +178,7 @@ async def test_what_a_closed_connection_misses_is_lost(program: Path, plan: Path
 
 @needs_compiler
 async def test_a_refused_handshake_is_told_with_its_status(program: Path, plan: Path) -> None:
-    plan.write_text("0 1 /closed/0\n")
+    plan.write_text("0 publish /closed/0\n")
     with pytest.raises(BenchError, match="connection 0 was refused, HTTP status 403"):
         await result_of(FaultyRooms(), program, plan)
 
@@ -192,7 +192,7 @@ def test_only_loopback_addresses_are_loaded(program: Path, plan: Path, host: str
 
 @needs_compiler
 def test_a_malformed_plan_is_told_with_its_line(program: Path, plan: Path) -> None:
-    plan.write_text("0 1 /0/0\nzero 0 /0/1\n")
+    plan.write_text("0 publish /0/0\nzero listen /0/1\n")
     with pytest.raises(BenchError, match="line 2 of the plan"):
         generate(program, plan, 9)
 

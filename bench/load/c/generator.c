@@ -39,6 +39,8 @@ static void print_result(const struct run *run) {
            (double)(window->cpu_end_ns - window->cpu_start_ns) / 1e9);
     printf(",\"published\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"received_bytes\":%" PRIu64,
            window->published, window->delivered, window->received_bytes);
+    printf(",\"crowd_delivered\":%" PRIu64 ",\"noise_answered\":%" PRIu64, window->crowd_delivered,
+           window->noise_answered);
     printf(",\"lost\":%" PRIu64 ",\"duplicated\":%" PRIu64 ",\"out_of_order\":%" PRIu64, run_lost(run),
            tally->duplicated, tally->out_of_order);
     printf(",\"malformed\":%" PRIu64 ",\"strayed\":%" PRIu64 ",\"other_frames\":%" PRIu64, tally->malformed,

@@ -19,7 +19,7 @@ static void append(struct bytes *bytes, const char *data, size_t count) {
     bytes->count += count;
 }
 
-static void watch(struct link *link, int operation, uint32_t events) {
+static void watch(const struct link *link, int operation, uint32_t events) {
     struct epoll_event event = {.events = events, .data.u32 = link->index};
     if (epoll_ctl(link->epoll, operation, link->fd, &event) != 0) abort();
 }
@@ -41,6 +41,13 @@ int link_connected(const struct link *link) {
     socklen_t size = sizeof error;
     getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size);
     return error;
+}
+
+void link_listen(const struct link *link) { watch(link, EPOLL_CTL_MOD, EPOLLIN); }
+
+void link_stall(struct link *link) {
+    watch(link, EPOLL_CTL_DEL, 0);
+    link->state = LINK_STALLED;
 }
 
 /* Returns how much the kernel took, -1 if the connection is gone. */

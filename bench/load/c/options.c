@@ -52,13 +52,21 @@ void options_read(struct options *options, int count, char **arguments) {
     struct string strings[] = {
         {"--host", &options->host},
         {"--plan", &options->plan},
+        {"--hello", &options->hello},
+        {"--welcome", &options->welcome},
         {"--prefix", &options->prefix},
         {"--suffix", &options->suffix},
+        {"--ping", &options->ping},
+        {"--pong", &options->pong},
+        {"--noise", &options->noise},
     };
     struct number numbers[] = {
         {"--port", &options->port, 1, 65535},
         {"--message-bytes", &options->message_bytes, TEXT_MIN_BYTES, TEXT_MAX_BYTES},
         {"--in-flight", &options->in_flight, 1, 10000},
+        {"--noise-in-flight", &options->noise_in_flight, 0, 10000},
+        {"--rate", &options->rate, 0, 10 * 1000 * 1000},
+        {"--connect-only", &options->connect_only, 0, 1},
         {"--connecting", &options->connecting, 1, 1000},
         {"--connect-ms", &options->connect_ms, 1, hour_ms},
         {"--warm-up-ms", &options->warm_up_ms, 0, hour_ms},

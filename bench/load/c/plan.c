@@ -14,7 +14,20 @@ static void *checked(void *memory) {
     return memory;
 }
 
-static void add_link(struct plan *plan, uint32_t room, int publishes, const char *target, int epoll) {
+static const char *const ROLES[] = {
+    [ROLE_LISTEN] = "listen", [ROLE_PUBLISH] = "publish", [ROLE_CROWD] = "crowd",
+    [ROLE_PING] = "ping",     [ROLE_NOISE] = "noise",     [ROLE_STALL] = "stall",
+};
+
+/* Returns the role of that name, -1 if there is none. */
+static int role_of(const char *name) {
+    for (size_t i = 0; i < sizeof ROLES / sizeof *ROLES; i++)
+        if (strcmp(name, ROLES[i]) == 0) return (int)i;
+    return -1;
+}
+
+static void add_link(struct plan *plan, uint32_t room, enum role role, const char *target, int epoll) {
+    bool publishes = role == ROLE_PUBLISH || role == ROLE_CROWD;
     if ((plan->link_count & (plan->link_count - 1)) == 0) {
         size_t capacity = plan->link_count ? plan->link_count * 2 : 1;
         plan->links = checked(realloc(plan->links, capacity * sizeof *plan->links));
@@ -23,12 +36,14 @@ static void add_link(struct plan *plan, uint32_t room, int publishes, const char
         .fd = -1,
         .epoll = epoll,
         .index = (uint32_t)plan->link_count,
+        .role = role,
         .room = room,
         .publisher = publishes ? 0 : -1,
         .target = checked(strdup(target)),
     };
     plan->link_count++;
-    plan->publisher_count += publishes != 0;
+    plan->publisher_count += publishes;
+    plan->paced_count += role == ROLE_PUBLISH || role == ROLE_PING;
     if (room >= plan->room_count) plan->room_count = room + 1;
 }
 
@@ -47,26 +62,28 @@ static void number_publishers(struct plan *plan) {
         if (link->publisher < 0) continue;
         struct room *room = &plan->rooms[link->room];
         link->publisher = room->first_publisher + room->publisher_count++;
-        plan->publishers[link->publisher] = (struct publisher){.link = link, .room = link->room};
+        plan->publishers[link->publisher] = (struct publisher){
+            .link = link, .room = link->room, .observed = link->role == ROLE_PUBLISH};
     }
 }
 
 void plan_read(struct plan *plan, const char *path, int epoll) {
     FILE *file = fopen(path, "r");
     if (!file) fail("the plan cannot be read: %s", strerror(errno));
-    unsigned room, publishes;
+    unsigned room;
+    char role[16];
     static char target[4096];
     int fields;
-    while ((fields = fscanf(file, "%u %u %4095s", &room, &publishes, target)) == 3) {
+    while ((fields = fscanf(file, "%u %15s %4095s", &room, role, target)) == 3 && role_of(role) >= 0) {
         if (room >= TEXT_MAX_PUBLISHERS || plan->link_count >= TEXT_MAX_PUBLISHERS)
             fail("the plan is too big");
-        add_link(plan, room, publishes != 0, target, epoll);
+        add_link(plan, room, (enum role)role_of(role), target, epoll);
     }
-    if (fields != EOF) fail("line %zu of the plan is not `room publishes target`", plan->link_count + 1);
+    if (fields != EOF) fail("line %zu of the plan is not `room role target`", plan->link_count + 1);
     fclose(file);
-    if (plan->publisher_count == 0) fail("the plan has no publisher");
+    if (plan->link_count == 0) fail("the plan is empty");
     plan->rooms = checked(calloc(plan->room_count, sizeof *plan->rooms));
-    plan->publishers = checked(calloc(plan->publisher_count, sizeof *plan->publishers));
+    plan->publishers = checked(calloc(plan->publisher_count + 1, sizeof *plan->publishers));
     number_publishers(plan);
     for (size_t i = 0; i < plan->link_count; i++) {
         size_t count = plan->rooms[plan->links[i].room].publisher_count;

@@ -11,6 +11,7 @@ struct publisher {
     struct link *link;
     uint32_t room;
     uint64_t published; /* the last sequence given out */
+    bool observed;      /* whether what it says is measured */
 };
 
 struct room {
@@ -25,9 +26,11 @@ struct plan {
     size_t room_count;
     struct publisher *publishers; /* those of one room stand side by side */
     size_t publisher_count;
+    size_t paced_count; /* connections that send at the given rate, if one is given */
 };
 
-/* Reads the file; ends the program with a message when a line is malformed. */
+/* Reads the file: a line `room role target` for each connection; ends the program with a message when one is
+   malformed. */
 void plan_read(struct plan *plan, const char *path, int epoll);
 
 #endif

@@ -5,8 +5,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "noise.h"
 #include "text.h"
 #include "websocket.h"
+
+/* The hello and the pings. */
+enum { MAX_SHORT_BYTES = 1024 };
 
 static uint32_t next_mask(struct run *run) {
     run->mask ^= run->mask << 13;
@@ -15,21 +19,45 @@ static uint32_t next_mask(struct run *run) {
     return run->mask;
 }
 
-static void drop(struct run *run, struct link *link, unsigned close_code) {
-    if (run->phase <= PHASE_PROBE)
-        fail("the server ended connection %u before the run began, close code %u", link->index, close_code);
+/* Writes a whole text frame; returns its length. */
+static size_t short_frame(struct run *run, char *at, const char *text) {
+    size_t bytes = strlen(text);
+    if (bytes > MAX_SHORT_BYTES) fail("a hello or ping is too long");
+    return ws_write_frame(at, WS_TEXT, text, bytes, next_mask(run));
+}
+
+/* What its room has said and it has not heard is no longer waited for. */
+static void leave_room(struct run *run, const struct link *link) {
     struct room *room = &run->plan.rooms[link->room];
     for (uint32_t slot = 0; slot < room->publisher_count; slot++)
         run->behind -= (int64_t)(run->plan.publishers[room->first_publisher + slot].published -
                                  link->tracks[slot].last);
     room->open--;
+}
+
+void traffic_drop(struct run *run, struct link *link, unsigned close_code) {
+    if (run->phase <= PHASE_PROBE)
+        fail("the server ended connection %u before the run began, close code %u", link->index, close_code);
+    if (link->state == LINK_OPEN) leave_room(run, link);
+    run->behind -= (int64_t)link->sent_ns.count;
     if (run->tally.disconnected++ == 0) run->tally.close_code = close_code;
     link_close(link);
 }
 
+void traffic_stall(struct run *run) {
+    for (size_t i = 0; i < run->plan.link_count; i++) {
+        struct link *link = &run->plan.links[i];
+        if (link->role != ROLE_STALL) continue;
+        leave_room(run, link);
+        link_stall(link);
+    }
+}
+
 void traffic_connect(struct run *run) {
-    while (run->begun < run->plan.link_count && run->begun - run->shaken < run->options.connecting) {
-        int error = link_connect(&run->plan.links[run->begun], &run->options.address);
+    while (run->begun < run->plan.link_count && run->begun - run->welcomed < run->options.connecting) {
+        struct link *link = &run->plan.links[run->begun];
+        link->begun_ns = run_elapsed_ns(run);
+        int error = link_connect(link, &run->options.address);
         if (error) fail("connection %zu cannot be made: %s", run->begun, strerror(error));
         run->begun++;
     }
@@ -43,9 +71,8 @@ static void send_request(struct run *run, struct link *link) {
                                     (unsigned)run->options.port, link->target);
     if (bytes == 0) fail("the target of connection %u is too long", link->index);
     link->state = LINK_SHAKING;
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = link->index};
-    if (epoll_ctl(run->epoll, EPOLL_CTL_MOD, link->fd, &event) != 0) abort();
-    if (!link_send(link, request, bytes)) drop(run, link, 0);
+    link_listen(link);
+    if (!link_send(link, request, bytes)) traffic_drop(run, link, 0);
 }
 
 static size_t take_answer(struct run *run, struct link *link, const char *data, size_t bytes) {
@@ -53,17 +80,32 @@ static size_t take_answer(struct run *run, struct link *link, const char *data, 
     if (used < 0)
         fail("the handshake of connection %u was refused, HTTP status %d", link->index, atoi(data + 8));
     if (used == 0) return 0;
-    struct room *room = &run->plan.rooms[link->room];
-    link->state = LINK_OPEN;
-    run->shaken++;
-    room->open++;
-    run->unheard += room->publisher_count;
+    link->state = LINK_GREETED;
+    const char *hello = run->options.hello;
+    char frame[WS_MAX_HEADER_BYTES + MAX_SHORT_BYTES];
+    if (*hello && !link_send(link, frame, short_frame(run, frame, hello))) traffic_drop(run, link, 0);
     return (size_t)used;
 }
 
-static void publish(struct run *run, struct publisher *publisher, uint64_t count) {
+/* Takes what comes before the connection is in its room. */
+static void take_greeting(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
+    run->tally.other_frames++;
+    const char *welcome = run->options.welcome;
+    if (!memmem(frame->payload, frame->payload_bytes, welcome, strlen(welcome))) return;
+    struct room *room = &run->plan.rooms[link->room];
+    link->state = LINK_OPEN;
+    run->welcomed++;
+    room->open++;
+    run->unheard += room->publisher_count;
+    if (run->options.connect_only) {
+        run->window.delivered++;
+        histogram_add(&run->window.latency, now_ns - link->begun_ns);
+    }
+}
+
+static void publish(struct run *run, struct publisher *publisher, uint64_t count, uint64_t sent_ns) {
     size_t text_at = strlen(run->options.prefix), used = 0;
-    struct text text = {.publisher = (uint64_t)publisher->link->publisher, .sent_ns = run_elapsed_ns(run)};
+    struct text text = {.publisher = (uint64_t)publisher->link->publisher, .sent_ns = sent_ns};
     bool stands = true;
     for (uint64_t i = 0; i < count; i++) {
         text.sequence = ++publisher->published;
@@ -76,25 +118,48 @@ static void publish(struct run *run, struct publisher *publisher, uint64_t count
         used = 0;
     }
     run->behind += (int64_t)(count * run->plan.rooms[publisher->room].open);
-    if (run->phase == PHASE_MEASURE) run->window.published += count;
-    if (!stands) drop(run, publisher->link, 0);
+    if (publisher->observed) run_published(run, sent_ns, count);
+    if (!stands) traffic_drop(run, publisher->link, 0);
+}
+
+static void ping(struct run *run, struct link *link, uint64_t sent_ns) {
+    char frame[WS_MAX_HEADER_BYTES + MAX_SHORT_BYTES];
+    queue_put(&link->sent_ns, sent_ns);
+    run->behind++;
+    run_published(run, sent_ns, 1);
+    if (!link_send(link, frame, short_frame(run, frame, run->options.ping))) traffic_drop(run, link, 0);
+}
+
+void traffic_send(struct run *run, struct link *link, uint64_t sent_ns) {
+    if (link->state != LINK_OPEN) return;
+    if (link->role == ROLE_PING) ping(run, link, sent_ns);
+    else publish(run, &run->plan.publishers[link->publisher], 1, sent_ns);
 }
 
 /* A publisher's own message coming back is the credit for its next one. */
-static void top_up(struct run *run, struct publisher *publisher) {
+static void top_up_publisher(struct run *run, struct publisher *publisher) {
     struct link *link = publisher->link;
-    if (link->state != LINK_OPEN) return;
     uint32_t slot = (uint32_t)link->publisher - run->plan.rooms[publisher->room].first_publisher;
     uint64_t outstanding = publisher->published - link->tracks[slot].last;
-    if (outstanding < run->options.in_flight) publish(run, publisher, run->options.in_flight - outstanding);
+    if (outstanding < run->options.in_flight)
+        publish(run, publisher, run->options.in_flight - outstanding, run_elapsed_ns(run));
+}
+
+/* With a rate, only the crowd sends for what comes back. */
+static void top_up(struct run *run, struct link *link) {
+    if (link->state != LINK_OPEN || (run->options.rate && link->role != ROLE_CROWD)) return;
+    if (link->publisher >= 0) top_up_publisher(run, &run->plan.publishers[link->publisher]);
+    while (link->role == ROLE_PING && link->state == LINK_OPEN && link->sent_ns.count < run->options.in_flight)
+        ping(run, link, run_elapsed_ns(run));
 }
 
 void traffic_probe(struct run *run) {
-    for (size_t i = 0; i < run->plan.publisher_count; i++) publish(run, &run->plan.publishers[i], 1);
+    for (size_t i = 0; i < run->plan.publisher_count; i++)
+        publish(run, &run->plan.publishers[i], 1, run_elapsed_ns(run));
 }
 
 void traffic_fill(struct run *run) {
-    for (size_t i = 0; i < run->plan.publisher_count; i++) top_up(run, &run->plan.publishers[i]);
+    for (size_t i = 0; i < run->plan.link_count; i++) top_up(run, &run->plan.links[i]);
 }
 
 /* Whether `text` was published in the room of `link`. */
@@ -119,9 +184,30 @@ static void take_text(struct run *run, struct link *link, const struct text *tex
         case SEEN_AHEAD: run->skipped += (int64_t)(text->sequence - last_before - 1); /* fall through */
         case SEEN_NEXT: run->behind -= (int64_t)(text->sequence - last_before); break;
     }
-    if (run->phase != PHASE_MEASURE) return;
-    run->window.delivered++;
-    histogram_add(&run->window.latency, now_ns > text->sent_ns ? now_ns - text->sent_ns : 0);
+    if (run->plan.publishers[text->publisher].observed) run_delivered(run, text->sent_ns, now_ns);
+    else if (run->phase == PHASE_MEASURE) run->window.crowd_delivered++;
+}
+
+/* Whether it is the answer to a ping. Answers come in the order of the pings. */
+static bool take_pong(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
+    const char *pong = run->options.pong;
+    if (link->sent_ns.count == 0 || !memmem(frame->payload, frame->payload_bytes, pong, strlen(pong)))
+        return false;
+    run->behind--;
+    run->arrival_ns = now_ns;
+    run_delivered(run, queue_take(&link->sent_ns), now_ns);
+    return true;
+}
+
+static void take_message(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
+    struct text text;
+    if (link->role == ROLE_NOISE) noise_answered(run, link);
+    if (link->role == ROLE_PING && take_pong(run, link, frame, now_ns)) return;
+    switch (text_find(frame->payload, frame->payload_bytes, run->options.message_bytes, &link->hint, &text)) {
+        case TEXT_NONE: run->tally.other_frames++; break;
+        case TEXT_MALFORMED: run->tally.malformed++; break;
+        case TEXT_READ: take_text(run, link, &text, now_ns); break;
+    }
 }
 
 static unsigned close_code(const struct ws_frame *frame) {
@@ -131,39 +217,39 @@ static unsigned close_code(const struct ws_frame *frame) {
 
 /* False: the connection is gone. */
 static bool take_frame(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
-    struct text text;
     char pong[WS_MAX_HEADER_BYTES + WS_MAX_CONTROL_BYTES];
     if (frame->opcode == WS_CLOSE) {
-        drop(run, link, close_code(frame));
+        traffic_drop(run, link, close_code(frame));
         return false;
     }
     if (frame->opcode == WS_PING && frame->payload_bytes <= WS_MAX_CONTROL_BYTES) {
         size_t bytes = ws_write_frame(pong, WS_PONG, frame->payload, frame->payload_bytes, next_mask(run));
         if (link_send(link, pong, bytes)) return true;
-        drop(run, link, 0);
+        traffic_drop(run, link, 0);
         return false;
     }
-    switch (text_find(frame->payload, frame->payload_bytes, run->options.message_bytes, &link->hint, &text)) {
-        case TEXT_NONE: run->tally.other_frames++; break;
-        case TEXT_MALFORMED: run->tally.malformed++; break;
-        case TEXT_READ: take_text(run, link, &text, now_ns); break;
-    }
+    if (link->state == LINK_GREETED) take_greeting(run, link, frame, now_ns);
+    else take_message(run, link, frame, now_ns);
     return true;
+}
+
+static bool is_in_conversation(const struct link *link) {
+    return link->state == LINK_GREETED || link->state == LINK_OPEN;
 }
 
 static void take_readable(struct run *run, struct link *link) {
     long got = link_receive(link, run->buffer, TRAFFIC_BUFFER_BYTES);
-    if (got < 0) drop(run, link, 0);
+    if (got < 0) traffic_drop(run, link, 0);
     if (got <= 0) return;
     uint64_t now_ns = run_elapsed_ns(run);
     size_t at = 0, total = (size_t)got;
     if (run->phase == PHASE_MEASURE) run->window.received_bytes += total;
     if (link->state == LINK_SHAKING) at = take_answer(run, link, run->buffer, total);
-    while (link->state == LINK_OPEN) {
+    while (is_in_conversation(link)) {
         struct ws_frame frame;
         long used = ws_read_frame(run->buffer + at, total - at, &frame);
         if (used < 0 || (used == 0 && total - at == TRAFFIC_BUFFER_BYTES)) {
-            drop(run, link, 1002);
+            traffic_drop(run, link, 1002);
             return;
         }
         if (used == 0) break;
@@ -171,8 +257,7 @@ static void take_readable(struct run *run, struct link *link) {
         if (!take_frame(run, link, &frame, now_ns)) return;
     }
     link_carry(link, run->buffer + at, total - at);
-    bool publishing = run->phase == PHASE_WARM_UP || run->phase == PHASE_MEASURE;
-    if (publishing && link->publisher >= 0) top_up(run, &run->plan.publishers[link->publisher]);
+    if (run_is_sending(run)) top_up(run, link);
 }
 
 void traffic_take(struct run *run, struct link *link, uint32_t events) {
@@ -180,6 +265,6 @@ void traffic_take(struct run *run, struct link *link, uint32_t events) {
         send_request(run, link);
         return;
     }
-    if ((events & EPOLLOUT) && link->state != LINK_CLOSED && !link_flush(link)) drop(run, link, 0);
+    if ((events & EPOLLOUT) && link->state != LINK_CLOSED && !link_flush(link)) traffic_drop(run, link, 0);
     if ((events & ~(uint32_t)EPOLLOUT) && link->state != LINK_CLOSED) take_readable(run, link);
 }
