@@ -39,6 +39,7 @@ from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible, raise_limit
 from broker.transport.frames import WebSocketCodec
 from broker.transport.port import Port
+from broker.transport.pump import open_pump
 
 DRAIN_GRACE_SECONDS = 3.0
 """How long after the drain window connections may take to close; what comes after has the rest of the 5 s."""
@@ -230,11 +231,12 @@ async def open_broker(
     async with (
         open_engine(settings, wall_clock=wall_clock, log=log) as engine,
         open_rooms(settings, engine, log) as rooms,
+        open_pump() as pump,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=KEEPER_SECONDS))
         sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
-        services = ConnectionServices(sessions, connections, WebSocketCodec(), log, draining.is_set)
+        services = ConnectionServices(sessions, connections, WebSocketCodec(), log, draining.is_set, pump)
         http = HttpServices(
             settings=settings,
             rooms=rooms,

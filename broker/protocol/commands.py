@@ -82,7 +82,10 @@ class Refresh(Command, frozen=True, tag="refresh"):
     token: str
 
 
-AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | History | Refresh
+ToRoom: TypeAlias = Chat | Publish | Presence | History
+"""Commands that a room obeys."""
+
+AnyCommand: TypeAlias = ToRoom | Ping | Join | Leave | Refresh
 
 _TYPES = "chat, publish, ping, join, leave, presence, history, refresh"
 

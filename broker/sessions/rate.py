@@ -23,6 +23,10 @@ class TokenBucket:
         self._tokens -= count
         return 0.0
 
+    def give_back(self) -> None:
+        """Undo letting one through, as it will come again."""
+        self._tokens += 1
+
     def excuse(self, now: float) -> None:
         """Let the time since the last message count in full: who was held up may catch up, whatever the burst."""
         self._tokens += (now - self._updated) * self._rate

@@ -37,8 +37,13 @@ class SessionServices:
 class SessionOutbox(Outbox, Protocol):
     """An outbox whose owner can wait for it; rooms never do."""
 
+    @property
+    def has_space(self) -> bool:
+        """Whether no more waits than events may, or it is closed."""
+        ...
+
     async def wait_space(self) -> None:
-        """Wait until no more waits than events may, or it is closed; a checkpoint only if it has to wait."""
+        """Wait until it has space; a checkpoint only if it has to wait."""
         ...
 
 
@@ -134,14 +139,8 @@ class Session:
 
         :raises Disconnect: if the connection must end.
         """
-        try:
-            self._check_rate()
-            command = self._services.decoder.decode(text)
-        except commands.BadCommandError as bad:
-            self._outbox.reply(Failed(bad.refused, bad.request_id))
-            return
-        except Refused as refused:
-            self._outbox.reply(Failed(refused, self._services.decoder.request_id(text)))
+        command = self._begin(text)
+        if command is None:
             return
         try:
             await self._obey(command)
@@ -149,6 +148,33 @@ class Session:
             self._outbox.reply(Failed(refused, command.id))
         except EngineUnavailableError as error:
             self._outbox.reply(Failed(as_refused(error), command.id))
+
+    def handle_nowait(self, text: str) -> bool:
+        """Obey one message as `handle` does; if that has to wait, do nothing and return False.
+
+        :raises Disconnect: if the connection must end.
+        """
+        if self._begin(text) is None:
+            return True
+        self._bucket.give_back()
+        return False
+
+    def _begin(self, text: str) -> commands.AnyCommand | None:
+        """Do what can be done at once; returns the command if that was nothing."""
+        try:
+            self._check_rate()
+            command = self._services.decoder.decode(text)
+        except commands.BadCommandError as bad:
+            self._outbox.reply(Failed(bad.refused, bad.request_id))
+            return None
+        except Refused as refused:
+            self._outbox.reply(Failed(refused, self._services.decoder.request_id(text)))
+            return None
+        try:
+            return None if self._obey_nowait(command) else command
+        except Refused as refused:
+            self._outbox.reply(Failed(refused, command.id))
+            return None
 
     def _check_rate(self) -> None:
         wait_seconds = self._bucket.take(trio.current_time())
@@ -161,62 +187,82 @@ class Session:
         retry_after_ms = int(wait_seconds * 1000) + 1
         raise Refused(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms)
 
-    async def _obey(self, command: commands.AnyCommand) -> None:
-        if isinstance(command, commands.Join | commands.History | commands.Presence):
-            # Their answers can be large: who asks for many has to read them.
-            await self._outbox.wait_space()
+    def _obey_nowait(self, command: commands.AnyCommand) -> bool:
+        """Obey a command, unless that has to wait: then do nothing and return False."""
         match command:
-            case commands.Chat():
-                limit = self._services.settings.limits.text_characters
-                content = chat_content(self.user_id, command.text, limit)
-                await self._publish(command.room, Capability.CHAT, content, command.id)
-            case commands.Publish():
-                content = custom_content(self.user_id, command.event, command.data)
-                await self._publish(
-                    command.room, Capability.PUBLISH, content, command.id, ephemeral=command.ephemeral
-                )
+            case commands.Chat() | commands.Publish() | commands.Presence() | commands.History():
+                return self._tell_nowait(command)
             case commands.Ping():
                 self._outbox.reply(Pong(command.id))
-            case commands.Join():
-                await self._join(command.room, _position(command.since), command.id)
             case commands.Leave():
                 room, ref = self._membership(command.room)
                 del self._memberships[room]
                 self._tell_leave(ref, Leave(self, is_answered=True, request_id=command.id))
-            case commands.Presence():
-                _, ref = self._membership(command.room)
-                self._check_can(Capability.PRESENCE)
-                await self._tell(ref, TellPresence(self, command.id))
-            case commands.History():
-                await self._history(command)
             case commands.Refresh():
                 self._refresh(command)
+            case commands.Join():
+                return False
+        return True
 
-    async def _publish(
-        self,
-        name: str | None,
-        capability: Capability,
-        content: bytes,
-        request_id: RequestId,
-        *,
-        ephemeral: bool = False,
-    ) -> None:
-        _, ref = self._membership(name)
-        self._check_can(capability)
-        key = None
-        if request_id is not None:
-            # 1 and "1" are two ids.
-            kind = "i" if isinstance(request_id, int) else "s"
-            key = IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
-        await self._tell(ref, Publish(Draft(content, ephemeral, key), self, request_id))
+    def _tell_nowait(self, command: commands.ToRoom) -> bool:
+        if isinstance(command, commands.History | commands.Presence) and not self._outbox.has_space:
+            return False
+        ref, message = self._message(command)
+        try:
+            ref.tell_nowait(message)
+        except MailboxFullError:
+            return False
+        except ActorStoppedError:
+            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
+        return True
 
-    async def _history(self, command: commands.History) -> None:
+    async def _obey(self, command: commands.AnyCommand) -> None:
+        """Obey a command that has to wait."""
+        match command:
+            case commands.Join():
+                await self._outbox.wait_space()
+                await self._join(command.room, _position(command.since), command.id)
+            case commands.Chat() | commands.Publish() | commands.Presence() | commands.History():
+                # Answers can be large: who asks for many has to read them.
+                await self._outbox.wait_space()
+                ref, message = self._message(command)
+                try:
+                    with self._waiting_for_room():
+                        await ref.tell(message)
+                except ActorStoppedError:
+                    raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
+
+    def _message(self, command: commands.ToRoom) -> tuple[Ref[RoomMessage], RoomMessage]:
+        """Return what a room is to be told."""
         _, ref = self._membership(command.room)
-        self._check_can(Capability.HISTORY)
-        page = self._services.settings.history.page_messages
-        limit = page if command.limit is None else min(command.limit, page)
-        since = _position(command.since)
-        await self._tell(ref, TellHistory(self, since, limit, command.reverse, command.id))
+        match command:
+            case commands.Chat(text=text):
+                self._check_can(Capability.CHAT)
+                limit = self._services.settings.limits.text_characters
+                draft = Draft(chat_content(self.user_id, text, limit), False, self._key(command.id))
+                return ref, Publish(draft, self, command.id)
+            case commands.Publish(event=event, data=data):
+                self._check_can(Capability.PUBLISH)
+                content = custom_content(self.user_id, event, data)
+                return ref, Publish(
+                    Draft(content, command.ephemeral, self._key(command.id)), self, command.id
+                )
+            case commands.Presence():
+                self._check_can(Capability.PRESENCE)
+                return ref, TellPresence(self, command.id)
+            case commands.History():
+                self._check_can(Capability.HISTORY)
+                page = self._services.settings.history.page_messages
+                limit = page if command.limit is None else min(command.limit, page)
+                since = _position(command.since)
+                return ref, TellHistory(self, since, limit, command.reverse, command.id)
+
+    def _key(self, request_id: RequestId) -> IdempotencyKey | None:
+        if request_id is None:
+            return None
+        # 1 and "1" are two ids.
+        kind = "i" if isinstance(request_id, int) else "s"
+        return IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
 
     async def _join(self, name: str, since: Position | None, request_id: RequestId) -> None:
         room = check_room_name(name)
@@ -282,16 +328,6 @@ class Session:
         # Whether the token may be in the room at all was decided at the join.
         if capability not in self.claims.can:
             raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {capability}")
-
-    async def _tell(self, ref: Ref[RoomMessage], message: RoomMessage) -> None:
-        try:
-            try:
-                ref.tell_nowait(message)
-            except MailboxFullError:
-                with self._waiting_for_room():
-                    await ref.tell(message)
-        except ActorStoppedError:
-            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
 
     def _tell_leave(self, ref: Ref[RoomMessage], leave: Leave | None = None) -> None:
         # A room that is gone has taken this membership with it.

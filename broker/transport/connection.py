@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import parse_qsl, unquote
 
 import attrs
@@ -25,8 +26,10 @@ from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Session, SessionServices
 from broker.transport.frames import PING, WebSocketCodec, close_frame
 from broker.transport.head import Head
+from broker.transport.lane import TextLane
 from broker.transport.outbox import Outbox
-from broker.transport.streams import WebSocketStream
+from broker.transport.pump import Pump, open_source
+from broker.transport.websocket_stream import WebSocketStream
 from broker.transport.wire import open_wire
 
 RECEIVE_BYTES = 4096
@@ -50,6 +53,8 @@ class ConnectionServices:
     codec: WebSocketCodec
     log: Log
     is_draining: Callable[[], bool]
+    pump: Pump | None = None
+    """Reads all sockets; without it each connection reads for itself."""
 
 
 @attrs.frozen
@@ -102,7 +107,8 @@ class ServedConnection:
             disconnect=self.disconnect,
             start_writer=self._start_writer,
         )
-        self._stream = WebSocketStream(inner, head.raw, self._outbox, self._charge_frames)
+        source = open_source(inner, services.pump)
+        self._stream = WebSocketStream(inner, head.raw, self._outbox, source, self._charge_frames)
         limits = services.sessions.settings.limits
         self._frame_budget = TokenBucket(
             limits.messages_per_second * FRAMES_PER_MESSAGE,
@@ -119,6 +125,11 @@ class ServedConnection:
         """See sessions.directory.Connection."""
         assert self._session is not None
         return self._session.user_id
+
+    @property
+    def queued_bytes(self) -> int:
+        """See sessions.directory.Connection."""
+        return self._outbox.statistics().queued_bytes
 
     def look(self, now: float, wall_now: float) -> None:
         """See sessions.directory.Connection."""
@@ -266,6 +277,7 @@ class ServedConnection:
             with self._talk:
                 await self._talk_until_closed(connection, session)
         finally:
+            self._stream.close_lane()
             session.end()
             self._services.connections.discard(self)
         return self._ending or Disconnect(CloseCode.NORMAL, "")
@@ -273,6 +285,7 @@ class ServedConnection:
     async def _talk_until_closed(self, connection: WebSocketConnection, session: Session) -> None:
         if self._destination.home is not None:
             await session.join_home(self._destination.since)
+        self._stream.use_lane(TextLane(self._settings.message_bytes, partial(self._handle_nowait, session)))
         while True:
             try:
                 message = await connection.get_message()
@@ -285,6 +298,20 @@ class ServedConnection:
             if len(message) * 4 > limit and len(message.encode()) > limit:
                 raise Disconnect(CloseCode.MESSAGE_TOO_BIG, "message too big")
             await session.handle(message)
+            self._stream.note_handled()
+
+    def _handle_nowait(self, session: Session, message: str) -> bool:
+        """Let the session handle a message of the lane's; whatever it raises ends this connection and no other."""
+        if self._ending is not None:
+            return False
+        try:
+            return session.handle_nowait(message)
+        except Disconnect as ending:
+            self.disconnect(ending.code, ending.reason)
+        except Exception:
+            self._services.log.exception("connection failed", address=self._address)
+            self.disconnect(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
+        return True
 
     async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
         """Close with a code; nothing happens if the peer closed first."""

@@ -134,9 +134,14 @@ class Outbox:
         if not await self.wait_written():
             raise trio.ClosedResourceError("outbox is closed")
 
+    @property
+    def has_space(self) -> bool:
+        """Whether no more waits than events may, or the outbox is closed."""
+        return self._queued_bytes <= self._limit_bytes or not self._takes_more
+
     async def wait_space(self) -> None:
-        """Wait until no more waits than events may, or the outbox is closed; a checkpoint only if it has to wait."""
-        while self._queued_bytes > self._limit_bytes and self._takes_more:
+        """Wait until there is space; a checkpoint only if it has to wait."""
+        while not self.has_space:
             await self._progress.park()
 
     async def wait_written(self) -> bool:

@@ -1,11 +1,6 @@
-"""The streams given to trio-websocket and to hypercorn: a request head put back, and a careful end."""
-
-from collections.abc import Callable
+"""A stream with a request head put back, and a careful end: what hypercorn is given."""
 
 import trio
-
-from broker.transport.frames import FrameCounter, is_close_frame
-from broker.transport.outbox import Outbox
 
 LINGER_SECONDS = 1.0
 LINGER_READ_BYTES = 65_536
@@ -40,14 +35,10 @@ class ReplayStream(trio.abc.Stream):
             return head
         data = await self._inner.receive_some(max_bytes)
         if data:
-            self.take_note(data)
+            self.last_received = trio.current_time()
         else:
             self._is_ended_by_peer = True
         return data
-
-    def take_note(self, data: bytes | bytearray) -> None:  # noqa: ARG002  # what came matters to others
-        """Hear that this came from the peer just now."""
-        self.last_received = trio.current_time()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream."""
@@ -88,60 +79,3 @@ class ReplayStream(trio.abc.Stream):
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 # Gone, aborted, or somebody else is reading already.
                 return
-
-
-class WebSocketStream(ReplayStream):
-    """What trio-websocket is given. What it writes goes through the outbox, so that whole frames of both keep one order.
-
-    trio-websocket closes it while a task of its own may be reading, and nobody can linger then. So `aclose` is the
-    end for trio-websocket only, and `finish` closes the socket once all its tasks are gone.
-    """
-
-    def __init__(
-        self,
-        inner: trio.abc.HalfCloseableStream,
-        head: bytes,
-        outbox: Outbox,
-        on_frames: Callable[[int], None] = lambda _count: None,
-    ) -> None:
-        super().__init__(inner, head)
-        self._outbox = outbox
-        self._on_frames = on_frames
-        self._frames = FrameCounter()
-        # What came behind the request's head may be frames already.
-        self._frames.feed(head.partition(b"\r\n\r\n")[2])
-        self.is_being_read = False
-        """Whether somebody waits for what the peer sends; if not, it cannot be heard."""
-        self.closed = trio.Event()
-        """Set when trio-websocket has closed it."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See trio.abc.ReceiveStream."""
-        if self.closed.is_set():
-            raise trio.ClosedResourceError
-        self.is_being_read = True
-        try:
-            return await super().receive_some(max_bytes)
-        finally:
-            self.is_being_read = False
-
-    def take_note(self, data: bytes | bytearray) -> None:
-        """See ReplayStream; tells how many frames came."""
-        super().take_note(data)
-        self._on_frames(self._frames.feed(data))
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See trio.abc.SendStream. trio-websocket 0.12 writes whole frames, one or more at a time."""
-        frames = bytes(data)
-        # RFC 6455 section 5.5.1: no data frame after a close frame.
-        await self._outbox.write(frames, is_last=is_close_frame(frames))
-
-    async def aclose(self) -> None:
-        """Let nobody read any more; the socket stays open until `finish`."""
-        self.closed.set()
-        await trio.lowlevel.checkpoint()
-
-    async def finish(self) -> None:
-        """Close the socket in good order; at once if cancelled."""
-        self._outbox.close()
-        await super().aclose()

@@ -44,6 +44,7 @@ from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
 from broker.transport.frames import WebSocketCodec
 from broker.transport.port import Port
+from broker.transport.pump import open_pump
 from broker.transport.streams import ReplayStream
 from tests.transport.peers import LONGEST_SECONDS, Client, Message, RawPeer
 
@@ -209,7 +210,11 @@ async def _open_node(
         )
     kept = engine(wall_clock)
     node: Node
-    async with open_rooms(settings, kept, log) as rooms, trio.open_nursery() as nursery:
+    async with (
+        open_rooms(settings, kept, log) as rooms,
+        open_pump() as pump,
+        trio.open_nursery() as nursery,
+    ):
         connections = Connections(settings.limits.connections_per_user)
         sessions = SessionServices(
             settings,
@@ -219,7 +224,7 @@ async def _open_node(
             CommandDecoder(),
         )
         services = ConnectionServices(
-            adapt(sessions), connections, WebSocketCodec(), log, lambda: node.is_draining
+            adapt(sessions), connections, WebSocketCodec(), log, lambda: node.is_draining, pump
         )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         port = Port(services, admission, settings.http, echo_http)

@@ -9,7 +9,9 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, memory_stream_pair, wait_all_tasks_blocked
 
 from broker.transport.outbox import Outbox
-from broker.transport.streams import LINGER_SECONDS, ReplayStream, WebSocketStream
+from broker.transport.pump import StreamSource
+from broker.transport.streams import LINGER_SECONDS, ReplayStream
+from broker.transport.websocket_stream import WebSocketStream
 from broker.transport.wire import SocketWire, StreamWire, open_wire
 from tests.transport.wires import open_outbox
 
@@ -233,7 +235,7 @@ async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_fi
 ) -> None:
     client, server = memory_stream_pair()
     outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)
-    stream = WebSocketStream(server, b"", outbox)
+    stream = WebSocketStream(server, b"", outbox, StreamSource(server))
     assert not stream.is_being_read
     await client.send_all(b"x")
     assert await stream.receive_some() == b"x"
@@ -253,7 +255,7 @@ async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_fi
 async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) -> None:
     client, server = memory_stream_pair()
     outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)
-    stream = WebSocketStream(server, b"", outbox)
+    stream = WebSocketStream(server, b"", outbox, StreamSource(server))
     await stream.send_all(bytearray(b"\x88\x02\x03\xe8"))
     outbox.put_control(b"late")
     with pytest.raises(trio.ClosedResourceError):
@@ -264,7 +266,7 @@ async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) ->
 async def test_it_knows_whether_it_is_being_read(nursery: trio.Nursery) -> None:
     client, server = memory_stream_pair()
     outbox: Outbox = open_outbox(StreamWire(server), 1000, nursery.start_soon)[0]
-    stream = WebSocketStream(server, b"", outbox)
+    stream = WebSocketStream(server, b"", outbox, StreamSource(server))
     nursery.start_soon(stream.receive_some)
     await wait_all_tasks_blocked()
     assert stream.is_being_read

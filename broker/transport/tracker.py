@@ -1,0 +1,74 @@
+"""Where a stream of WebSocket frames stands, told from their heads alone (RFC 6455 section 5.2)."""
+
+MAX_HEAD_BYTES = 14
+_FIN = 0x80
+_CONTROL = 0x08
+_FIN_AND_OPCODE = 0x8F
+_WHOLE_TEXT = 0x81
+
+
+class FrameTracker:
+    """Follows the frames in a stream of bytes, in whatever pieces they come; what is in them is not looked at."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        """Messages that have come in whole."""
+        self._is_in_message = False
+        self._to_skip = 0
+        self._head = b""
+        self._ends_message = False  # whether a message is whole when `_to_skip` bytes have come
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the bytes so far end with a whole frame, and no fragments wait for their last one."""
+        return not self._is_in_message and not self._to_skip and not self._head
+
+    def feed(self, data: bytes | bytearray) -> int:
+        """Follow `data`, which continues what was fed before.
+
+        Returns how many heads of frames end in it that are no whole text messages: empty fragments and unasked
+        pongs cost as much time as messages do, and messages are counted elsewhere.
+        """
+        count = 0
+        at = 0
+        while True:
+            at += self._to_skip
+            if at > len(data):
+                self._to_skip = at - len(data)
+                return count
+            self._to_skip = 0
+            self.messages += self._ends_message
+            self._ends_message = False
+            head = self._head + data[at : at + MAX_HEAD_BYTES]
+            size = _head_bytes(head)
+            if size is None or len(head) < size:
+                self._head = bytes(head)
+                return count
+            at += size - len(self._head)
+            self._head = b""
+            self._to_skip = _payload_bytes(head)
+            self._note(head[0])
+            count += head[0] & _FIN_AND_OPCODE != _WHOLE_TEXT
+
+    def _note(self, first: int) -> None:
+        """Take note of the first byte of a frame's head."""
+        if not first & _CONTROL:
+            self._is_in_message = not first & _FIN
+            self._ends_message = bool(first & _FIN)
+
+
+def _head_bytes(head: bytes | bytearray) -> int | None:
+    if len(head) < 2:
+        return None
+    mask_bytes = 4 if head[1] & 0x80 else 0
+    return 2 + {126: 2, 127: 8}.get(head[1] & 0x7F, 0) + mask_bytes
+
+
+def _payload_bytes(head: bytes | bytearray) -> int:
+    match head[1] & 0x7F:
+        case 126:
+            return int.from_bytes(head[2:4], "big")
+        case 127:
+            return int.from_bytes(head[2:10], "big")
+        case size:
+            return size
