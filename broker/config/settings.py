@@ -30,7 +30,8 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         shown = [
             f"{name}={getattr(self, name)!r}"
             for name in self.__struct_fields__
-            if name not in {"secret", "api_key"}
+            # The engine's URL may hold a password.
+            if name not in {"secret", "api_key", "engine"}
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -139,6 +140,29 @@ class SqliteSettings(Section, frozen=True):
     ] = "full"
 
 
+class RedisSettings(Section, frozen=True):
+    """The engine redis://HOST:PORT/DB and rediss://."""
+
+    prefix: Annotated[
+        str,
+        Meta(pattern=r"^[\w.:-]{1,64}$"),
+        _doc("begins the name of every key and channel; nodes that share rooms have the same"),
+    ] = "greenroom"
+    ca_file: Annotated[
+        str | None,
+        _doc("PEM certificates that a rediss:// server's must be signed by; not set: the system's"),
+    ] = None
+    timeout_seconds: Annotated[
+        Seconds, _doc("silence after which a server is taken to be lost, also when connecting")
+    ] = 3.0
+    probe_seconds: Annotated[Seconds, _doc("how often a node sends itself something through each server")] = (
+        1.0
+    )
+    pending_bytes: Annotated[Bytes, _doc("what may wait for one server's answers before more is sent")] = (
+        67_108_864
+    )
+
+
 class RoomSettings(Section, frozen=True):
     """Rooms at large."""
 
@@ -186,6 +210,7 @@ class Settings(Section, frozen=True):
     limits: LimitSettings = LimitSettings()
     history: HistorySettings = HistorySettings()
     sqlite: SqliteSettings = SqliteSettings()
+    redis: RedisSettings = RedisSettings()
     room: RoomSettings = RoomSettings()
     log: LogSettings = LogSettings()
     rooms: Annotated[tuple[RoomRule, ...], _doc("room rules, first match wins")] = ()

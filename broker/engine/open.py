@@ -8,12 +8,13 @@ from urllib.parse import unquote
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
+from broker.engine.redis.open import open_redis
 from broker.engine.sqlite import open_sqlite
 from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.model import WallClock
 
-ENGINE_SCHEMES = ("memory", "sqlite")
+ENGINE_SCHEMES = ("memory", "sqlite", "redis", "rediss")
 """The engines of this build, by the scheme of their URL."""
 
 
@@ -31,6 +32,15 @@ async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) ->
         async with open_sqlite(
             sqlite_path(rest),
             synchronous=settings.sqlite.synchronous,
+            idempotency_seconds=idempotency_seconds,
+            wall_clock=wall_clock,
+            log=log,
+        ) as engine:
+            yield engine
+    elif scheme in {"redis", "rediss"}:
+        async with open_redis(
+            settings.server.engine,
+            settings.redis,
             idempotency_seconds=idempotency_seconds,
             wall_clock=wall_clock,
             log=log,

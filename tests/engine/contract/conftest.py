@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from secrets import token_hex
 
 import attrs
 import pytest
 
-from broker.config.settings import HistorySettings, ServerSettings, Settings
+from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
 from broker.log import stdlib_log
 from broker.model import WallClock
+from tests.engine.redis.servers import RedisServer, shared_redis
 
-ENGINE_URLS = ("memory://", "sqlite:///PATH")
+__all__ = ["shared_redis"]
+
+ENGINE_URLS = ("memory://", "sqlite:///PATH", "redis://PORT")
 
 
 @attrs.define
@@ -39,12 +43,18 @@ def open_engine_under_test(
 ) -> OpenEngine:
     """Return what opens a new, empty engine on a clock; its idempotency window is 300 s."""
 
+    def make_url() -> str:
+        if request.param == "redis://PORT":
+            redis: RedisServer = request.getfixturevalue("shared_redis")
+            return redis.url
+        return str(request.param).replace("PATH", str(tmp_path_factory.mktemp("engine") / "rooms.db"))
+
     @asynccontextmanager
     async def opened(wall_clock: WallClock) -> AsyncIterator[Engine]:
-        path = tmp_path_factory.mktemp("engine") / "rooms.db"
         settings = Settings(
-            server=ServerSettings(engine=request.param.replace("PATH", str(path))),
+            server=ServerSettings(engine=make_url()),
             history=HistorySettings(idempotency_seconds=300.0),
+            redis=RedisSettings(prefix=token_hex(8)),
         )
         async with open_engine(settings, wall_clock=wall_clock, log=stdlib_log()) as engine:
             yield engine

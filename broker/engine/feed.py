@@ -1,0 +1,38 @@
+"""How what is appended reaches every node, for engines that several nodes share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from broker.model import Event
+
+
+class FeedListener(Protocol):
+    """Hears what is said in one room. Neither method may block or raise."""
+
+    def arrived(self, epoch: str, events: Sequence[Event]) -> None:
+        """Take what one append has added, in its order."""
+        ...
+
+    def fell_behind(self) -> None:
+        """Hear that something may have been missed; what was stored can be read."""
+        ...
+
+
+class Feed(ABC):
+    """Brings what is appended to rooms on any node.
+
+    - A listener hears of stored events in the order of their offsets, but for what it was told it may have missed.
+    - Every append made after `subscribe` has returned is heard, or `fell_behind` is called; also the node's own.
+    """
+
+    @abstractmethod
+    async def subscribe(self, room: str, listener: FeedListener) -> None:
+        """Let a room's one listener on this node hear what is said from now on; if cancelled, it does not.
+
+        :raises EngineUnavailableError: if that cannot be done now.
+        """
+
+    @abstractmethod
+    def unsubscribe(self, room: str) -> None:
+        """Let a room's listener hear no more, if there is one."""

@@ -1,0 +1,142 @@
+"""The engine of several nodes; see the package's other files for each of its parts."""
+
+import secrets
+from collections.abc import Callable, Sequence
+
+import attrs
+import msgspec
+import trio
+
+from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
+from broker.engine.feed import Feed, FeedListener
+from broker.engine.redis.keys import Names
+from broker.engine.redis.replies import parse_position, parse_receipts, parse_run, parse_said
+from broker.engine.redis.ring import Ring
+from broker.engine.redis.scripts import Scripts
+from broker.engine.redis.server import Server
+from broker.errors import EngineUnavailableError
+from broker.model import Draft, Position, WallClock
+
+UNTOUCHED_MS = 3_600_000
+"""How long a room that nothing was said in keeps its epoch."""
+
+SLACK_MS = 60_000
+"""How much longer than needed a room is remembered: Redis' clock and the nodes' clocks may differ."""
+
+
+class RedisEngine(Engine, Feed):
+    """Rooms spread over servers by their names; made by `open_redis`."""
+
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        scripts: Scripts,
+        names: Names,
+        *,
+        wall_clock: WallClock,
+        idempotency_seconds: float,
+        make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._servers = servers
+        self._ring = Ring([server.name for server in servers])
+        self._scripts = scripts
+        self._names = names
+        self._wall_clock = wall_clock
+        self._idempotency_ms = int(idempotency_seconds * 1000)
+        self._make_epoch = make_epoch
+        self._commits = 0
+        self._messages = 0
+
+    @property
+    def feed(self) -> Feed:
+        """What brings the appends of all nodes: itself."""
+        return self
+
+    async def position(self, room: str) -> Position:
+        """See Engine."""
+        names = self._names.room(room)
+        link = self._server(room).link
+        keys = (names.meta, names.stream)
+        return parse_position(await self._scripts.position.run(link, keys, self._make_epoch(), UNTOUCHED_MS))
+
+    async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
+        """See Engine. If cancelled or unavailable, the drafts may be stored all the same, or none of them."""
+        names = self._names.room(room)
+        keys = [names.meta, names.stream]
+        age_ms = int(retention.age_seconds * 1000)
+        now_ms = self._now_ms()
+        keep_room_ms = max(age_ms, self._idempotency_ms) + SLACK_MS
+        args: list[str | bytes | int] = [
+            *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, names.channel),
+            *(retention.messages, retention.bytes, age_ms),
+        ]
+        for draft in drafts:
+            if draft.key is not None:
+                keys.append(names.sent(draft.key))
+            args += (0 if draft.key is None else len(keys), int(draft.ephemeral), draft.content)
+        reply = await self._scripts.append.run(self._server(room).link, keys, *args)
+        kept = sum(not draft.ephemeral or draft.key is not None for draft in drafts)
+        self._commits += kept > 0
+        self._messages += kept
+        return parse_receipts(reply, drafts, now_ms)
+
+    async def read(
+        self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
+    ) -> Run:
+        """See Engine."""
+        names = self._names.room(room)
+        reply = await self._scripts.read.run(
+            self._server(room).link,
+            (names.meta, names.stream),
+            *(self._make_epoch(), UNTOUCHED_MS, self._now_ms()),
+            *(after, -1 if limit is None else limit, int(reverse)),
+        )
+        return parse_run(reply)
+
+    async def subscribe(self, room: str, listener: FeedListener) -> None:
+        """See Feed."""
+        await self._server(room).feed.subscribe(self._names.room(room).channel, _RoomListener(listener))
+
+    def unsubscribe(self, room: str) -> None:
+        """See Feed."""
+        self._server(room).feed.unsubscribe(self._names.room(room).channel)
+
+    async def wait_ready(self) -> None:
+        """See Engine: whether every server takes writes and brings back what is published."""
+        for server in self._servers:
+            if server.health.reason() is None:
+                await server.probe.wait_first()
+        await trio.lowlevel.checkpoint()
+        reasons = [reason for server in self._servers if (reason := server.health.reason()) is not None]
+        if reasons:
+            raise EngineUnavailableError("; ".join(reasons))
+
+    def statistics(self) -> EngineStatistics:
+        """Return a snapshot."""
+        waiting = sum(server.link.statistics().pending for server in self._servers)
+        return EngineStatistics(self._commits, self._messages, waiting)
+
+    def _server(self, room: str) -> Server:
+        return self._servers[self._ring.index_of(room)]
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)
+
+
+@attrs.frozen
+class _RoomListener:
+    """Hands what comes on a room's channel to those who listen to the room."""
+
+    listener: FeedListener
+
+    def arrived(self, payload: bytes) -> None:
+        try:
+            epoch, events = parse_said(payload)
+        except (msgspec.MsgspecError, ValueError):
+            # Published by another program, or content that is not UTF-8: what is true stands in the stream.
+            self.listener.fell_behind()
+        else:
+            self.listener.arrived(epoch, events)
+
+    def fell_behind(self) -> None:
+        self.listener.fell_behind()

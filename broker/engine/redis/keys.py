@@ -1,0 +1,47 @@
+"""What things are called in Redis. Pure."""
+
+import attrs
+
+from broker.model import IdempotencyKey
+
+
+@attrs.frozen
+class RoomNames:
+    """The keys of one room, and its channel."""
+
+    meta: str
+    stream: str
+    channel: str
+    _stem: str
+
+    def sent(self, key: IdempotencyKey) -> str:
+        """Return the key that remembers what was sent under an idempotency key."""
+        # The length keeps scope and key apart, whatever is in them.
+        return f"{self._stem}:sent:{len(key.scope)}:{key.scope}:{key.key}"
+
+
+@attrs.frozen
+class Names:
+    """All names of the rooms under one prefix."""
+
+    prefix: str
+    database: int
+
+    def room(self, room: str) -> RoomNames:
+        """Return the names of a room; its keys share a hash tag, so that they are in one slot."""
+        # An empty tag or one cut short by a brace would spread them.
+        tag = room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+        stem = f"{self.prefix}:{{{tag}}}"
+        return RoomNames(f"{stem}:room", f"{stem}:events", self._channel(f"room:{room}"), stem)
+
+    def node(self, node: str) -> str:
+        """Return the channel on which a node hears itself."""
+        return self._channel(f"node:{node}")
+
+    def probe(self, node: str) -> str:
+        """Return the key that a node writes to see whether it can."""
+        return f"{self.prefix}:probe:{node}"
+
+    def _channel(self, name: str) -> str:
+        # Channels are the same in all databases of a server.
+        return f"{self.prefix}:{self.database}:{name}"

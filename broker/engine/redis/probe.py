@@ -1,0 +1,92 @@
+"""Each server is made to prove itself: it takes a write and brings back to this node what this node published.
+
+Everything that can break on the way there and back shows here, whether anyone says anything or not: a server that
+is down, full, read-only or frozen, and a subscription that has died without a word.
+"""
+
+from secrets import token_hex
+
+import trio
+
+from broker.engine.redis.feed import ServerFeed
+from broker.engine.redis.health import Health
+from broker.engine.redis.keys import Names
+from broker.engine.redis.link import Link
+from broker.engine.redis.scripts import Script
+from broker.errors import EngineUnavailableError
+
+KEY_MS = 60_000
+
+
+class Probe:
+    """Sends itself something through one server, again and again; `run` it in a nursery."""
+
+    def __init__(
+        self,
+        link: Link,
+        feed: ServerFeed,
+        health: Health,
+        script: Script,
+        names: Names,
+        *,
+        interval_seconds: float,
+        timeout_seconds: float,
+    ) -> None:
+        self._link = link
+        self._feed = feed
+        self._health = health
+        self._script = script
+        node = token_hex(8)
+        self._key, self._channel = names.probe(node), names.node(node)
+        self._interval_seconds = interval_seconds
+        self._timeout_seconds = timeout_seconds
+        self._sent = b""
+        self._is_back = False
+        self._heard = trio.Event()
+        self._first_done = trio.Event()
+        self.seconds: float | None = None
+        """How long the last one took, there and back; None until one came back."""
+
+    def arrived(self, payload: bytes) -> None:
+        """Take what came back; as a listener of the feed."""
+        if payload == self._sent:
+            self._is_back = True
+            self._heard.set()
+
+    def fell_behind(self) -> None:
+        """Hear that the subscription is new: what was published before did not come."""
+        self._heard.set()
+
+    async def wait_first(self) -> None:
+        """Wait until it is known how the server is."""
+        await self._first_done.wait()
+
+    async def run(self) -> None:
+        """Send and wait, until cancelled."""
+        self._feed.listen(self._channel, self)
+        while True:
+            await self._round()
+            self._first_done.set()
+            await trio.sleep(self._interval_seconds)
+
+    async def _round(self) -> None:
+        self._is_back = False
+        while not self._is_back:
+            self._heard = trio.Event()
+            self._sent = token_hex(8).encode()
+            began = trio.current_time()
+            try:
+                await self._script.run(self._link, [self._key], KEY_MS, self._channel, self._sent)
+            except EngineUnavailableError as error:
+                self._health.note_trouble("writes", str(error))
+                return
+            self._health.note_well("writes")
+            with trio.move_on_after(self._timeout_seconds) as waiting:
+                await self._heard.wait()
+            if waiting.cancelled_caught:
+                reason = f"what was published did not come back within {self._timeout_seconds:g} seconds"
+                self._health.note_trouble("deliveries", reason)
+                self._feed.restart(reason)
+                return
+        self.seconds = trio.current_time() - began
+        self._health.note_well("deliveries")

@@ -1,0 +1,51 @@
+"""What the scripts answer and publish, as values of ours. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from broker.engine.base import Receipt, Run
+from broker.model import Draft, Event, Position
+
+_SAID = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
+
+
+def parse_position(reply: Any) -> Position:
+    """Return what the script `position` answered."""
+    return Position(reply[0].decode(), reply[1])
+
+
+def parse_receipts(reply: Any, drafts: Sequence[Draft], now_ms: int) -> list[Receipt]:
+    """Return what the script `append` answered to drafts appended at `now_ms`."""
+    epoch = reply[0].decode()
+    receipts = []
+    for draft, place in zip(drafts, reply[1:], strict=True):
+        offset = place if place >= 0 else -1 - place
+        position = Position(epoch, offset) if offset else None
+        event = Event(draft.content, now_ms, offset or None) if place >= 0 else None
+        receipts.append(Receipt(position, event))
+    return receipts
+
+
+def parse_run(reply: Any) -> Run:
+    """Return what the script `read` answered."""
+    epoch, offset, first_held, entries = reply
+    events = tuple(
+        Event(fields[3], int(fields[1]), int(entry_id.partition(b"-")[0])) for entry_id, fields in entries
+    )
+    return Run(Position(epoch.decode(), offset), first_held, events)
+
+
+def parse_said(payload: bytes) -> tuple[str, list[Event]]:
+    """Return the epoch and the events that an append published.
+
+    :raises msgspec.MsgspecError: if it is something else.
+    """
+    epoch, time_ms, said = _SAID.decode(payload)
+    # Offsets and contents take turns; an ephemeral event has the offset 0.
+    return epoch, [
+        Event(content.encode(), time_ms, offset or None)
+        for offset, content in zip(said[::2], said[1::2], strict=True)
+        if isinstance(content, str) and isinstance(offset, int)
+    ]

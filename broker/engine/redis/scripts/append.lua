@@ -1,0 +1,91 @@
+-- Store drafts, or find them stored before, and publish what is new; all or nothing.
+--
+-- KEYS: hash, stream, then one for each idempotency key.
+-- ARGV: epoch if the room is new, now, window of idempotency keys, how long the room is remembered (ms each),
+--   channel, messages, bytes and age (ms) to keep; then for each draft: the index in KEYS of its idempotency key
+--   or 0, 1 if it is ephemeral, its content.
+-- Returns the epoch, then for each draft its offset, 0 if it is ephemeral; for one stored before -1 - that.
+
+local meta, stream = KEYS[1], KEYS[2]
+local now_ms, window_ms, keep_room_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local keep_messages, keep_bytes, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local keeps = keep_messages > 0 and keep_bytes > 0 and keep_ms > 0
+
+local room = load_room(meta, stream) or make_room(meta, stream, ARGV[1], keep_room_ms)
+
+local function find_sent(key)
+  local sent = key and redis.call('GET', key)
+  if not sent then
+    return nil
+  end
+  -- In another epoch it went down with the room.
+  local epoch, offset, until_ms = string.match(sent, '^(%S+) (%d+) (%d+)$')
+  return epoch == room.epoch and tonumber(until_ms) > now_ms and tonumber(offset) or nil
+end
+
+local function place(key, is_ephemeral, content)
+  local offset = 0
+  if not is_ephemeral then
+    room.offset = room.offset + 1
+    offset = room.offset
+    if keeps then
+      redis.call('XADD', stream, offset .. '-0', 't', now_ms, 'c', content)
+      room.bytes = room.bytes + #content
+    end
+  end
+  if key then
+    -- Whether its window is over is decided by the nodes' clock; Redis' own only cleans up, a minute late.
+    local until_ms = string.format('%.0f', now_ms + window_ms)
+    redis.call('SET', key, room.epoch .. ' ' .. offset .. ' ' .. until_ms, 'PX', window_ms + 60000)
+  end
+  return offset
+end
+
+local function trim()
+  if not keeps then
+    redis.call('DEL', stream)
+    room.first, room.bytes = room.offset + 1, 0
+    return
+  end
+  local first = room.first
+  while room.first <= room.offset do
+    local oldest = redis.call('XRANGE', stream, room.first .. '-0', '+', 'COUNT', 1)[1]
+    local held = room.offset - room.first + 1
+    if held <= keep_messages and room.bytes <= keep_bytes and entry_time(oldest) > now_ms - keep_ms then
+      break
+    end
+    room.bytes = room.bytes - #entry_content(oldest)
+    room.first = room.first + 1
+  end
+  if room.first > room.offset then
+    redis.call('DEL', stream)
+  elseif room.first > first then
+    redis.call('XTRIM', stream, 'MAXLEN', room.offset - room.first + 1)
+  end
+end
+
+local answer, said, changes = { room.epoch }, {}, false
+for at = 9, #ARGV, 3 do
+  local key, is_ephemeral, content = KEYS[tonumber(ARGV[at])], ARGV[at + 1] == '1', ARGV[at + 2]
+  changes = changes or key ~= nil or not is_ephemeral
+  local sent = find_sent(key)
+  if sent then
+    answer[#answer + 1] = -1 - sent
+  else
+    local offset = place(key, is_ephemeral, content)
+    answer[#answer + 1] = offset
+    said[#said + 1] = offset
+    said[#said + 1] = content
+  end
+end
+if changes then
+  trim()
+  room.age_ms = keep_ms
+  save_room(meta, room)
+  redis.call('PEXPIRE', meta, keep_room_ms)
+  redis.call('PEXPIRE', stream, keep_room_ms)
+end
+if #said > 0 then
+  redis.call('PUBLISH', ARGV[5], cmsgpack.pack({ room.epoch, now_ms, said }))
+end
+return answer

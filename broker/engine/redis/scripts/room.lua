@@ -1,0 +1,49 @@
+-- What all scripts know of a room; it stands before each of them.
+--
+-- A room is two keys. The hash holds its epoch, the offset of its newest event, the offset of the first one held,
+-- the bytes held, and for how long events are kept. The stream holds the events under ids OFFSET-0, with their time
+-- and content. Both expire together. Should one be lost without the other, what is left is not to be trusted: the
+-- room begins a new epoch.
+
+local function load_room(meta, stream)
+  local epoch, offset, first, bytes, age_ms =
+    unpack(redis.call('HMGET', meta, 'epoch', 'offset', 'first', 'bytes', 'age_ms'))
+  if not epoch then
+    return nil
+  end
+  local room = {
+    epoch = epoch, offset = tonumber(offset), first = tonumber(first), bytes = tonumber(bytes), age_ms = tonumber(age_ms),
+  }
+  local held = room.offset - room.first + 1
+  if redis.call('XLEN', stream) ~= held then
+    return nil
+  end
+  if held > 0 and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1] ~= room.offset .. '-0' then
+    return nil
+  end
+  return room
+end
+
+local function save_room(meta, room)
+  redis.call(
+    'HSET', meta, 'epoch', room.epoch, 'offset', room.offset, 'first', room.first, 'bytes', room.bytes,
+    'age_ms', room.age_ms
+  )
+end
+
+-- The first write is one that Redis refuses when it is out of memory: a script that has begun is not stopped.
+local function make_room(meta, stream, epoch, keep_room_ms)
+  local room = { epoch = epoch, offset = 0, first = 1, bytes = 0, age_ms = 0 }
+  save_room(meta, room)
+  redis.call('PEXPIRE', meta, keep_room_ms)
+  redis.call('DEL', stream)
+  return room
+end
+
+local function entry_time(entry)
+  return tonumber(entry[2][2])
+end
+
+local function entry_content(entry)
+  return entry[2][4]
+end
