@@ -17,7 +17,7 @@ import attrs
 
 from bench import machine, procfs
 from bench.errors import BenchError
-from bench.servers import ServerSpec
+from bench.spec import ServerSpec
 
 HOST = "127.0.0.1"
 _ROOT = Path(__file__).resolve().parent.parent
@@ -117,7 +117,9 @@ def _wait_until_it_answers(
         time.sleep(_POLL_SECONDS)
 
 
-def _answers(port: int, path: str) -> bool:
+def _answers(port: int, path: str | None) -> bool:
+    if path is None:
+        return _accepts(port)
     connection = http.client.HTTPConnection(HOST, port, timeout=1.0)
     try:
         connection.request("GET", path)
@@ -126,6 +128,14 @@ def _answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _tail(output: IO[bytes]) -> str:

@@ -16,7 +16,7 @@ from bench.load.plan import Seat, write_plan
 from bench.machine import Pins
 from bench.process import RunningServer
 from bench.report import Run, quantile
-from bench.servers import Credentials, ServerSpec
+from bench.spec import Credentials, ServerSpec
 from bench.usage import CpuTimes
 
 _REST_SHARE = 0.8

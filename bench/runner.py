@@ -14,7 +14,8 @@ from bench import machine, report, show
 from bench.errors import BenchError
 from bench.report import Metric, Run
 from bench.rig import Rig, rigged
-from bench.servers import SERVERS, ServerSpec
+from bench.servers import SERVERS
+from bench.spec import ServerSpec
 from bench.usage import GENERATOR_SHARE, OTHERS_SHARE, SHARES
 
 RESULTS = Path(__file__).parent / "results"

@@ -12,7 +12,8 @@ from bench.load.client import Clients
 from bench.load.plan import Crowd, make_targets
 from bench.load.publishers import Publishing
 from bench.report import Metric, Run, quantile
-from bench.servers import GREENROOMS, Credentials, ServerSpec
+from bench.servers import GREENROOMS
+from bench.spec import Credentials, ServerSpec
 from bench.usage import CpuTimes, latency_buckets, on_core
 
 _JOIN_SECONDS, _DRAIN_SECONDS = 60.0, 10.0

@@ -8,7 +8,7 @@ from bench.load.generator import Load
 from bench.load.plan import Role, Seat
 from bench.report import Metric, Run
 from bench.rig import Rig
-from bench.servers import ServerSpec
+from bench.spec import ServerSpec
 
 METRICS = (
     Metric("pongs_per_second", "pongs/s", better=1),

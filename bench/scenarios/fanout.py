@@ -11,7 +11,7 @@ from bench.load.generator import Load
 from bench.load.plan import Crowd
 from bench.report import Metric, Run
 from bench.rig import Rig
-from bench.servers import ServerSpec
+from bench.spec import ServerSpec
 
 METRICS = (
     Metric("deliveries_per_second", "deliveries/s", better=1),

@@ -14,7 +14,8 @@ from bench.load.client import Clients
 from bench.load.plan import Crowd, make_targets, room_name
 from bench.load.returning import NOTE, Returned, come_back, join_all
 from bench.report import Metric, Run, quantile
-from bench.servers import GREENROOMS, Credentials, ServerSpec
+from bench.servers import GREENROOMS
+from bench.spec import Credentials, ServerSpec
 from bench.usage import CpuTimes, latency_buckets, on_core
 
 _JOIN_SECONDS, _LEAVE_SECONDS, _RETURN_SECONDS = 60.0, 30.0, 60.0

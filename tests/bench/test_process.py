@@ -9,7 +9,8 @@ import pytest
 
 from bench import process
 from bench.errors import BenchError
-from bench.servers import GREENROOMS, Credentials, ServerSpec
+from bench.servers import GREENROOMS
+from bench.spec import Credentials, ServerSpec
 
 BUSY_THEN_DEAF = """
 import http.server, os, signal, sys, time

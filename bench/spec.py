@@ -1,0 +1,42 @@
+"""How a server is started and spoken to."""
+
+import secrets
+from collections.abc import Mapping
+
+import attrs
+
+from bench.load.dialect import NATIVE, Dialect
+
+
+@attrs.frozen
+class Credentials:
+    """What servers and clients of one benchmark share."""
+
+    secret: str
+    api_key: str
+
+    @classmethod
+    def make(cls) -> "Credentials":
+        """Return new random ones."""
+        return cls(secret=secrets.token_urlsafe(32), api_key=secrets.token_urlsafe(32))
+
+
+@attrs.frozen
+class ServerSpec:
+    """How to start a server.
+
+    In arguments and environment `{port}` stands for its port, and `{directory}` for an empty directory on
+    a disk, which goes when the server has ended. It is up when `ready_path` answers 200; None: when it accepts
+    connections.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    ready_path: str | None
+    dialect: Dialect = NATIVE
+
+    @property
+    def needs_disk(self) -> bool:
+        """Whether it keeps files, so that it matters where its directory is."""
+        return any("{directory}" in text for text in (*self.arguments, *self.environment.values()))
