@@ -1,12 +1,16 @@
 """The contract of every engine.
 
 - A room has an epoch, made when the room is first touched and kept as long as the engine remembers the room; a
-  room forgotten and touched again has a new epoch, never an old one.
+  room forgotten and touched again has a new epoch, never an old one. Where the engine is durable, an epoch that was
+  told outlives restarts, also that of a room that nothing was said in yet.
+- What the engine knows of a room it can tell while nothing can be stored: reading needs no space.
+- If the engine may have lost events that it told of (a crash of what it stands on), the room has a new epoch.
 - Within an epoch stored events have the offsets 1, 2, 3, … in the order in which they were appended.
 - `append` stores all its drafts or none. When it returns, the events are as safe as the engine makes them.
 - A draft whose idempotency key was stored within the window is not stored again; its receipt tells the first
   position. The window outlives rooms' actors, and the engine's restarts where the engine is durable.
-- An ephemeral draft takes its turn among the others and is not stored.
+- An ephemeral draft takes its turn among the others and is not stored. An append of nothing but ephemeral drafts
+  without keys stores nothing, and needs nothing that can be stored to.
 - History is kept up to the given retention. What is trimmed is gone from the front only, so that what `read`
   gives is always a run without gaps up to the room's position.
 - Whatever cannot be done just now raises EngineUnavailableError, and then nothing of the call was done. If a
@@ -68,7 +72,12 @@ class EngineStatistics:
     messages: int = 0
     """Drafts in them."""
     waiting: int = 0
-    """Appends that wait for the next transaction."""
+    """Appends that are not committed yet."""
+
+
+def is_kept(draft: Draft) -> bool:
+    """Whether anything of a draft is stored: its event, or its key."""
+    return not draft.ephemeral or draft.key is not None
 
 
 class Engine(ABC):
@@ -76,7 +85,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def position(self, room: str) -> Position:
-        """Return where the room stands, making its epoch if it is new.
+        """Return where the room stands; a new room has its epoch from now on.
 
         :raises EngineUnavailableError: if the engine cannot tell.
         """

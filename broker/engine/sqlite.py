@@ -5,30 +5,31 @@ next commit takes them together. So the cost of an fsync is shared by as many me
 before it ran (group commit). Reads have connections of their own and never wait for the writer.
 """
 
-import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import trio
 
-from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
+from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.sqlite_file import (
-    Append,
-    Appended,
     Synchronous,
-    Writer,
+    close_writer,
     lock_file,
     open_reader,
     open_writer,
-    read_run,
+    read_boot,
+    read_secret,
 )
+from broker.engine.sqlite_rows import Append, Reader, Writer
 from broker.errors import EngineUnavailableError
 from broker.log import Log
-from broker.model import Draft, Position, WallClock
+from broker.model import Draft, Event, Position, WallClock
+
+T = TypeVar("T")
 
 READERS = 4
 """Connections that read at the same time; a fifth read waits."""
@@ -46,22 +47,26 @@ class _Pending:
     """An append that waits for its commit."""
 
     append: Append
-    appended: Appended | None = None
+    receipts: Sequence[Receipt] = ()
     error: EngineUnavailableError | None = None
     done: trio.Event = attrs.Factory(trio.Event)
+
+    def refuse(self, reason: str) -> None:
+        """Answer that nothing of it was stored, as far as is known."""
+        self.error = EngineUnavailableError(reason)
+        self.done.set()
 
 
 class SqliteEngine(Engine):
     """See the module's docstring; made by `open_sqlite`."""
 
-    def __init__(
-        self, writer: Writer, readers: Sequence[sqlite3.Connection], wall_clock: WallClock, log: Log
-    ) -> None:
+    def __init__(self, writer: Writer, readers: Sequence[Reader], wall_clock: WallClock, log: Log) -> None:
         self._writer = writer
         self._wall_clock = wall_clock
         self._log = log
         self._pending: list[_Pending] = []
         self._work = trio.Event()
+        self._is_closed = False
         self._readers = list(readers)
         self._reading = trio.Semaphore(len(readers))
         self._failure: str | None = None
@@ -70,30 +75,24 @@ class SqliteEngine(Engine):
 
     async def position(self, room: str) -> Position:
         """See Engine."""
-        appended = await self._commit(Append(room))
-        return appended.position
+        return await self._read(lambda reader: reader.position(room))
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled, the drafts are stored all the same, or none of them."""
-        return (await self._commit(Append(room, drafts, retention))).receipts
+        if any(is_kept(draft) for draft in drafts):
+            return await self._commit(Append(room, drafts, retention))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        time_ms = self._now_ms()
+        return [Receipt(None, Event(draft.content, time_ms, None)) for draft in drafts]
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
         """See Engine."""
-        now_ms = int(self._wall_clock() * 1000)
-        read = partial(read_run, room=room, after=after, limit=limit, reverse=reverse, now_ms=now_ms)
-        async with self._reading:
-            connection = self._readers.pop()
-            try:
-                run = await trio.to_thread.run_sync(read, connection)
-            except sqlite3.Error as error:
-                raise EngineUnavailableError(f"cannot read: {error}") from error
-            finally:
-                self._readers.append(connection)
-        if run is None:
-            return Run(await self.position(room), 1, ())
-        return run
+        now_ms = self._now_ms()
+        return await self._read(
+            lambda reader: reader.run(room, after=after, limit=limit, reverse=reverse, now_ms=now_ms)
+        )
 
     async def wait_ready(self) -> None:
         """See Engine: after a failed commit, whether one goes through now."""
@@ -105,61 +104,85 @@ class SqliteEngine(Engine):
         """Return a snapshot."""
         return EngineStatistics(self._commits, self._messages, len(self._pending))
 
-    async def _commit(self, append: Append) -> Appended:
+    def close(self) -> None:
+        """Take no more appends; `run_writer` commits what waits and returns."""
+        self._is_closed = True
+        self._work.set()
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)
+
+    async def _read(self, read: Callable[[Reader], T]) -> T:
+        async with self._reading:
+            reader = self._readers.pop()
+            try:
+                return await trio.to_thread.run_sync(read, reader)
+            except sqlite3.Error as error:
+                raise EngineUnavailableError(f"cannot read: {error}") from error
+            finally:
+                self._readers.append(reader)
+
+    async def _commit(self, append: Append) -> Sequence[Receipt]:
+        if self._is_closed:
+            raise EngineUnavailableError("the engine is closed")
         pending = _Pending(append)
         self._pending.append(pending)
         self._work.set()
         await pending.done.wait()
         if pending.error is not None:
             raise pending.error
-        assert pending.appended is not None
-        return pending.appended
+        return pending.receipts
 
     async def run_writer(self) -> None:
-        """Commit what waits, again and again, until cancelled; what has begun is finished."""
-        while True:
-            await self._work.wait()
-            self._work = trio.Event()
-            while self._pending:
-                batch = self._pending[:MAX_APPENDS_PER_COMMIT]
-                del self._pending[:MAX_APPENDS_PER_COMMIT]
-                await self._commit_batch(batch)
+        """Commit what waits, again and again, until closed and done. If cancelled, a commit begun is finished."""
+        try:
+            while self._pending or not self._is_closed:
+                await self._work.wait()
+                self._work = trio.Event()
+                while self._pending:
+                    batch = self._pending[:MAX_APPENDS_PER_COMMIT]
+                    await self._commit_batch(batch)
+                    del self._pending[: len(batch)]
+        finally:
+            self._is_closed = True
+            for pending in self._pending:
+                if not pending.done.is_set():
+                    pending.refuse("the engine is closed")
 
     async def _commit_batch(self, batch: Sequence[_Pending]) -> None:
+        """Commit appends as one, or answer why that cannot be; if one of them is at fault, the others without it."""
         appends = [pending.append for pending in batch]
-        now_ms = int(self._wall_clock() * 1000)
         try:
             # Not abandoned on cancellation: a commit takes its time and no more.
-            results = await trio.to_thread.run_sync(self._writer.append, appends, now_ms)
-        except sqlite3.Error as error:
-            self._fail(batch, error)
-            return
-        except BaseException:
-            # Cancelled before the thread ran, or a fault of ours: nobody may hang.
-            self._fail(batch, None)
-            raise
-        if any(_has_stored(appended) for appended in results):
+            results = await trio.to_thread.run_sync(self._writer.append, appends, self._now_ms())
+        except sqlite3.OperationalError as error:
+            self._refuse(batch, error)
+        except Exception as error:  # noqa: BLE001  # logged
+            if len(batch) == 1:
+                self._refuse(batch, error)
+                return
+            for pending in batch:
+                await self._commit_batch([pending])
+        else:
+            self._answer(batch, results)
+
+    def _answer(self, batch: Sequence[_Pending], results: Sequence[Sequence[Receipt]]) -> None:
+        if any(receipt.event is not None for receipts in results for receipt in receipts):
             # A commit with nothing to write goes through on a full disk too.
             self._failure = None
         self._commits += 1
-        for pending, appended in zip(batch, results, strict=True):
-            self._messages += len(pending.append.drafts)
-            pending.appended = appended
+        for pending, receipts in zip(batch, results, strict=True):
+            self._messages += len(receipts)
+            pending.receipts = receipts
             pending.done.set()
 
-    def _fail(self, batch: Sequence[_Pending], error: sqlite3.Error | None) -> None:
-        """Answer that nothing of a batch was stored, as far as is known."""
-        reason = "the engine is closing" if error is None else f"cannot store: {error}"
-        if error is not None and self._failure is None:
-            self._log.error("engine cannot store", reason=str(error))
+    def _refuse(self, batch: Sequence[_Pending], error: Exception) -> None:
+        reason = f"cannot store: {error}"
+        if self._failure is None:
+            self._log.exception("engine cannot store", exc_info=error)
         self._failure = reason
         for pending in batch:
-            pending.error = EngineUnavailableError(reason)
-            pending.done.set()
-
-
-def _has_stored(appended: Appended) -> bool:
-    return any(receipt.event is not None and receipt.position is not None for receipt in appended.receipts)
+            pending.refuse(reason)
 
 
 @asynccontextmanager
@@ -170,21 +193,26 @@ async def open_sqlite(
     idempotency_seconds: float,
     wall_clock: WallClock,
     log: Log,
-    make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
+    boot: str | None = None,
 ) -> AsyncIterator[SqliteEngine]:
-    """Open the engine on a file, which is made if it is not there; leaving the block finishes the last commit.
+    """Open the engine on a file, which is made if it is not there; leaving the block commits what waits.
+
+    `boot` names the machine's present boot, by default as the system tells it.
 
     :raises ConfigurationError: if the file is in use, not ours, corrupt, or cannot be opened.
     """
+    # As SQLite does: a link to the file is the same file, with the same lock.
+    path = path.resolve()
     with ExitStack() as stack:
         stack.enter_context(await trio.to_thread.run_sync(lock_file, path))
-        connection = stack.enter_context(
-            closing(await trio.to_thread.run_sync(open_writer, path, synchronous))
-        )
-        readers = [stack.enter_context(closing(open_reader(path))) for _ in range(READERS)]
-        writer = Writer(connection, idempotency_seconds=idempotency_seconds, make_epoch=make_epoch)
+        boot = read_boot() if boot is None else boot
+        connection = await trio.to_thread.run_sync(open_writer, path, synchronous, boot)
+        stack.callback(close_writer, connection)
+        secret = read_secret(connection)
+        readers = [Reader(stack.enter_context(closing(open_reader(path))), secret) for _ in range(READERS)]
+        writer = Writer(connection, path, secret=secret, idempotency_seconds=idempotency_seconds)
         engine = SqliteEngine(writer, readers, wall_clock, log)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run_writer)
             yield engine
-            nursery.cancel_scope.cancel()
+            engine.close()

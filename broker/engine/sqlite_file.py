@@ -1,21 +1,16 @@
-"""The SQLite file of the durable engine: its schema, and every statement that touches it. Blocking; no trio.
+"""The SQLite file of the durable engine: whose it is, its schema, how it is opened and closed. Blocking; no trio.
 
-One room is one row in `rooms`, with its epoch and how far it got; its events are rows in `events`, under the
-room's number and their offset. In WAL mode readers go on while the writer commits.
+In WAL mode readers go on while the writer commits.
 """
 
 import fcntl
+import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Literal
 
-import attrs
-
-from broker.engine.base import Receipt, Retention, Run
 from broker.errors import ConfigurationError
-from broker.model import Draft, Event, Position
 
 APPLICATION_ID = 0x67726E72  # "grnr": tells our files from other programs'
 
@@ -39,34 +34,19 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX keys_by_expiry ON keys (expires_ms);
     """,
+    """
+    CREATE TABLE file (secret BLOB NOT NULL, boot TEXT NOT NULL);
+    INSERT INTO file VALUES (randomblob(16), '');
+    """,
 )
-"""What brings a file of version n to version n + 1; the version is the file's `user_version`."""
+"""What brings a file of version n to version n + 1; the version is the file's `user_version`.
 
+`file.secret` makes the first epochs of rooms. `file.boot` is the boot of the machine during which somebody began to
+write without waiting for the disk, and empty once all that was written is on it.
+"""
 
-@attrs.frozen
-class Append:
-    """Drafts for one room. Without a retention, it only makes the room's epoch."""
-
-    room: str
-    drafts: Sequence[Draft] = ()
-    retention: Retention | None = None
-
-
-@attrs.frozen
-class Appended:
-    """Where the room stands now, and a receipt for each draft."""
-
-    position: Position
-    receipts: Sequence[Receipt]
-
-
-@attrs.define
-class _RoomRow:
-    id: int
-    epoch: str
-    offset: int
-    first_held: int
-    bytes: int
+LOG_BYTES = 1 << 24
+"""To this size the write-ahead log is cut when a burst is over."""
 
 
 def lock_file(path: Path) -> IO[bytes]:
@@ -91,15 +71,18 @@ def lock_file(path: Path) -> IO[bytes]:
     return lock
 
 
-def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
-    """Open the file for writing, making or migrating it.
+def open_writer(path: Path, synchronous: Synchronous, boot: str) -> sqlite3.Connection:
+    """Open the file for writing, making or migrating it. `boot` names the machine's present boot.
 
     :raises ConfigurationError: if it is not ours, of a later version, corrupt, or cannot be opened.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(connection, path, synchronous)
+            _check(connection, path)
+            _migrate(connection)
+            _note_boot(connection, synchronous, boot)
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             connection.close()
             raise
@@ -108,22 +91,32 @@ def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
-    def pragma(name: str) -> object:
-        return connection.execute(f"PRAGMA {name}").fetchone()[0]
+def _pragma(connection: sqlite3.Connection, pragma: str) -> object:
+    return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
 
-    is_new = pragma("page_count") == 0
-    if not is_new and pragma("application_id") != APPLICATION_ID:
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    is_new = _pragma(connection, "page_count") == 0
+    if not is_new and _pragma(connection, "application_id") != APPLICATION_ID:
         raise ConfigurationError(f"server.engine: {path} is another program's database")
-    version = pragma("user_version")
+    version = _pragma(connection, "user_version")
     if not isinstance(version, int) or version > len(MIGRATIONS):
         raise ConfigurationError(
             f"server.engine: {path} was written by a later greenroom (version {version})"
         )
-    if not is_new and pragma("quick_check(1)") != "ok":
+    if not is_new and _pragma(connection, "quick_check(1)") != "ok":
         raise ConfigurationError(f"server.engine: {path} is corrupt; restore it from a copy")
-    pragma("journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    if _pragma(connection, "journal_mode = WAL") != "wal":
+        raise ConfigurationError(f"server.engine: {path} is where SQLite cannot keep a write-ahead log")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    # On macOS an fsync does not reach the disk by itself; elsewhere this means nothing.
+    connection.execute("PRAGMA fullfsync = 1")
+    connection.execute("PRAGMA synchronous = full")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version = _pragma(connection, "user_version")
+    assert isinstance(version, int)
     if version == len(MIGRATIONS):
         return
     with closing(connection.cursor()) as cursor:
@@ -136,172 +129,50 @@ def _prepare(connection: sqlite3.Connection, path: Path, synchronous: Synchronou
         cursor.execute("COMMIT")
 
 
+def _note_boot(connection: sqlite3.Connection, synchronous: Synchronous, boot: str) -> None:
+    """Begin new epochs if the machine may have lost what was told to clients; note if it may do so from now on.
+
+    A file that has gone back by some messages would give their offsets to others, and a client that comes back with
+    one of them would miss something without being told.
+    """
+    [(noted,)] = connection.execute("SELECT boot FROM file")
+    is_lost = noted not in {"", boot}
+    wanted = boot if synchronous != "full" else "" if is_lost else noted
+    if wanted == noted:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if is_lost:
+        connection.execute("UPDATE rooms SET epoch = lower(hex(randomblob(8)))")
+        connection.execute("UPDATE file SET secret = randomblob(16)")
+    connection.execute("UPDATE file SET boot = ?", (wanted,))
+    connection.execute("COMMIT")
+
+
+def close_writer(connection: sqlite3.Connection) -> None:
+    """Close the file with all that was written on the disk."""
+    # Where that cannot be done, it is as after a power loss.
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA synchronous = full")
+        connection.execute("UPDATE file SET boot = '' WHERE boot != ''")
+    connection.close()
+
+
+def read_secret(connection: sqlite3.Connection) -> bytes:
+    """Return the file's secret."""
+    [(secret,)] = connection.execute("SELECT secret FROM file")
+    return bytes(secret)
+
+
+def read_boot() -> str:
+    """Return what names the present boot of this machine, where the system tells; else each time something new."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return secrets.token_hex(16)
+
+
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open the file, which a writer has prepared, for reading."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = 1")
     return connection
-
-
-class Writer:
-    """Appends, many rooms in one transaction. One thread at a time."""
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        *,
-        idempotency_seconds: float,
-        make_epoch: Callable[[], str],
-    ) -> None:
-        self._connection = connection
-        self._idempotency_ms = int(idempotency_seconds * 1000)
-        self._make_epoch = make_epoch
-
-    def append(self, appends: Sequence[Append], now_ms: int) -> list[Appended]:
-        """Store all or nothing; what is returned is as safe as `synchronous` makes it.
-
-        :raises sqlite3.Error: if nothing was stored.
-        """
-        run = self._connection.execute
-        run("BEGIN IMMEDIATE")
-        try:
-            appended = [self._append(append, now_ms) for append in appends]
-            self._forget(now_ms)
-            run("COMMIT")
-        except BaseException:
-            # A full disk may have rolled back already.
-            if self._connection.in_transaction:
-                run("ROLLBACK")
-            raise
-        return appended
-
-    def _append(self, append: Append, now_ms: int) -> Appended:
-        row = self._room(append.room)
-        receipts = []
-        rows = []
-        for draft in append.drafts:
-            receipt = self._place(row, draft, now_ms)
-            receipts.append(receipt)
-            if receipt.event is not None and receipt.position is not None:
-                rows.append((row.id, row.offset, now_ms, draft.content))
-        if append.retention is not None:
-            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-            self._trim(row, append.retention, now_ms)
-            age_ms = int(append.retention.age_seconds * 1000)
-            self._connection.execute(
-                "UPDATE rooms SET offset = ?, first_held = ?, bytes = ?, age_ms = ?, expires_ms = ? WHERE id = ?",
-                (row.offset, row.first_held, row.bytes, age_ms, now_ms + age_ms, row.id),
-            )
-        return Appended(Position(row.epoch, row.offset), receipts)
-
-    def _room(self, name: str) -> _RoomRow:
-        found = self._connection.execute(
-            "SELECT id, epoch, offset, first_held, bytes FROM rooms WHERE name = ?", (name,)
-        ).fetchone()
-        if found is not None:
-            return _RoomRow(*found)
-        epoch = self._make_epoch()
-        cursor = self._connection.execute(
-            "INSERT INTO rooms (name, epoch, offset, first_held, bytes, age_ms, expires_ms)"
-            " VALUES (?, ?, 0, 1, 0, 0, 0)",
-            (name, epoch),
-        )
-        assert cursor.lastrowid is not None
-        return _RoomRow(cursor.lastrowid, epoch, 0, 1, 0)
-
-    def _place(self, row: _RoomRow, draft: Draft, now_ms: int) -> Receipt:
-        key = draft.key
-        if key is not None:
-            known = self._connection.execute(
-                "SELECT offset FROM keys WHERE room = ? AND scope = ? AND key = ? AND expires_ms > ?",
-                (row.id, key.scope, key.key, now_ms),
-            ).fetchone()
-            if known is not None:
-                return Receipt(None if known[0] is None else Position(row.epoch, known[0]), None)
-        offset = None
-        if not draft.ephemeral:
-            row.offset += 1
-            row.bytes += len(draft.content)
-            offset = row.offset
-        if key is not None:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)",
-                (row.id, key.scope, key.key, offset, now_ms + self._idempotency_ms),
-            )
-        position = None if offset is None else Position(row.epoch, offset)
-        return Receipt(position, Event(draft.content, now_ms, offset))
-
-    def _trim(self, row: _RoomRow, retention: Retention, now_ms: int) -> None:
-        """Delete from the front what is beyond the retention."""
-        oldest_ms = now_ms - int(retention.age_seconds * 1000)
-        first = row.first_held
-        oldest = self._connection.execute(
-            "SELECT offset, time_ms, length(content) FROM events WHERE room = ? ORDER BY offset", (row.id,)
-        )
-        for offset, time_ms, size in oldest:
-            held = row.offset - offset + 1
-            if held <= retention.messages and row.bytes <= retention.bytes and time_ms > oldest_ms:
-                break
-            row.bytes -= size
-            first = offset + 1
-        oldest.close()
-        if first != row.first_held:
-            self._connection.execute("DELETE FROM events WHERE room = ? AND offset < ?", (row.id, first))
-            row.first_held = first
-
-    def _forget(self, now_ms: int) -> None:
-        """Delete what has run out: old keys, and the events of rooms in which nothing was said for long."""
-        run = self._connection.execute
-        run("DELETE FROM keys WHERE expires_ms <= ?", (now_ms,))
-        expired = run(
-            "SELECT id FROM rooms WHERE bytes > 0 AND expires_ms <= ? LIMIT 10", (now_ms,)
-        ).fetchall()
-        for (room,) in expired:
-            run("DELETE FROM events WHERE room = ?", (room,))
-            run("UPDATE rooms SET first_held = offset + 1, bytes = 0 WHERE id = ?", (room,))
-
-
-_OLDEST_FIRST = """
-    SELECT offset, time_ms, content FROM events WHERE room = ? AND offset >= ? ORDER BY offset LIMIT ?
-"""
-_NEWEST_FIRST = """
-    SELECT offset, time_ms, content FROM events WHERE room = ? AND offset >= ? ORDER BY offset DESC LIMIT ?
-"""
-
-
-def read_run(
-    connection: sqlite3.Connection, room: str, *, after: int, limit: int | None, reverse: bool, now_ms: int
-) -> Run | None:
-    """Return a run of a room's events as `Engine.read` does, None for a room that is not in the file."""
-    run = connection.execute
-    run("BEGIN")
-    try:
-        found = run(
-            "SELECT id, epoch, offset, first_held, age_ms FROM rooms WHERE name = ?", (room,)
-        ).fetchone()
-        if found is None:
-            return None
-        number, epoch, offset, first_held, age_ms = found
-        first_held = _first_young(connection, number, first_held, now_ms - age_ms)
-        query = _NEWEST_FIRST if reverse else _OLDEST_FIRST
-        # Within what the room can hold: SQLite's integers end at 2**63 - 1, a client's offset may be just that.
-        start = min(max(after + 1, first_held), offset + 1)
-        most = offset if limit is None else min(limit, offset)
-        rows = run(query, (number, start, most)).fetchall()
-    finally:
-        run("COMMIT")
-    events = tuple(Event(content, time_ms, place) for place, time_ms, content in rows)
-    return Run(Position(epoch, offset), min(first_held, offset + 1), events)
-
-
-def _first_young(connection: sqlite3.Connection, room: int, first_held: int, oldest_ms: int) -> int:
-    """Return the oldest offset held that is not too old; what is too old is deleted at the next append."""
-    rows = connection.execute(
-        "SELECT offset, time_ms FROM events WHERE room = ? AND offset >= ? ORDER BY offset",
-        (room, first_held),
-    )
-    for offset, time_ms in rows:
-        if time_ms > oldest_ms:
-            return int(offset)
-        first_held = offset + 1
-    return first_held

@@ -1,48 +1,15 @@
-"""What only a file can do: outlive the process, be full, be somebody else's."""
-
-import shutil
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+"""What the durable engine does when it is restarted, full, cut short, or given something it cannot store."""
 
 import pytest
 import trio
+import trio.testing
 
 from broker.engine.base import Retention
-from broker.engine.sqlite import SqliteEngine, open_sqlite
-from broker.engine.sqlite_file import MIGRATIONS
-from broker.errors import ConfigurationError, EngineUnavailableError
-from broker.log import stdlib_log
-from broker.model import Draft, IdempotencyKey, Position
-
-KEEP = Retention(1000, 1 << 30, 86_400.0)
-
-
-class Wall:
-    """A clock that stands still until it is moved."""
-
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@asynccontextmanager
-async def opened(path: Path, wall: Wall | None = None) -> AsyncIterator[SqliteEngine]:
-    async with open_sqlite(
-        path,
-        synchronous="full",
-        idempotency_seconds=300.0,
-        wall_clock=wall or Wall(),
-        log=stdlib_log(),
-    ) as engine:
-        yield engine
-
-
-def draft(number: int, key: str | None = None, size: int = 0) -> Draft:
-    content = b'{"type":"n","n":%d,"x":"%b"}' % (number, b"x" * size)
-    return Draft(content, key=None if key is None else IdempotencyKey("ann", key))
+from broker.engine.sqlite import SqliteEngine
+from broker.engine.sqlite_rows import MORE_FORGOTTEN
+from broker.errors import EngineUnavailableError
+from broker.model import Draft, Position
+from tests.engine.sqlite_files import KEEP, Wall, connected, draft, fill_disk, opened
 
 
 async def test_everything_outlives_the_process(tmp_path):
@@ -70,65 +37,44 @@ async def test_appends_that_wait_together_are_one_transaction(tmp_path):
         assert statistics.commits <= 2
 
 
-async def test_a_second_server_on_the_same_file_is_refused(tmp_path):
-    async with opened(tmp_path / "rooms.db"):
-        with pytest.raises(ConfigurationError, match="in use by another server"):
-            async with opened(tmp_path / "rooms.db"):
-                pass
-    async with opened(tmp_path / "rooms.db") as engine:
-        await engine.wait_ready()
-
-
-async def test_files_that_are_not_ours_are_refused(tmp_path):
-    foreign = tmp_path / "foreign.db"
-    with sqlite3.connect(foreign) as connection:
-        connection.execute("CREATE TABLE t (x)")
-    connection.close()
-    later = tmp_path / "later.db"
-    async with opened(later):
-        pass
-    connection = sqlite3.connect(later)
-    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    connection.close()
-    rubbish = tmp_path / "rubbish.db"
-    rubbish.write_bytes(b"this is no database at all" * 1000)
-    for path, reason in (
-        (foreign, "another program"),
-        (later, "later greenroom"),
-        (rubbish, "not a database"),
-        (tmp_path / "no" / "such" / "directory.db", "cannot open"),
-        (tmp_path, "cannot be used"),
-    ):
-        with pytest.raises(ConfigurationError, match=reason):
-            async with opened(path):
-                pass
-
-
-async def test_a_corrupt_file_is_refused_at_start(tmp_path):
-    path = tmp_path / "rooms.db"
-    async with opened(path) as engine:
-        await engine.append("den", [draft(n, size=2000) for n in range(200)], KEEP)
-    content = bytearray(path.read_bytes())
-    content[8192:65_536] = b"\xff" * (65_536 - 8192)
-    path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=r"corrupt|malformed"):
-        async with opened(path):
-            pass
-
-
 async def test_a_full_disk_is_unavailable_and_heals(tmp_path):
     async with opened(tmp_path / "rooms.db") as engine:
         await engine.append("den", [draft(1)], KEEP)
-        # As a full disk does, this makes SQLite say SQLITE_FULL.
-        pages = engine._writer._connection.execute("PRAGMA page_count").fetchone()[0]
-        engine._writer._connection.execute(f"PRAGMA max_page_count = {pages}")
+        await fill_disk(engine)
         with pytest.raises(EngineUnavailableError, match="full"):
             await engine.append("den", [draft(2, "k", size=100_000)], KEEP)
+        with pytest.raises(EngineUnavailableError, match="full"):
+            await engine.wait_ready()
         assert [event.offset for event in (await engine.read("den")).events] == [1]
-        engine._writer._connection.execute("PRAGMA max_page_count = 1000000")
+        await fill_disk(engine, is_full=False)
         await engine.wait_ready()
         receipts = await engine.append("den", [draft(2, "k", size=100_000)], KEEP)
         assert receipts[0].position.offset == 2
+
+
+async def test_what_needs_no_space_goes_on_on_a_full_disk(tmp_path):
+    path = tmp_path / "rooms.db"
+    async with opened(path) as engine:
+        [stored] = await engine.append("den", [draft(1)], KEEP)
+        await fill_disk(engine)
+        commits = engine.statistics().commits
+        assert await engine.position("den") == stored.position
+        # Also of a room that nobody has ever been in, and many of them.
+        new = {f"room {number}": await engine.position(f"room {number}") for number in range(50)}
+        assert (await engine.read("room 1")).position == new["room 1"]
+        whisper = Draft(b"{}", ephemeral=True)
+        receipts = await engine.append("room 1", [whisper, whisper], KEEP)
+        assert [(receipt.position, receipt.event.offset) for receipt in receipts] == [(None, None)] * 2
+        assert engine.statistics().commits == commits
+        with connected(path) as connection:
+            assert connection.execute("SELECT name FROM rooms").fetchall() == [("den",)]
+        # What was told then still holds, whoever asks and however often the server starts.
+        await fill_disk(engine, is_full=False)
+        [receipt] = await engine.append("room 1", [draft(1)], KEEP)
+        assert receipt.position == Position(new["room 1"].epoch, 1)
+    async with opened(path) as engine:
+        assert (await engine.read("room 1")).can_continue(new["room 1"])
+        assert await engine.position("room 2") == new["room 2"]
 
 
 async def test_events_of_silent_rooms_leave_the_file(tmp_path):
@@ -137,8 +83,8 @@ async def test_events_of_silent_rooms_leave_the_file(tmp_path):
         first = await engine.append("den", [draft(1)], Retention(10, 1 << 20, 60.0))
         wall.now += 61
         await engine.append("another", [draft(1)], KEEP)
-        count = engine._readers[0].execute("SELECT count(*) FROM events").fetchone()
-        assert count == (1,)
+        with connected(tmp_path / "rooms.db") as connection:
+            assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
         run = await engine.read("den")
         assert run.events == ()
         assert run.position == first[0].position
@@ -155,13 +101,121 @@ async def test_a_cancelled_append_is_stored_whole_or_not(tmp_path):
         assert len((await engine.read("den")).events) == 2
 
 
-async def test_the_file_can_be_copied_while_it_is_used(tmp_path):
-    """The write-ahead log belongs to the file: both together are a backup."""
+async def test_an_append_that_cannot_be_written_fails_alone(tmp_path):
+    """Whatever is wrong with it; the others of its transaction are stored."""
+    outcomes = {}
+
+    async def append(engine: SqliteEngine, room: str, key: str) -> None:
+        try:
+            [receipt] = await engine.append(room, [draft(1, key)], KEEP)
+            outcomes[room] = receipt.position.offset
+        except EngineUnavailableError:
+            outcomes[room] = None
+
     async with opened(tmp_path / "rooms.db") as engine:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                key = "a lone surrogate: \ud800" if number == 13 else "k"
+                nursery.start_soon(append, engine, f"room {number}", key)
+        assert outcomes == {f"room {number}": None if number == 13 else 1 for number in range(20)}
+        await engine.wait_ready()
+        for number in range(20):
+            assert len((await engine.read(f"room {number}")).events) == (number != 13)
+
+
+async def test_what_waits_when_the_engine_closes_is_stored_and_what_comes_after_is_refused(tmp_path):
+    offsets = []
+
+    async def append(number: int) -> None:
+        [receipt] = await engine.append("den", [draft(number)], KEEP)
+        offsets.append(receipt.position.offset)
+
+    async with trio.open_nursery() as nursery, opened(tmp_path / "rooms.db") as engine:
+        for number in range(2500):
+            nursery.start_soon(append, number)
+        await trio.testing.wait_all_tasks_blocked()
+    assert sorted(offsets) == list(range(1, 2501))
+    with pytest.raises(EngineUnavailableError, match="closed"):
         await engine.append("den", [draft(1)], KEEP)
-        for name in ("rooms.db", "rooms.db-wal"):
-            shutil.copy(tmp_path / name, tmp_path / f"copy-{name}")
-    for name in ("rooms.db", "rooms.db-wal"):
-        (tmp_path / f"copy-{name}").rename(tmp_path / f"copy{name.removeprefix('rooms')}")
-    async with opened(tmp_path / "copy.db") as engine:
-        assert (await engine.position("den")).offset == 1
+
+
+async def test_nobody_waits_for_ever_for_an_engine_that_is_cancelled(tmp_path):
+    """Appends of tasks outside the cancelled scope: stored, or told that they are not."""
+    outcomes = []
+
+    async def append(number: int) -> None:
+        try:
+            outcomes.append(await engine.append("den", [draft(number, f"{number}")], KEEP))
+        except EngineUnavailableError:
+            outcomes.append(None)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with opened(tmp_path / "rooms.db") as engine:
+                for number in range(2500):
+                    nursery.start_soon(append, number)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+    assert len(outcomes) == 2500
+    async with opened(tmp_path / "rooms.db") as engine:
+        assert (await engine.position("den")).offset == sum(outcome is not None for outcome in outcomes)
+
+
+async def test_an_append_cancelled_during_its_commit_takes_nobody_along(tmp_path):
+    async with opened(tmp_path / "rooms.db") as engine:
+        receipts = []
+
+        async def append(key: str) -> None:
+            receipts.append(await engine.append("den", [draft(1, key)], KEEP))
+
+        with connected(tmp_path / "rooms.db") as other:
+            # The commit has to wait for as long as somebody else writes.
+            other.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    nursery.start_soon(append, "b")
+                    async with trio.open_nursery() as cancelled:
+                        cancelled.start_soon(append, "a")
+                        await trio.testing.wait_all_tasks_blocked()
+                        scope.cancel()
+                other.execute("ROLLBACK")
+        assert len(receipts) == 1
+        [again] = await engine.append("den", [draft(1, "a")], KEEP)
+        assert again.event is None
+        assert (await engine.position("den")).offset == 2
+
+
+async def test_a_clock_that_goes_back_takes_nothing_along(tmp_path):
+    wall = Wall()
+    async with opened(tmp_path / "rooms.db", wall) as engine:
+        [first] = await engine.append("den", [draft(1, "a")], Retention(1000, 1 << 20, 600.0))
+        wall.now -= 3600
+        await engine.append("den", [draft(2, "b")], Retention(1000, 1 << 20, 600.0))
+        wall.now += 599
+        run = await engine.read("den")
+        assert [event.offset for event in run.events] == [1, 2]
+        assert run.can_continue(Position(run.position.epoch, 0))
+        [again] = await engine.append("den", [draft(1, "a")], Retention(1000, 1 << 20, 600.0))
+        assert again.position == first.position
+
+
+async def test_what_has_run_out_is_deleted_little_by_little_and_all_of_it(tmp_path):
+    wall = Wall()
+    rooms = 40
+    keep = Retention(1000, 1 << 20, 60.0)
+    keys = 5 * MORE_FORGOTTEN
+    async with opened(tmp_path / "rooms.db", wall) as engine:
+        async with trio.open_nursery() as nursery:
+            for number in range(rooms):
+                drafts = [draft(n, f"{n}") for n in range(keys // rooms)]
+                nursery.start_soon(engine.append, f"room {number}", drafts, keep)
+        wall.now += 301
+        with connected(tmp_path / "rooms.db") as connection:
+            counts = []
+            while not counts or counts[-1][0]:
+                await engine.append("den", [draft(1)], keep)
+                counts.append(connection.execute("SELECT count(*) FROM keys").fetchone())
+            assert len(counts) == 5
+            # Those of the new room are young.
+            assert connection.execute("SELECT count(DISTINCT room) FROM events").fetchone() == (1,)

@@ -164,6 +164,17 @@ async def test_an_ephemeral_draft_takes_its_turn_and_no_place(engine: Engine) ->
     assert await contents(engine) == [draft(1).content, draft(3).content]
 
 
+async def test_nothing_but_ephemeral_drafts_changes_nothing(engine: Engine, wall: "Wall") -> None:
+    await engine.append("den", [draft(1)], KEEP_ALL)
+    before, commits = await engine.read("den"), engine.statistics().commits
+    wall.now += 1.5
+    receipts = await engine.append("den", [draft(2, ephemeral=True), draft(3, ephemeral=True)], KEEP_ALL)
+    time_ms = 1_700_000_001_500
+    assert list(receipts) == [Receipt(None, Event(draft(n).content, time_ms, None)) for n in (2, 3)]
+    assert await engine.read("den") == before
+    assert engine.statistics().commits == commits
+
+
 async def test_an_ephemeral_draft_is_told_once_for_its_key(engine: Engine, wall: "Wall") -> None:
     [first] = await engine.append("den", [draft(1, "k", ephemeral=True)], KEEP_ALL)
     assert first.event is not None

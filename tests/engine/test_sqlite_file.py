@@ -1,0 +1,173 @@
+"""Whose the file is, what may be done to it, and what is told of it at start."""
+
+import sqlite3
+
+import pytest
+
+from broker.engine.base import Retention
+from broker.engine.sqlite import SqliteEngine
+from broker.engine.sqlite_file import APPLICATION_ID, LOG_BYTES, MIGRATIONS
+from broker.errors import ConfigurationError, EngineUnavailableError
+from broker.model import Position
+from tests.engine.sqlite_files import KEEP, connected, copied, draft, opened
+
+
+async def test_a_second_server_on_the_same_file_is_refused(tmp_path):
+    async with opened(tmp_path / "rooms.db"):
+        with pytest.raises(ConfigurationError, match="in use by another server"):
+            async with opened(tmp_path / "rooms.db"):
+                pass
+    async with opened(tmp_path / "rooms.db") as engine:
+        await engine.wait_ready()
+
+
+async def test_files_that_are_not_ours_are_refused(tmp_path):
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    later = tmp_path / "later.db"
+    async with opened(later):
+        pass
+    connection = sqlite3.connect(later)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    rubbish = tmp_path / "rubbish.db"
+    rubbish.write_bytes(b"this is no database at all" * 1000)
+    for path, reason in (
+        (foreign, "another program"),
+        (later, "later greenroom"),
+        (rubbish, "not a database"),
+        (tmp_path / "no" / "such" / "directory.db", "cannot open"),
+        (tmp_path, "cannot be used"),
+    ):
+        with pytest.raises(ConfigurationError, match=reason):
+            async with opened(path):
+                pass
+
+
+async def test_a_corrupt_file_is_refused_at_start(tmp_path):
+    path = tmp_path / "rooms.db"
+    async with opened(path) as engine:
+        await engine.append("den", [draft(n, size=2000) for n in range(200)], KEEP)
+    content = bytearray(path.read_bytes())
+    content[8192:65_536] = b"\xff" * (65_536 - 8192)
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"corrupt|malformed"):
+        async with opened(path):
+            pass
+
+
+async def test_another_file_has_other_epochs(tmp_path):
+    epochs = []
+    for name in ("rooms.db", "others.db"):
+        async with opened(tmp_path / name) as engine:
+            epochs += [(await engine.position(room)).epoch for room in ("den", "attic")]
+    assert len(set(epochs)) == 4
+
+
+async def test_the_file_can_be_copied_while_it_is_used(tmp_path):
+    """The write-ahead log belongs to the file: both together are a backup."""
+    async with opened(tmp_path / "rooms.db") as engine:
+        await engine.append("den", [draft(1)], KEEP)
+        copy = copied(tmp_path / "rooms.db", "copy.db")
+    async with opened(copy) as engine:
+        assert (await engine.position("den")).offset == 1
+
+
+async def test_a_file_of_an_earlier_version_is_brought_up(tmp_path):
+    path = tmp_path / "rooms.db"
+    with connected(path) as connection:
+        connection.executescript(MIGRATIONS[0])
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("INSERT INTO rooms VALUES (1, 'den', 'old', 1, 1, 2, 86400000, 1800000000000)")
+        connection.execute("INSERT INTO events VALUES (1, 1, 1700000000000, '{}')")
+    async with opened(path) as engine:
+        assert await engine.position("den") == Position("old", 1)
+        [receipt] = await engine.append("den", [draft(2)], KEEP)
+        assert receipt.position == Position("old", 2)
+        assert len((await engine.read("den")).events) == 2
+        assert (await engine.position("attic")).offset == 0
+    with connected(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal", "off"])
+@pytest.mark.parametrize("ending", ["stopped", "killed", "power lost"])
+async def test_what_power_loss_may_have_taken_back_is_a_new_epoch(tmp_path, synchronous, ending):
+    """Else the next events would be given the offsets of those lost, and nobody would be told."""
+    path = tmp_path / "rooms.db"
+    async with opened(path, synchronous=synchronous) as engine:
+        [receipt] = await engine.append("den", [draft(1)], KEEP)
+        empty = await engine.position("attic")
+        copy = copied(path, "copy.db")
+    is_lost = ending == "power lost" and synchronous != "full"
+    boot = "first" if ending == "killed" else "second"
+    # Once more in between: what was begun by one life of the server is known to all that follow.
+    async with opened(path if ending == "stopped" else copy, boot=boot) as engine:
+        now = await engine.position("den")
+        assert now.offset == 1
+        assert (now == receipt.position) is not is_lost
+        assert (await engine.position("attic") == empty) is not is_lost
+        assert (await engine.read("den")).can_continue(receipt.position) is not is_lost
+        [second] = await engine.append("den", [draft(2)], KEEP)
+        assert second.position == Position(now.epoch, 2)
+    async with opened(path if ending == "stopped" else copy, boot="third") as engine:
+        assert await engine.position("den") == second.position
+
+
+async def test_power_loss_after_a_kill_in_an_earlier_life_counts_too(tmp_path):
+    path = tmp_path / "rooms.db"
+    async with opened(path, synchronous="normal") as engine:
+        [receipt] = await engine.append("den", [draft(1)], KEEP)
+        killed = copied(path, "killed.db")
+    async with opened(killed, synchronous="full") as engine:
+        assert await engine.position("den") == receipt.position
+        lost = copied(killed, "lost.db")
+    async with opened(lost, boot="second") as engine:
+        assert (await engine.position("den")).epoch != receipt.position.epoch
+
+
+async def test_a_link_to_a_file_in_use_is_that_file(tmp_path):
+    (tmp_path / "link.db").symlink_to(tmp_path / "rooms.db")
+    async with opened(tmp_path / "rooms.db"):
+        with pytest.raises(ConfigurationError, match="in use by another server"):
+            async with opened(tmp_path / "link.db"):
+                pass
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_nothing_is_stored_in_a_file_that_was_taken_away(tmp_path, is_replaced):
+    path = tmp_path / "rooms.db"
+    async with opened(path) as engine:
+        await engine.append("den", [draft(1)], KEEP)
+        path.rename(tmp_path / "elsewhere.db")
+        if is_replaced:
+            path.touch()
+        with pytest.raises(EngineUnavailableError, match="removed or replaced"):
+            await engine.append("den", [draft(2)], KEEP)
+        with pytest.raises(EngineUnavailableError):
+            await engine.wait_ready()
+        (tmp_path / "elsewhere.db").rename(path)
+        await engine.wait_ready()
+        [receipt] = await engine.append("den", [draft(2)], KEEP)
+        assert receipt.position.offset == 2
+
+
+async def test_the_log_is_cut_when_one_who_held_on_to_it_is_done(tmp_path):
+    """As a backup does, or somebody with a shell."""
+    path = tmp_path / "rooms.db"
+
+    async def grow(engine: SqliteEngine, appends: int) -> int:
+        for _ in range(appends):
+            await engine.append("den", [draft(1, size=1 << 20)], Retention(1, 1 << 30, 60.0))
+        log_bytes: int = path.with_name("rooms.db-wal").stat().st_size
+        return log_bytes
+
+    async with opened(path, synchronous="off") as engine:
+        with connected(path) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM rooms").fetchall()
+            assert await grow(engine, 24) > LOG_BYTES
+        assert await grow(engine, 2) <= LOG_BYTES
