@@ -126,6 +126,25 @@ async def readiness(server: Server) -> tuple[int, list[str]]:
     return answer.status, answer.body["reasons"]
 
 
+async def check_what_needs_no_space(server: Server) -> None:
+    """A room that nobody was ever in can be looked at and joined, and ephemeral events are told."""
+    room = await ask(server, "/api/rooms/elsewhere")
+    assert room is not None
+    assert (room.status, room.body["offset"]) == (200, 0)
+    whisper = await ask(server, "/api/rooms/elsewhere/messages?ephemeral=1", {"type": "note", "text": "x"})
+    assert whisper is not None
+    assert (whisper.status, whisper.body["offset"]) == (200, None)
+    page = await ask(server, "/api/rooms/elsewhere/messages")
+    assert page is not None
+    assert (page.status, page.body["epoch"]) == (200, room.body["epoch"])
+    async with trio.open_nursery() as nursery:
+        newcomer = Member("newcomer", "elsewhere", Ledger(), is_talking=False)
+        nursery.start_soon(newcomer.stay, server)
+        await newcomer.wait_connected(1)
+        nursery.cancel_scope.cancel()
+    assert newcomer.seen == (room.body["epoch"], 0)
+
+
 async def test_a_full_disk_refuses_what_is_said_and_goes_on_when_there_is_space(
     disk: Disk, load: Load
 ) -> None:
@@ -143,6 +162,7 @@ async def test_a_full_disk_refuses_what_is_said_and_goes_on_when_there_is_space(
                 answer = await ask(server, f"/api/rooms/{ROOMS[0]}/messages", large)
                 assert answer is not None
                 assert answer.status == 503
+                await check_what_needs_no_space(server)
                 for _ in range(3):
                     status, [reason] = await readiness(server)
                     assert status == 503

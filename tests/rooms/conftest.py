@@ -44,6 +44,8 @@ class RecordingOutbox:
         self.heard: list[Notice] = []
         self.heard_at: list[float] = []
         """The trio time of each notice."""
+        self.replies: list[tuple[Notice, ...]] = []
+        """What came together as one answer."""
         self.losses: list[tuple[str, tuple[int, int] | None]] = []
         self.is_full = False
         self.faults: list[Exception | None] = []
@@ -61,6 +63,7 @@ class RecordingOutbox:
 
     def reply(self, *notices: Notice) -> None:
         self._fail()
+        self.replies.append(notices)
         self._hear(notices)
 
     def _hear(self, notices: tuple[Notice, ...]) -> None:

@@ -62,6 +62,8 @@ async def test_acknowledgements_come_after_the_events(stage: "Stage") -> None:
         Acknowledged("den", Position(epoch, 1), "a"),
         Acknowledged("den", Position(epoch, 3), "b"),
     ]
+    # Those of a batch go out together: one frame, one write.
+    assert ann.outbox.replies[-1] == tuple(ann.heard[4:])
     assert bob.heard_of(Acknowledged) == [Acknowledged("den", Position(epoch, 2), 7)]
     assert isinstance(bob.heard[-1], Acknowledged)
 
