@@ -24,6 +24,7 @@ from broker.errors import CloseCode, StoppedAtOnceError
 from broker.http.app import create_app
 from broker.http.services import HttpServices
 from broker.http.serving import open_http
+from broker.http.traffic import Traffic, TrafficMeter, run_traffic
 from broker.log import Log, stdlib_log
 from broker.metrics import open_metrics
 from broker.model import Draft, IdempotencyKey, WallClock, check_room_name
@@ -218,7 +219,7 @@ async def open_broker(
 ) -> AsyncIterator[Broker]:
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
 
-    With `dev`, weak secrets are let through.
+    With `dev`, weak secrets are let through, and the API makes client tokens.
 
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
@@ -235,6 +236,8 @@ async def open_broker(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=KEEPER_SECONDS))
+        traffic = Traffic()
+        nursery.start_soon(run_traffic, traffic, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
         services = ConnectionServices(sessions, connections, WebSocketCodec(), log, draining.is_set, pump)
         http = HttpServices(
@@ -249,6 +252,8 @@ async def open_broker(
             log=log,
             is_draining=draining.is_set,
             metrics=open_metrics(rooms, connections, engine),
+            traffic=traffic,
+            is_dev=dev,
         )
         yield Broker(services, http, draining, random or Random())  # noqa: S311  # spreads load, keeps no secret
         nursery.cancel_scope.cancel()

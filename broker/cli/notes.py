@@ -3,16 +3,17 @@
 import shlex
 from pathlib import Path
 
+from broker.config.check import hmac_algorithms
 from broker.config.dev import DEV
 from broker.config.load import Loaded
 
 
-def dev_notes(loaded: Loaded, address: str, *, token: str | None, config_file: Path | None) -> str:
+def dev_notes(loaded: Loaded, address: str, *, config_file: Path | None) -> str:
     """Return the address, the secrets that were made up and how to use them, a line each.
 
-    `address` is the server's URL. `token` opens the console; None when this server cannot make one. It
-    stands in the fragment, which browsers send to no server (RFC 9110 section 4.2.3), so it is in no log.
-    Secrets that the person gave are not repeated.
+    `address` is the server's URL. The console's brings an API key that was made up for this run in the fragment,
+    which browsers send to no server (RFC 9110 section 4.2.3) and the console takes out of the address at once.
+    Secrets that the person gave are not repeated: the console asks for them.
     """
     settings, origins = loaded.settings, loaded.origins
     notes = {
@@ -20,13 +21,15 @@ def dev_notes(loaded: Loaded, address: str, *, token: str | None, config_file: P
         "Secret": _told(settings.auth.secret, origins["auth.secret"]),
         "API key": _told(settings.http.api_key, origins["http.api_key"]),
     }
-    if token is not None:
+    if hmac_algorithms(settings.auth):
         command = "greenroom token --user alice"
         if config_file is not None:
             command += f" --config {shlex.quote(str(config_file))}"
         if origins["auth.secret"] == DEV:
             command = f"GREENROOM_SECRET={settings.auth.secret} {command}"
-        notes |= {"Make a token": command, "Console": f"{address}/#token={token}"}
+        notes["Make a token"] = command
+    key = f"#key={settings.http.api_key}" if origins["http.api_key"] == DEV else ""
+    notes["Console"] = f"{address}/{key}"
     return "\n".join(f"{name + ':':<14} {value}" for name, value in notes.items())
 
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,17 +10,13 @@ import trio
 
 from broker.cli.notes import dev_notes
 from broker.cli.options import config_option
-from broker.cli.token import make_token
-from broker.config.check import check_settings, hmac_algorithms
+from broker.config.check import check_settings
 from broker.config.dev import with_dev_secrets
-from broker.config.load import Loaded, load_settings
+from broker.config.load import load_settings
 from broker.config.problems import refuse
 from broker.engine.open import ENGINE_SCHEMES
 from broker.log import open_log
 from broker.server import run_server
-
-_CONSOLE_USER = "dev"
-_CONSOLE_TOKEN_SECONDS = 86_400.0
 
 
 @click.command("serve")
@@ -45,7 +40,11 @@ def command(
         loaded = with_dev_secrets(loaded)
     settings = loaded.settings
     refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=loaded.origins))
-    on_listening = _dev_greeting(loaded, config_file) if dev else _say_nothing
+
+    def greet(address: str) -> None:
+        click.echo(dev_notes(loaded, address, config_file=config_file))
+
+    on_listening = greet if dev else _say_nothing
     log = open_log(settings.log, sys.stderr)
     try:
         trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
@@ -53,15 +52,6 @@ def command(
         where = f"{settings.server.host}:{settings.server.port}"
         click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}", err=True)
         sys.exit(1)
-
-
-def _dev_greeting(loaded: Loaded, config_file: Path | None) -> Callable[[str], None]:
-    """Return what prints the notes. The token is made now: if it cannot be, no server is started."""
-    auth = loaded.settings.auth
-    token = None
-    if hmac_algorithms(auth):
-        token = make_token(auth, _CONSOLE_USER, ttl_seconds=_CONSOLE_TOKEN_SECONDS)
-    return lambda address: click.echo(dev_notes(loaded, address, token=token, config_file=config_file))
 
 
 def _say_nothing(_address: str) -> None:

@@ -11,7 +11,9 @@ from werkzeug.routing import MapAdapter
 
 from broker.http.access import Access
 from broker.http.batch import BatchRoutes
+from broker.http.console import NodeRoutes
 from broker.http.cors import Cors
+from broker.http.dev import DevRoutes
 from broker.http.events import HEARTBEAT_SECONDS, EventRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.measure import HttpMetrics
@@ -74,6 +76,9 @@ def create_app(
     api.before_request(access.check_api_key)
     RoomRoutes(services).add_to(api)
     BatchRoutes(services).add_to(api)
+    NodeRoutes(services).add_to(api)
+    if services.makes_tokens:
+        DevRoutes(services).add_to(api)
     app.register_blueprint(api)
     # Spreads the return of clients and keeps no secret.
     EventRoutes(services, access, heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311

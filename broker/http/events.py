@@ -130,6 +130,11 @@ class EventStream:
         return self._user_id
 
     @property
+    def queued_bytes(self) -> int:
+        """See Connection."""
+        return self._outbox.queued_bytes
+
+    @property
     def is_visible(self) -> bool:
         """See Member: a bearer of the API key only listens."""
         return self._claims is not None

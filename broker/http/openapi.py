@@ -1,7 +1,6 @@
 """/openapi.json, made from the routes: quart-schema walks them, and the same structs that they encode describe them."""
 
 import copy
-import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from werkzeug.routing.converters import BaseConverter
 from werkzeug.routing.rules import Rule
 
 from broker.http.problems import PROBLEM_TYPE, Problem
+from broker.http.version import greenroom_version
 from broker.model import MAX_ROOM_NAME_CHARACTERS
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -69,7 +69,7 @@ def add_openapi(app: QuartTrio) -> Callable[[], bytes]:
     extension = QuartSchema(
         app,
         openapi_path=None,
-        info=Info(title="Greenroom", version=_version(), description="Real-time rooms over HTTP."),
+        info=Info(title="Greenroom", version=greenroom_version(), description="Real-time rooms over HTTP."),
         security_schemes={
             _API_KEY: HttpSecurityScheme(scheme="bearer"),
             _CLIENT_TOKEN: HttpSecurityScheme(scheme="bearer", bearer_format="JWT"),
@@ -85,13 +85,6 @@ def add_openapi(app: QuartTrio) -> Callable[[], bytes]:
         return made[0]
 
     return document
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("greenroom")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 class Provider(OpenAPIProvider):

@@ -1,4 +1,4 @@
-"""The page at `/` and its parts, from the package."""
+"""The console at `/` and its parts, from the package."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,14 +10,18 @@ from quart import Quart, Response
 from broker.http.exchange import this_request
 from broker.http.problems import Problem, ProblemError
 
-# Nothing from elsewhere and nothing inline. `connect-src 'self'` lets the page open WebSockets to its own origin
-# (Content Security Policy Level 3, section 6.7.2.8); Safari before 15.4 and Firefox before 97 did not have that yet.
+# Nothing from elsewhere, nothing inline, and no text ever taken for HTML (trusted-types 'none'). `connect-src 'self'`
+# lets the page open WebSockets to its own origin (Content Security Policy Level 3, section 6.7.2.8); Safari before
+# 15.4 and Firefox before 97 did not have that yet.
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
-_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+PAGE = "index.html"
+
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 @attrs.frozen
@@ -30,9 +34,9 @@ class WebFile:
 
 
 def load_web_files() -> Mapping[str, WebFile]:
-    """Read the files of `broker/web` that browsers are given, by name."""
+    """Read the files of `broker/web/console`, by name."""
     loaded = {}
-    for entry in files("broker.web").iterdir():
+    for entry in (files("broker.web") / "console").iterdir():
         content_type = _TYPES.get("." + entry.name.rpartition(".")[2])
         if content_type is not None:
             content = entry.read_bytes()
@@ -48,20 +52,19 @@ class PageRoutes:
     web_files: Mapping[str, WebFile]
 
     def add_to(self, app: Quart) -> None:
-        """Add the routes."""
+        """Add the routes. The console has a second address, for programs that bring a page of their own at `/`."""
         app.add_url_rule("/", view_func=self.page, methods=["GET"])
-        app.add_url_rule("/web/<name>", view_func=self.part, methods=["GET"])
+        app.add_url_rule("/web/console", view_func=self.page, methods=["GET"])
+        app.add_url_rule("/web/console/<name>", view_func=self.part, methods=["GET"])
         app.add_url_rule("/ws", view_func=self.upgrade, methods=["GET"])
         app.add_url_rule("/ws/<path:room>", view_func=self.upgrade, methods=["GET"])
 
     async def page(self) -> Response:
-        """Give the page."""
-        response = _response(self.web_files["page.html"])
-        response.headers["Content-Security-Policy"] = PAGE_POLICY
-        return response
+        """Give the console."""
+        return _response(self.web_files[PAGE])
 
     async def part(self, name: str) -> Response:
-        """Give a part of the page."""
+        """Give a part of the console."""
         if name not in self.web_files:
             raise ProblemError(Problem.of(404, "there is nothing at this path"))
         return _response(self.web_files[name])
@@ -76,7 +79,7 @@ class PageRoutes:
 
 def _response(web_file: WebFile) -> Response:
     # Asked for each time, so that a page never meets the script of another version.
-    headers = {"ETag": web_file.etag, "Cache-Control": "no-cache"}
+    headers = {"ETag": web_file.etag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY}
     if web_file.etag in this_request().headers.get("If-None-Match", ""):
         return Response(b"", 304, headers)
     return Response(web_file.content, headers=headers, content_type=web_file.content_type)

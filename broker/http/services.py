@@ -8,8 +8,11 @@ from prometheus_client import CollectorRegistry
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import TokenVerifier
+from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
 from broker.engine.base import Engine
+from broker.http.node import Node, this_node
+from broker.http.traffic import Traffic
 from broker.log import Log
 from broker.model import WallClock
 from broker.rooms.directory import Rooms
@@ -31,3 +34,11 @@ class HttpServices:
     log: Log
     is_draining: Callable[[], bool]
     metrics: CollectorRegistry
+    node: Node = attrs.Factory(this_node)
+    traffic: Traffic = attrs.Factory(Traffic)
+    is_dev: bool = False
+
+    @property
+    def makes_tokens(self) -> bool:
+        """Whether the API makes client tokens: for trials only, and only with a secret that signs them."""
+        return self.is_dev and bool(hmac_algorithms(self.settings.auth))

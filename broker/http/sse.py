@@ -85,6 +85,11 @@ class EventOutbox:
         """How this outbox wants its frames."""
         return SseCodec()
 
+    @property
+    def queued_bytes(self) -> int:
+        """How much waits."""
+        return self._bytes
+
     def offer(self, frame: bytes) -> bool:
         """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
         if self._frames and not self._is_closed and self._bytes + len(frame) > self._limit_bytes:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 import attrs
-import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from quart import Quart, Response
 
-from broker.errors import EngineUnavailableError
 from broker.http.answers import Health, Readiness, answer
 from broker.http.openapi import operation
+from broker.http.readiness import find_obstacles
 from broker.http.services import HttpServices
 
 READY_SECONDS = 2.0
@@ -44,16 +43,9 @@ class StatusRoutes:
 
         It is not, with status 503, when its engine cannot be reached or it is stopping.
         """
-        reasons = []
-        if self.services.is_draining():
-            reasons.append("draining")
-        try:
-            with trio.fail_after(READY_SECONDS):
-                await self.services.engine.wait_ready()
-        except trio.TooSlowError:
-            reasons.append(f"engine: no answer within {READY_SECONDS:g} seconds")
-        except EngineUnavailableError as error:
-            reasons.append(f"engine: {error}")
+        reasons = await find_obstacles(
+            self.services.engine, is_draining=self.services.is_draining(), patience_seconds=READY_SECONDS
+        )
         if reasons:
             return answer(Readiness("not ready", reasons), 503)
         return answer(Readiness("ready", []))

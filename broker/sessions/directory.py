@@ -16,6 +16,11 @@ class Connection(Protocol):
         """Whose connection it is."""
         ...
 
+    @property
+    def queued_bytes(self) -> int:
+        """How much waits for its peer to read."""
+        ...
+
     def look(self, now: float, wall_now: float) -> None:
         """Ping it, or begin to end it, if the time has come; `now` is trio's time, `wall_now` Unix seconds."""
         ...

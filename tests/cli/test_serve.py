@@ -58,13 +58,9 @@ class Server:
     async def notes(self) -> dict[str, str]:
         """Return what `--dev` prints, by its name."""
         notes: dict[str, str] = {}
-        while "API key" not in notes:
+        while "Console" not in notes:
             name, _, value = (await self.out.next()).partition(":")
             notes[name] = value.strip()
-        if notes["Secret"] != "not set":
-            for _ in ("Make a token", "Console"):
-                name, _, value = (await self.out.next()).partition(":")
-                notes[name] = value.strip()
         return notes
 
 
@@ -132,14 +128,12 @@ async def test_dev_prints_all_one_needs_and_ends_with_0(how: signal.Signals) -> 
     async with serve("--dev", "--port", "0") as server:
         notes = await server.notes()
         assert await status_of(notes["Listening on"], "/health") == 200
-        console, _, token = notes["Console"].partition("/#token=")
-        assert console == notes["Listening on"]
-        assert jwt.decode(token, notes["Secret"], algorithms=["HS256"])["sub"] == "dev"
+        assert notes["Console"] == f"{notes['Listening on']}/#key={notes['API key']}"
         server.process.send_signal(how)
         assert await server.process.wait() == 0
         log = await server.log.rest()
         assert "Traceback" not in log
-        assert not [secret for secret in (notes["Secret"], notes["API key"], token) if secret in log]
+        assert not [secret for secret in (notes["Secret"], notes["API key"]) if secret in log]
 
 
 async def test_without_dev_nothing_but_log_lines_is_printed() -> None:
@@ -161,7 +155,7 @@ async def test_a_second_signal_ends_a_drain_at_once_with_1() -> None:
     environ = {"GREENROOM_SERVER__DRAIN_SECONDS": "60"}
     async with serve("--dev", "--port", "0", environ=environ) as server:
         notes = await server.notes()
-        token = notes["Console"].partition("#token=")[2]
+        token = jwt.encode({"sub": "ann"}, notes["Secret"], "HS256")
         async with member_of_lobby(notes["Listening on"], token):
             server.process.send_signal(signal.SIGTERM)
             server.process.send_signal(signal.SIGINT)

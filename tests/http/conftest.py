@@ -231,7 +231,12 @@ def make_settings(**sections: dict[str, Any]) -> Settings:
 
 @asynccontextmanager
 async def open_world_with(
-    *, engine: Engine | None = None, beside: Any = None, heartbeat_seconds: float = 15.0, **sections: Any
+    *,
+    engine: Engine | None = None,
+    beside: Any = None,
+    heartbeat_seconds: float = 15.0,
+    is_dev: bool = False,
+    **sections: Any,
 ) -> AsyncIterator[World]:
     settings = make_settings(**sections)
     log, clock, draining = RecordingLog(), [1_700_000_000.0], trio.Event()
@@ -254,6 +259,7 @@ async def open_world_with(
             log=log,
             is_draining=draining.is_set,
             metrics=open_metrics(rooms, connections, engine),
+            is_dev=is_dev,
         )
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
         async with (

@@ -2,13 +2,23 @@
 
 import pytest
 
-OPEN = {"/health", "/ready", "/metrics", "/openapi.json", "/", "/web/<name>", "/ws", "/ws/<path:room>"}
+OPEN = {
+    "/health",
+    "/ready",
+    "/metrics",
+    "/openapi.json",
+    "/",
+    "/web/console",
+    "/web/console/<name>",
+    "/ws",
+    "/ws/<path:room>",
+}
 
 
 def rules(world):
     for rule in world.served.app.url_map.iter_rules():
         for method in rule.methods - {"HEAD", "OPTIONS"}:
-            path = rule.rule.replace("<room>", "lobby").replace("<user>", "ann").replace("<name>", "page.js")
+            path = rule.rule.replace("<room>", "lobby").replace("<user>", "ann").replace("<name>", "main.js")
             yield rule.rule, method, path.replace("<path:room>", "lobby")
 
 
@@ -28,7 +38,7 @@ async def test_every_route_of_the_api_wants_the_key(world, authorization):
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="greenroom"'
         assert response.headers["Content-Type"] == "application/problem+json"
         tried += 1
-    assert tried == 9
+    assert tried == 10
 
 
 async def test_everything_else_is_open(world):

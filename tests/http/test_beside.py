@@ -38,7 +38,7 @@ async def test_each_gets_its_own_paths(world):
     assert (await world.client.get("/")).text == "the shop"
     assert (await world.client.get("/health")).json() == {"status": "ok"}
     assert (await world.say("lobby", 1))["offset"] == 1
-    assert (await world.client.get("/web/page.js")).status_code == 200
+    assert (await world.client.get("/web/console/main.js")).status_code == 200
 
 
 async def test_what_nobody_has_is_the_other_s_to_answer(world):

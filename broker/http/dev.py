@@ -1,0 +1,50 @@
+"""What the API does for trials only: with `--dev` it makes client tokens."""
+
+import attrs
+from msgspec import UNSET
+from quart import Blueprint, Response
+
+from broker.auth.mint import mint_token
+from broker.config.check import hmac_algorithms
+from broker.errors import ConfigurationError, ErrorCode, Refused
+from broker.http.answers import answer
+from broker.http.bodies import decode_json, read_json
+from broker.http.console_answers import MintedToken, TokenRequest
+from broker.http.openapi import operation
+from broker.http.services import HttpServices
+
+
+@attrs.frozen
+class DevRoutes:
+    """The route that makes tokens; added only where `services.makes_tokens`."""
+
+    services: HttpServices
+
+    def add_to(self, api: Blueprint) -> None:
+        """Add the route to a blueprint below /api."""
+        api.add_url_rule("/dev/tokens", view_func=self.make_token, methods=["POST"])
+
+    @operation(request=TokenRequest, response=MintedToken)
+    async def make_token(self) -> Response:
+        """Make a client token.
+
+        There only with `greenroom serve --dev`, for trials; elsewhere your application signs its users' tokens.
+        """
+        settings = self.services.settings
+        asked = decode_json(await read_json(settings.http), TokenRequest)
+        now = self.services.wall_clock()
+        try:
+            token = mint_token(
+                secret=settings.auth.secret or "",
+                algorithm=hmac_algorithms(settings.auth)[0],
+                user_id=asked.user_id,
+                ttl_seconds=asked.ttl_seconds,
+                now=now,
+                rooms=None if asked.rooms is UNSET else asked.rooms,
+                can=None if asked.can is UNSET else asked.can,
+                audience=settings.auth.audience,
+                issuer=settings.auth.issuer,
+            )
+        except ConfigurationError as error:
+            raise Refused(ErrorCode.INVALID_MESSAGE, str(error)) from None
+        return answer(MintedToken(token, asked.user_id, int(now + asked.ttl_seconds)))

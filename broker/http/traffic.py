@@ -1,0 +1,122 @@
+"""The last minutes of a broker, a point for each second, so that a console opened late sees them too."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Annotated
+
+import attrs
+import msgspec
+import trio
+from msgspec import Meta
+
+from broker.model import WallClock
+from broker.rooms.delays import quantile_seconds
+from broker.rooms.directory import Rooms
+from broker.sessions.directory import Connections
+
+INTERVAL_SECONDS = 1.0
+POINTS = 300
+"""Five minutes."""
+
+
+class TrafficPoint(msgspec.Struct, frozen=True):
+    """What went on between the point before and this one."""
+
+    number: Annotated[int, Meta(description="from 1, without gap, since the server started")]
+    time_ms: Annotated[int, Meta(description="when it ended, Unix milliseconds")]
+    publishes_per_second: float
+    deliveries_per_second: Annotated[float, Meta(description="notices offered to members of rooms")]
+    connections: int
+    cpu: Annotated[float, Meta(description="processor time of the process per second: 1 is a whole core")]
+    p50_ms: Annotated[
+        float | None,
+        Meta(description="of the time from a publish's turn in its room to the end of its fan-out"),
+    ]
+    p99_ms: Annotated[float | None, Meta(description="likewise; null when nothing was published")]
+
+
+@attrs.frozen
+class Reading:
+    """What the counters say at one moment."""
+
+    at: float
+    """Seconds of a clock that never goes back."""
+    time_ms: int
+    deliveries: int
+    connections: int
+    cpu_seconds: float
+    delays: tuple[int, ...]
+    """See Delays.snapshot."""
+
+
+def point_between(number: int, before: Reading, after: Reading) -> TrafficPoint:
+    """Return what went on between two readings; the first must be the earlier one."""
+    seconds = after.at - before.at
+    delays = [new - old for old, new in zip(before.delays, after.delays, strict=True)]
+    return TrafficPoint(
+        number=number,
+        time_ms=after.time_ms,
+        publishes_per_second=round(sum(delays) / seconds, 1),
+        deliveries_per_second=round((after.deliveries - before.deliveries) / seconds, 1),
+        connections=after.connections,
+        cpu=round((after.cpu_seconds - before.cpu_seconds) / seconds, 3),
+        p50_ms=_milliseconds(quantile_seconds(delays, 0.5)),
+        p99_ms=_milliseconds(quantile_seconds(delays, 0.99)),
+    )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+class Traffic:
+    """The newest points, the oldest dropped; pure."""
+
+    def __init__(self, points: int = POINTS) -> None:
+        self._points: deque[TrafficPoint] = deque(maxlen=points)
+        self._last: Reading | None = None
+        self._number = 0
+
+    def note(self, reading: Reading) -> None:
+        """Add the point that ends with `reading`; nothing is added for the first, or if no time has passed."""
+        if self._last is not None:
+            if reading.at <= self._last.at:
+                return
+            self._number += 1
+            self._points.append(point_between(self._number, self._last, reading))
+        self._last = reading
+
+    def since(self, number: int) -> list[TrafficPoint]:
+        """Return the points behind that number; all of them if it is of the future, as from an earlier run."""
+        if number > self._number:
+            number = 0
+        return [point for point in self._points if point.number > number]
+
+
+@attrs.frozen
+class TrafficMeter:
+    """Reads the counters of a broker."""
+
+    _rooms: Rooms
+    _connections: Connections
+    _wall_clock: WallClock
+
+    def read(self) -> Reading:
+        """Return what they say now."""
+        tally = self._rooms.tally
+        return Reading(
+            at=trio.current_time(),
+            time_ms=int(self._wall_clock() * 1000),
+            deliveries=tally.deliveries,
+            connections=len(self._connections),
+            cpu_seconds=time.process_time(),
+            delays=tally.delays.snapshot(),
+        )
+
+
+async def run_traffic(traffic: Traffic, read: Callable[[], Reading]) -> None:
+    """Note a reading each second, for ever: some microseconds each."""
+    while True:
+        traffic.note(read())
+        await trio.sleep(INTERVAL_SECONDS)

@@ -1,0 +1,62 @@
+// The broker's HTTP API, with the key in a header.
+
+/** The server answered, and it was no. */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem?.detail ?? `status ${status}`);
+    this.status = status;
+  }
+}
+
+export const roomPath = (room, rest = "") => `/api/rooms/${encodeURIComponent(room)}${rest}`;
+
+// Not crypto.randomUUID: browsers have it only on https and on this machine.
+const newKey = () => [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
+
+export class Api {
+  #key;
+
+  constructor(key) {
+    this.#key = key;
+  }
+
+  /** Ask, and return the response once its head is there; throws Refusal, or TypeError if nobody answers. */
+  async open(method, path, { query = {}, body, headers = {}, signal } = {}) {
+    const parameters = new URLSearchParams(query);
+    const response = await fetch(parameters.size ? `${path}?${parameters}` : path, {
+      method,
+      signal,
+      headers: {
+        Authorization: `Bearer ${this.#key}`,
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "error",
+    });
+    if (!response.ok) throw new Refusal(response.status, await response.json().catch(() => null));
+    return response;
+  }
+
+  async ask(method, path, options) {
+    return (await this.open(method, path, options)).json();
+  }
+
+  node = (query, signal) => this.ask("GET", "/api/node", { query, signal });
+  listRooms = (query, signal) => this.ask("GET", "/api/rooms", { query, signal });
+  room = (room, signal) => this.ask("GET", roomPath(room), { signal });
+  history = (room, limit, signal) => this.ask("GET", roomPath(room, "/messages"), { query: { limit, reverse: true }, signal });
+  removeFromRoom = (room, user) => this.ask("DELETE", roomPath(room, `/users/${encodeURIComponent(user)}`));
+  disconnect = (user) => this.ask("DELETE", `/api/users/${encodeURIComponent(user)}`);
+  makeToken = (body) => this.ask("POST", "/api/dev/tokens", { body });
+
+  publish(room, message, isEphemeral) {
+    return this.ask("POST", roomPath(room, "/messages"), {
+      body: message,
+      query: isEphemeral ? { ephemeral: true } : {},
+      headers: { "Idempotency-Key": newKey() },
+    });
+  }
+}

@@ -1,0 +1,46 @@
+// Asks the node how it is, again and again, while somebody looks.
+
+import { Refusal } from "./api.js";
+import { pause } from "./sse.js";
+
+const EVERY_MS = 1000;
+const LONGEST_MS = 5000;
+
+export class Poll {
+  #api; #query; #onState; #onFailure;
+  #wake = new AbortController();
+
+  constructor(api, { query, onState, onFailure }) {
+    this.#api = api;
+    this.#query = query;
+    this.#onState = onState;
+    this.#onFailure = onFailure;
+  }
+
+  /** Ask at once. */
+  hurry() {
+    this.#wake.abort();
+  }
+
+  /** Until `signal` aborts. */
+  async run(signal) {
+    const hurry = () => this.hurry();
+    signal.addEventListener("abort", hurry, { once: true });
+    document.addEventListener("visibilitychange", hurry, { signal });
+    let failures = 0;
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      if (!document.hidden) {
+        try {
+          this.#onState(await this.#api.node(this.#query(), signal));
+          failures = 0;
+        } catch (error) {
+          if (signal.aborted) return;
+          failures += 1;
+          this.#onFailure(error, error instanceof Refusal);
+        }
+      }
+      await pause(document.hidden ? 2 ** 30 : Math.min(LONGEST_MS, EVERY_MS * (1 + failures)), this.#wake.signal);
+    }
+  }
+}

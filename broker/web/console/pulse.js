@@ -1,0 +1,44 @@
+// Deliveries, connections and delays of the last five minutes.
+
+import { $ } from "./dom.js";
+import { compact, count, delay } from "./format.js";
+import { Plot } from "./plot.js";
+
+const MOST_POINTS = 300;
+
+export class Pulse {
+  #points = [];
+  #node = "";
+  #deliveries = new Plot($("plot-deliveries"), { title: "Deliveries per second", format: (n) => [compact(n), "/s"], least: 5 });
+  #connections = new Plot($("plot-connections"), { title: "Connections", format: (n) => [count(n), ""], least: 5 });
+  #p99 = new Plot($("plot-p99"), { title: "Publish to last member, p99", format: delay, least: 0.1 });
+
+  /** The number of the last point that is here, to ask for those behind it. */
+  get last() {
+    return this.#points.at(-1)?.number ?? 0;
+  }
+
+  /** The newest point, undefined before there is one. */
+  get now() {
+    return this.#points.at(-1);
+  }
+
+  show(state) {
+    const node = `${state.name} ${state.started_ms}`;
+    const known = this.last;
+    // A server that started anew counts from 1 again.
+    if (node !== this.#node || state.traffic[0]?.number <= known) this.#points = [];
+    this.#node = node;
+    this.#points.push(...state.traffic);
+    this.#points.splice(0, this.#points.length - MOST_POINTS);
+    const series = (field) => this.#points.map((point) => [point.time_ms, point[field]]);
+    this.#deliveries.show(series("deliveries_per_second"));
+    this.#connections.show(series("connections"));
+    this.#p99.show(series("p99_ms"));
+  }
+
+  clear() {
+    this.#points = [];
+    this.#node = "";
+  }
+}

@@ -1,0 +1,85 @@
+// A user in a room, by the same client that browsers get from /greenroom.js.
+
+function subjectOf(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes)).sub;
+  } catch {
+    return null;
+  }
+}
+
+export class Visitor {
+  #name; #token; #onTold; #onEnd;
+  #client = null;
+  #room = null;
+  user = null;
+
+  /** `token` is one, or makes one. `onEnd` is called when the server has put us out for good. */
+  constructor(name, token, onTold, onEnd) {
+    this.#name = name;
+    this.#token = token;
+    this.#onTold = onTold;
+    this.#onEnd = onEnd;
+  }
+
+  async #getToken() {
+    const token = typeof this.#token === "string" ? this.#token : await this.#token();
+    this.user = subjectOf(token);
+    return token;
+  }
+
+  /** Come in; returns whether we are in. */
+  async join() {
+    try {
+      // A name that the server does not take is told at once, and not tried again and again.
+      let first = await this.#getToken();
+      const { connect } = await import("/greenroom.js");
+      const token = () => {
+        const taken = first ?? this.#getToken();
+        first = null;
+        return taken;
+      };
+      this.#client = connect("/", { token });
+      this.#client.on("state", (event) => this.#changed(event));
+      this.#client.on("error", (error) => this.#onTold(String(error?.message ?? error), "bad"));
+      this.#room = await this.#client.join(this.#name);
+      this.#room.on("left", ({ error }) => error && this.#ended(`Out of the room: ${error.message}`));
+      return true;
+    } catch (error) {
+      this.#ended(`Not in the room: ${error.message}`);
+      return false;
+    }
+  }
+
+  #changed({ state, retryInMs, error }) {
+    if (state === "waiting") this.#onTold(`Connection lost; again in ${Math.ceil((retryInMs ?? 0) / 1000)} s`, "bad");
+    if (state === "open" && this.#room !== null) this.#onTold("Back in the room.");
+    if (state === "closed" && error) this.#ended(`Out of the room: ${error.message}`);
+  }
+
+  #ended(text) {
+    this.leave();
+    this.#onTold(text, "bad");
+    this.#onEnd();
+  }
+
+  /** Say something; returns whether it is stored. */
+  async chat(text) {
+    try {
+      const { offset } = await this.#room.chat(text);
+      this.#onTold(`Stored as #${offset}.`);
+      return true;
+    } catch (error) {
+      this.#onTold(`Not said: ${error.message}`, "bad");
+      return false;
+    }
+  }
+
+  leave() {
+    const client = this.#client;
+    this.#client = this.#room = null;
+    client?.close();
+  }
+}

@@ -1,0 +1,61 @@
+"""The last minutes of a broker, point by point."""
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.http.traffic import Reading, Traffic
+from broker.rooms.delays import Delays
+
+
+def readings() -> Iterator[Reading]:
+    """A server that makes ten deliveries and five publishes of a millisecond each second, on a tenth of a core."""
+    delays, second = Delays(), 0
+    while True:
+        yield Reading(
+            at=100.0 + second,
+            time_ms=1_000 * second,
+            deliveries=10 * second,
+            connections=second,
+            cpu_seconds=0.1 * second,
+            delays=delays.snapshot(),
+        )
+        delays.note(0.001, 5)
+        second += 1
+
+
+def test_a_point_tells_what_went_on_between_two_readings():
+    traffic, reading = Traffic(), readings()
+    traffic.note(next(reading))
+    assert traffic.since(0) == []
+    traffic.note(next(reading))
+    (point,) = traffic.since(0)
+    assert (point.number, point.time_ms, point.connections) == (1, 1_000, 1)
+    assert (point.deliveries_per_second, point.publishes_per_second, point.cpu) == (10, 5, 0.1)
+    assert 1 <= point.p50_ms == point.p99_ms <= 1.2
+
+
+def test_a_second_without_publishes_has_no_p99():
+    traffic = Traffic()
+    for second in (0, 1):
+        traffic.note(Reading(second, second, 0, 0, 0.0, Delays().snapshot()))
+    assert traffic.since(0)[0].p99_ms is None
+
+
+@given(points=st.integers(1, 8), noted=st.integers(0, 30), since=st.integers(0, 40))
+def test_who_asks_again_gets_each_point_once_and_the_ring_stays_small(points, noted, since):
+    traffic, reading = Traffic(points), readings()
+    for _ in range(noted + 1):
+        traffic.note(next(reading))
+    held = list(range(max(noted - points, 0) + 1, noted + 1))
+    got = [point.number for point in traffic.since(since)]
+    # A number of the future is from before a restart: everything is new then.
+    assert got == ([number for number in held if number > since] if since <= noted else held)
+
+
+def test_a_clock_that_stands_still_makes_no_point():
+    traffic, reading = Traffic(), next(readings())
+    traffic.note(reading)
+    traffic.note(reading)
+    assert traffic.since(0) == []
