@@ -1,5 +1,7 @@
 """One connection to one server: TCP or TLS, the greeting, and RESP 2 in both directions."""
 
+import errno
+import os
 import ssl
 
 import attrs
@@ -8,7 +10,7 @@ import trio
 
 from broker.engine.redis.address import Address
 from broker.engine.redis.errors import LEAST_VERSION, refused_greeting, too_old
-from broker.errors import EngineUnavailableError
+from broker.errors import ConfigurationError, EngineUnavailableError
 
 READ_BYTES = 65_536
 
@@ -79,7 +81,8 @@ async def open_connection(door: Door) -> Connection:
     """Connect and log in.
 
     :raises EngineUnavailableError: if the server cannot be reached, or cannot serve yet.
-    :raises ConfigurationError: if it refuses the login or the database, or is too old.
+    :raises ConfigurationError: if it refuses the login or the database, is too old, or its certificate is not
+        to be trusted.
     """
     try:
         with trio.fail_after(door.timeout_seconds):
@@ -92,6 +95,10 @@ async def open_connection(door: Door) -> Connection:
     except trio.TooSlowError:
         raise lost(f"no connection within {door.timeout_seconds:g} seconds") from None
     except (OSError, trio.BrokenResourceError) as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise ConfigurationError(
+                f"server.engine: {door.address}: {error.__cause__.verify_message}; see redis.ca_file"
+            ) from error
         raise lost(f"cannot connect: {_reason(error)}") from error
     return connection
 
@@ -134,8 +141,9 @@ async def _ask(connection: Connection, door: Door, *command: str) -> object:
 
 def _reason(error: BaseException) -> str:
     """Return the first plain reason: trio tells of each address that it tried."""
-    cause = error.__cause__ if error.__cause__ is not None else error
+    cause = error.__cause__ or error
     if isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    text = getattr(cause, "strerror", None) or str(cause)
-    return str(text).lower() if text else type(cause).__name__
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
+        return os.strerror(cause.errno).lower()
+    return str(cause) or type(cause).__name__

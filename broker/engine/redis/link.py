@@ -42,10 +42,16 @@ class Link:
     """The way to one server; `run` it in a nursery."""
 
     def __init__(
-        self, keeper: Keeper, first: Connection | None, *, timeout_seconds: float, pending_bytes: int
+        self,
+        keeper: Keeper,
+        first: Connection | EngineUnavailableError,
+        *,
+        timeout_seconds: float,
+        pending_bytes: int,
     ) -> None:
+        """Begin with a connection that is there, or with why there is none."""
         self._keeper = keeper
-        self._first = first
+        self._first = first if isinstance(first, Connection) else None
         self._timeout_seconds = timeout_seconds
         self._most_pending_bytes = pending_bytes
         self._pending_bytes = 0
@@ -53,7 +59,7 @@ class Link:
         self._awaited: deque[_Request] = deque()
         self._work = trio.Event()
         self._space = trio.lowlevel.ParkingLot()
-        self._down = None if first is not None else "not connected yet"
+        self._down = None if isinstance(first, Connection) else str(first)
         self._last_progress = 0.0  # trio time at which something was answered, or asked when nothing waited
         self._requests = 0
         self._writes = 0

@@ -57,7 +57,7 @@ async def open_redis(
             door = _door(parsed, address, tls, settings)
             health = Health(str(address), wall_clock, log)
             connection = await _first_connection(door, health)
-            if connection is not None:
+            if isinstance(connection, Connection):
                 stack.push_async_callback(connection.aclose)
             servers.append(make.server(door, health, connection))
         engine = RedisEngine(
@@ -74,13 +74,13 @@ def _door(url: RedisUrl, address: Address, tls: ssl.SSLContext | None, settings:
     return Door(address, url.user, url.password, url.database, tls, settings.timeout_seconds)
 
 
-async def _first_connection(door: Door, health: Health) -> Connection | None:
+async def _first_connection(door: Door, health: Health) -> Connection | EngineUnavailableError:
     """Connect once before anything else, so that what will never work is refused at start."""
     try:
         return await open_connection(door)
     except EngineUnavailableError as error:
         health.note_trouble("requests", str(error))
-        return None
+        return error
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class _Maker:
     names: Names
     random: Random
 
-    def server(self, door: Door, health: Health, connection: Connection | None) -> Server:
+    def server(self, door: Door, health: Health, connection: Connection | EngineUnavailableError) -> Server:
         dial = partial(open_connection, door)
         link = Link(
             Keeper("requests", dial, health, self.random),
