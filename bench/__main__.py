@@ -6,8 +6,12 @@ from bench.errors import BenchError
 from bench.scenarios.connect import connect
 from bench.scenarios.durable import durable
 from bench.scenarios.echo import echo
+from bench.scenarios.fairness import fairness
 from bench.scenarios.fanout import fanout
+from bench.scenarios.large import large
+from bench.scenarios.latency import latency
 from bench.scenarios.recovery import recovery
+from bench.scenarios.stalled import stalled
 
 
 class _Bench(click.Group):
@@ -30,7 +34,7 @@ def main() -> None:
     """
 
 
-for command in (connect, durable, echo, fanout, recovery):
+for command in (connect, durable, echo, fairness, fanout, large, latency, recovery, stalled):
     main.add_command(command)
 
 if __name__ == "__main__":

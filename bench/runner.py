@@ -55,11 +55,13 @@ class Scenario:
     servers: Collection[str] = tuple(SERVERS)
 
 
-def time_options() -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return what adds how long a load is driven, as `duration` and `warm_up`."""
+def time_options(
+    *, duration: float = 5.0, warm_up: float = 1.0
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what adds how long a load is driven, as `duration` and `warm_up`, with these defaults."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
-        for name, low, default in (("--warm-up", 0, 1.0), ("--duration", 0.1, 5.0)):
+        for name, low, default in (("--warm-up", 0, warm_up), ("--duration", 0.1, duration)):
             option = click.option(
                 name, type=click.FloatRange(low, 600), default=default, show_default=True, help="Seconds."
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from bench.baselines.specs import BASELINES
-from bench.spec import Credentials, ServerSpec
+from bench.spec import MAX_TEXT, Credentials, ServerSpec
 
 
 def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec]:
@@ -18,6 +18,8 @@ def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec
             # The load comes from one address, as fast as it is answered.
             "LIMITS__MESSAGES_PER_SECOND": "1000000",
             "LIMITS__MESSAGES_BURST": "1000000",
+            # Some loads have texts of many KiB; no server cuts them.
+            "LIMITS__TEXT_CHARACTERS": str(MAX_TEXT),
             "LIMITS__CONNECTIONS_PER_ADDRESS": "100000",
             "LOG__LEVEL": "warning",
         }

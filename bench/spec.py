@@ -7,6 +7,9 @@ import attrs
 
 from bench.load.dialect import NATIVE, Dialect
 
+MAX_TEXT = 65_536
+"""No server cuts a text that is shorter, in bytes or characters."""
+
 
 @attrs.frozen
 class Credentials:

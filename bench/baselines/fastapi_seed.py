@@ -2,7 +2,8 @@
 
 The manager and the two endpoints are the article's. What had to change, and why:
 
-- `settings.SECRET_KEY` comes from the environment: the article does not show its settings.
+- `settings.SECRET_KEY` comes from the environment: the article does not show its settings. So does the
+  length at which a text is cut, which it has as 500: some loads have longer ones.
 - `OrderStatus`, `get_db` and its `orders.update` are stand-ins, without a database behind them, that
   give order N to user N: the article does not show them, and what is measured is the notification.
 - `dict` became `dict[str, object]`, and the endpoints have return types, for the type checker; one `str()`
@@ -76,6 +77,7 @@ class ConnectionManager:
 @dataclass
 class Settings:
     SECRET_KEY: str
+    TEXT_CHARACTERS: int
 
 
 class OrderStatus(StrEnum):
@@ -102,7 +104,7 @@ async def get_db() -> AsyncIterator[Session]:
     yield Session()
 
 
-settings = Settings(SECRET_KEY=os.environ["SECRET_KEY"])
+settings = Settings(SECRET_KEY=os.environ["SECRET_KEY"], TEXT_CHARACTERS=int(os.environ["TEXT_CHARACTERS"]))
 manager = ConnectionManager()
 app = FastAPI()
 
@@ -151,7 +153,7 @@ async def websocket_endpoint(
                     {
                         "type": "chat",
                         "user_id": user_id,
-                        "text": message.get("text", "")[:500],  # Limit message length
+                        "text": message.get("text", "")[: settings.TEXT_CHARACTERS],  # Limit message length
                     },
                 )
             elif message.get("type") == "ping":

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from bench.baselines.build import compiled, installed
 from bench.errors import BenchError
 from bench.load.dialect import NATIVE, Dialect
-from bench.spec import Credentials, ServerSpec
+from bench.spec import MAX_TEXT, Credentials, ServerSpec
 
 _SOCKETIO = Dialect(
     target="/socket.io/?EIO=4&transport=websocket&room={room}&token={token}",
@@ -32,7 +32,11 @@ def _python(
         return ServerSpec(
             name=name,
             arguments=(sys.executable, "-m", f"bench.baselines.{name}"),
-            environment={"PORT": "{port}", "SECRET_KEY": credentials.secret},
+            environment={
+                "PORT": "{port}",
+                "SECRET_KEY": credentials.secret,
+                "TEXT_CHARACTERS": str(MAX_TEXT),
+            },
             ready_path=ready_path,
             dialect=dialect,
         )

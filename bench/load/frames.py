@@ -2,19 +2,34 @@
 
 from collections.abc import Iterator
 
-TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+CONTINUATION, TEXT, CLOSE, PING, PONG = 0x0, 0x1, 0x8, 0x9, 0xA
 _FINAL, _MASKED = 0x80, 0x80
 _SHORT, _LONG = 126, 127
 
 
 def client_frame(payload: bytes, mask: bytes, opcode: int = TEXT) -> bytes:
-    """Return a whole message of less than 64 KiB as one frame, masked with 4 bytes (section 5.3)."""
+    """Return a whole message as one frame, masked with 4 bytes (section 5.3)."""
+    return _masked(_FINAL | opcode, payload, mask)
+
+
+def _masked(first: int, payload: bytes, mask: bytes) -> bytes:
     size = len(payload)
-    head = bytes((_FINAL | opcode, _MASKED | min(size, _SHORT)))
-    if size >= _SHORT:
-        head += size.to_bytes(2)
+    length_bytes = 0 if size < _SHORT else 2 if size < 1 << 16 else 8
+    length = size if length_bytes == 0 else _SHORT if length_bytes == 2 else _LONG
+    head = bytes((first, _MASKED | length)) + (size.to_bytes(length_bytes) if length_bytes else b"")
     key = (mask * (size // 4 + 1))[:size]
     return head + mask + (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+
+
+def client_frames(payload: bytes, mask: bytes, *, fragment_bytes: int | None = None) -> bytes:
+    """Return a whole text message, masked with 4 bytes, as one frame or as fragments of this size (section 5.4)."""
+    size = fragment_bytes or max(1, len(payload))
+    parts = [payload[at : at + size] for at in range(0, len(payload), size)] or [b""]
+    frames = bytearray()
+    for number, part in enumerate(parts):
+        first = (TEXT if number == 0 else CONTINUATION) | (_FINAL if number == len(parts) - 1 else 0)
+        frames += _masked(first, part, mask)
+    return bytes(frames)
 
 
 class FrameReader:
