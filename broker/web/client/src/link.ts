@@ -1,0 +1,223 @@
+// The connection: made, watched, and made again after it was lost.
+
+import { backoffMs, isFinal } from "./backoff.js";
+import { look, type Signs } from "./liveness.js";
+import { watchPage } from "./page.js";
+import { GreenroomError, type Options, type StateEvent, type WebSocketLike } from "./types.js";
+
+/** After so long a connection is good, and the next failure is the first again. */
+const STABLE_MS = 5_000;
+/** What a connection that ended without a close frame is said to have been closed with (RFC 6455 section 7.1.5). */
+const NO_CODE = 1006;
+
+export interface LinkEvents {
+  state(event: StateEvent): void;
+  /** Something can be sent; nothing was heard yet. */
+  opened(): void;
+  message(message: any): void;
+  lost(code: number): void;
+  /** No more comes; said once. */
+  stopped(error: GreenroomError): void;
+  failed(error: unknown): void;
+}
+
+export class Link {
+  readonly #address: string;
+  readonly #options: Options;
+  readonly #events: LinkEvents;
+  readonly #unwatchPage: () => void;
+  readonly #WebSocket: NonNullable<Options["WebSocket"]>;
+  #state: StateEvent = { state: "connecting" };
+  #socket: WebSocketLike | null = null;
+  /** Rises with each attempt, so that what belongs to an older one can be told. */
+  #turn = 0;
+  #failures = 0;
+  #openedAt = 0;
+  #comeBackAt: number | null = null;
+  #retryAt = Infinity;
+  #signs: Signs = { heardAt: 0, askedAt: null };
+  /** The one timer: for the next attempt, for the end of this one, or for the next look at the connection. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(address: string, options: Options, events: LinkEvents) {
+    const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: Options["WebSocket"] }).WebSocket;
+    if (!WebSocket) throw new TypeError("there is no WebSocket here: give one as an option");
+    this.#WebSocket = WebSocket;
+    this.#address = address;
+    this.#options = options;
+    this.#events = events;
+    this.#unwatchPage = watchPage({
+      offline: () => this.#socket && this.#lose(NO_CODE, "offline"),
+      online: () => this.#hurry(),
+      hide: () => this.#hide(),
+      show: () => this.#show(),
+    });
+    void this.#connect();
+  }
+
+  get state(): StateEvent {
+    return this.#state;
+  }
+
+  send(text: string): void {
+    this.#socket?.send(text);
+  }
+
+  /** The server asked us to come back in so long. It will close the connection. */
+  comeBackIn(ms: number): void {
+    this.#comeBackAt = Date.now() + ms;
+  }
+
+  stop(error: GreenroomError, shown: Partial<StateEvent> = {}): void {
+    if (this.#state.state === "closed") return;
+    this.#unwatchPage();
+    this.#drop();
+    this.#setState({ state: "closed", ...shown });
+    this.#events.stopped(error);
+  }
+
+  async #connect(): Promise<void> {
+    const { token, connectMs = 15_000 } = this.#options;
+    const turn = ++this.#turn;
+    this.#comeBackAt = null;
+    this.#arm(connectMs, () => this.#lose(NO_CODE, "no connection in time"));
+    this.#setState({ state: "connecting" });
+    let bearer: string | null;
+    try {
+      bearer = await (typeof token === "function" ? token() : token);
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.#events.failed(error);
+      this.#lose(NO_CODE, "no token");
+      return;
+    }
+    if (turn !== this.#turn) return;
+    if (bearer === null) this.#refused(4001, "there is no token");
+    else this.#open(bearer);
+  }
+
+  #open(bearer: string): void {
+    let socket: WebSocketLike;
+    try {
+      // As a subprotocol the token stays out of addresses, and so out of logs.
+      socket = new this.#WebSocket(this.#address, ["greenroom.v1", `bearer.${bearer}`]);
+    } catch (error) {
+      // It is no token by its very characters; a next attempt would end like this one.
+      this.#refused(4001, String(error));
+      return;
+    }
+    this.#socket = socket;
+    socket.onopen = () => {
+      // A browser cannot tell a refused token from an open connection until something comes.
+      this.#ask();
+      this.#events.opened();
+    };
+    socket.onmessage = ({ data }) => {
+      if (this.#state.state === "connecting") this.#welcome();
+      this.#signs.heardAt = Date.now();
+      this.#events.message(JSON.parse(data));
+    };
+    socket.onclose = ({ code, reason }) => this.#lose(code, reason);
+    // What follows it is `close`; but in Node an error that nobody listens to ends the process.
+    socket.onerror = () => {};
+  }
+
+  #welcome(): void {
+    this.#openedAt = this.#signs.heardAt = Date.now();
+    this.#look();
+    this.#setState({ state: "open" });
+  }
+
+  /** Look at the connection now, and again when the time comes. */
+  #look(): void {
+    const { pingMs = 25_000, pongMs = 10_000 } = this.#options;
+    const seen = look(Date.now(), this.#signs, pingMs, pongMs);
+    if (seen.todo === "give up") {
+      this.#lose(NO_CODE, "the server does not answer");
+      return;
+    }
+    if (seen.todo === "ask") this.#ask();
+    this.#arm(seen.nextLookMs, () => this.#look());
+  }
+
+  #ask(): void {
+    this.#signs.askedAt = Date.now();
+    this.send('{"type":"ping"}');
+  }
+
+  #lose(code: number, reason: string): void {
+    if (isFinal(code)) {
+      this.#refused(code, reason);
+      return;
+    }
+    const now = Date.now();
+    if (this.#state.state === "open" && now - this.#openedAt >= STABLE_MS) this.#failures = 0;
+    this.#drop();
+    const wait = this.#comeBackAt === null ? this.#backoffMs() : Math.max(0, this.#comeBackAt - now);
+    this.#events.lost(code);
+    this.#wait({ state: "waiting", code, reason, retryInMs: wait });
+  }
+
+  #backoffMs(): number {
+    const { backoffMs: limits = [1_000, 30_000] } = this.#options;
+    return backoffMs(this.#failures++, limits, Math.random());
+  }
+
+  #wait(state: StateEvent & { retryInMs: number }): void {
+    this.#retryAt = Date.now() + state.retryInMs;
+    this.#arm(state.retryInMs, () => this.#connect());
+    this.#setState(state);
+  }
+
+  #refused(code: number, reason: string): void {
+    const error = new GreenroomError("refused", `${reason || "closed by the server"} (${code})`, code);
+    this.stop(error, { code, reason, error });
+  }
+
+  /** End this attempt or connection, and be deaf to whatever still comes of it. */
+  #drop(): void {
+    this.#turn += 1;
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  }
+
+  /** The network is back, or somebody looks: ask whether the connection lives, or try again sooner. */
+  #hurry(): void {
+    if (this.#state.state === "open") {
+      if (this.#signs.askedAt === null || this.#signs.askedAt <= this.#signs.heardAt) this.#ask();
+      this.#look();
+    } else if (this.#state.state === "waiting" && this.#comeBackAt === null) {
+      this.#failures = 0;
+      const retryInMs = this.#backoffMs();
+      if (Date.now() + retryInMs < this.#retryAt) this.#wait({ ...this.#state, retryInMs });
+    }
+  }
+
+  /** The page is put away; an open connection would keep it from coming back as it was. */
+  #hide(): void {
+    if (this.#state.state === "closed") return;
+    this.#drop();
+    this.#comeBackAt = null;
+    this.#retryAt = Infinity;
+    this.#events.lost(NO_CODE);
+    this.#setState({ state: "waiting" });
+  }
+
+  #show(): void {
+    if (this.#state.state === "waiting") void this.#connect();
+  }
+
+  #arm(ms: number, then: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
+  }
+
+  #setState(state: StateEvent): void {
+    this.#state = state;
+    this.#events.state(state);
+  }
+}

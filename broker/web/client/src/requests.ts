@@ -1,0 +1,146 @@
+// Requests that wait for their answer, in the order they were made. No I/O: the client writes what `take` gives.
+
+import { GreenroomError } from "./types.js";
+
+/** The server knows an id again for five minutes by default; sent again later, it could be stored a second time. */
+const KNOWN_AGAIN_MS = 240_000;
+/** How many may be unanswered at once. Well below what a server refuses before it closes the connection (200). */
+const MOST_IN_FLIGHT = 32;
+const MOST_WAITING = 10_000;
+
+/**
+ * What becomes of a request whose connection was lost: a `send` is sent again while its id is still known, an `ask`
+ * is sent again whenever, and a `once` fails.
+ */
+export type Kind = "send" | "ask" | "once";
+
+export interface Request {
+  readonly id: string;
+  readonly room: string;
+  readonly kind: Kind;
+  readonly text: string;
+  /** Whether it may be written now, or later, or is no longer wanted. */
+  when(): "now" | "later" | "never";
+  resolve(answer: any): void;
+  reject(error: GreenroomError): void;
+}
+
+interface Entry extends Request {
+  isInFlight: boolean;
+  writtenAt: number;
+  /** Since when nobody knows whether it was stored. */
+  unknownSince: number | null;
+}
+
+export class Requests {
+  readonly #entries = new Map<string, Entry>();
+  #mayBeInFlight = MOST_IN_FLIGHT;
+  #inFlight = 0;
+  #pausedUntil = 0;
+
+  add(request: Request): void {
+    if (request.kind !== "once" && this.#entries.size >= MOST_WAITING) {
+      request.reject(new GreenroomError("too_many", `${MOST_WAITING} requests wait`));
+    } else {
+      this.#entries.set(request.id, { ...request, isInFlight: false, writtenAt: 0, unknownSince: null });
+    }
+  }
+
+  /** Return what to write now. */
+  take(now: number): string[] {
+    const texts: string[] = [];
+    if (now < this.#pausedUntil) return texts;
+    for (const entry of this.#entries.values()) {
+      if (this.#inFlight >= this.#mayBeInFlight) break;
+      if (entry.isInFlight) continue;
+      const when = entry.when();
+      if (when === "later") continue;
+      if (when === "never") {
+        this.#remove(entry).reject(new GreenroomError("left", "not in the room any more"));
+        continue;
+      }
+      if (entry.unknownSince !== null && now - entry.unknownSince > KNOWN_AGAIN_MS) {
+        this.#remove(entry).reject(
+          new GreenroomError("uncertain", "the connection was lost before the answer came; it may have been stored"),
+        );
+        continue;
+      }
+      entry.isInFlight = true;
+      entry.writtenAt = now;
+      this.#inFlight += 1;
+      texts.push(entry.text);
+    }
+    return texts;
+  }
+
+  /** The server has done it. */
+  settle(id: unknown, answer: unknown): void {
+    const entry = this.#entries.get(id as string);
+    if (!entry) return;
+    this.#mayBeInFlight = Math.min(MOST_IN_FLIGHT, this.#mayBeInFlight + 1);
+    this.#remove(entry).resolve(answer);
+  }
+
+  /** The server has not done it, and will not. Returns false for an id that is not known. */
+  fail(id: unknown, error: GreenroomError): boolean {
+    const entry = this.#entries.get(id as string);
+    if (entry) this.#remove(entry).reject(error);
+    return entry !== undefined;
+  }
+
+  /**
+   * The server could not do it now. Everything waits until `until`; then requests go one by one at first, so that
+   * they keep their order and a busy server is not pressed. Returns false for an id that is not known.
+   */
+  postpone(id: unknown, until: number): boolean {
+    const entry = this.#entries.get(id as string);
+    if (!entry) return false;
+    this.#land(entry);
+    this.#mayBeInFlight = 1;
+    this.#pausedUntil = Math.max(this.#pausedUntil, until);
+    return true;
+  }
+
+  /** The connection is lost. */
+  lose(): void {
+    this.#mayBeInFlight = MOST_IN_FLIGHT;
+    this.#pausedUntil = 0;
+    for (const entry of [...this.#entries.values()]) {
+      if (entry.kind === "once") {
+        this.#remove(entry).reject(new GreenroomError("disconnected", "the connection was lost"));
+      } else if (entry.isInFlight) {
+        if (entry.kind === "send") entry.unknownSince ??= entry.writtenAt;
+        this.#land(entry);
+      }
+    }
+  }
+
+  /** A message was too big for the server (1009): the largest in flight must have been it. */
+  failLargest(): void {
+    let largest: Entry | undefined;
+    for (const entry of this.#entries.values()) {
+      if (entry.isInFlight && entry.text.length > (largest?.text.length ?? 0)) largest = entry;
+    }
+    if (largest) this.#remove(largest).reject(new GreenroomError("too_big", "larger than the server takes"));
+  }
+
+  /** We are going out of a room: what is not under way is given up; the rest too if `isOver`. */
+  giveUp(room: string | null, error: GreenroomError, isOver: boolean): void {
+    for (const entry of [...this.#entries.values()]) {
+      if ((room === null || entry.room === room) && (isOver || !entry.isInFlight)) {
+        this.#remove(entry).reject(error);
+      }
+    }
+  }
+
+  #remove(entry: Entry): Entry {
+    this.#entries.delete(entry.id);
+    this.#land(entry);
+    return entry;
+  }
+
+  #land(entry: Entry): void {
+    if (entry.isInFlight) this.#inFlight -= 1;
+    entry.isInFlight = false;
+  }
+}

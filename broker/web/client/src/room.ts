@@ -1,0 +1,142 @@
+import { Emitter } from "./emitter.js";
+import { isComplete, placeOf } from "./position.js";
+import type { Kind } from "./requests.js";
+import { EventStream } from "./stream.js";
+import {
+  type Ack,
+  GreenroomError,
+  type History,
+  type HistoryOptions,
+  type Position,
+  type Presence,
+  type PublishOptions,
+  type Room,
+  type RoomEvent,
+  type RoomState,
+} from "./types.js";
+
+/** What a room needs of its client. */
+export interface Host {
+  request(member: Member, kind: Kind, message: object): Promise<any>;
+  leave(member: Member): Promise<void>;
+}
+
+/** A room, from being asked for until it is left. The client calls `enter`, `hear`, `lose` and `exit`. */
+export class Member implements Room {
+  readonly name: string;
+  readonly #host: Host;
+  readonly #emitter = new Emitter();
+  readonly #streams = new Set<EventStream<RoomEvent>>();
+  #waiting: Array<{ resolve(): void; reject(error: GreenroomError): void }> = [];
+  state: RoomState = "joining";
+  position: Position | null = null;
+
+  constructor(name: string, host: Host) {
+    this.name = name;
+    this.#host = host;
+  }
+
+  on(type: string, listener: (event: any) => void): () => void {
+    return this.#emitter.on(type, listener);
+  }
+
+  joined(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.state === "joined") resolve();
+      else if (this.state === "left") reject(outOf(this.name));
+      else this.#waiting.push({ resolve, reject });
+    });
+  }
+
+  chat(text: string): Promise<Ack> {
+    return this.#host.request(this, "send", { type: "chat", text });
+  }
+
+  publish(event: string, data: unknown, { ephemeral = false }: PublishOptions = {}): Promise<Ack> {
+    const message = { type: "publish", event, data: data === undefined ? null : data, ephemeral };
+    return this.#host.request(this, ephemeral ? "once" : "send", message);
+  }
+
+  presence(): Promise<Presence> {
+    return this.#host.request(this, "ask", { type: "presence" });
+  }
+
+  history(options: HistoryOptions = {}): Promise<History> {
+    return this.#host.request(this, "ask", { type: "history", ...options });
+  }
+
+  leave(): Promise<void> {
+    return this.#host.leave(this);
+  }
+
+  events({ buffer = 1024 }: { buffer?: number } = {}): AsyncIterableIterator<RoomEvent> {
+    const stream: EventStream<RoomEvent> = new EventStream(buffer, () => this.#streams.delete(stream));
+    if (this.state === "left") stream.end();
+    else this.#streams.add(stream);
+    return stream;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<RoomEvent> {
+    return this.events();
+  }
+
+  /** We are in; returns whether somebody waited for it. */
+  enter({ room, room_size, recovered, offset, epoch, messages }: any): boolean {
+    const since = this.position;
+    this.state = "joined";
+    this.position = since ?? { offset, epoch };
+    this.#tell({ type: "joined", room, room_size, recovered, offset, epoch });
+    if (since && !isComplete(since, { recovered, offset, epoch })) this.#miss({ offset, epoch });
+    for (const message of messages) this.hear(message);
+    this.position = { offset, epoch };
+    const waiting = this.#waiting.splice(0);
+    for (const { resolve } of waiting) resolve();
+    return waiting.length > 0;
+  }
+
+  hear(event: any): void {
+    if (this.state !== "joined") return;
+    const { epoch } = this.position!;
+    if (event.type === "gap") {
+      this.position = { offset: event.from - 1, epoch };
+      this.#miss({ offset: event.to, epoch });
+      return;
+    }
+    if (event.offset !== undefined) {
+      const place = placeOf(this.position!, event);
+      if (place === "old") return;
+      if (place === "after gap") this.#miss({ offset: event.offset - 1, epoch: event.epoch });
+      this.position = { offset: event.offset, epoch: event.epoch };
+    }
+    this.#tell(event);
+  }
+
+  /** The connection is lost. */
+  lose(): void {
+    this.state = "joining";
+  }
+
+  /** We are out, for good; with the error that put us out, if one did. */
+  exit(error?: GreenroomError): void {
+    this.state = "left";
+    for (const { reject } of this.#waiting.splice(0)) reject(error ?? outOf(this.name));
+    this.#tell(error ? { type: "left", room: this.name, error } : { type: "left", room: this.name });
+    for (const stream of [...this.#streams]) stream.end(error);
+  }
+
+  #miss(until: Position): void {
+    const since = this.position!;
+    this.position = until;
+    this.#tell({ type: "gap", room: this.name, since, until });
+  }
+
+  #tell(event: RoomEvent): void {
+    for (const stream of [...this.#streams]) stream.push(event);
+    this.#emitter.emit(event.type, event);
+    this.#emitter.emit("*", event);
+  }
+}
+
+export function outOf(room: string): GreenroomError {
+  return new GreenroomError("left", `not in room ${room} any more`);
+}

@@ -1,0 +1,200 @@
+// The client against a server that does what a good one seldom does, over real sockets.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import type { AddressInfo } from "node:net";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { type WebSocket, WebSocketServer } from "ws";
+import type { GapEvent, StateEvent } from "../src/index.js";
+import { closeAll, open, pause, until } from "./helpers.js";
+
+let server: WebSocketServer;
+/** What the server does with each message it gets. */
+let obey: (socket: WebSocket, message: any) => void;
+let connections: Array<{ socket: WebSocket; protocols: string; path: string; at: number }>;
+
+before(async () => {
+  server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => "greenroom.v1" });
+  server.on("connection", (socket, request) => {
+    const protocols = request.headers["sec-websocket-protocol"]!;
+    connections.push({ socket, protocols, path: request.url!, at: Date.now() });
+    socket.on("message", (data) => obey(socket, JSON.parse(String(data))));
+  });
+  await once(server, "listening");
+});
+after(() => server.close());
+beforeEach(() => {
+  connections = [];
+  obey = friendly;
+});
+afterEach(() => {
+  closeAll();
+  for (const socket of server.clients) socket.terminate();
+});
+
+function url(): string {
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+function say(socket: WebSocket, message: object): void {
+  socket.send(JSON.stringify(message));
+}
+
+function friendly(socket: WebSocket, { type, id, room }: any): void {
+  const where = { room, offset: 5, epoch: "e" };
+  if (type === "ping") say(socket, { type: "pong" });
+  if (type === "join") say(socket, { type: "joined", id, ...where, room_size: 1, recovered: false, messages: [] });
+  if (type === "chat") say(socket, { type: "ack", id, ...where });
+}
+
+const chat = (offset: number, epoch = "e") => ({ type: "chat", room: "lobby", user_id: "x", text: `${offset}`, offset, epoch, time: 0 });
+
+test("the token is no part of the address", async () => {
+  await open(url(), { token: "a.b.c" }).join("lobby");
+  assert.deepEqual([connections[0]!.path, connections[0]!.protocols], ["/ws", "greenroom.v1,bearer.a.b.c"]);
+});
+
+test("what comes twice is told once, and what does not come is told as a gap", async () => {
+  const room = await open(url(), { token: "t" }).join("lobby");
+  const heard: unknown[] = [];
+  room.on("*", (event) => heard.push(event.type === "chat" ? event.text : [event.type, (event as GapEvent).since, (event as GapEvent).until]));
+  const { socket } = connections[0]!;
+  for (const offset of [5, 6, 6, 4, 7, 9]) say(socket, chat(offset));
+  say(socket, { type: "gap", room: "lobby", from: 10, to: 12 });
+  for (const [offset, epoch] of [[12, "e"], [13, "e"], [1, "f"], [2, "f"]] as const) say(socket, chat(offset, epoch));
+  say(socket, { type: "chat", room: "another", user_id: "x", text: "not for us", offset: 1, epoch: "e", time: 0 });
+  await until(() => heard.includes("2"));
+  assert.deepEqual(heard, [
+    "6",
+    "7",
+    ["gap", { offset: 7, epoch: "e" }, { offset: 8, epoch: "e" }],
+    "9",
+    ["gap", { offset: 9, epoch: "e" }, { offset: 12, epoch: "e" }],
+    "13",
+    ["gap", { offset: 13, epoch: "e" }, { offset: 0, epoch: "f" }],
+    "1",
+    "2",
+  ]);
+});
+
+test("an ack that was lost is asked for again with the same id", async () => {
+  const ids: unknown[] = [];
+  obey = (socket, message) => {
+    if (message.type !== "chat") return friendly(socket, message);
+    ids.push(message.id);
+    if (ids.length < 3) socket.terminate();
+    else friendly(socket, message);
+  };
+  const room = await open(url(), { token: "t" }).join("lobby");
+  assert.equal((await room.chat("x")).offset, 5);
+  assert.equal(ids.length, 3);
+  assert.equal(new Set(ids).size, 1);
+});
+
+test("an unavailable engine is asked again when it says, for sends and for joins", async () => {
+  const refused = new Set<string>();
+  const times: Record<string, number[]> = { join: [], chat: [] };
+  obey = (socket, message) => {
+    times[message.type]?.push(Date.now());
+    if (message.type === "ping" || refused.has(message.type)) return friendly(socket, message);
+    refused.add(message.type);
+    say(socket, { type: "error", code: "unavailable", message: "later", id: message.id, retry_after_ms: 300 });
+  };
+  const room = await open(url(), { token: "t" }).join("lobby");
+  await room.chat("x");
+  for (const [first, second, ...others] of Object.values(times) as [number, number, ...number[]][]) {
+    assert.ok(second - first >= 299, `${second - first}`);
+    assert.equal(others.length, 0);
+  }
+});
+
+test("the server's wish when to come back is obeyed", async () => {
+  const client = open(url(), { token: "t", backoffMs: [10_000, 10_000] });
+  await client.join("lobby");
+  const { socket } = connections[0]!;
+  const told = Date.now();
+  say(socket, { type: "reconnect", after_ms: 400 });
+  socket.close(1012);
+  await until(() => connections.length === 2);
+  const waited = connections[1]!.at - told;
+  assert.ok(waited >= 395 && waited < 3000, `${waited}`);
+  // It holds once; the next loss is an ordinary one.
+  await until(() => client.state === "open");
+  const states: StateEvent[] = [];
+  client.on("state", (event) => states.push(event));
+  connections[1]!.socket.terminate();
+  await until(() => states.length > 0);
+  assert.ok(states[0]!.retryInMs! > 100, `${states[0]!.retryInMs}`);
+});
+
+for (const [code, isLast] of [[1000, true], [4001, true], [4003, true], [4042, true], [1001, false], [1008, false], [1011, false], [1013, false], [4101, false], [4108, false], [4129, false]] as const) {
+  test(`after ${code} the client ${isLast ? "stays away" : "comes back"}`, async () => {
+    const client = open(url(), { token: "t", backoffMs: [20, 20] });
+    const room = await client.join("lobby");
+    connections[0]!.socket.close(code, "so it is");
+    if (!isLast) {
+      await until(() => connections.length === 2 && room.state === "joined");
+      return;
+    }
+    await until(() => client.state === "closed");
+    await pause(200);
+    assert.equal(connections.length, 1);
+    await assert.rejects(room.joined(), { code: "left" });
+    await assert.rejects(client.join("x"), { code: "refused", closeCode: code });
+  });
+}
+
+test("waits grow while connections do not last", async () => {
+  const longest: number[] = [];
+  const random = Math.random;
+  Math.random = () => 1;
+  try {
+    const client = open(url(), { token: "t", backoffMs: [20, 100] });
+    client.on("state", ({ retryInMs }) => retryInMs !== undefined && longest.push(retryInMs));
+    obey = (socket, message) => {
+      friendly(socket, message);
+      socket.close(4129);
+    };
+    await until(() => longest.length === 5);
+  } finally {
+    Math.random = random;
+  }
+  assert.deepEqual(longest, [20, 40, 80, 100, 100]);
+});
+
+test("a server that accepts and then says nothing is given up", async () => {
+  obey = () => {};
+  const client = open(url(), { token: "t", connectMs: 100 });
+  const states: string[] = [];
+  client.on("state", ({ state }) => states.push(state));
+  await until(() => connections.length >= 2);
+  assert.ok(!states.includes("open"), states.join());
+});
+
+test("a token that takes for ever is asked for anew", async () => {
+  let asked = 0;
+  const token = () => (++asked === 1 ? new Promise<string>(() => {}) : "t");
+  await open(url(), { token, connectMs: 100 }).join("lobby");
+  assert.equal(asked, 2);
+});
+
+test("a token that comes after close opens nothing", async () => {
+  let give = (_: string): void => {};
+  const client = open(url(), { token: () => new Promise<string>((resolve) => (give = resolve)) });
+  await until(() => client.state === "connecting");
+  client.close();
+  give("t");
+  await pause(100);
+  assert.equal(connections.length, 0);
+});
+
+test("a complaint about nothing we asked for is told", async () => {
+  const client = open(url(), { token: "t" });
+  const errors: any[] = [];
+  client.on("error", (error) => errors.push(error));
+  await client.join("lobby");
+  say(connections[0]!.socket, { type: "error", code: "rate_limited", message: "too many messages", retry_after_ms: 10 });
+  say(connections[0]!.socket, { type: "error", code: "invalid_json", message: "Invalid JSON" });
+  await until(() => errors.length > 0);
+  assert.deepEqual(errors.map(({ code }) => code), ["invalid_json"]);
+});

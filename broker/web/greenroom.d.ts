@@ -1,0 +1,230 @@
+/** A place in a room's history. An epoch begins anew when the server has lost what came before. */
+export interface Position {
+    readonly offset: number;
+    readonly epoch: string;
+}
+/** What every stored event of a room carries. `time` is in Unix milliseconds. */
+export interface Stored extends Position {
+    readonly room: string;
+    readonly time: number;
+}
+/** A text that somebody said. */
+export interface ChatEvent extends Stored {
+    readonly type: "chat";
+    readonly user_id: string;
+    readonly text: string;
+    /** The text was longer than the server's limit, and was cut. */
+    readonly truncated?: boolean;
+}
+/** What somebody published; an ephemeral one has no offset and is in no history. */
+export interface PublishedEvent extends Partial<Position> {
+    readonly type: "event";
+    readonly room: string;
+    readonly event: string;
+    readonly user_id: string;
+    readonly data: unknown;
+    readonly time: number;
+}
+/** A connection came in (`user_joined`, oneself included) or went away (`user_left`). */
+export interface UserEvent {
+    readonly type: "user_joined" | "user_left";
+    readonly room: string;
+    readonly user_id: string;
+    /** Connections in the room, on all nodes. */
+    readonly room_size: number;
+}
+/** Joins and leaves of a large room, gathered; a user stands in them once for each connection. */
+export interface PresenceChangedEvent {
+    readonly type: "presence_changed";
+    readonly room: string;
+    readonly joined: readonly string[];
+    readonly left: readonly string[];
+    readonly room_size: number;
+}
+/** We are in the room, for the first time or again. What was missed meanwhile comes right after it. */
+export interface JoinedEvent extends Position {
+    readonly type: "joined";
+    readonly room: string;
+    readonly room_size: number;
+    /** Nothing was missed. False the first time too, when there was nothing to be recovered. */
+    readonly recovered: boolean;
+}
+/**
+ * Events are missing here: those after `since`, up to and with `until`. The server no longer held them when we came
+ * back, began a new epoch, or did not write them because we read too slowly.
+ */
+export interface GapEvent {
+    readonly type: "gap";
+    readonly room: string;
+    readonly since: Position;
+    readonly until: Position;
+}
+/** We are out of the room for good: without `error` because we left, with it because we may not be in it. */
+export interface LeftEvent {
+    readonly type: "left";
+    readonly room: string;
+    readonly error?: GreenroomError;
+}
+/** What an application published over HTTP: its own object with its own `type`. */
+export interface ApplicationEvent extends Partial<Position> {
+    readonly type: string;
+    readonly room: string;
+    readonly [field: string]: unknown;
+}
+/**
+ * Events of a room, by type. Add your application's own:
+ * `declare module "greenroom-client" { interface RoomEvents { order_update: { type: "order_update"; order_id: number } } }`
+ */
+export interface RoomEvents {
+    chat: ChatEvent;
+    event: PublishedEvent;
+    user_joined: UserEvent;
+    user_left: UserEvent;
+    presence_changed: PresenceChangedEvent;
+    joined: JoinedEvent;
+    gap: GapEvent;
+    left: LeftEvent;
+}
+/** Any event of a room; narrow it by its `type`. There can be ApplicationEvents of types not named in RoomEvents. */
+export type RoomEvent = RoomEvents[keyof RoomEvents];
+type Passing = "user_joined" | "user_left" | "presence_changed" | "joined" | "gap" | "left";
+/** What is stored, and so may stand in a history. */
+export type StoredEvent = RoomEvents[Exclude<keyof RoomEvents, Passing>];
+/** Where a stored event stands; an ephemeral one stands nowhere. */
+export interface Ack extends Partial<Position> {
+    readonly room: string;
+}
+/** Who is in a room. */
+export interface Presence {
+    readonly room: string;
+    readonly room_size: number;
+    readonly users: ReadonlyArray<{
+        readonly user_id: string;
+        readonly connections: number;
+    }>;
+}
+/** Some of a room's events, and the position that the room is at. */
+export interface History extends Position {
+    readonly room: string;
+    readonly messages: readonly StoredEvent[];
+}
+export interface HistoryOptions {
+    /** Only what came after. */
+    since?: Position;
+    /** At most so many; the server has a limit of its own. */
+    limit?: number;
+    /** The newest first, instead of the oldest. */
+    reverse?: boolean;
+}
+export interface PublishOptions {
+    /** Kept in no history, and not sent again after a lost connection: for what is stale in a second. */
+    ephemeral?: boolean;
+}
+export type RoomState = "joining" | "joined" | "left";
+/** One room, for as long as one is in it; it outlives lost connections. */
+export interface Room extends AsyncIterable<RoomEvent> {
+    readonly name: string;
+    readonly state: RoomState;
+    /** The last position heard of, null before the first `joined`. */
+    readonly position: Position | null;
+    /** Call `listener` for each event of a type, or for every event (`"*"`); returns what ends that. */
+    on<Type extends keyof RoomEvents>(type: Type, listener: (event: RoomEvents[Type]) => void): () => void;
+    on(type: "*", listener: (event: RoomEvent) => void): () => void;
+    on(type: string, listener: (event: ApplicationEvent) => void): () => void;
+    /** Settles once we are in the room, at once if we are. Rejects if we may not be. */
+    joined(): Promise<void>;
+    /**
+     * Say a text. Settles when it is stored; until then it is sent again after each lost connection, and stored once.
+     * Rejects with the code `uncertain` if it was away for longer than the server would know it again.
+     */
+    chat(text: string): Promise<Ack>;
+    /** Publish any JSON value under an event name; as `chat`. */
+    publish(event: string, data: unknown, options?: PublishOptions): Promise<Ack>;
+    /** Ask who is here. */
+    presence(): Promise<Presence>;
+    /** Ask for what was said before. */
+    history(options?: HistoryOptions): Promise<History>;
+    /** Go out. What was not sent yet is rejected with the code `left`. */
+    leave(): Promise<void>;
+    /**
+     * Every event from now on. Ends when we leave or close; throws a GreenroomError if we are put out, or (`too_slow`)
+     * if more than 1024 events (`buffer`) wait to be taken.
+     */
+    events(options?: {
+        buffer?: number;
+    }): AsyncIterableIterator<RoomEvent>;
+}
+/** `waiting`: for the next attempt to connect. `closed`: for good. */
+export type ClientState = "connecting" | "open" | "waiting" | "closed";
+/** The client's state changed; after a connection, `code` and `reason` tell how it ended. */
+export interface StateEvent {
+    readonly state: ClientState;
+    readonly code?: number;
+    readonly reason?: string;
+    /** When `waiting`: for so long. */
+    readonly retryInMs?: number;
+    /** When `closed`: why, if not by `close()`. */
+    readonly error?: GreenroomError;
+}
+export interface ClientEvents {
+    state: StateEvent;
+    /** What nobody waits for: a token that could not be had, or a complaint of the server about no request of ours. */
+    error: unknown;
+}
+/** One connection to a server, made again whenever it is lost. */
+export interface Client {
+    readonly state: ClientState;
+    on<Type extends keyof ClientEvents>(type: Type, listener: (event: ClientEvents[Type]) => void): () => void;
+    /** A room by name, joined in the background; the same object until it is left. */
+    room(name: string): Room;
+    /** As `room`, and wait until we are in it. Whoever listens right after it hears everything from there on. */
+    join(name: string): Promise<Room>;
+    /** Leave everything, for good. */
+    close(): void;
+}
+export interface WebSocketLike {
+    onopen: ((event: any) => void) | null;
+    onmessage: ((event: any) => void) | null;
+    onclose: ((event: any) => void) | null;
+    onerror: ((event: any) => void) | null;
+    send(text: string): void;
+    close(code?: number): void;
+}
+export interface Options {
+    /**
+     * A token, or what gets one: it is called before each connection, so that one that ran out is replaced.
+     * If it fails, it is called again later, as if the connection had failed; if it returns null, the client closes.
+     */
+    token: string | (() => string | null | Promise<string | null>);
+    /** Where none is built in, as in Node 20: the one of the package `ws`, for example. */
+    WebSocket?: new (url: string, protocols: string[]) => WebSocketLike;
+    /** Silence after which the server is asked for a sign of life, 25,000 ms. */
+    pingMs?: number;
+    /** How long it may take to answer, 10,000 ms. */
+    pongMs?: number;
+    /** How long the token and the connection may take together, 15,000 ms. */
+    connectMs?: number;
+    /** The longest first and the longest last wait before a new attempt, 1,000 and 30,000 ms. */
+    backoffMs?: readonly [first: number, last: number];
+}
+/**
+ * Why a request failed. The server's codes: `invalid_message`, `not_in_room`, `forbidden`, `too_many_rooms`.
+ * Ours: `left` the room; `removed` from it; `closed` (`close()` was called); `refused` (the server closed the
+ * connection for good, see `closeCode`); `disconnected` (an ephemeral event while there is no connection);
+ * `uncertain` (it may have been stored); `too_big`; `too_many` (10,000 requests wait); `too_slow` (see `events`).
+ */
+export declare class GreenroomError extends Error {
+    readonly code: string;
+    /** How the connection was closed: 4001 for a bad token, 4003 for a room or origin not allowed, 4004 when removed. */
+    readonly closeCode?: number | undefined;
+    readonly name = "GreenroomError";
+    constructor(code: string, message: string, 
+    /** How the connection was closed: 4001 for a bad token, 4003 for a room or origin not allowed, 4004 when removed. */
+    closeCode?: number | undefined);
+}
+export {};
+/**
+ * Connect to a server, given as an `http(s):` or `ws(s):` address, or relative to the page (`"/"`).
+ * Returns at once; throws a TypeError if the address is none, or if there is no WebSocket.
+ */
+export declare function connect(url: string | URL, options: Options): Client;
