@@ -27,6 +27,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, is_asked: bool)
         "config": "Check or show the configuration.",
         "send": "Say a text in a room.",
         "tail": "Print what is said in a room.",
+        "top": "Show the rooms of a running server.",
     },
 )
 @click.option(

@@ -11,8 +11,10 @@ import click
 import trio
 
 from broker.cli.token import make_token
-from broker.client.link import LinkClosedError
+from broker.client import ClientError
 from broker.config.load import load_settings
+from broker.config.settings import Settings
+from broker.errors import ConfigurationError
 
 C = TypeVar("C", bound=Callable[..., object])
 
@@ -41,10 +43,23 @@ def find_token(token: str | None) -> str:
     """
     if token:
         return token
+    return make_token(_load_settings().auth, CLI_USER, ttl_seconds=TOKEN_SECONDS)
+
+
+def find_api_key() -> str:
+    """Return the API key.
+
+    :raises ConfigurationError: if it is not set.
+    """
+    key = _load_settings().http.api_key
+    if not key:
+        raise ConfigurationError("http.api_key: not set; put the server's into GREENROOM_API_KEY")
+    return key
+
+
+def _load_settings() -> Settings:
     file = os.environ.get("GREENROOM_CONFIG")
-    loaded = load_settings(file=Path(file) if file else None, environ=os.environ, flags={})
-    auth = loaded.settings.auth
-    return make_token(auth, CLI_USER, ttl_seconds=TOKEN_SECONDS)
+    return load_settings(file=Path(file) if file else None, environ=os.environ, flags={}).settings
 
 
 def run_remote(command: Callable[[], Awaitable[int]]) -> None:
@@ -75,7 +90,7 @@ async def _run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
 async def _run(command: Callable[[], Awaitable[int]]) -> int:
     try:
         return await command()
-    except LinkClosedError as error:
+    except ClientError as error:
         click.echo(f"greenroom: {error}", err=True)
         return 1
     except ValueError as error:

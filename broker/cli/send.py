@@ -5,7 +5,7 @@ from functools import partial
 import click
 
 from broker.cli.remote import find_token, run_remote, token_option, url_option
-from broker.client.link import open_link
+from broker.client import connect
 
 
 @click.command("send")
@@ -13,19 +13,17 @@ from broker.client.link import open_link
 @click.argument("text")
 @url_option
 @token_option
-def command(room: str, text: str, url: str, token: str | None) -> None:
-    """Say TEXT in ROOM and wait until it is stored; prints its offset.
+@click.option("--id", "message_id", metavar="ID", help="Said once, however often it is sent with this id.")
+def command(room: str, text: str, url: str, token: str | None, message_id: str | None) -> None:
+    """Say TEXT in ROOM and wait until it is stored; prints the room and its offset.
 
     Exit status: 0 when it is stored, 1 when it was refused or the server cannot be reached.
     """
-    run_remote(partial(_send, room, text, url, find_token(token)))
+    run_remote(partial(_send, room, text, url, find_token(token), message_id))
 
 
-async def _send(room: str, text: str, url: str, token: str) -> int:
-    async with open_link(url, room, token) as link:
-        answer = await link.chat(text)
-    if answer["type"] == "error":
-        click.echo(f"greenroom: {answer['message']} ({answer['code']})", err=True)
-        return 1
-    click.echo(f"{answer['room']} {answer['offset']}")
+async def _send(room: str, text: str, url: str, token: str, message_id: str | None) -> int:
+    async with connect(url, token=token, reconnects=False) as client, client.join(room) as joined:
+        position = await joined.chat(text, id=message_id)
+    click.echo(f"{room} {position.offset}")
     return 0

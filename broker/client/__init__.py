@@ -1,1 +1,62 @@
-"""The broker's client, on trio."""
+"""Clients of a Greenroom server: `connect` for trio programs, `Publisher` and `AsyncPublisher` for any service.
+
+What each needs is imported when it is first asked for: a publisher needs neither trio nor the server.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from broker.client.errors import (
+    ClientError,
+    ClosedError,
+    ConnectionLostError,
+    RefusedError,
+    RemovedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from broker.client.client import Client, State, connect
+    from broker.client.publisher import AsyncPublisher, Publisher
+    from broker.client.results import Published
+    from broker.client.room import History, Presence, Room
+    from broker.model import Position
+
+_PLACES = {
+    "AsyncPublisher": "broker.client.publisher",
+    "Client": "broker.client.client",
+    "History": "broker.client.room",
+    "Position": "broker.model",
+    "Presence": "broker.client.room",
+    "Published": "broker.client.results",
+    "Publisher": "broker.client.publisher",
+    "Room": "broker.client.room",
+    "State": "broker.client.client",
+    "connect": "broker.client.client",
+}
+
+__all__ = [
+    "AsyncPublisher",
+    "Client",
+    "ClientError",
+    "ClosedError",
+    "ConnectionLostError",
+    "History",
+    "Position",
+    "Presence",
+    "Published",
+    "Publisher",
+    "RefusedError",
+    "RemovedError",
+    "Room",
+    "State",
+    "UnavailableError",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -83,11 +83,26 @@ def test_tail_comes_back_and_prints_what_it_missed(server):
         assert "(4001)" in problems
 
 
+def test_tail_begins_with_what_was_said_before(server):
+    for number in range(3):
+        assert run("send", "lobby", f"{number}", "--url", server.url).returncode == 0
+    with started("tail", "lobby", "-n", "2", "--url", server.url) as tail:
+        lines = [json.loads(tail.stdout.readline()) for _ in range(3)]
+        assert [line.get("text") for line in lines] == ["1", "2", None]
+        assert lines[2]["type"] == "user_joined"
+
+
+def test_the_same_id_is_said_once(server):
+    for _ in range(2):
+        assert run("send", "lobby", "hello", "--id", "x1", "--url", server.url).stdout == "lobby 1\n"
+
+
 def test_a_refusal_is_one_line_and_status_1(server):
     refused = run("send", "user_somebody", "hello", "--url", server.url)
     assert refused.returncode == 1
     assert refused.stderr.startswith("greenroom: ")
-    assert "(4003)" in refused.stderr
+    assert "(forbidden)" in refused.stderr
+    assert refused.stderr.count("\n") == 1
     token = run("token", "--user", "ann", "--can", "join").stdout.strip()
     mute = run("send", "lobby", "hello", "--url", server.url, GREENROOM_TOKEN=token)
     assert mute.returncode == 1

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.client.backoff import backoff_seconds, may_reconnect
+from broker.client.backoff import Reconnects, backoff_seconds, may_reconnect
 from broker.errors import CloseCode
 
 
@@ -26,3 +26,41 @@ def test_the_close_code_says_whether_to_come_back():
     final = {code for code in CloseCode if not may_reconnect(code)}
     assert final == {CloseCode.NORMAL, CloseCode.UNAUTHORIZED, CloseCode.FORBIDDEN, CloseCode.REMOVED}
     assert may_reconnect(1006)
+
+
+class Longest(Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def test_a_stable_connection_begins_anew_and_a_short_one_does_not():
+    reconnects = Reconnects(Longest())
+    now, delays = 0.0, []
+    for held_seconds in (0.0, 1.0, 9.0, 10.0, 5.0):
+        reconnects.connected(now)
+        now += held_seconds
+        delays.append(reconnects.lost(now, 1006))
+    assert delays == [1, 2, 4, 1, 2]
+
+
+def test_what_the_server_asked_for_is_obeyed():
+    reconnects = Reconnects(Longest())
+    reconnects.connected(0.0)
+    reconnects.told(100.0, 7.0)
+    assert reconnects.lost(103.0, 1012) == 4.0
+    reconnects.connected(107.0)
+    assert reconnects.lost(200.0, 1006) == 1.0, "it held for one connection"
+
+
+def test_a_server_that_always_sends_away_is_not_stormed():
+    reconnects = Reconnects(Longest())
+    delays = []
+    for now in range(5):
+        reconnects.connected(now)
+        reconnects.told(now, 0.0)
+        delays.append(reconnects.lost(now, 1012))
+    assert delays == [0, 2, 4, 8, 16]
+
+
+def test_a_final_code_ends_it():
+    assert Reconnects(Longest()).lost(0.0, 4004) is None

@@ -1,0 +1,63 @@
+"""A room's messages as lines for a person."""
+
+import time
+
+import click
+import msgspec
+
+from broker.client.effects import Message
+
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green", "bright_magenta")
+_PLACE = frozenset({"room", "offset", "epoch", "time"})
+
+
+def line_of(message: Message) -> str:
+    """Return a message as one line, with colours and the local time.
+
+    Control characters of others' making are replaced: they could steer the terminal.
+    """
+    moment = time.strftime("%H:%M:%S", time.localtime(message.get("time", time.time() * 1000) / 1000))
+    return f"{click.style(moment, dim=True)} {_what(message)}"
+
+
+def _what(message: Message) -> str:
+    user = _user(str(message.get("user_id", "")))
+    match message["type"]:
+        case "chat":
+            what = f"{user} {_harmless(message['text'])}{' […]' if message.get('truncated') else ''}"
+        case "user_joined":
+            what = click.style("→ ", fg="green") + f"{user} " + _dim(f"joined ({message['room_size']})")
+        case "user_left":
+            what = click.style("← ", fg="red") + f"{user} " + _dim(f"left ({message['room_size']})")
+        case "presence_changed":
+            joined, left = len(message["joined"]), len(message["left"])
+            what = _dim(f"{joined} joined, {left} left ({message['room_size']})")
+        case "gap":
+            what = click.style(f"events {message['from']} to {message['to']} are missing", fg="red")
+        case "event":
+            what = f"{user} {_kind(message['event'])} {_json(message['data'])}"
+        case kind:
+            rest = {key: value for key, value in message.items() if key not in _PLACE | {"type"}}
+            what = f"{_kind(kind)} {_json(rest)}"
+    return what
+
+
+def _kind(name: str) -> str:
+    return click.style(_harmless(name), fg="yellow")
+
+
+def _user(user_id: str) -> str:
+    colour = _COLOURS[sum(user_id.encode(errors="replace")) % len(_COLOURS)]
+    return click.style(_harmless(user_id), fg=colour, bold=True)
+
+
+def _dim(text: str) -> str:
+    return click.style(text, dim=True)
+
+
+def _json(value: object) -> str:
+    return _harmless(msgspec.json.encode(value).decode())
+
+
+def _harmless(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

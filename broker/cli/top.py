@@ -1,0 +1,149 @@
+"""`greenroom top`: the rooms of a running server, as a table that goes on."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+import attrs
+import click
+import httpx2
+import msgspec
+
+from broker.cli.rates import Order, Rates, RoomSummary, Row, sort_rows
+from broker.cli.remote import find_api_key, url_option
+from broker.errors import GreenroomError
+
+PAGE_ROOMS = 1000
+MOST_ROOMS = 10_000
+"""How many rooms are looked at; beyond, the first by name."""
+TIMEOUT_SECONDS = 5.0
+
+
+class UnreachableError(GreenroomError):
+    """The server gave no answer that can be used."""
+
+
+class _Page(msgspec.Struct, frozen=True):
+    rooms: list[RoomSummary]
+    cursor: str | None
+
+
+@click.command("top")
+@click.option("--once", is_flag=True, help="Print one table and end; so it is where there is no terminal.")
+@click.option(
+    "--interval",
+    "interval_seconds",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+)
+@click.option("--prefix", default="", metavar="TEXT", help="Only rooms whose names begin so.")
+@click.option(
+    "--sort", "order", type=click.Choice(["rate", "members", "name"]), default="rate", show_default=True
+)
+@url_option
+def command(*, once: bool, interval_seconds: float, prefix: str, order: Order, url: str) -> None:
+    """Show the rooms of a server: members, events per second, last offset.
+
+    Needs the API key (GREENROOM_API_KEY). Without a terminal it prints JSON lines, once. Exit status: 1 when the
+    server cannot be reached at the start, or refuses the key.
+    """
+    headers = {"Authorization": f"Bearer {find_api_key()}"}
+    try:
+        client = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS)
+    except httpx2.InvalidURL as error:
+        raise UnreachableError(f"--url: {error}") from None
+    with client:
+        watch = Watch(client, prefix, order)
+        watch.look()
+        is_terminal = sys.stdout.isatty()
+        if is_terminal and not once:
+            _show_live(watch, interval_seconds)
+            return
+        time.sleep(interval_seconds)
+        watch.look()
+    if is_terminal:
+        from broker.cli.screen import print_table  # noqa: PLC0415  # rich takes a tenth of a second to import
+
+        print_table(watch.heading(), watch.rows)
+        return
+    for row in watch.rows:
+        click.echo(msgspec.json.encode(attrs.asdict(row)).decode())
+
+
+@attrs.define
+class Watch:
+    """Looks at a server's rooms again and again."""
+
+    _client: httpx2.Client
+    _prefix: str
+    _order: Order
+    _rates: Rates = attrs.Factory(Rates)
+    rows: list[Row] = attrs.Factory(list)
+
+    def look(self) -> None:
+        """Look at the rooms.
+
+        :raises UnreachableError: if the server does not answer, or refuses.
+        """
+        rooms = list(self._rooms())
+        self.rows = sort_rows(self._rates.look(rooms, time.monotonic()), self._order)
+
+    def heading(self) -> str:
+        """Return what is true of all of them."""
+        members = _count(sum(row.room_size for row in self.rows), "member")
+        rate = sum(row.per_second or 0.0 for row in self.rows)
+        server = self._client.base_url.netloc.decode()
+        return f"{server} · {_count(len(self.rows), 'room')} · {members} · {rate:,.1f} events/s"
+
+    def _rooms(self) -> Iterator[RoomSummary]:
+        cursor: str | None = ""
+        for _ in range(MOST_ROOMS // PAGE_ROOMS):
+            page = self._page(cursor or "")
+            yield from page.rooms
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _page(self, cursor: str) -> _Page:
+        params = {"prefix": self._prefix, "limit": str(PAGE_ROOMS), "cursor": cursor}
+        try:
+            response = self._client.get("/api/rooms", params=params)
+        except httpx2.TransportError as error:
+            raise UnreachableError(f"cannot ask {self._client.base_url}: {error}") from None
+        if response.status_code != 200:
+            raise UnreachableError(f"the server answered with status {response.status_code}")
+        try:
+            return msgspec.json.decode(response.content, type=_Page)
+        except msgspec.DecodeError:
+            raise UnreachableError(f"{self._client.base_url} is no Greenroom server") from None
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _show_live(watch: Watch, interval_seconds: float) -> None:
+    from broker.cli.screen import open_screen  # noqa: PLC0415  # rich takes a tenth of a second to import
+
+    # As for SIGINT: the screen is put back on the way out.
+    signal.signal(signal.SIGTERM, _exit_by_signal)
+    try:
+        with open_screen() as show:
+            while True:
+                try:
+                    watch.look()
+                    show(watch.heading(), watch.rows)
+                except UnreachableError as error:
+                    show(f"{error}; last seen:", watch.rows)
+                time.sleep(interval_seconds)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _exit_by_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

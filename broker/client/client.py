@@ -1,0 +1,364 @@
+"""The client of trio programs: many rooms over one connection that is made again whenever it is lost."""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from random import Random
+from secrets import token_hex
+from typing import Literal, TypeAlias
+
+import attrs
+import trio
+
+from broker.client.address import parse_address
+from broker.client.backoff import Reconnects
+from broker.client.core import ClientCore
+from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryJoin
+from broker.client.errors import NO_CODE, ClientError, ClosedError
+from broker.client.room import Room
+from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
+from broker.errors import CloseCode
+from broker.model import Position
+
+Token: TypeAlias = str | Callable[[], Awaitable[str]]
+
+REQUESTS = 64
+"""How many requests may wait for their answers; more wait for their turn."""
+ROOM_BYTES = 1 << 20
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 40.0
+"""Silence after which the server is pinged; it pings silent clients itself every 25 s by default."""
+PONG_SECONDS = 15.0
+WATCH_SECONDS = 1.0
+"""How often a connection is looked at."""
+COME_BACK_GRACE_SECONDS = 5.0
+"""How long the server may leave a connection open after the time at which it asked to come back."""
+
+
+@attrs.frozen
+class State:
+    """What a client's connection is doing.
+
+    `waiting`: lost because of `cause`, and made again in `retry_seconds`. `closed`: over because of `cause`.
+    """
+
+    kind: Literal["connecting", "connected", "waiting", "closed"]
+    cause: ClosedError | None = None
+    retry_seconds: float = 0.0
+
+
+@attrs.frozen
+class ClientStatistics:
+    """A snapshot of a client."""
+
+    state: State
+    rooms: int
+    requests_waiting: int
+    """Requests without an answer yet."""
+    bytes_waiting: int
+    """Of messages that the application has not taken."""
+
+
+@attrs.define(eq=False)
+class _Answer:
+    """Where one request's answer is waited for."""
+
+    settled: trio.Event = attrs.Factory(trio.Event)
+    outcome: Message | ClientError | None = None
+
+    def unwrap(self) -> Message:
+        assert self.outcome is not None
+        if isinstance(self.outcome, ClientError):
+            raise self.outcome
+        return self.outcome
+
+
+class Client:
+    """Rooms on a Greenroom server; made by `connect`."""
+
+    def __init__(
+        self,
+        connect_once: Callable[[Callable[[Socket], Awaitable[None]]], Awaitable[SocketClosed]],
+        *,
+        reconnects: Reconnects,
+        is_lasting: bool,
+        on_state: Callable[[State], None],
+        room_bytes: int,
+    ) -> None:
+        self._connect_once = connect_once
+        self._reconnects = reconnects
+        self._is_lasting = is_lasting
+        self._on_state = on_state
+        self._state = State("connecting")
+        prefix = token_hex(8)
+        self._count = 0
+
+        def make_id() -> str:
+            self._count += 1
+            return f"{prefix}-{self._count}"
+
+        self._make_id = make_id
+        self._core = ClientCore(make_id, room_bytes)
+        self._answers: dict[str, _Answer] = {}
+        self._turns = trio.Semaphore(REQUESTS)
+        self._heard: dict[str, trio.lowlevel.ParkingLot] = {}
+        self._outgoing: list[str] = []
+        self._has_outgoing = trio.Event()
+        self._connection: trio.Nursery | None = None
+        self._closed: ClosedError | None = None
+
+    @property
+    def state(self) -> State:
+        """What the connection is doing."""
+        return self._state
+
+    def statistics(self) -> ClientStatistics:
+        """Return a snapshot."""
+        tracks = self._core.rooms.values()
+        waiting_bytes = sum(track.waiting_bytes for track in tracks)
+        return ClientStatistics(self._state, len(tracks), len(self._answers), waiting_bytes)
+
+    @asynccontextmanager
+    async def join(self, room: str, *, since: Position | None = None) -> AsyncIterator[Room]:
+        """Be in a room inside the block; waits until the server has let this client in.
+
+        With `since`, the first messages are those said after that position.
+
+        :raises RefusedError: if the room may not be joined.
+        :raises ClosedError: if the server does not want this client.
+        :raises ValueError: if this client is in the room already.
+        """
+        if self._closed is not None:
+            raise self._over()
+        effects = self._core.join(room, since, trio.current_time())
+        self._heard[room] = trio.lowlevel.ParkingLot()
+        try:
+            self._apply(effects)
+            while (track := self._core.rooms[room]).joined is None:
+                if track.error is not None:
+                    raise track.error
+                await self._heard[room].park()
+            yield Room(room, self)
+        finally:
+            self._apply(self._core.leave(room))
+            self._heard.pop(room).unpark_all()
+
+    async def ask(self, message: Message, *, is_repeatable: bool = True) -> Message:
+        """Send a request of a room and return its answer; see `Room`, whose methods use this.
+
+        It is sent once the room is joined, and again after each lost connection. If cancelled, it may or may not
+        be carried out.
+
+        :raises RefusedError: if the server refuses it.
+        :raises RemovedError: if this client is no longer in the room.
+        :raises ConnectionLostError: if it may not be sent again, and nobody knows what became of it.
+        :raises ClosedError: if the server does not want this client back.
+        """
+        async with self._turns:
+            if self._closed is not None:
+                raise self._over()
+            request_id = message.setdefault("id", self._make_id())
+            answer = _Answer()
+            effects = self._core.request(message, trio.current_time(), is_repeatable=is_repeatable)
+            self._answers[request_id] = answer
+            try:
+                self._apply(effects)
+                await answer.settled.wait()
+            finally:
+                del self._answers[request_id]
+                self._core.cancel(request_id)
+        return answer.unwrap()
+
+    async def next_message(self, room: str) -> Message:
+        """Wait for a room's next message; see `Room`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            track = self._core.rooms.get(room)
+            if track is None:
+                raise ClientError(f"left {room}")
+            message, effects = self._core.take(room, trio.current_time())
+            self._apply(effects)
+            if message is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return message
+            if track.error is not None:
+                raise track.error
+            await self._heard[room].park()
+
+    def position(self, room: str) -> Position | None:
+        """Return how far the application has taken a room's messages."""
+        return self._core.rooms[room].taken
+
+    def joined(self, room: str) -> Message:
+        """Return the room's last `joined`."""
+        joined = self._core.rooms[room].joined
+        assert joined is not None, "a Room is made once it is joined"
+        return joined
+
+    async def run(self) -> None:
+        """Keep a connection until the server does not want this client back; whoever waits is told."""
+        try:
+            cause = await self._stay_connected()
+        except Exception as error:  # noqa: BLE001  # the application's own, raised where its requests wait
+            cause = ClosedError(NO_CODE, f"no token: {error!r}")
+            cause.__cause__ = error
+        self._closed = cause
+        self._tell(State("closed", cause))
+        self._apply(self._core.closed(cause))
+
+    async def _stay_connected(self) -> ClosedError:
+        while True:
+            self._tell(State("connecting"))
+            ending = await self._connect_once(self._talk)
+            cause = ClosedError(ending.code, ending.reason)
+            self._apply(self._core.disconnected(ending.code))
+            retry_seconds = self._reconnects.lost(trio.current_time(), ending.code)
+            if retry_seconds is None or not self._is_lasting:
+                return cause
+            self._tell(State("waiting", cause, retry_seconds))
+            await trio.sleep(retry_seconds)
+
+    async def _talk(self, socket: Socket) -> None:
+        """Use a connection until it ends with SocketClosed."""
+        self._reconnects.connected(trio.current_time())
+        self._outgoing.clear()
+        self._tell(State("connected"))
+        async with trio.open_nursery() as nursery:
+            self._connection = nursery
+            try:
+                self._apply(self._core.connected(trio.current_time()))
+                nursery.start_soon(self._write, socket)
+                nursery.start_soon(self._watch, socket)
+                while True:
+                    message, size = await socket.receive()
+                    self._apply(self._core.received(message, size, trio.current_time()))
+            finally:
+                self._connection = None
+
+    async def _write(self, socket: Socket) -> None:
+        while True:
+            await self._has_outgoing.wait()
+            self._has_outgoing = trio.Event()
+            texts, self._outgoing = self._outgoing, []
+            for text in texts:
+                await socket.send(text)
+
+    async def _watch(self, socket: Socket) -> None:
+        """End a connection that is silent, or that the server wanted ended."""
+        is_pinged = False
+        while True:
+            now = trio.current_time()
+            come_back_at = self._reconnects.come_back_at
+            if come_back_at is not None and now >= come_back_at + COME_BACK_GRACE_SECONDS:
+                raise SocketClosed(CloseCode.SERVICE_RESTART, "service restart")
+            silent_seconds = now - socket.last_received
+            if silent_seconds >= SILENCE_SECONDS + PONG_SECONDS:
+                raise SocketClosed(NO_CODE, "the server is silent")
+            if silent_seconds < SILENCE_SECONDS:
+                is_pinged = False
+            elif not is_pinged:
+                is_pinged = True
+                self._send('{"type":"ping"}')
+            await trio.sleep(WATCH_SECONDS)
+
+    def _apply(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._send(effect.text)
+                case Settle():
+                    if (answer := self._answers.get(effect.request_id)) is not None:
+                        answer.outcome = effect.outcome
+                        answer.settled.set()
+                case Heard():
+                    self._heard[effect.room].unpark_all()
+                case TryJoin():
+                    if self._connection is not None:
+                        self._connection.start_soon(self._join_later, effect)
+                case ComeBack():
+                    self._reconnects.told(trio.current_time(), effect.after_seconds)
+
+    def _send(self, text: str) -> None:
+        self._outgoing.append(text)
+        self._has_outgoing.set()
+
+    async def _join_later(self, effect: TryJoin) -> None:
+        await trio.sleep(effect.after_seconds)
+        self._apply(self._core.retry_join(effect.room, trio.current_time()))
+
+    def _tell(self, state: State) -> None:
+        self._state = state
+        self._on_state(state)
+
+    def _over(self) -> ClosedError:
+        assert self._closed is not None
+        error = ClosedError(self._closed.code, self._closed.reason)
+        error.__cause__ = self._closed.__cause__
+        return error
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: Token,
+    reconnects: bool = True,
+    on_state: Callable[[State], None] = lambda _state: None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout_seconds: float = CONNECT_SECONDS,
+    room_bytes: int = ROOM_BYTES,
+    dial: Dial | None = None,
+    random: Random | None = None,
+) -> AsyncIterator[Client]:
+    """Be a client of the server at `url` (http, https, ws or wss) inside the block.
+
+    Returns at once; `Client.join` waits for the connection. A lost one is made again after a delay with full
+    jitter, of up to 1 s at first and up to 30 s later, unless the server said when or never to come back (close
+    codes 40xx and 1000); every room is then resumed where it was. `reconnects=False` makes the first loss the last.
+
+    `token` is a token, or is awaited for one before each connection: so a token that has run out (4101) is
+    replaced. An OSError of it counts as a failed attempt; any other exception ends the client.
+    `on_state` is called with every change. `timeout_seconds` bounds one attempt. `room_bytes` is how much may
+    wait in each room for an application that is slow to take it: beyond, the room lets go of what comes, and
+    asks the server again for what it missed. `dial` opens the stream of bytes instead of TCP.
+
+    Leaving the block closes the connection (at most a second). An exception of the block comes out as it is.
+
+    :raises ValueError: if `url` is no address.
+    """
+    address = parse_address(url)
+    dial = dial or dial_tcp(address, ssl_context)
+
+    async def connect_once(talk: Callable[[Socket], Awaitable[None]]) -> SocketClosed:
+        try:
+            present = token if isinstance(token, str) else await token()
+        except OSError as error:
+            return SocketClosed(NO_CODE, f"no token: {error}")
+        return await hold_socket(dial, address, present, talk, timeout_seconds=timeout_seconds)
+
+    client = Client(
+        connect_once,
+        reconnects=Reconnects(random or Random()),  # noqa: S311  # spreads reconnects, keeps no secret
+        is_lasting=reconnects,
+        on_state=on_state,
+        room_bytes=room_bytes,
+    )
+    with _raising_alone():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.run)
+            yield client
+            nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _raising_alone() -> Iterator[None]:
+    """Let the one exception of a nursery out as itself, not as a group of one."""
+    alone: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        alone = group.exceptions[0]
+    if alone is not None:
+        raise alone

@@ -1,0 +1,124 @@
+"""What a publisher does with an answer, or with none. Pure; the same for every way of doing I/O."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from random import Random
+from typing import Any
+
+import attrs
+import msgspec
+
+from broker.client.errors import RefusedError, UnavailableError
+from broker.client.results import Outcome, Published
+
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+"""Too Many Requests, and what a gateway or a server says that cannot serve just now (RFC 9110 section 15)."""
+
+FIRST_SECONDS = 0.1
+MAX_SECONDS = 5.0
+
+
+@attrs.frozen
+class Again:
+    """Ask again after this delay."""
+
+    after_seconds: float
+
+
+@attrs.define
+class Attempts:
+    """The attempts at one request, all with the same key. Times are of a monotonic clock, in seconds."""
+
+    idempotency_key: str
+    _give_up_at: float
+    _random: Random
+    _failures: int = 0
+
+    def answered(self, status: int, headers: dict[str, str], body: bytes, now: float) -> bytes | Again:
+        """Return the body of a good answer, or when to ask again. Names of headers are in lower case.
+
+        :raises RefusedError: if the answer will not change.
+        :raises UnavailableError: if there is no time left to ask again.
+        """
+        if 200 <= status < 300:
+            return body
+        refused = _read_problem(status, body, _retry_after_seconds(headers.get("retry-after")))
+        if status not in RETRIED_STATUSES:
+            raise refused
+        return self._again(str(refused), refused.retry_after_seconds, now)
+
+    def failed(self, reason: str, now: float) -> Again:
+        """Return when to ask again after there was no answer.
+
+        :raises UnavailableError: if there is no time left to ask again.
+        """
+        return self._again(reason, None, now)
+
+    def _again(self, reason: str, retry_after_seconds: float | None, now: float) -> Again:
+        cap = min(MAX_SECONDS, FIRST_SECONDS * 2.0**self._failures)
+        self._failures += 1
+        # Full jitter, on top of what the server asks for, so that those it sent away do not come back together.
+        delay = (retry_after_seconds or 0.0) + self._random.uniform(0.0, cap)
+        if now + delay >= self._give_up_at:
+            raise UnavailableError(
+                f"{reason}; gave up after {self._failures} attempts",
+                idempotency_key=self.idempotency_key,
+                retry_after_seconds=retry_after_seconds,
+            )
+        return Again(delay)
+
+
+def read_published(body: bytes) -> Published:
+    """Read the answer to a publish."""
+    return msgspec.json.decode(body, type=Published)
+
+
+def read_outcomes(body: bytes) -> list[Outcome]:
+    """Read the answer to a broadcast."""
+    return [_read_outcome(result) for result in msgspec.json.decode(body)["results"]]
+
+
+def _read_outcome(result: dict[str, Any]) -> Outcome:
+    error = result.get("error")
+    if error is None:
+        return Outcome(result["room"], msgspec.convert(result, Published), None)
+    after_ms = error.get("retry_after_ms")
+    refused = RefusedError(
+        error["code"], error["message"], retry_after_seconds=None if after_ms is None else after_ms / 1000
+    )
+    return Outcome(result["room"], None, refused)
+
+
+class _Problem(msgspec.Struct):
+    """What we read of a problem document (RFC 9457)."""
+
+    detail: str = ""
+    code: str = ""
+
+
+def _read_problem(status: int, body: bytes, retry_after_seconds: float | None) -> RefusedError:
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except msgspec.DecodeError:
+        # A proxy answers in its own way.
+        problem = _Problem()
+    return RefusedError(
+        problem.code or f"http_{status}",
+        problem.detail or f"the server answered with status {status}",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def _retry_after_seconds(value: str | None) -> float | None:
+    """Read Retry-After: seconds, or a date (RFC 9110 section 10.2.3); None if it is neither."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

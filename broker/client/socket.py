@@ -1,0 +1,226 @@
+"""One WebSocket connection of a client; trio-websocket speaks the protocol."""
+
+import math
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
+
+from broker.client.address import Address
+from broker.client.effects import Message
+from broker.client.errors import NO_CODE
+
+E = TypeVar("E", bound=BaseException)
+
+Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
+"""Opens a stream of bytes to the server; raises OSError if that fails."""
+
+MESSAGE_BYTES = 64 << 20
+"""Largest message taken from a server: `joined` carries all that was missed."""
+
+RECEIVE_BYTES = 65_536
+CLOSE_SECONDS = 1.0
+"""How long the closing handshake may take."""
+
+
+class SocketClosed(Exception):
+    """The connection could not be made, or has ended, with this close code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+def dial_tcp(address: Address, ssl_context: ssl.SSLContext | None) -> Dial:
+    """Return what connects over TCP, with TLS where the address asks for it."""
+
+    async def dial() -> trio.abc.Stream:
+        stream = await trio.open_tcp_stream(address.host, address.port)
+        if not address.is_tls:
+            return stream
+        context = ssl_context or ssl.create_default_context()
+        # What was lost is told by the closing handshake of WebSocket, so that of TLS is not waited for.
+        secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+        try:
+            await secure.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(secure)
+            raise
+        return secure
+
+    return dial
+
+
+class _WatchedStream(trio.abc.Stream):
+    """Passes bytes on, and knows when the last came and whether the peer has gone."""
+
+    def __init__(self, inner: trio.abc.Stream) -> None:
+        self._inner = inner
+        self.last_received = trio.current_time()
+        self.ended = trio.Event()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._inner.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.ended.set()
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        received: bytes | bytearray = b""
+        try:
+            received = await self._inner.receive_some(max_bytes)
+        finally:
+            if not received:
+                self.ended.set()
+        self.last_received = trio.current_time()
+        return received
+
+    async def aclose(self) -> None:
+        self.ended.set()
+        await self._inner.aclose()
+
+
+@attrs.frozen
+class Socket:
+    """A connection that is open. One task receives and one sends."""
+
+    _connection: WebSocketConnection
+    _stream: _WatchedStream
+
+    @property
+    def last_received(self) -> float:
+        """When any byte last came, in trio's time."""
+        return self._stream.last_received
+
+    async def receive(self) -> tuple[Message, int]:
+        """Wait for a message; returns it with its size in bytes (of the text's characters).
+
+        :raises SocketClosed: when the connection ends.
+        """
+        try:
+            text = await self._connection.get_message()
+        except ConnectionClosed as error:
+            raise _as_socket_closed(error) from None
+        try:
+            message: Message = msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise SocketClosed(NO_CODE, "what the server says is no message of ours") from None
+        return message, len(text)
+
+    async def send(self, text: str) -> None:
+        """Write a message; if cancelled, the connection cannot be used any more.
+
+        :raises SocketClosed: if the connection has ended.
+        """
+        try:
+            await self._connection.send_message(text)
+        except ConnectionClosed as error:
+            raise _as_socket_closed(error) from None
+
+
+def _as_socket_closed(error: ConnectionClosed) -> SocketClosed:
+    reason = error.reason
+    if reason is None:
+        return SocketClosed(NO_CODE, "")
+    return SocketClosed(reason.code, reason.reason or "")
+
+
+async def hold_socket(
+    dial: Dial,
+    address: Address,
+    token: str,
+    talk: Callable[[Socket], Awaitable[None]],
+    *,
+    timeout_seconds: float,
+) -> SocketClosed:
+    """Connect, let `talk` use the connection until it raises SocketClosed, and return that.
+
+    The token travels as a subprotocol, so that it is in no address and in no log of one. When cancelled, the
+    connection is closed properly, for at most CLOSE_SECONDS.
+    """
+    endings: list[SocketClosed] = []
+    try:
+        with trio.fail_after(timeout_seconds) as opening:
+            stream = _WatchedStream(await dial())
+            try:
+                await _converse(stream, address, token, talk, opening)
+            finally:
+                await trio.aclose_forcefully(stream)
+    except* SocketClosed as group:
+        endings += _leaves(group, SocketClosed)
+    except* ConnectionRejected as group:
+        status = _leaves(group, ConnectionRejected)[0].status_code
+        endings.append(SocketClosed(NO_CODE, f"the server refused with HTTP status {status}"))
+    except* (LocalProtocolError, ConnectionClosed):
+        # The reader of trio-websocket 0.12.2 fails over a ping that comes behind our close frame.
+        endings.append(SocketClosed(NO_CODE, ""))
+    except* trio.TooSlowError:
+        endings.append(SocketClosed(NO_CODE, "the server does not answer"))
+    except* (OSError, trio.BrokenResourceError) as group:
+        cause = group.exceptions[0]
+        endings.append(
+            SocketClosed(NO_CODE, f"cannot connect to {address.authority}: {cause.__cause__ or cause}")
+        )
+    return endings[0]
+
+
+async def _converse(
+    stream: _WatchedStream,
+    address: Address,
+    token: str,
+    talk: Callable[[Socket], Awaitable[None]],
+    opening: trio.CancelScope,
+) -> None:
+    async with trio.open_nursery() as reading:
+        connection = await _shake_hands(reading, stream, address, token)
+        opening.deadline = math.inf
+        try:
+            await talk(Socket(connection, stream))
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+                await connection.aclose()
+            reading.cancel_scope.cancel()
+
+
+async def _shake_hands(
+    reading: trio.Nursery, stream: _WatchedStream, address: Address, token: str
+) -> WebSocketConnection:
+    connection: WebSocketConnection | None = None
+    async with trio.open_nursery() as watch:
+
+        async def give_up_when_ended() -> None:
+            await stream.ended.wait()
+            watch.cancel_scope.cancel()
+
+        # trio-websocket 0.12.2 waits for ever when the peer goes away without an answer.
+        watch.start_soon(give_up_when_ended)
+        connection = await wrap_client_stream(
+            reading,
+            stream,  # type: ignore[arg-type]  # any stream does
+            address.authority,
+            address.target,
+            subprotocols=["greenroom.v1", f"bearer.{token}"],
+            max_message_size=MESSAGE_BYTES,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        watch.cancel_scope.cancel()
+    if connection is None:
+        raise SocketClosed(NO_CODE, f"{address.authority} closed the connection without an answer")
+    return connection
+
+
+def _leaves(group: BaseExceptionGroup[E], kind: type[E]) -> list[E]:
+    found: list[E] = []
+    for error in group.exceptions:
+        found += _leaves(error, kind) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,145 @@
+"""One room as a client follows it: which of the messages that arrive continue what the application has. Pure."""
+
+from collections import deque
+
+import attrs
+
+from broker.client.effects import Message
+from broker.client.errors import ClientError
+from broker.model import Position
+
+
+@attrs.frozen
+class _Waiting:
+    """A message that the application has not taken yet, and where in the room's history it is once it has."""
+
+    message: Message
+    size: int
+    position: Position | None
+
+
+@attrs.define
+class RoomTrack:
+    """Keeps a room's messages in order, each once, until the application takes them.
+
+    It is `is_behind` when messages may have passed by: before the first join, after a lost connection, when too
+    many bytes wait, at a hole in the offsets. It then lets everything pass by until a `joined`, asked from
+    `position`, has brought what was missed, or has said that it cannot.
+    """
+
+    name: str
+    limit_bytes: int
+    """How many bytes may wait for the application; what a single join recovers may come on top."""
+    position: Position | None
+    """Of the last event that is waiting or was taken."""
+    is_behind: bool = True
+    is_member: bool = False
+    """Whether the server has said on the present connection that this client is in."""
+    join_id: str | None = None
+    """The join that has not been answered yet."""
+    not_before: float = 0.0
+    """When the server may be asked to join again; trio's time."""
+    error: ClientError | None = None
+    """Why there will be no more."""
+    taken: Position | None = None
+    """Of the last event that the application took."""
+    joined: Message | None = None
+    """The last `joined`, without its messages."""
+    _asked_from_position: bool = False
+    _waiting: deque[_Waiting] = attrs.Factory(deque)
+    _waiting_bytes: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.taken = self.position
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes wait for the application."""
+        return self._waiting_bytes
+
+    def should_join(self, now: float) -> bool:
+        """Whether to ask, on a connection that is open, to join or to hear what was missed."""
+        if self.error is not None or self.join_id is not None or now < self.not_before:
+            return False
+        return not self.is_member or (self.is_behind and self._has_space())
+
+    def begin_join(self, request_id: str) -> Message:
+        """Return the message that asks to join."""
+        self.join_id = request_id
+        message: Message = {"type": "join", "room": self.name, "id": request_id}
+        # What was missed is asked for only when there is space for it: being a member is worth it all the same.
+        self._asked_from_position = self._has_space()
+        if self._asked_from_position and self.position is not None:
+            message["since"] = {"offset": self.position.offset, "epoch": self.position.epoch}
+        return message
+
+    def disconnected(self) -> None:
+        """Note that the connection is gone."""
+        self.is_behind, self.is_member, self.join_id, self.not_before = True, False, None, 0.0
+
+    def end(self, error: ClientError) -> None:
+        """Note that there will be no more than what waits."""
+        self.disconnected()
+        self.error = error
+
+    def hear_joined(self, message: Message, size: int) -> None:
+        """Take the answer to the join that was asked last."""
+        self.join_id, self.is_member = None, True
+        missed = message["messages"]
+        self.joined = {key: value for key, value in message.items() if key not in {"messages", "id"}}
+        if not self._asked_from_position:
+            return
+        now_at = Position(message["epoch"], message["offset"])
+        before = self.position if missed else now_at
+        size_each = size // (len(missed) + 1)
+        self._put(self.joined, size_each, before)
+        for event in missed:
+            self._put(event, size_each, Position(event["epoch"], event["offset"]))
+        self.position = now_at
+        self.is_behind = False
+
+    def hear(self, message: Message, size: int) -> None:
+        """Take any other message of the room."""
+        if self.is_behind:
+            return
+        assert self.position is not None, "joined gave it"
+        after = self._position_after(message, self.position)
+        if after is None:
+            return
+        if self._waiting and self._waiting_bytes + size > self.limit_bytes:
+            self.is_behind = True
+            return
+        self._put(message, size, after)
+        self.position = after
+
+    def take(self) -> Message | None:
+        """Return the next message; None if none waits."""
+        if not self._waiting:
+            return None
+        first = self._waiting.popleft()
+        self._waiting_bytes -= first.size
+        self.taken = first.position
+        return first.message
+
+    def _position_after(self, message: Message, here: Position) -> Position | None:
+        """Return where the room is after this message; None if it is not to be delivered."""
+        if message["type"] == "gap":
+            # The server tells of a hole that it will not fill. A gap in a new epoch begins at 1.
+            return Position(here.epoch, message["to"]) if message["from"] == here.offset + 1 else here
+        if "offset" not in message:
+            return here
+        there = Position(message["epoch"], message["offset"])
+        if there.epoch == here.epoch:
+            if there.offset <= here.offset:
+                return None
+            if there.offset > here.offset + 1:
+                self.is_behind = True
+                return None
+        return there
+
+    def _has_space(self) -> bool:
+        return self._waiting_bytes * 2 <= self.limit_bytes
+
+    def _put(self, message: Message, size: int, position: Position | None) -> None:
+        self._waiting.append(_Waiting(message, size, position))
+        self._waiting_bytes += size

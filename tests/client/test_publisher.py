@@ -1,0 +1,263 @@
+"""Publishing from services, over real sockets: to a real server, and to servers that fail on purpose."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from random import Random
+
+import attrs
+import pytest
+import trio
+
+from broker.client import AsyncPublisher, Publisher, RefusedError, UnavailableError
+from broker.client.results import Published
+
+KEY = "a-key-for-tests-0123456789"
+PLACED = '{"room":"lobby","offset":1,"epoch":"e","members":0}'
+
+
+class NoJitter(Random):
+    def uniform(self, a: float, b: float) -> float:
+        return 0.0
+
+
+@attrs.define
+class Scripted:
+    """A server that answers one request after another as it is told, and keeps what was asked."""
+
+    url: str
+    answers: list[str]
+    requests: list[str] = attrs.Factory(list)
+    connections: int = 0
+
+    def keys(self) -> set[str]:
+        return {
+            line.partition(": ")[2]
+            for request in self.requests
+            for line in request.split("\r\n")
+            if line.lower().startswith("idempotency-key: ")
+        }
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        received = b""
+        async for some in stream:
+            received += some
+            head, end, body = received.partition(b"\r\n\r\n")
+            if not end or len(body) < int(head.lower().partition(b"content-length: ")[2].split()[0]):
+                continue
+            self.requests.append(received.decode())
+            received = b""
+            answer = self.answers.pop(0)
+            if not answer:
+                return
+            await stream.send_all(answer.encode())
+
+
+def answer(status: str, body: str = PLACED, *headers: str) -> str:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", body]
+    return "\r\n".join(lines)
+
+
+@asynccontextmanager
+async def scripted(*answers: str) -> AsyncIterator[Scripted]:
+    """Start a server; an empty answer closes the connection instead."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = Scripted(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", list(answers))
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, server.serve, listeners)
+            yield server
+            nursery.cancel_scope.cancel()
+
+
+class Threaded:
+    """The synchronous publisher with the face of the other."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self._publisher = Publisher(*arguments, **options)
+
+    async def publish(self, *arguments: object, **options: object) -> Published:
+        return await trio.to_thread.run_sync(partial(self._publisher.publish, *arguments, **options))
+
+    async def broadcast(self, *arguments: object, **options: object) -> list:
+        return await trio.to_thread.run_sync(partial(self._publisher.broadcast, *arguments, **options))
+
+    async def __aenter__(self) -> "Threaded":
+        self._publisher.__enter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._publisher.__exit__(None, None, None)
+
+
+Open = Callable[..., AsyncPublisher]
+
+
+@pytest.fixture(params=[Threaded, AsyncPublisher])
+def open_publisher(request: pytest.FixtureRequest) -> Open:
+    """Make a publisher of either kind that does not wait between attempts."""
+
+    def opened(url: str, **options: object) -> AsyncPublisher:
+        return request.param(url, KEY, random=NoJitter(), **options)
+
+    return opened
+
+
+async def test_it_says_things_in_rooms(serve, open_publisher):
+    async with serve() as served, open_publisher(served.url) as publisher, served.connect("/ws/lobby") as ann:
+        epoch = (await ann.receive("joined"))["epoch"]
+        first = await publisher.publish("lobby", {"type": "note", "n": 1})
+        assert first == Published("lobby", 1, epoch, 1)
+        assert (await ann.receive("note"))["n"] == 1
+        fleeting = await publisher.publish("lobby", {"type": "note", "n": 2}, ephemeral=True)
+        assert (fleeting.offset, fleeting.epoch) == (None, None)
+        good, bad = await publisher.broadcast(["lobby", "a/b"], {"type": "note", "n": 3})
+        assert good.published == Published("lobby", 2, epoch, 1)
+        assert bad.error is not None
+        assert bad.error.code == "invalid_message"
+
+
+async def test_the_same_key_is_said_once(serve, open_publisher):
+    async with serve() as served, open_publisher(served.url) as publisher:
+        for _ in range(2):
+            published = await publisher.publish("lobby", {"type": "note"}, idempotency_key="order-5")
+            assert published.offset == 1
+        assert (await publisher.publish("lobby", {"type": "note"})).offset == 2
+
+
+@pytest.mark.parametrize("room", ["..", ".", "a?b=c#d", "größe %2F", "x" * 128])
+async def test_any_name_reaches_its_room(serve, open_publisher, room):
+    async with serve() as served, open_publisher(served.url) as publisher:
+        assert (await publisher.publish(room, {"type": "note"})).room == room
+
+
+async def test_what_is_refused_is_told_and_not_repeated(serve, open_publisher):
+    async with serve() as served, open_publisher(served.url) as publisher:
+        with pytest.raises(RefusedError, match="has a meaning in the protocol") as refused:
+            await publisher.publish("lobby", {"type": "chat"})
+        assert refused.value.code == "invalid_message"
+    async with (
+        scripted(answer("401 Unauthorized", "<html>")) as server,
+        open_publisher(server.url) as publisher,
+    ):
+        with pytest.raises(RefusedError, match="status 401") as refused:
+            await publisher.publish("lobby", {"type": "note"})
+        assert refused.value.code == "http_401"
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "status", ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Timeout"]
+)
+async def test_what_may_pass_is_tried_again_with_the_same_key(open_publisher, status):
+    async with (
+        scripted(answer(status), "", answer(status), answer("200 OK")) as server,
+        open_publisher(server.url) as publisher,
+    ):
+        assert await publisher.publish("lobby", {"type": "note"}) == Published("lobby", 1, "e", 0)
+        assert len(server.requests) == 4
+        assert len(server.keys()) == 1
+        assert server.connections == 2, "kept alive but for the one that was cut"
+
+
+async def test_retry_after_is_waited_for(open_publisher):
+    slow = answer("503 Unavailable", "", "Retry-After: 1")
+    async with scripted(slow, answer("200 OK")) as server, open_publisher(server.url) as publisher:
+        started = trio.current_time()
+        await publisher.publish("lobby", {"type": "note"})
+        assert trio.current_time() - started >= 1.0
+
+
+async def test_it_gives_up_in_time_and_says_so(open_publisher):
+    later = answer("503 Unavailable", '{"code":"unavailable","detail":"disk full"}', "Retry-After: 60")
+    async with scripted(later) as server, open_publisher(server.url) as publisher:
+        with pytest.raises(UnavailableError, match="disk full") as unavailable:
+            await publisher.publish("lobby", {"type": "note"}, idempotency_key="k1")
+        assert unavailable.value.retry_after_seconds == 60
+        assert unavailable.value.idempotency_key == "k1"
+
+
+async def test_nobody_there_is_unavailable(open_publisher):
+    async with scripted() as server:
+        pass
+    async with open_publisher(server.url, give_up_seconds=0.0) as publisher:
+        with pytest.raises(UnavailableError, match="no answer"):
+            await publisher.publish("lobby", {"type": "note"})
+
+
+async def test_a_silent_server_is_given_up(open_publisher):
+    async with (
+        scripted("HTTP/1.1 ") as server,
+        open_publisher(server.url, timeout_seconds=0.1, give_up_seconds=0.0) as publisher,
+    ):
+        with pytest.raises(UnavailableError):
+            await publisher.publish("lobby", {"type": "note"})
+
+
+def test_an_address_is_checked_at_once():
+    with pytest.raises(ValueError, match="no http"):
+        Publisher("localhost:8000", KEY)
+
+
+async def test_it_is_not_led_elsewhere(open_publisher):
+    away = answer("307 Temporary Redirect", "", "Location: http://127.0.0.1:1/")
+    async with scripted(away) as server, open_publisher(server.url) as publisher:
+        with pytest.raises(RefusedError, match="307"):
+            await publisher.publish("lobby", {"type": "note"})
+
+
+IMPORTED = """
+import sys
+from broker.client import AsyncPublisher, Publisher, RefusedError, UnavailableError
+names = {name.partition(".")[0] for name in sys.modules}
+print(sorted(names & {"trio", "actors", "quart", "hypercorn", "trio_websocket"}))
+print([name for name in sys.modules if name.startswith("broker.") and not name.startswith("broker.client")])
+"""
+
+# httpcore2 imports trio where there is one; here there is none.
+WITHOUT_TRIO = f"""
+import sys
+sys.modules["trio"] = None
+from broker.client import Publisher, UnavailableError
+with Publisher("http://127.0.0.1:1", "{KEY}", give_up_seconds=0) as publisher:
+    try:
+        publisher.publish("lobby", {{"type": "note"}})
+    except UnavailableError as error:
+        print(error)
+"""
+
+
+def python(program: str) -> list[str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_importing_publishers_imports_neither_trio_nor_the_server():
+    assert python(IMPORTED) == ["[]", "['broker.errors']"]
+
+
+def test_the_synchronous_publisher_needs_no_trio():
+    assert "Connection refused" in python(WITHOUT_TRIO)[0]
+
+
+def test_the_other_runs_on_asyncio():
+    program = f"""
+import asyncio
+from broker.client import AsyncPublisher, UnavailableError
+async def main():
+    async with AsyncPublisher("http://127.0.0.1:1", "{KEY}", give_up_seconds=0.5) as publisher:
+        try:
+            await publisher.publish("lobby", {{"type": "note"}})
+        except UnavailableError as error:
+            print(error)
+asyncio.run(main())
+"""
+    (told,) = python(program)
+    assert "gave up after" in told
+    assert "after 1 attempts" not in told, "it waited and tried again"
