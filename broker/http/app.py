@@ -11,6 +11,7 @@ from werkzeug.routing import MapAdapter
 
 from broker.http.access import Access
 from broker.http.batch import BatchRoutes
+from broker.http.browser_client import BrowserClientRoutes, load_client_files
 from broker.http.console import NodeRoutes
 from broker.http.cors import Cors
 from broker.http.dev import DevRoutes
@@ -83,6 +84,7 @@ def create_app(
     # Spreads the return of clients and keeps no secret.
     EventRoutes(services, access, heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311
     PageRoutes(load_web_files()).add_to(app)
+    BrowserClientRoutes(load_client_files()).add_to(app)
     StatusRoutes(services, metrics.registry, add_openapi(app)).add_to(app)
     return app
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
-PAGES = {"/", "/web/console", "/web/console/{name}", "/ws", "/ws/{room}"}
+PAGES = {"/", "/web/console", "/web/console/{name}", "/greenroom.js", "/greenroom.d.ts", "/ws", "/ws/{room}"}
 
 
 @pytest.fixture
