@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENT := broker/web/client
 
-.PHONY: serve test lint wheel bench clean
+.PHONY: serve test lint wheel web web-check bench clean
 
 serve: $(VENV)/runtime
 	@exec $(BIN)/greenroom serve --dev
@@ -27,11 +28,20 @@ wheel: $(VENV)/dev
 	$(VENV)/wheel-env/bin/pip install --quiet dist/greenroom-*.whl
 	cd / && $(abspath $(BIN))/python $(abspath .ci/smoke.py) $(abspath $(VENV))/wheel-env/bin/greenroom
 
+# Builds the browser client, which is committed: only those who change it need Node.
+web: $(CLIENT)/node_modules
+	cd $(CLIENT) && npm run --silent build
+
+# Checks its types, that what is committed is what its source makes, its size, and that it works with a real server.
+web-check: $(CLIENT)/node_modules $(VENV)/dev
+	cd $(CLIENT) && npm run --silent check && GREENROOM_PYTHON=$(abspath $(BIN))/python npm run --silent test
+
 bench: $(VENV)/bench
 	$(BIN)/python -m bench fanout --against fastapi_seed
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/.tests
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("greenroom needs Python 3.11 or later: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
@@ -44,6 +54,10 @@ $(VENV)/runtime: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/runtime
+
+$(CLIENT)/node_modules: $(CLIENT)/package-lock.json
+	cd $(CLIENT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(VENV)/bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -20,7 +20,7 @@ server = subprocess.Popen(
 try:
     listening = json.loads(server.stderr.readline())
     url = listening["url"]
-    for path in ("/health", "/ready", "/", "/metrics", "/openapi.json"):
+    for path in ("/health", "/ready", "/", "/greenroom.js", "/greenroom.d.ts", "/metrics", "/openapi.json"):
         with urllib.request.urlopen(url + path, timeout=10) as response:
             assert response.status == 200, path
     sent = subprocess.run(
