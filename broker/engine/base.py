@@ -14,7 +14,8 @@
 - History is kept up to the given retention. What is trimmed is gone from the front only, so that what `read`
   gives is always a run without gaps up to the room's position.
 - Whatever cannot be done just now raises EngineUnavailableError, and then nothing of the call was done. If a
-  call is cancelled, its drafts are stored all or none; asking again with the same keys tells which.
+  call is cancelled, its drafts are stored all or none; asking again with the same keys tells which. The same goes
+  for a call whose answer was lost on a network.
 """
 
 from abc import ABC, abstractmethod
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from broker.engine.feed import Feed
 from broker.model import Draft, Event, Position
 
 
@@ -82,6 +84,11 @@ def is_kept(draft: Draft) -> bool:
 
 class Engine(ABC):
     """Keeps the events of all rooms; the module's docstring is its contract."""
+
+    @property
+    def feed(self) -> Feed | None:
+        """What brings the appends of all nodes, this one's included; None if receipts alone tell of them."""
+        return None
 
     @abstractmethod
     async def position(self, room: str) -> Position:

@@ -18,6 +18,7 @@ from broker.log import Log
 from broker.model import Draft, Position
 from broker.rooms.fanout import Fanout, Tally
 from broker.rooms.gathering import Gathering
+from broker.rooms.inflow import Inflow
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
 from broker.rooms.room import Room, RoomOptions, RoomState
 from broker.rooms.roster import Roster
@@ -142,14 +143,14 @@ async def open_rooms(
             page_messages=settings.history.page_messages,
             recovery_bytes=settings.history.recovery_bytes,
         )
-        state = RoomState(
-            name, Roster(), Fanout(name, tally, log), Gathering(name, settings.room.gather_above)
-        )
+        gathering = Gathering(name, settings.room.gather_above)
+        state = RoomState(name, Roster(), Fanout(name, tally, log), gathering, Inflow(name))
         states[name] = state
         return lambda: Room(state, engine, options)
 
     def give_up(name: str, error: Exception) -> None:
         log.exception("room given up", room=name, exc_info=error)
+        states[name].inflow.close()
         for member in states[name].roster:
             member.disconnect(CloseCode.INTERNAL_ERROR, "room failed")
 

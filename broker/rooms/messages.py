@@ -1,12 +1,13 @@
 """What can be told to a room."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
 
 from actors import Reply
 from broker.engine.base import Receipt, Run
-from broker.model import Draft, Position
+from broker.model import Draft, Event, Position
 from broker.notices import RequestId
 from broker.rooms.member import Member
 
@@ -85,7 +86,15 @@ class TellGathered:
 
 @attrs.frozen
 class CatchUp:
-    """The engine can perhaps be read again: tell what was missed while it could not."""
+    """Something may have been missed, or can perhaps be read again: tell what is in the engine and was not told."""
+
+
+@attrs.frozen
+class Arrived:
+    """The engine's feed brings what one append has added, here or on another node."""
+
+    epoch: str
+    events: Sequence[Event]
 
 
 @attrs.frozen
@@ -124,6 +133,7 @@ RoomMessage: TypeAlias = (
     | Remove
     | TellGathered
     | CatchUp
+    | Arrived
     | Inspect
     | ReadHistory
 )

@@ -7,7 +7,7 @@ import attrs
 import trio
 
 from actors import Actor, Batch, Context, Reply
-from broker.engine.base import Engine, Receipt, Retention, Run
+from broker.engine.base import Engine, Receipt, Retention
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.model import Event, Position
 from broker.notices import (
@@ -20,10 +20,13 @@ from broker.notices import (
     PresenceList,
     Said,
 )
+from broker.rooms.arrivals import sort_arrivals
 from broker.rooms.fanout import Fanout
 from broker.rooms.gathering import Gathering
+from broker.rooms.inflow import Inflow
 from broker.rooms.member import Member
 from broker.rooms.messages import (
+    Arrived,
     CatchUp,
     Inspect,
     Join,
@@ -38,6 +41,7 @@ from broker.rooms.messages import (
     TellHistory,
     TellPresence,
 )
+from broker.rooms.reading import read_missed, read_page
 from broker.rooms.recovery import missed_notices
 from broker.rooms.roster import Roster
 
@@ -50,6 +54,7 @@ class RoomState:
     roster: Roster
     fanout: Fanout
     gathering: Gathering
+    inflow: Inflow
     delivered: Position | None = None
     """Everyone in the room has been told all up to here, or `fanout` is about to."""
     said: int = 0
@@ -76,11 +81,6 @@ class RoomOptions:
 def as_refused(error: EngineUnavailableError) -> Refused:
     """Return what a client is told when the engine cannot serve."""
     return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
-
-
-def _offset(event: Event) -> int:
-    assert event.offset is not None, "the engine holds stored events only"
-    return event.offset
 
 
 def _welcome(joined: Joined, reply: Reply[None], member: Member) -> None:
@@ -128,23 +128,37 @@ class Room(Actor[RoomMessage]):
         return self._state.roster.is_empty and not self._state.gathering.is_pending
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
-        """Handle all that waits, publishes that stand together as one."""
+        """Handle all that waits: publishes that stand together as one, and so what the feed brought."""
+        arrivals: list[Arrived] = []
         publishes: list[Publish] = []
         for message in batch:
             if isinstance(message, Publish):
                 publishes.append(message)
                 continue
-            failure: Exception | None = None
-            try:
-                await self._publish(publishes)
-            except Exception as error:  # noqa: BLE001  # raised below
-                failure = error
-            publishes = []
+            if isinstance(message, Arrived):
+                arrivals.append(message)
+                continue
+            failure = await self._take_together(arrivals, publishes)
+            arrivals, publishes = [], []
             # It has left the inbox: a failure before its turn must not lose it, least of all a leave.
             await self.receive(message)
             if failure is not None:
                 raise failure
-        await self._publish(publishes)
+        failure = await self._take_together(arrivals, publishes)
+        if failure is not None:
+            raise failure
+
+    async def _take_together(
+        self, arrivals: Sequence[Arrived], publishes: Sequence[Publish]
+    ) -> Exception | None:
+        """Handle both, whatever fails; return the last failure."""
+        failure: Exception | None = None
+        for handle in (partial(self._arrive, arrivals), partial(self._publish, publishes)):
+            try:
+                await handle()
+            except Exception as error:  # noqa: BLE001  # the caller raises it
+                failure = error
+        return failure
 
     async def receive(self, message: RoomMessage) -> None:
         """Handle one message that is no publish; what the engine cannot do is answered, and the room goes on."""
@@ -152,6 +166,9 @@ class Room(Actor[RoomMessage]):
             await self._handle(message)
         except EngineUnavailableError as error:
             self._answer_unavailable(message, error)
+        finally:
+            if self._state.roster.is_empty:
+                self._state.inflow.close()
         await self._state.fanout.finish()
 
     async def _handle(self, message: RoomMessage) -> None:
@@ -166,19 +183,22 @@ class Room(Actor[RoomMessage]):
             case TellHistory():
                 await self._tell_history(message)
             case ReadHistory(since, limit, reverse, reply):
-                reply.set(await self._read(since, limit, reverse=reverse))
+                run = await read_page(self._engine, self._state.name, since, limit, reverse=reverse)
+                reply.set(run)
             case Remove(user_id, reply):
                 reply.set(self._remove(user_id))
             case TellGathered():
                 self._tell_gathered()
             case CatchUp():
                 self._is_retry_set = False
+                self._state.inflow.begin_catch_up()
                 await self._catch_up_or_retry()
             case Inspect(reply):
-                reply.set(self._state.info())
+                await self._inspect(reply)
 
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member
+        await self._listen()
         events, is_recovered = await self._missed_since(join.since)
         is_new = state.roster.add(member)
         size = state.roster.size
@@ -187,6 +207,22 @@ class Room(Actor[RoomMessage]):
         state.fanout.hand(member, partial(_welcome, joined, join.reply))
         if is_new and member.is_visible:
             self._tell_all(state.gathering.joined(member.user_id, size))
+
+    async def _listen(self) -> None:
+        """Let the feed bring what is said, then ask where the room stands: nothing can fall between the two."""
+        state, feed = self._state, self._engine.feed
+        if feed is None or state.inflow.is_open:
+            return
+        assert self._context is not None, "on_start sets it"
+        await state.inflow.open(feed, self._context.ref)
+        # Nobody is in yet, so there is nobody to tell what was said before.
+        state.delivered = await self._engine.position(state.name)
+
+    async def _inspect(self, reply: Reply[RoomInfo]) -> None:
+        if self._engine.feed is not None and not self._state.inflow.is_open:
+            # What is said does not come in while nobody is here.
+            self._state.delivered = await self._engine.position(self._state.name)
+        reply.set(self._state.info())
 
     async def _missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
         """Return what came after `since` up to what the room has delivered, and whether that is all of it."""
@@ -197,27 +233,14 @@ class Room(Actor[RoomMessage]):
             await self._catch_up()
         if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
             return (), False
-        return await self._read_up_to_delivered(since)
-
-    async def _read_up_to_delivered(self, since: Position) -> tuple[tuple[Event, ...], bool]:
-        """Read page by page. What the engine holds beyond is still to be delivered, to the newcomer too."""
-        events: list[Event] = []
-        left_bytes = self._options.recovery_bytes
-        at = since
-        while True:
-            run = await self._engine.read(
-                self._state.name, after=at.offset, limit=self._options.page_messages
-            )
-            if not run.can_continue(at):
-                return (), False
-            page = [event for event in run.events if _offset(event) <= self._delivered.offset]
-            left_bytes -= sum(len(event.content) for event in page)
-            if left_bytes < 0:
-                return (), False
-            events += page
-            if not page or _offset(page[-1]) == self._delivered.offset:
-                return tuple(events), True
-            at = Position(since.epoch, _offset(page[-1]))
+        return await read_missed(
+            self._engine,
+            self._state.name,
+            since,
+            self._delivered.offset,
+            page_messages=self._options.page_messages,
+            most_bytes=self._options.recovery_bytes,
+        )
 
     def _leave(self, leave: Leave) -> None:
         was_in = self._state.roster.discard(leave.member)
@@ -254,7 +277,8 @@ class Room(Actor[RoomMessage]):
                 self._answer_unavailable(publish, error)
             await state.fanout.finish()
             return
-        await self._deliver(receipts)
+        if self._engine.feed is None:
+            await self._deliver(receipts)
         self._answer_published(publishes, receipts)
         await state.fanout.finish()
         state.fanout.note_delay(len(publishes), trio.current_time() - began)
@@ -272,10 +296,30 @@ class Room(Actor[RoomMessage]):
             await self._catch_up_or_retry([Said(name, epoch, e) for e in events if e.offset is not None])
             self._begin_events([event for event in events if event.offset is None], self._delivered)
 
+    async def _arrive(self, arrivals: Sequence[Arrived]) -> None:
+        """Begin to tell what the feed has brought, after what is missing before it."""
+        for arrived in arrivals:
+            self._state.inflow.take(arrived)
+        if not arrivals or not self._state.inflow.is_open:
+            return
+        rest = self._tell_what_follows(arrivals)
+        if rest:
+            name = self._state.name
+            stored = [Said(name, a.epoch, e) for a in rest for e in a.events if e.offset is not None]
+            await self._catch_up_or_retry(stored)
+            self._tell_what_follows(rest)
+        await self._state.fanout.finish()
+
+    def _tell_what_follows(self, arrivals: Sequence[Arrived]) -> Sequence[Arrived]:
+        sorted_ = sort_arrivals(self._delivered, arrivals)
+        if sorted_.events:
+            self._begin_events(sorted_.events, sorted_.position)
+        return sorted_.rest
+
     async def _catch_up(self, own: Sequence[Said] = ()) -> None:
         """Begin to tell what is in the engine and was not told: the one way out of having missed something.
 
-        `own` was just appended here; the engine may keep no history of it.
+        `own` was just appended, here or elsewhere; the engine may keep no history of it.
         """
         state, told = self._state, self._delivered
         run = await self._engine.read(state.name, after=told.offset)
@@ -317,16 +361,8 @@ class Room(Actor[RoomMessage]):
             self._reply(sender, *notices)
 
     async def _tell_history(self, ask: TellHistory) -> None:
-        run = await self._read(ask.since, ask.limit, reverse=ask.reverse)
+        run = await read_page(self._engine, self._state.name, ask.since, ask.limit, reverse=ask.reverse)
         self._reply(ask.member, HistoryPage(self._state.name, run.events, run.position, ask.request_id))
-
-    async def _read(self, since: Position | None, limit: int, *, reverse: bool) -> Run:
-        after = 0 if since is None else since.offset
-        run = await self._engine.read(self._state.name, after=after, limit=limit, reverse=reverse)
-        if since is not None and since.epoch != run.position.epoch:
-            # All that is held is new to one who has seen another epoch.
-            run = await self._engine.read(self._state.name, limit=limit, reverse=reverse)
-        return run
 
     def _reply(self, member: Member, *notices: Notice) -> None:
         self._state.fanout.hand(member, lambda member: member.outbox.reply(*notices))
@@ -350,7 +386,7 @@ class Room(Actor[RoomMessage]):
 
     def _answer_unavailable(self, message: RoomMessage, error: EngineUnavailableError) -> None:
         match message:
-            case Join(reply=reply) | ReadHistory(reply=reply):
+            case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply):
                 reply.fail(error)
             case Publish(sender=sender, request_id=request_id, reply=reply):
                 if reply is not None:

@@ -29,6 +29,8 @@ class Proxy:
     port: int = 0
     latency_seconds: float = 0.0
     is_closed_to_feeds: bool = False
+    gate: trio.Event | None = None
+    """What feeds ask for waits until this is set."""
     passages: list[Passage] = attrs.Factory(list)
 
     @property
@@ -71,6 +73,8 @@ class Proxy:
                         passage.is_feed = True
                     if passage.is_feed and self.is_closed_to_feeds:
                         break
+                    if passage.is_feed and self.gate is not None:
+                        await self.gate.wait()
                     await target.send_all(data)
                 elif not passage.is_mute:
                     await trio.sleep(self.latency_seconds)
@@ -89,6 +93,6 @@ async def open_proxy(server_port: int) -> AsyncIterator[Proxy]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy.port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, proxy.pass_on, listeners))
+        await nursery.start(partial(trio.serve_listeners, proxy.pass_on, listeners))
         yield proxy
         nursery.cancel_scope.cancel()

@@ -1,0 +1,48 @@
+"""Reads a room's events from the engine for one who asks, page by page where it may be long."""
+
+from broker.engine.base import Engine, Run
+from broker.model import Event, Position
+
+
+async def read_missed(
+    engine: Engine, room: str, since: Position, until: int, *, page_messages: int, most_bytes: int
+) -> tuple[tuple[Event, ...], bool]:
+    """Return what came after `since` up to the offset `until`, and whether that is all of it; else nothing.
+
+    What the engine holds beyond is still to be delivered, to the one who asks too.
+
+    :raises EngineUnavailableError: if the engine cannot read.
+    """
+    events: list[Event] = []
+    left_bytes = most_bytes
+    at = since
+    while True:
+        run = await engine.read(room, after=at.offset, limit=page_messages)
+        if not run.can_continue(at):
+            return (), False
+        page = [event for event in run.events if _offset(event) <= until]
+        left_bytes -= sum(len(event.content) for event in page)
+        if left_bytes < 0:
+            return (), False
+        events += page
+        if not page or _offset(page[-1]) == until:
+            return tuple(events), True
+        at = Position(since.epoch, _offset(page[-1]))
+
+
+async def read_page(engine: Engine, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
+    """Return at most `limit` events after `since`.
+
+    :raises EngineUnavailableError: if the engine cannot read.
+    """
+    after = 0 if since is None else since.offset
+    run = await engine.read(room, after=after, limit=limit, reverse=reverse)
+    if since is not None and since.epoch != run.position.epoch:
+        # All that is held is new to one who has seen another epoch.
+        run = await engine.read(room, limit=limit, reverse=reverse)
+    return run
+
+
+def _offset(event: Event) -> int:
+    assert event.offset is not None, "the engine holds stored events only"
+    return event.offset

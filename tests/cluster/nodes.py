@@ -1,0 +1,182 @@
+"""Nodes that share rooms through Redis, in one process, and guests of theirs who keep account of what they hear."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar, cast
+
+import attrs
+import trio
+
+from actors import Reply
+from broker.config.settings import HistorySettings, RedisSettings, RoomSettings, ServerSettings, Settings
+from broker.engine.open import open_engine
+from broker.engine.redis.engine import RedisEngine
+from broker.errors import CloseCode, EngineUnavailableError
+from broker.log import stdlib_log
+from broker.model import Draft, IdempotencyKey, Position
+from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, Said
+from broker.rooms.directory import Rooms, open_rooms
+from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
+
+N = TypeVar("N", bound=Notice)
+
+TIMEOUT_SECONDS = 0.5
+"""Silence after which these nodes give up on a server."""
+TEST_SECONDS = 30.0
+"""How long a test may take before it is taken to hang."""
+
+
+class NoticesAsFrame:
+    """Its frames are the notices themselves."""
+
+    def encode(self, notices: Sequence[Notice]) -> bytes:
+        return cast("bytes", tuple(notices))
+
+
+@attrs.define(eq=False)
+class Guest:
+    """A member, and its own outbox, who checks that what it hears of a room is a run without gap or repeat."""
+
+    user_id: str
+    codec: NoticesAsFrame = attrs.Factory(NoticesAsFrame)
+    is_visible: bool = True
+    heard: list[Notice] = attrs.Factory(list)
+    removals: list[str] = attrs.Factory(list)
+    disconnects: list[CloseCode] = attrs.Factory(list)
+    at: Position | None = None
+    news: trio.Event = attrs.Factory(trio.Event)
+
+    @property
+    def outbox(self) -> "Guest":
+        return self
+
+    def offer(self, frame: bytes) -> bool:
+        self.reply(*cast("tuple[Notice, ...]", frame))
+        return True
+
+    def reply(self, *notices: Notice) -> None:
+        for notice in notices:
+            self._check(notice)
+        self.heard += notices
+        self.news.set()
+        self.news = trio.Event()
+
+    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+        raise AssertionError("nothing is refused here")
+
+    def added_to(self, room: str) -> None:
+        pass
+
+    def removed_from(self, room: str) -> None:
+        self.removals.append(room)
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        self.disconnects.append(code)
+
+    def heard_of(self, kind: type[N]) -> list[N]:
+        return [notice for notice in self.heard if isinstance(notice, kind)]
+
+    def texts(self) -> list[str]:
+        return [said.event.content.decode() for said in self.heard_of(Said)]
+
+    async def wait(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self.news.wait()
+
+    async def wait_texts(self, *texts: str) -> None:
+        """Wait until it has heard as many texts, which must be these in this order."""
+        await self.wait(lambda: len(self.texts()) >= len(texts))
+        assert self.texts() == list(texts)
+
+    def _check(self, notice: Notice) -> None:
+        match notice:
+            case Joined(position=position):
+                self.at = position
+            case Said(epoch=epoch, event=event) if event.offset is not None:
+                assert self.at is not None, "told before it was welcomed"
+                expected = self.at.offset + 1 if epoch == self.at.epoch else 1
+                assert event.offset == expected, "missed or repeated"
+                self.at = Position(epoch, event.offset)
+            case Gap(last=last):
+                assert self.at is not None
+                self.at = Position(self.at.epoch, last)
+
+
+@attrs.frozen
+class Node:
+    """One node's rooms and engine, and what a session or the HTTP API would ask of them."""
+
+    rooms: Rooms
+    engine: RedisEngine
+
+    async def join(self, guest: Guest, room: str = "den", *, since: Position | None = None) -> Joined:
+        reply: Reply[None] = Reply()
+        ref = await self.rooms.tell(room, Join(guest, since, None, reply))
+        await ref.wait_reply(reply)
+        return guest.heard_of(Joined)[-1]
+
+    async def enter(self, user_id: str, room: str = "den") -> Guest:
+        guest = Guest(user_id)
+        await self.join(guest, room)
+        return guest
+
+    async def leave(self, guest: Guest, room: str = "den") -> None:
+        await self.tell(Leave(guest), room)
+
+    async def tell(self, message: RoomMessage, room: str = "den") -> None:
+        await self.rooms.tell(room, message)
+
+    async def say(self, *texts: str, room: str = "den") -> None:
+        for text in texts:
+            await self.rooms.publish(room, Draft(text.encode()))
+
+    async def chat(
+        self, guest: Guest, text: str, request_id: int, room: str = "den"
+    ) -> Acknowledged | Failed:
+        """Say something as a session does, and return the answer."""
+        seen = len(guest.heard)
+        key = IdempotencyKey(f"user {guest.user_id}", str(request_id))
+        await self.tell(Publish(Draft(text.encode(), key=key), guest, request_id), room)
+
+        def answers() -> list[Acknowledged | Failed]:
+            return [
+                notice
+                for notice in guest.heard[seen:]
+                if isinstance(notice, Acknowledged | Failed) and notice.request_id == request_id
+            ]
+
+        await guest.wait(lambda: bool(answers()))
+        return answers()[0]
+
+    async def publish(self, text: str, key: str, room: str = "den") -> Published:
+        """Say something as the HTTP API does, again until it is stored."""
+        while True:
+            try:
+                return await self.rooms.publish(room, Draft(text.encode(), key=IdempotencyKey("http", key)))
+            except EngineUnavailableError:
+                await trio.sleep(0.01)
+
+
+def settings_for(url: str, **rooms: float) -> Settings:
+    """Return the settings of a node, with short times."""
+    return Settings(
+        server=ServerSettings(engine=url),
+        redis=RedisSettings(prefix="cluster", timeout_seconds=TIMEOUT_SECONDS, probe_seconds=0.05),
+        history=HistorySettings(),
+        room=RoomSettings(**rooms),
+    )
+
+
+@asynccontextmanager
+async def open_node(url: str, **rooms: float) -> AsyncIterator[Node]:
+    """Open a node on the servers of a URL, and wait until it is ready if it can be."""
+    settings = settings_for(url, **rooms)
+    with trio.fail_after(TEST_SECONDS):
+        async with (
+            open_engine(settings, wall_clock=time.time, log=stdlib_log()) as engine,
+            open_rooms(settings, engine, stdlib_log()) as opened,
+        ):
+            assert isinstance(engine, RedisEngine)
+            await engine.wait_ready()
+            yield Node(opened, engine)

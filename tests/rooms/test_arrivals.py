@@ -1,0 +1,126 @@
+"""What a feed brings: sorted into what comes next and what does not, and bounded on its way into the inbox."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.testing import Probe
+from broker.engine.feed import Feed, FeedListener
+from broker.model import Event, Position
+from broker.rooms.arrivals import sort_arrivals
+from broker.rooms.inflow import MOST_WAITING_BYTES, Inflow
+from broker.rooms.messages import Arrived, CatchUp, RoomMessage
+
+
+def event(offset: int | None, size_bytes: int = 2) -> Event:
+    return Event(b"x" * size_bytes, 0, offset)
+
+
+def arrived(*offsets: int | None, epoch: str = "e") -> Arrived:
+    return Arrived(epoch, [event(offset) for offset in offsets])
+
+
+def test_what_follows_is_told_and_what_was_told_is_dropped() -> None:
+    found = sort_arrivals(Position("e", 4), [arrived(3, 4), arrived(None), arrived(4, None, 5), arrived(6)])
+    assert [each.offset for each in found.events] == [None, None, 5, 6]
+    assert (found.position, list(found.rest)) == (Position("e", 6), [])
+
+
+def test_what_lies_behind_a_gap_has_to_wait() -> None:
+    late = [arrived(None, 7), arrived(8)]
+    found = sort_arrivals(Position("e", 4), [arrived(5), *late])
+    assert [each.offset for each in found.events] == [5]
+    assert (found.position, list(found.rest)) == (Position("e", 5), late)
+
+
+def test_another_epoch_has_to_wait() -> None:
+    other = [arrived(5, epoch="f")]
+    found = sort_arrivals(Position("e", 4), other)
+    assert (found.events, found.position, list(found.rest)) == ([], Position("e", 4), other)
+
+
+@given(st.integers(0, 5), st.lists(st.integers(1, 3), max_size=8), st.data())
+def test_whatever_is_lost_or_repeated_what_is_told_is_a_run(
+    told: int, sizes: list[int], data: st.DataObject
+) -> None:
+    appends, last = [], 0
+    for size in sizes:
+        appends.append(arrived(*range(last + 1, last + size + 1)))
+        last += size
+    came = [
+        one for one in appends if data.draw(st.integers(0, 9)) for _ in range(data.draw(st.integers(1, 2)))
+    ]
+    position, heard = Position("e", min(told, last)), []
+    while came:
+        found = sort_arrivals(position, came)
+        heard += [each.offset for each in found.events]
+        position, came = found.position, list(found.rest)
+        if came:  # a room reads what is missing; here it is as if trimmed
+            first = came[0].events[0].offset
+            assert first is not None
+            assert first > position.offset + 1
+            position = Position("e", first - 1)
+    assert heard == sorted(set(heard))
+
+
+class StillFeed(Feed):
+    """Remembers who listens, and is otherwise used by hand."""
+
+    def __init__(self) -> None:
+        self.rooms: list[str] = []
+
+    async def subscribe(self, room: str, listener: FeedListener) -> None:
+        self.rooms.append(room)
+
+    def unsubscribe(self, room: str) -> None:
+        self.rooms.remove(room)
+
+
+async def take(probe: Probe[RoomMessage], kinds: Sequence[type[Arrived | CatchUp]]) -> None:
+    for kind in kinds:
+        await probe.wait_message(kind)
+    await probe.check_silence()
+
+
+async def test_more_bytes_than_may_wait_are_caught_up_instead() -> None:
+    async with Probe[RoomMessage]() as probe:
+        inflow = Inflow("den")
+        await inflow.open(StillFeed(), probe.ref)
+        for offset in range(1, 5):
+            inflow.arrived("e", [event(offset, MOST_WAITING_BYTES // 2)])
+        await take(probe, [Arrived, Arrived, CatchUp])
+        inflow.begin_catch_up()
+        inflow.arrived("e", [event(5)])
+        await take(probe, [CatchUp])
+        for _ in range(2):
+            inflow.take(Arrived("e", [event(1, MOST_WAITING_BYTES // 2)]))
+        inflow.begin_catch_up()
+        # One alone may be of any size: it is in memory already.
+        inflow.arrived("e", [event(6, MOST_WAITING_BYTES * 2)])
+        await take(probe, [Arrived])
+
+
+async def test_a_full_inbox_is_caught_up_once() -> None:
+    async with Probe[RoomMessage](capacity=2) as probe:
+        inflow = Inflow("den")
+        await inflow.open(StillFeed(), probe.ref)
+        for offset in range(1, 6):
+            inflow.arrived("e", [event(offset)])
+        inflow.fell_behind()
+        await take(probe, [Arrived, Arrived, CatchUp])
+
+
+async def test_a_room_that_is_gone_hears_nothing_and_nobody_minds() -> None:
+    feed = StillFeed()
+    async with Probe[RoomMessage]() as probe:
+        inflow = Inflow("den")
+        await inflow.open(feed, probe.ref)
+        assert (inflow.is_open, feed.rooms) == (True, ["den"])
+        probe.ref.stop_nowait()
+        inflow.arrived("e", [event(1)])
+        inflow.fell_behind()
+        await probe.check_silence()
+        inflow.close()
+        inflow.close()
+        assert (inflow.is_open, feed.rooms) == (False, [])
