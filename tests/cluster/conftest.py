@@ -1,5 +1,6 @@
-"""Real Redis servers as fixtures."""
+"""Real Redis servers as fixtures, and whole brokers before them."""
 
 from tests.engine.redis.servers import redis
+from tests.server.conftest import serve
 
-__all__ = ["redis"]
+__all__ = ["redis", "serve"]
