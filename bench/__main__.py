@@ -3,6 +3,7 @@
 import click
 
 from bench.errors import BenchError
+from bench.instructions.command import instructions
 from bench.scenarios.connect import connect
 from bench.scenarios.durable import durable
 from bench.scenarios.echo import echo
@@ -34,7 +35,7 @@ def main() -> None:
     """
 
 
-for command in (connect, durable, echo, fairness, fanout, large, latency, recovery, stalled):
+for command in (connect, durable, echo, fairness, fanout, instructions, large, latency, recovery, stalled):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+"""Runs the script under callgrind and reads what it counted."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from bench.errors import BenchError
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parent.parent
+_SECONDS = 240.0
+_STAGE = re.compile(r"^desc: Trigger: Client Request: (\S+)$", re.MULTILINE)
+_TOTAL = re.compile(r"^totals: (\d+)$", re.MULTILINE)
+_COUNTED = ("trio", "trio-websocket", "wsproto", "h11", "msgspec", "attrs", "outcome", "pyjwt", "structlog")
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the counts depend on beside our own code: the interpreter, as it was built, and the packages."""
+
+    python: str
+    build: str
+    packages: dict[str, str]
+
+
+def surroundings() -> Surroundings:
+    """Return those of this process."""
+    built = (
+        f"{platform.python_build()} {platform.python_compiler()} {sysconfig.get_config_var('CONFIG_ARGS')}"
+    )
+    return Surroundings(
+        python=platform.python_version(),
+        build=hashlib.sha256(built.encode()).hexdigest()[:16],
+        packages={name: importlib.metadata.version(name) for name in _COUNTED},
+    )
+
+
+def missing() -> str | None:
+    """Return what counting needs and is not there, None if all is."""
+    if sys.platform != "linux":
+        return "Linux"
+    absent = [name for name in ("valgrind", _compiler()) if shutil.which(name) is None]
+    return " and ".join(absent) or None
+
+
+def count() -> dict[str, int]:
+    """Return the instructions of each stage; takes half a minute.
+
+    :raises BenchError: if something needed is missing, or the script fails.
+    """
+    if absent := missing():
+        raise BenchError(f"counting instructions needs {absent}")
+    with tempfile.TemporaryDirectory() as directory:
+        library = Path(directory) / "stages.so"
+        _run([_compiler(), "-O2", "-shared", "-fPIC", "-o", str(library), str(_HERE / "stages.c")])
+        out = Path(directory) / "out"
+        _run(
+            [
+                "valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}",
+                sys.executable, "-m", "bench.instructions.script", str(library),
+            ]
+        )  # fmt: skip
+        texts = [dump.read_text() for dump in Path(directory).glob("out.*")]
+    stages = dict(found for text in texts if (found := _read(text)))
+    if not stages:
+        raise BenchError("callgrind has written no counts")
+    return dict(sorted(stages.items()))
+
+
+def _compiler() -> str:
+    return os.environ.get("CC", "cc")
+
+
+def _read(dump: str) -> tuple[str, int] | None:
+    stage, total = _STAGE.search(dump), _TOTAL.search(dump)
+    return (stage[1], int(total[1])) if stage and total else None
+
+
+def _run(arguments: list[str]) -> None:
+    # What the hashes of strings are decides in which order sets are walked; bytecode must be there already or never.
+    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            arguments,
+            cwd=_ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise BenchError(f"{arguments[0]} did not end within {_SECONDS:g} s") from late
+    if done.returncode:
+        raise BenchError(f"{arguments[0]} ended with status {done.returncode}:\n{done.stderr[-2000:]}")

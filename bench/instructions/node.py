@@ -1,0 +1,74 @@
+"""A broker in this process, as `broker.server` puts one together, without its HTTP side."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from broker.auth.mint import mint_token
+from broker.auth.permissions import RoomPolicy
+from broker.auth.tokens import open_verifier
+from broker.config.settings import AuthSettings, LimitSettings, Settings
+from broker.engine.memory import MemoryEngine
+from broker.log import stdlib_log
+from broker.protocol.commands import CommandDecoder
+from broker.rooms.directory import open_rooms
+from broker.sessions.directory import Connections
+from broker.sessions.session import SessionServices
+from broker.transport.admission import Admission
+from broker.transport.connection import ConnectionServices
+from broker.transport.frames import WebSocketCodec
+from broker.transport.port import Port
+from broker.transport.pump import open_pump
+from broker.transport.streams import ReplayStream
+
+_SECRET = "a secret of this script, long enough"
+_NOW = 1_700_000_000.0
+_ADDRESS = "127.0.0.1"
+
+
+@attrs.frozen
+class Node:
+    """Takes connections; time stands still in it."""
+
+    port: Port
+    nursery: trio.Nursery
+
+    def connect(self, stream: trio.abc.HalfCloseableStream) -> None:
+        """Serve the stream as a new connection."""
+        self.nursery.start_soon(self.port.serve_stream, stream, _ADDRESS)
+
+    def target(self, room: str, user: str) -> str:
+        """Return what a client asks for that joins a room."""
+        token = mint_token(secret=_SECRET, algorithm="HS256", user_id=user, ttl_seconds=3600, now=_NOW)
+        return f"/ws/{room}?token={token}"
+
+
+@asynccontextmanager
+async def open_node() -> AsyncIterator[Node]:
+    """Yield a node; leaving the block ends its connections."""
+    settings = Settings(
+        auth=AuthSettings(secret=_SECRET),
+        limits=LimitSettings(messages_per_second=1_000_000, messages_burst=1_000_000),
+    )
+    log = stdlib_log()
+    engine = MemoryEngine(wall_clock=lambda: _NOW, idempotency_seconds=settings.history.idempotency_seconds)
+    async with (
+        open_rooms(settings, engine, log) as rooms,
+        open_pump() as pump,
+        trio.open_nursery() as nursery,
+    ):
+        verifier = open_verifier(settings.auth, wall_clock=lambda: _NOW)
+        sessions = SessionServices(
+            settings, rooms, RoomPolicy.from_settings(settings), verifier, CommandDecoder()
+        )
+        connections = Connections(settings.limits.connections_per_user)
+        services = ConnectionServices(sessions, connections, WebSocketCodec(), log, lambda: False, pump)
+        admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
+        yield Node(Port(services, admission, settings.http, _refuse_http), nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def _refuse_http(stream: ReplayStream) -> None:
+    await stream.aclose()

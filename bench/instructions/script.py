@@ -1,0 +1,131 @@
+"""Joins, publishes and leaves, always the same ones. Usage: script.py LIBRARY, under callgrind.
+
+Nothing in it may depend on time, chance or the machine, so that it executes the same instructions every time;
+the order in which trio runs tasks that are ready is chance otherwise.
+"""
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from bench.instructions.node import Node, open_node
+from bench.load.frames import CLOSE, client_frame
+
+_ROOMS, _MEMBERS = 5, 10
+_PUBLISHES = 30
+_WARM_UP = 1
+_MASK = bytes.fromhex("37fa213d")
+_CHAT = client_frame(b'{"type":"chat","text":"' + b"x" * 64 + b'"}', _MASK)
+_BYE = client_frame((1000).to_bytes(2), _MASK, CLOSE)
+_READ_BYTES = 1 << 20
+
+Pair = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
+
+
+def socket_pair() -> Pair:
+    """Return two sockets: what goes through them is read as from the network."""
+    ours, theirs = trio.socket.socketpair()
+    return trio.SocketStream(ours), trio.SocketStream(theirs)
+
+
+class Stages:
+    """Counts what is executed in each `stage`; without a library, nothing."""
+
+    def __init__(self, path: str | None) -> None:
+        self._library = None if path is None else ctypes.CDLL(path)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count what is executed in the block."""
+        if self._library is None:
+            yield
+            return
+        gc.collect()
+        self._library.stage_begin()
+        yield
+        self._library.stage_end(name.encode())
+
+
+class Member:
+    """One client: says what it is told to and keeps what comes."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.stream = stream
+        self._heard: list[bytes | bytearray] = []
+
+    async def listen(self) -> None:
+        """Read to the end."""
+        try:
+            while chunk := await self.stream.receive_some(_READ_BYTES):
+                self._heard.append(chunk)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def chats(self) -> int:
+        """Return how many chats were heard."""
+        return b"".join(self._heard).count(b'"type":"chat"')
+
+
+async def play(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: str) -> None:
+    """Join, publish and leave, each counted as a stage of `kind`."""
+    async with trio.open_nursery() as nursery:
+        members: list[Member] = []
+        with stages.stage(f"{kind}-joins"):
+            for number in range(_ROOMS * _MEMBERS):
+                ours, theirs = make_pair()
+                node.connect(theirs)
+                members.append(Member(ours))
+                nursery.start_soon(members[-1].listen)
+                await ours.send_all(_handshake(node.target(f"room-{kind}-{number % _ROOMS}", f"u{number}")))
+                await wait_all_tasks_blocked()
+        with stages.stage(f"{kind}-publishes"):
+            for _ in range(_PUBLISHES):
+                for member in members[:_ROOMS]:
+                    await member.stream.send_all(_CHAT)
+                await wait_all_tasks_blocked()
+        if any(member.chats() != _PUBLISHES for member in members):
+            raise RuntimeError("not everyone heard everything: what was counted means nothing")
+        with stages.stage(f"{kind}-leaves"):
+            for number, member in enumerate(members):
+                if number % 2:
+                    await member.stream.send_all(_BYE)
+                else:
+                    await trio.aclose_forcefully(member.stream)
+                await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+def _handshake(target: str) -> bytes:
+    return (
+        f"GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+async def main(path: str | None) -> None:
+    """Play it all, first unseen so that caches are warm and what is imported late has been."""
+    counted, unseen = Stages(path), Stages(None)
+    async with open_node() as node:
+        for kind, make_pair in (("memory", memory_stream_pair), ("sockets", socket_pair)):
+            for number in range(_WARM_UP):
+                await play(node, make_pair, unseen, f"{kind}{number}")
+            await play(node, make_pair, counted, kind)
+
+
+def run(path: str | None) -> None:
+    """Run `main` with chance and time taken out of it."""
+    # Private, and named by trio for exactly this: its scheduler shuffles what is ready.
+    scheduler = trio._core._run  # noqa: SLF001
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # noqa: SLF001
+    scheduler._r.seed(0)  # noqa: SLF001
+    gc.disable()
+    trio.run(main, path, clock=MockClock())
+
+
+if __name__ == "__main__":
+    run(sys.argv[1] if len(sys.argv) > 1 else None)

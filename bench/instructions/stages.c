@@ -1,0 +1,9 @@
+/* Lets a program that runs under callgrind say which of its instructions are counted, and as what. */
+#include <valgrind/callgrind.h>
+
+void stage_begin(void) { CALLGRIND_START_INSTRUMENTATION; }
+
+void stage_end(const char *name) {
+    CALLGRIND_DUMP_STATS_AT(name);
+    CALLGRIND_STOP_INSTRUMENTATION;
+}
