@@ -97,6 +97,8 @@ async def play(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: 
                 else:
                     await trio.aclose_forcefully(member.stream)
                 await wait_all_tasks_blocked()
+        for member in members:
+            await trio.aclose_forcefully(member.stream)
         nursery.cancel_scope.cancel()
 
 
