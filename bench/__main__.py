@@ -11,7 +11,9 @@ from bench.scenarios.fairness import fairness
 from bench.scenarios.fanout import fanout
 from bench.scenarios.large import large
 from bench.scenarios.latency import latency
+from bench.scenarios.notify import notify
 from bench.scenarios.recovery import recovery
+from bench.scenarios.scaling import scaling
 from bench.scenarios.stalled import stalled
 
 
@@ -35,7 +37,9 @@ def main() -> None:
     """
 
 
-for command in (connect, durable, echo, fairness, fanout, instructions, large, latency, recovery, stalled):
+for command in (
+    connect, durable, echo, fairness, fanout, instructions, large, latency, notify, recovery, scaling, stalled,
+):  # fmt: skip
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -105,12 +105,18 @@ def check_connections(connections: int) -> None:
         raise BenchError(
             f"{connections} connections do not fit: a process may open {most_files} files (ulimit -Hn)"
         )
-    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    if connections > high - low + 1:
+    ports = local_ports()
+    if connections > ports:
         raise BenchError(
-            f"{connections} connections do not fit: there are {high - low + 1} local ports "
+            f"{connections} connections do not fit: there are {ports} local ports "
             "(sysctl net.ipv4.ip_local_port_range)"
         )
+
+
+def local_ports() -> int:
+    """Return from how many ports one address can connect."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    return high - low + 1
 
 
 def allow_connections(connections: int) -> None:
