@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.client.core import ClientCore
 from broker.client.effects import Heard, Send, Settle, TryJoin
@@ -90,6 +90,14 @@ class ClientMachine(RuleBasedStateMachine):
         self.tell(room, event)
         return event
 
+    @initialize(is_quiet=st.booleans())
+    def begin(self, is_quiet: bool) -> None:
+        if not is_quiet:
+            for room in ROOMS:
+                self.join(room)
+            self.connect()
+            self.exchange()
+
     # What the client's application does.
 
     @rule(room=st.sampled_from(ROOMS))
@@ -160,6 +168,13 @@ class ClientMachine(RuleBasedStateMachine):
         for _ in range(min(at_most, len(self.up))):
             self.answer(json.loads(self.up.popleft()))
 
+    @rule()
+    def exchange(self) -> None:
+        """Let all that is under way arrive, and what answers it."""
+        while self.up or self.down:
+            self.serve(100)
+            self.hear(100)
+
     # What the server does.
 
     def answer(self, message: dict[str, Any]) -> None:
@@ -208,9 +223,10 @@ class ClientMachine(RuleBasedStateMachine):
             },
         )
 
-    @rule(room=st.sampled_from(ROOMS), size=st.sampled_from([1, 60, 500]))
-    def somebody_says(self, room: str, size: int) -> None:
-        self.say(room, {"type": "chat", "text": "x" * size})
+    @rule(room=st.sampled_from(ROOMS), size=st.sampled_from([1, 60, 500]), times=st.integers(1, 4))
+    def somebody_says(self, room: str, size: int, times: int) -> None:
+        for _ in range(times):
+            self.say(room, {"type": "chat", "text": "x" * size})
 
     @rule(room=st.sampled_from(ROOMS), is_lost=st.booleans())
     def misdeliver(self, room: str, is_lost: bool) -> None:
@@ -295,4 +311,4 @@ class ClientMachine(RuleBasedStateMachine):
 
 
 TestClientMachine = ClientMachine.TestCase
-TestClientMachine.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestClientMachine.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

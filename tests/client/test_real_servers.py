@@ -1,0 +1,258 @@
+"""The client against servers that are processes, killed and started again; and over TLS."""
+
+import datetime
+import ipaddress
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import attrs
+import pytest
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from broker.auth.mint import mint_token
+from broker.client import ClosedError, Position, connect
+
+SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
+ENVIRON = {
+    "GREENROOM_SECRET": SECRET,
+    "GREENROOM_API_KEY": "a-key-for-tests-0123456789",
+    "GREENROOM_SERVER__DRAIN_SECONDS": "1",
+    "GREENROOM_LIMITS__MESSAGES_PER_SECOND": "10000",
+    "GREENROOM_LIMITS__MESSAGES_BURST": "10000",
+}
+
+
+class Eager(Random):
+    """Draws short delays."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(b, 0.1)
+
+
+def token(user_id: str) -> str:
+    return mint_token(secret=SECRET, algorithm="HS256", user_id=user_id, ttl_seconds=300, now=time.time())
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@asynccontextmanager
+async def server(port: int, path: Path) -> AsyncIterator[trio.Process]:
+    """Run a server on a file from when it listens; killed at the end if it has not ended."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "broker", "serve", "--port", f"{port}", "--engine", f"sqlite:///{path}"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**others, **ENVIRON},
+    )
+    assert process.stderr is not None
+    try:
+        log = b""
+        while b'"listening"' not in log:
+            received = await process.stderr.receive_some()
+            assert received, log
+            log += received
+        yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stderr.aclose()
+
+
+@attrs.define(eq=False)
+class Talk:
+    """Somebody speaks and somebody listens, each over its own connection."""
+
+    url: str
+    count: int
+    said: list[Position] = attrs.Factory(list)
+    heard: list[tuple[str, int]] = attrs.Factory(list)
+    listening: trio.Event = attrs.Factory(trio.Event)
+    progress: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
+
+    async def speak(self) -> None:
+        async with (
+            connect(self.url, token=token("ann"), random=Eager()) as client,
+            client.join("lobby") as room,
+        ):
+            for number in range(self.count):
+                self.said += [await room.chat(f"{number}")]
+
+    async def listen(self) -> None:
+        async with (
+            connect(self.url, token=token("bob"), random=Eager()) as client,
+            client.join("lobby") as room,
+        ):
+            self.listening.set()
+            while len(self.heard) < self.count:
+                message = await anext(room)
+                if message["type"] == "joined":
+                    assert message["recovered"] or not self.heard
+                elif message["type"] == "chat":
+                    self.heard.append((message["text"], message["offset"]))
+                    self.progress.unpark_all()
+
+    async def wait_heard(self, count: int) -> None:
+        while len(self.heard) < count:
+            await self.progress.park()
+
+
+async def test_nothing_is_lost_or_twice_when_the_server_is_killed(port, tmp_path):
+    count = 200
+    talk = Talk(f"http://127.0.0.1:{port}", count)
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            async with server(port, tmp_path / "rooms.db"):
+                nursery.start_soon(talk.listen)
+                await talk.listening.wait()
+                nursery.start_soon(talk.speak)
+                await talk.wait_heard(40)
+            for target in (80, 120):
+                async with server(port, tmp_path / "rooms.db"):
+                    await talk.wait_heard(target)
+            async with server(port, tmp_path / "rooms.db"):
+                await talk.wait_heard(count)
+    assert talk.heard == [(f"{number}", number + 1) for number in range(count)]
+    assert [position.offset for position in talk.said] == list(range(1, count + 1))
+    assert len({position.epoch for position in talk.said}) == 1
+
+
+async def test_a_drained_server_is_come_back_to_when_it_said(port, tmp_path):
+    url = f"http://127.0.0.1:{port}"
+    kinds: list[str] = []
+    with trio.fail_after(60):
+        async with (
+            connect(url, token=token("ann"), on_state=lambda state: kinds.append(state.kind)) as client,
+            server(port, tmp_path / "rooms.db") as process,
+            client.join("lobby") as room,
+        ):
+            first = await room.chat("before")
+            process.terminate()
+            assert await process.wait() == 0
+            async with server(port, tmp_path / "rooms.db"):
+                assert await room.chat("after") == Position(first.epoch, 2)
+                texts = [m["text"] async for m in _until(room, 2) if m["type"] == "chat"]
+    assert texts == ["before", "after"]
+    assert kinds.count("connected") >= 2
+
+
+async def _until(room, chats):
+    async for message in room:
+        yield message
+        chats -= message["type"] == "chat"
+        if not chats:
+            return
+
+
+def make_certificate(path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the contexts of a server with a certificate of its own making, and of a client that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + pem)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(path)
+    return serving, ssl.create_default_context(cadata=pem.decode())
+
+
+@asynccontextmanager
+async def tls_proxy(context: ssl.SSLContext, port: int) -> AsyncIterator[str]:
+    """End TLS before a server, as proxies do."""
+
+    async def relay(outer: trio.SSLStream) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as inner, trio.open_nursery() as nursery:
+
+            async def pass_on(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream) -> None:
+                try:
+                    async for some in source:
+                        await sink.send_all(some)
+                except trio.BrokenResourceError:
+                    pass
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(pass_on, outer, inner)
+            nursery.start_soon(pass_on, inner, outer)
+
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, relay, listeners)
+        number = listeners[0].transport_listener.socket.getsockname()[1]
+        yield f"https://127.0.0.1:{number}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_speaks_over_tls_to_whom_it_trusts(serve, tmp_path):
+    serving, trusting = make_certificate(tmp_path / "key.pem")
+    async with serve() as served, tls_proxy(serving, int(served.url.rpartition(":")[2])) as url:
+        connect_here = partial(connect, url, token=served.token("ann"))
+        async with connect_here(ssl_context=trusting) as client, client.join("lobby") as room:
+            await room.chat("x" * 400)
+            assert (await room.presence()).users == {"ann": 1}
+        async with connect_here(reconnects=False) as client:
+            with pytest.raises(ClosedError, match="certificate"):
+                async with client.join("lobby"):
+                    pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "HTTP status 503"),
+        (b"", "without an answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "without an answer"),
+        (None, "does not answer"),
+    ],
+)
+async def test_what_is_no_server_of_ours_is_told(answer, told):
+    async def other(stream: trio.SocketStream) -> None:
+        await stream.receive_some(10_000)
+        if answer is None:
+            await trio.sleep_forever()
+        if answer:
+            await stream.send_all(answer)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, other, listeners)
+            async with connect(url, token="t", reconnects=False, timeout_seconds=1.0) as client:
+                with pytest.raises(ClosedError, match=told):
+                    async with client.join("lobby"):
+                        pass
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,94 @@
+"""The article's `POST /orders/{id}/status`, in a service beside the server and with the rooms in the same process.
+
+The shops are programs as a reader of the README would write them; each runs as a process of its own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trio
+
+from broker.auth.mint import mint_token
+from broker.client import connect
+
+SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
+API_KEY = "a-key-for-tests-0123456789"
+EXAMPLES = Path(__file__).parent / "examples"
+PORT = "0"
+
+SHOPS = {
+    "shop_flask": ["-m", "flask", "--app", "shop_flask", "run", "--port", PORT],
+    "shop_fastapi": ["-m", "hypercorn", "shop_fastapi:app", "--bind", f"127.0.0.1:{PORT}"],
+}
+"""How each service is run beside the server; any server of WSGI or ASGI does."""
+
+
+@asynccontextmanager
+async def running(arguments: list[str], **environ: str) -> AsyncIterator[str]:
+    """Run a program among the examples, from when it says where it listens; gives that address."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+    root = str(Path(__file__).parents[2])
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-u", *arguments],
+        cwd=EXAMPLES,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**others, "PYTHONPATH": root, "GREENROOM_API_KEY": API_KEY, **environ},
+    )
+    assert process.stdout is not None
+    try:
+        said = b""
+        with trio.fail_after(60):
+            while b"\n" not in said.partition(b"http://127.0.0.1:")[2]:
+                received = await process.stdout.receive_some()
+                assert received, said.decode()
+                said += received
+        yield "http://127.0.0.1:" + said.partition(b"http://127.0.0.1:")[2].split()[0].decode()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stdout.aclose()
+
+
+def token(user_id: str) -> str:
+    return mint_token(secret=SECRET, algorithm="HS256", user_id=user_id, ttl_seconds=60, now=time.time())
+
+
+async def order_is_shipped_and_the_customer_hears(server: str, shop: str) -> None:
+    with trio.fail_after(60):
+        async with (
+            connect(server, token=token("7")) as client,
+            client.join("user_7") as room,
+            httpx2.AsyncClient(base_url=shop) as http,
+        ):
+            answer = await http.post("/orders/5/status", params={"status": "shipped"})
+            assert answer.json() == {"order_id": "5", "status": "shipped"}, answer.text
+            async for message in room:
+                if message["type"] == "order_update":
+                    assert (message["order_id"], message["status"]) == ("5", "shipped")
+                    assert message["offset"] == 1
+                    return
+
+
+@pytest.mark.parametrize("shop", SHOPS)
+async def test_a_service_beside_the_server(serve, shop):
+    if shop == "shop_fastapi":
+        pytest.importorskip("fastapi")
+    async with serve() as served, running(SHOPS[shop], GREENROOM_URL=served.url) as address:
+        await order_is_shipped_and_the_customer_hears(served.url, address)
+
+
+async def test_a_shop_with_its_rooms_inside():
+    environ = {"GREENROOM_SECRET": SECRET, "GREENROOM_SERVER__PORT": "0"}
+    async with running(["shop_quart.py"], **environ) as address:
+        await order_is_shipped_and_the_customer_hears(address, address)
