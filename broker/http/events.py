@@ -86,7 +86,7 @@ class EventRoutes:
         if self.services.is_draining():
             raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         if this_request().method == "HEAD":
-            return _response(None)
+            return _response(b"")
         stream = await self._open_stream(room, claims)
         retry = b"retry:%d\n\n" % self.random.randint(*RETRY_MS)
         return _response(EventBody(stream, retry, self.heartbeat_seconds))
@@ -105,7 +105,7 @@ class EventRoutes:
         return stream
 
 
-def _response(body: ResponseBody | None) -> Response:
+def _response(body: ResponseBody | bytes) -> Response:
     # nginx must not collect events until its buffer is full.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response = Response(body, headers=headers, content_type="text/event-stream")

@@ -390,3 +390,13 @@ async def test_a_room_that_is_given_up_ends_its_streams(open_world):
                 break
         assert (await listener.event())[1]["code"] == CloseCode.INTERNAL_ERROR
         await listener.end()
+
+
+async def test_head_is_answered_and_does_not_listen(world):
+    for token, status in ((world.token(), 200), (world.token(rooms=["other"]), 403)):
+        response = await world.client.head(
+            "/api/rooms/lobby/events", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert (response.status_code, response.content) == (status, b"")
+    assert len(world.connections) == 0
+    assert world.log.lines == []

@@ -63,9 +63,21 @@ export class RoomView {
     const onState = (kind, text) => tell(state, text, kind);
     const members = new Members(this.#api, room, { signal, onRemove: (user) => this.#remove(user, room) });
     try {
-      const lastId = await this.#showHistory(room, signal);
-      const onNotice = (notice) => this.#hear(notice, members, onState);
-      await follow(this.#api, room, lastId, { onNotice, onState, signal });
+      while (!signal.aborted) {
+        const lastId = await this.#showHistory(room, signal);
+        let wasIn = false;
+        const onNotice = (notice) => {
+          // Back, but not where we were: what the room holds now is asked for as at the beginning.
+          if (notice.type === "joined" && wasIn && !notice.recovered) {
+            this.#log.add({ type: "console_note", text: "the server no longer knows what was said in between" });
+            return false;
+          }
+          wasIn = true;
+          this.#hear(notice, members, onState);
+          return true;
+        };
+        await follow(this.#api, room, lastId, { onNotice, onState, signal });
+      }
     } catch (error) {
       if (!signal.aborted) onState("bad", error instanceof Refusal ? error.message : "cannot be read just now");
     }
@@ -85,7 +97,6 @@ export class RoomView {
       case "joined":
         onState("good", "");
         members.refresh();
-        if (!notice.recovered) this.#log.add({ type: "console_note", text: "what was said in between may be missing" });
         return;
       case "reconnect": return;
       case "user_joined": case "user_left": case "presence_changed":

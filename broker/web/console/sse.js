@@ -31,8 +31,8 @@ function parseEvent(block) {
 }
 
 /**
- * Follow a room until `signal` aborts. `onNotice` gets what a WebSocket in the room would get; `onState` a kind
- * (wait, good, bad) and a text. Comes back after a lost connection, with what was missed. Throws Refusal when the
+ * Follow a room until `signal` aborts, or `onNotice` returns false. It gets what a WebSocket in the room would get;
+ * `onState` gets a kind (wait, good, bad) and a text. Comes back after a lost connection, with what was missed. Throws Refusal when the
  * server does not let us listen.
  */
 export async function follow(api, room, lastId, { onNotice, onState, signal }) {
@@ -44,20 +44,23 @@ export async function follow(api, room, lastId, { onNotice, onState, signal }) {
     const parser = new EventParser();
     while (true) {
       const { value, done } = await reader.read();
-      if (done) return;
+      if (done) return true;
       for (const event of parser.feed(value)) {
         if (event.id !== null) lastId = event.id;
-        if (event.type === "close") return;
+        if (event.type === "close") return true;
         if (!event.data) continue;
         failures = 0;
-        onNotice(JSON.parse(event.data));
+        if (onNotice(JSON.parse(event.data)) === false) {
+          await reader.cancel();
+          return false;
+        }
       }
     }
   };
   while (!signal.aborted) {
     try {
       onState("wait", failures ? "reconnecting" : "connecting");
-      await listen();
+      if (!(await listen())) return;
     } catch (error) {
       if (signal.aborted) return;
       // 503 passes: the engine cannot serve just now, or the server is stopping.
