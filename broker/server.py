@@ -21,6 +21,7 @@ from broker.config.settings import Settings
 from broker.drain import plan_departures
 from broker.engine.open import ENGINE_SCHEMES, open_engine
 from broker.errors import CloseCode, StoppedAtOnceError
+from broker.garbage import collecting_seldom, run_collector
 from broker.http.app import create_app
 from broker.http.services import HttpServices
 from broker.http.serving import open_http
@@ -47,6 +48,8 @@ DRAIN_GRACE_SECONDS = 3.0
 
 KEEPER_SECONDS = 1.0
 
+COLLECTOR_SECONDS = 1.0
+
 
 @attrs.frozen
 class BrokerStatistics:
@@ -55,7 +58,9 @@ class BrokerStatistics:
     connections: int
     """Authenticated WebSocket connections and event streams."""
     sockets: int
-    """Accepted connections of any kind."""
+    """Open connections of any kind."""
+    sockets_closed: int
+    """Connections of any kind that have ended."""
     is_draining: bool
 
 
@@ -114,7 +119,12 @@ class Broker:
 
     def statistics(self) -> BrokerStatistics:
         """Return a snapshot."""
-        return BrokerStatistics(len(self.connections), len(self._admission), self._draining.is_set())
+        return BrokerStatistics(
+            connections=len(self.connections),
+            sockets=len(self._admission),
+            sockets_closed=self._admission.left,
+            is_draining=self._draining.is_set(),
+        )
 
     async def serve(
         self,
@@ -151,7 +161,7 @@ class Broker:
                     accepting.start_soon(
                         partial(trio.serve_listeners, port.serve, listeners, handler_nursery=nursery)
                     )
-                    url = _url(settings.server.host, listeners[0].socket.getsockname()[1])
+                    url = url_of(settings.server.host, listeners[0].socket.getsockname()[1])
                     on_listening(url)
                     task_status.started(url)
                     await self._draining.wait()
@@ -204,7 +214,8 @@ async def _call_at(deadline: float, call: Callable[[], None]) -> None:
     call()
 
 
-def _url(host: str, port: int) -> str:
+def url_of(host: str, port: int) -> str:
+    """Return the address of a server; an IPv6 host is put in brackets (RFC 3986 section 3.2.2)."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -264,9 +275,10 @@ async def run_server(
     *,
     log: Log,
     on_listening: Callable[[str], None] = lambda _url: None,
+    listeners: list[trio.SocketListener] | None = None,
     dev: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return.
+    """Serve until SIGTERM or SIGINT, then drain and return. `listeners` as for `Broker.serve`.
 
     :raises StoppedAtOnceError: if a second signal cut the drain short.
     :raises ConfigurationError: if the broker cannot be opened as configured.
@@ -284,11 +296,12 @@ async def run_server(
 
     raise_limit()
     # Before the nurseries, so that a port in use is raised as what it is.
-    listeners = await open_listeners(settings)
+    listeners = listeners or await open_listeners(settings)
     is_cut_short = False
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.CancelScope() as everything,
+        collecting_seldom(),
     ):
         async with open_broker(settings, log=log, dev=dev) as broker, trio.open_nursery() as nursery:
 
@@ -301,6 +314,14 @@ async def run_server(
                 everything.cancel()
 
             nursery.start_soon(obey_signals)
+            nursery.start_soon(
+                partial(
+                    run_collector,
+                    lambda: broker.statistics().sockets,
+                    lambda: broker.statistics().sockets_closed,
+                    interval_seconds=COLLECTOR_SECONDS,
+                )
+            )
             await broker.serve(listeners=listeners, on_listening=tell_listening)
             nursery.cancel_scope.cancel()
     if is_cut_short:

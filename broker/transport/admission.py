@@ -19,6 +19,8 @@ class Admission:
         self._per_address = per_address
         self._by_address: dict[str, int] = {}
         self._count = 0
+        self.left = 0
+        """How many connections have ended."""
 
     def __len__(self) -> int:
         """How many connections there are."""
@@ -35,6 +37,7 @@ class Admission:
     def leave(self, address: str) -> None:
         """Count a connection that ended."""
         self._count -= 1
+        self.left += 1
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]

@@ -1,6 +1,6 @@
 """One WebSocket connection, from its request to its end. trio-websocket speaks the protocol."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from urllib.parse import parse_qsl, unquote
@@ -11,7 +11,6 @@ from trio_websocket import (
     CloseReason,
     ConnectionClosed,
     WebSocketConnection,
-    WebSocketRequest,
     wrap_server_stream,
 )
 from wsproto.utilities import LocalProtocolError
@@ -25,6 +24,7 @@ from broker.sessions.liveness import Liveness, Sign
 from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Session, SessionServices
 from broker.transport.frames import PING, WebSocketCodec, close_frame
+from broker.transport.handshake import forget_handshake
 from broker.transport.head import Head
 from broker.transport.lane import TextLane
 from broker.transport.outbox import Outbox
@@ -94,7 +94,7 @@ class ServedConnection:
     ) -> None:
         self._services = services
         self._settings = services.sessions.settings.websocket
-        self._head = head
+        self._head: Head | None = head
         self._destination = destination
         self._address = address
         self._refusal = refusal
@@ -108,7 +108,16 @@ class ServedConnection:
             start_writer=self._start_writer,
         )
         source = open_source(inner, services.pump)
-        self._stream = WebSocketStream(inner, head.raw, self._outbox, source, self._charge_frames)
+        self._handshake = trio.CancelScope()
+        self._stream = WebSocketStream(
+            inner,
+            head.raw,
+            self._outbox,
+            source,
+            on_frames=self._charge_frames,
+            # trio-websocket 0.12.2 answers a bad handshake with 400, closes the stream, and never returns.
+            on_closed=self._handshake.cancel,
+        )
         limits = services.sessions.settings.limits
         self._frame_budget = TokenBucket(
             limits.messages_per_second * FRAMES_PER_MESSAGE,
@@ -204,14 +213,13 @@ class ServedConnection:
 
     async def _speak(self, nursery: trio.Nursery) -> None:
         """Shake hands, converse, and close; trio-websocket reads in the nursery."""
-        request = await self._receive_request(nursery)
-        if request is None:
-            return
-        connection = await self._accept(request)
-        if connection is None:
+        with self._handshake:
+            self._handshake.deadline = trio.current_time() + self._settings.handshake_seconds
+            connection, proposed_subprotocols = await self._shake_hands(nursery)
+        if self._handshake.cancelled_caught:
             return
         try:
-            ending = await self._converse(connection, self._authenticate(request))
+            ending = await self._converse(connection, self._authenticate(proposed_subprotocols))
         except Disconnect as refusal:
             # After the handshake, because a browser cannot see the HTTP status of a refused one.
             ending = refusal
@@ -220,49 +228,33 @@ class ServedConnection:
             ending = INTERNAL_ERROR
         await self._close(connection, ending)
 
-    async def _receive_request(self, nursery: trio.Nursery) -> WebSocketRequest | None:
-        request: WebSocketRequest | None = None
-        async with trio.open_nursery() as watch:
-            watch.cancel_scope.deadline = trio.current_time() + self._settings.handshake_seconds
-            # trio-websocket 0.12.2 answers a bad handshake with 400, closes the stream, and never returns.
-            watch.start_soon(self._cancel_when_closed, watch.cancel_scope)
-            request = await wrap_server_stream(
-                nursery,
-                self._stream,
-                message_queue_size=QUEUED_MESSAGES,
-                max_message_size=self._settings.message_bytes,
-                receive_buffer_size=RECEIVE_BYTES,
-            )
-            watch.cancel_scope.cancel()
-        return request
+    async def _shake_hands(self, nursery: trio.Nursery) -> tuple[WebSocketConnection, list[str]]:
+        """Return the open connection and the subprotocols that its peer proposed."""
+        request = await wrap_server_stream(
+            nursery,
+            self._stream,
+            message_queue_size=QUEUED_MESSAGES,
+            max_message_size=self._settings.message_bytes,
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        proposed = request.proposed_subprotocols
+        connection = await request.accept(subprotocol=select_subprotocol(proposed))
+        forget_handshake(connection)
+        return connection, list(proposed)
 
-    async def _cancel_when_closed(self, scope: trio.CancelScope) -> None:
-        await self._stream.closed.wait()
-        scope.cancel()
-
-    async def _accept(self, request: WebSocketRequest) -> WebSocketConnection | None:
-        subprotocol = select_subprotocol(request.proposed_subprotocols)
-        with trio.move_on_after(self._settings.handshake_seconds):
-            try:
-                return await request.accept(subprotocol=subprotocol)
-            except ConnectionClosed:
-                return None
-        return None
-
-    def _authenticate(self, request: WebSocketRequest) -> Claims:
+    def _authenticate(self, proposed_subprotocols: Sequence[str]) -> Claims:
+        """Return whose connection it is, and forget what it was asked with, which holds a secret."""
+        head, self._head = self._head, None
+        assert head is not None, "called once"
         if self._refusal is not None:
             raise self._refusal
         if self._services.is_draining():
             raise Disconnect(CloseCode.SERVICE_RESTART, "service restart")
-        origin = self._head.header(b"origin")
+        origin = head.header(b"origin")
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed")
-        presented = find_token(
-            query=self._head.query,
-            headers=self._head.headers,
-            subprotocols=request.proposed_subprotocols,
-        )
+        presented = find_token(query=head.query, headers=head.headers, subprotocols=proposed_subprotocols)
         return self._services.sessions.verifier.verify(presented.token)
 
     async def _converse(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:

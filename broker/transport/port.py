@@ -1,6 +1,7 @@
 """The one port: reads each connection's request head and hands the connection to WebSocket or HTTP."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -46,7 +47,8 @@ class Port:
         """Serve any stream as a connection from `address`."""
         verdict = self._admission.enter(address)
         try:
-            await self._dispatch(stream, address, verdict)
+            handle = await self._find_handler(stream, address, verdict)
+            await handle()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             # The peer has gone; there is nobody to tell.
             pass
@@ -57,18 +59,30 @@ class Port:
             self._admission.leave(address)
             await trio.aclose_forcefully(stream)
 
-    async def _dispatch(self, stream: trio.abc.HalfCloseableStream, address: str, verdict: Verdict) -> None:
+    async def _find_handler(
+        self, stream: trio.abc.HalfCloseableStream, address: str, verdict: Verdict
+    ) -> Callable[[], Awaitable[None]]:
+        """Read the head and return what is to be done. No frame keeps the head alive as long as the connection."""
         if verdict is Verdict.NODE_FULL:
-            await _refuse(stream, OVERLOADED)
-            return
+            return partial(_refuse, stream, OVERLOADED)
         try:
             head = await self._read_head(stream)
         except HeadError as error:
             self._services.log.info("bad request", address=address, reason=str(error))
-            await _refuse(stream, error.response)
-            return
-        if head is not None:
-            await self._hand_over(stream, head, address, verdict)
+            return partial(_refuse, stream, error.response)
+        if head is None:
+            return partial(trio.aclose_forcefully, stream)
+        destination = parse_destination(head.path, head.query) if head.is_websocket else None
+        if destination is not None:
+            refusal = None
+            if verdict is Verdict.ADDRESS_FULL:
+                refusal = Disconnect(CloseCode.TOO_MANY, "too many connections of this address")
+            return ServedConnection(
+                self._services, stream, head, destination, address=address, refusal=refusal
+            ).serve
+        if verdict is Verdict.ADDRESS_FULL:
+            return partial(_refuse, stream, TOO_MANY)
+        return partial(self._serve_http, ReplayStream(stream, head.raw))
 
     def begin_stop(self) -> None:
         """Let go of the connections that have not asked for anything yet."""
@@ -90,23 +104,6 @@ class Port:
             finally:
                 self._waiting_for_head.discard(scope)
         return None
-
-    async def _hand_over(
-        self, stream: trio.abc.HalfCloseableStream, head: Head, address: str, verdict: Verdict
-    ) -> None:
-        destination = parse_destination(head.path, head.query) if head.is_websocket else None
-        if destination is not None:
-            refusal = None
-            if verdict is Verdict.ADDRESS_FULL:
-                refusal = Disconnect(CloseCode.TOO_MANY, "too many connections of this address")
-            connection = ServedConnection(
-                self._services, stream, head, destination, address=address, refusal=refusal
-            )
-            await connection.serve()
-        elif verdict is Verdict.ADDRESS_FULL:
-            await _refuse(stream, TOO_MANY)
-        else:
-            await self._serve_http(ReplayStream(stream, head.raw))
 
 
 async def _refuse(stream: trio.abc.HalfCloseableStream, response: bytes) -> None:

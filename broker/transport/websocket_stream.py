@@ -29,12 +29,16 @@ class WebSocketStream(ReplayStream):
         head: bytes,
         outbox: Outbox,
         source: Source,
+        *,
         on_frames: Callable[[int], None] = lambda _count: None,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_frames` hears how many frames came that are no whole texts, `on_closed` that trio-websocket has closed it."""
         super().__init__(inner, head)
         self._outbox = outbox
         self._source = source
         self._on_frames = on_frames
+        self._on_closed = on_closed
         self._tracker = FrameTracker()
         # What came behind the request's head may be frames already.
         self._tracker.feed(head.partition(b"\r\n\r\n")[2])
@@ -44,8 +48,8 @@ class WebSocketStream(ReplayStream):
         self._is_lane_open = False
         self.is_being_read = False
         """Whether somebody waits for what the peer sends; if not, it cannot be heard."""
-        self.closed = trio.Event()
-        """Set when trio-websocket has closed it."""
+        self.is_closed = False
+        """Whether trio-websocket has closed it."""
 
     def use_lane(self, lane: TextLane) -> None:
         """Let a lane take messages from now on, as far as their order allows."""
@@ -73,7 +77,7 @@ class WebSocketStream(ReplayStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream: what the lane does not take."""
-        if self.closed.is_set():
+        if self.is_closed:
             raise trio.ClosedResourceError
         if self._head or self._is_ended_by_peer:
             await trio.lowlevel.checkpoint()
@@ -118,7 +122,8 @@ class WebSocketStream(ReplayStream):
 
     async def aclose(self) -> None:
         """Let nobody read any more; the socket stays open until `finish`."""
-        self.closed.set()
+        self.is_closed = True
+        self._on_closed()
         await trio.lowlevel.checkpoint()
 
     async def finish(self) -> None:

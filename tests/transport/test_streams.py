@@ -241,7 +241,7 @@ async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_fi
     assert await stream.receive_some() == b"x"
     with assert_checkpoints():
         await stream.aclose()
-    assert stream.closed.is_set()
+    assert stream.is_closed
     with pytest.raises(trio.ClosedResourceError):
         await stream.receive_some()
     await stream.send_all(b"last words")
