@@ -66,19 +66,26 @@ class Top:
 
     def __init__(self, limit: int, order: Order) -> None:
         self._limit = limit
-        self._order = order
-        self._heap: list[tuple[float, float, str, int, float | None]] = []
+        self._is_by_rate = order == "busiest"
+        self._heap: list[tuple[float, float, str, float | None]] = []
+        self._bar = (-1.0, -1.0)  # the measures of the last of those that are in, once there are enough
 
     def add(self, room: str, size: int, rate: float | None) -> None:
-        """Consider a room."""
-        pair = (rate or 0.0, float(size)) if self._order == "busiest" else (float(size), rate or 0.0)
-        entry = (*pair, room, size, rate)
+        """Consider a room. Most of many are below the bar, and cost no more than to find that out."""
+        measures = (rate or 0.0, size) if self._is_by_rate else (size, rate or 0.0)
+        if measures <= self._bar:
+            return
+        entry = (*measures, room, rate)
         if len(self._heap) < self._limit:
             heapq.heappush(self._heap, entry)
-        elif self._heap and entry[:3] > self._heap[0][:3]:
+        elif self._heap:
             heapq.heapreplace(self._heap, entry)
+        if self._heap and len(self._heap) == self._limit:
+            self._bar = self._heap[0][:2]
 
     def rooms(self) -> list[tuple[str, int, float | None]]:
         """Return (room, size, rate) of the first ones."""
         ordered = sorted(self._heap, key=lambda entry: (-entry[0], -entry[1], entry[2]))
-        return [(room, size, rate) for _, _, room, size, rate in ordered]
+        return [
+            (room, int(second if self._is_by_rate else first), rate) for first, second, room, rate in ordered
+        ]

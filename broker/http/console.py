@@ -23,7 +23,7 @@ from broker.http.readiness import find_obstacles
 from broker.http.services import HttpServices
 
 LOOKED_AT_PER_TURN = 500
-"""After so many rooms or connections the other tasks get their turn: half a millisecond, more or less."""
+"""After so many rooms or connections the other tasks get their turn: a millisecond, more or less."""
 
 TOP_SLOW_READERS = 20
 
@@ -87,12 +87,12 @@ class NodeRoutes:
         top = Top(query.rooms, query.order)
         said: dict[str, int] = {}
         members = found = 0
-        for load in self.services.rooms.loads():
-            said[load.room] = load.said
-            members += load.room_size
-            if load.room.startswith(query.prefix):
+        for room, size, count in self.services.rooms.loads():
+            said[room] = count
+            members += size
+            if room.startswith(query.prefix):
                 found += 1
-                top.add(load.room, load.room_size, messages_per_second(before, now, load.room, load.said))
+                top.add(room, size, messages_per_second(before, now, room, count))
             if len(said) % LOOKED_AT_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         self.looks.keep(Look(now, said))
