@@ -10,6 +10,7 @@ import trio
 
 from broker.cli.notes import dev_notes
 from broker.cli.options import config_option
+from broker.cli.serving import check_workers, serve_as_worker, serve_with_workers
 from broker.config.check import check_settings
 from broker.config.dev import with_dev_secrets
 from broker.config.load import load_settings
@@ -27,8 +28,23 @@ from broker.server import run_server
 @click.option(
     "--dev", is_flag=True, help="Make up secrets for this run, and print them with a console address."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=256),
+    default=1,
+    metavar="N",
+    help="Processes that share the port; more than one needs a redis:// engine.",
+)
+@click.option("--worker", "worker_index", type=int, hidden=True, help="Be one of them.")
 def command(
-    host: str | None, port: int | None, engine: str | None, config_file: Path | None, *, dev: bool
+    host: str | None,
+    port: int | None,
+    engine: str | None,
+    config_file: Path | None,
+    *,
+    dev: bool,
+    workers: int,
+    worker_index: int | None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT; a second one stops it at once.
 
@@ -40,6 +56,7 @@ def command(
         loaded = with_dev_secrets(loaded)
     settings = loaded.settings
     refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=loaded.origins))
+    check_workers(workers, settings.server.engine)
 
     def greet(address: str) -> None:
         click.echo(dev_notes(loaded, address, config_file=config_file))
@@ -47,7 +64,13 @@ def command(
     on_listening = greet if dev else _say_nothing
     log = open_log(settings.log, sys.stderr)
     try:
-        trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
+        if worker_index is not None:
+            serve_as_worker(settings, worker_index, log=log, dev=dev)
+        elif workers > 1:
+            arguments = _arguments_of_workers(host, engine, config_file, dev=dev)
+            serve_with_workers(loaded, workers, arguments, log=log, on_listening=on_listening)
+        else:
+            trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
     except OSError as error:
         where = f"{settings.server.host}:{settings.server.port}"
         click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}", err=True)
@@ -56,3 +79,11 @@ def command(
 
 def _say_nothing(_address: str) -> None:
     """Say nothing: the log tells where the server listens."""
+
+
+def _arguments_of_workers(
+    host: str | None, engine: str | None, config_file: Path | None, *, dev: bool
+) -> list[str]:
+    given = {"--host": host, "--engine": engine, "--config": config_file}
+    arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    return [*arguments, "--dev"] if dev else arguments

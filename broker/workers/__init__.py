@@ -1,0 +1,1 @@
+"""Several server processes on one port, and the small parent that looks after them."""

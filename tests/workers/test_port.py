@@ -1,0 +1,67 @@
+"""One port that several listen on, and nobody else."""
+
+import socket
+
+import pytest
+import trio
+
+from broker.config.settings import ServerSettings
+from broker.workers.port import open_shared_listeners, reserve_port
+
+
+def settings(port: int, host: str = "127.0.0.1") -> ServerSettings:
+    return ServerSettings(host=host, port=port)
+
+
+async def test_two_listen_and_every_connection_reaches_one_of_them():
+    with reserve_port(settings(0)) as port:
+        groups = [open_shared_listeners(settings(port)) for _ in range(2)]
+        reached = [0, 0]
+
+        async with trio.open_nursery() as nursery:
+            for index, listeners in enumerate(groups):
+
+                async def count(stream: trio.SocketStream, index: int = index) -> None:
+                    reached[index] += 1
+                    await stream.send_all(b"x")
+
+                await nursery.start(trio.serve_listeners, count, listeners)
+            for _ in range(60):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    assert await stream.receive_some(1) == b"x"
+            nursery.cancel_scope.cancel()
+    assert sum(reached) == 60
+    assert min(reached) > 0, "the kernel deals them out"
+
+
+async def test_nobody_is_reached_while_it_is_only_reserved():
+    with reserve_port(settings(0)) as port, pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_port_that_another_has_is_refused(shares):
+    with socket.socket() as other:
+        if shares:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OSError, match="in use"), reserve_port(settings(other.getsockname()[1])):
+            pytest.fail("reserved")
+
+
+async def test_a_name_with_two_addresses_has_one_port_on_both(monkeypatch):
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _host, port, **_: [(*entry[:4], (entry[4][0], port)) for entry in found]
+    )
+    with reserve_port(settings(0, "both")) as port:
+        listeners = open_shared_listeners(settings(port, "both"))
+        names = [listener.socket.getsockname() for listener in listeners]
+        assert names == [("127.0.0.1", port), ("127.0.0.2", port)]
+        for listener in listeners:
+            await listener.aclose()

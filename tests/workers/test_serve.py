@@ -1,0 +1,181 @@
+"""`greenroom serve --workers`, as processes, on a real Redis."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import attrs
+import pytest
+import trio
+
+from broker.auth.mint import mint_token
+from broker.client import connect
+from tests.engine.redis.servers import RedisServer, redis
+
+__all__ = ["redis"]
+
+SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
+ENVIRON = {
+    "GREENROOM_SECRET": SECRET,
+    "GREENROOM_API_KEY": "a-key-for-tests-0123456789",
+    "GREENROOM_SERVER__DRAIN_SECONDS": "0.5",
+}
+
+
+class Eager(Random):
+    """Draws short delays."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(b, 0.1)
+
+
+def token(user_id: str) -> str:
+    return mint_token(secret=SECRET, algorithm="HS256", user_id=user_id, ttl_seconds=300, now=time.time())
+
+
+@attrs.define(eq=False)
+class Served:
+    """A parent and its log."""
+
+    process: trio.Process
+    log: list[dict] = attrs.Factory(list)
+    unread: bytes = b""
+
+    async def until(self, event: str, count: int = 1) -> list[dict]:
+        """Read the log until so many lines of an event have come, and return those."""
+        while len(found := [line for line in self.log if line.get("event") == event]) < count:
+            assert self.process.stderr is not None
+            received = await self.process.stderr.receive_some()
+            assert received, self.log
+            *lines, self.unread = (self.unread + received).split(b"\n")
+            self.log += [json.loads(line) for line in lines]
+        return found
+
+    def children(self) -> list[int]:
+        # A child belongs to the thread that started it.
+        files = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(word) for file in files for word in file.read_text().split()]
+
+
+@asynccontextmanager
+async def serving(*arguments: str, **environ: str) -> AsyncIterator[Served]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+    with trio.fail_after(90):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "broker", "serve", "--port", "0", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**others, **ENVIRON, **environ},
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            yield Served(process)
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+                await trio.aclose_forcefully(process.stdout)
+                await trio.aclose_forcefully(process.stderr)
+
+
+async def test_workers_are_one_server(redis: RedisServer):
+    """Clients of different workers meet in a room; one worker dies, and nobody loses anything."""
+    async with serving("--workers", "2", "--engine", redis.url) as served:
+        (listening,) = await served.until("workers listening")
+        url = listening["url"]
+        assert len(served.children()) == 2
+        heard: dict[str, list[str]] = {}
+        async with trio.open_nursery() as nursery:
+
+            async def listen(user: str, joined: trio.Event) -> None:
+                heard[user] = []
+                async with (
+                    connect(url, token=token(user), random=Eager()) as client,
+                    client.join("lobby") as room,
+                ):
+                    joined.set()
+                    while len(heard[user]) < 20:
+                        message = await anext(room)
+                        if message["type"] == "chat":
+                            heard[user].append(message["text"])
+
+            for number in range(8):
+                joined = trio.Event()
+                nursery.start_soon(listen, f"user{number}", joined)
+                await joined.wait()
+            async with (
+                connect(url, token=token("speaker"), random=Eager()) as client,
+                client.join("lobby") as room,
+            ):
+                for number in range(20):
+                    await room.chat(f"{number}")
+                    if number == 10:
+                        os.kill(served.children()[0], signal.SIGKILL)
+        assert set(map(tuple, heard.values())) == {tuple(f"{number}" for number in range(20))}
+        await served.until("listening", 3)
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+
+
+async def test_workers_drain_when_their_parent_was_killed(redis: RedisServer):
+    async with serving("--workers", "2", "--engine", redis.url) as served:
+        await served.until("workers listening")
+        served.process.kill()
+        # Two of them, after their drain: nobody is left who would kill them.
+        await served.until("stopped", 2)
+
+
+async def test_dev_makes_up_secrets_once_for_all(redis: RedisServer):
+    none = {"GREENROOM_SECRET": "", "GREENROOM_API_KEY": ""}
+    async with serving("--dev", "--workers", "2", "--engine", redis.url, **none) as served:
+        assert served.process.stdout is not None
+        notes = b""
+        while b"API key" not in notes or not notes.endswith(b"\n"):
+            notes += await served.process.stdout.receive_some()
+        assert notes.count(b"Secret:") == 1
+        found = dict(line.split(":", 1) for line in notes.decode().splitlines() if ":" in line)
+        user = mint_token(
+            secret=found["Secret"].strip(), algorithm="HS256", user_id="ann", ttl_seconds=60, now=time.time()
+        )
+        url = found["Listening on"].strip()
+        for _ in range(6):
+            async with connect(url, token=user, reconnects=False) as client, client.join("lobby") as room:
+                await room.chat("hello")
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+
+
+@pytest.mark.parametrize("engine", ["memory://", "sqlite:///rooms.db"])
+async def test_several_workers_need_a_shared_engine(engine):
+    async with serving("--workers", "2", "--engine", engine) as served:
+        assert await served.process.wait() == 2
+        assert served.process.stderr is not None
+        told = (await served.process.stderr.receive_some()).decode()
+        assert told.startswith("greenroom: --workers 2: workers meet in a shared engine")
+        assert "redis://" in told
+
+
+async def test_one_worker_is_the_server_itself():
+    async with serving("--workers", "1") as served:
+        await served.until("listening")
+        assert served.children() == []
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+
+
+async def test_a_port_in_use_ends_with_1_and_one_clear_line(redis: RedisServer):
+    arguments = ("--port", f"{redis.port}", "--workers", "2", "--engine", redis.url)
+    async with serving(*arguments) as served:
+        assert await served.process.wait() == 1
+        assert served.process.stderr is not None
+        told = (await served.process.stderr.receive_some()).decode()
+        assert told == f"greenroom: cannot serve on 127.0.0.1:{redis.port}: Address already in use\n"
