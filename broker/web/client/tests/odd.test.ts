@@ -5,7 +5,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { GapEvent, StateEvent } from "../src/index.js";
+import type { GapEvent, Options, StateEvent } from "../src/index.js";
 import { closeAll, open, pause, until } from "./helpers.js";
 
 let server: WebSocketServer;
@@ -144,22 +144,77 @@ for (const [code, isLast] of [[1000, true], [4001, true], [4003, true], [4042, t
   });
 }
 
-test("waits grow while connections do not last", async () => {
-  const longest: number[] = [];
+/** Run with the longest wait each time, and note how long that is. */
+async function noteWaits(options: Partial<Options>, until: (waits: number[]) => Promise<void>): Promise<number[]> {
+  const waits: number[] = [];
   const random = Math.random;
   Math.random = () => 1;
   try {
-    const client = open(url(), { token: "t", backoffMs: [20, 100] });
-    client.on("state", ({ retryInMs }) => retryInMs !== undefined && longest.push(retryInMs));
-    obey = (socket, message) => {
-      friendly(socket, message);
-      socket.close(4129);
-    };
-    await until(() => longest.length === 5);
+    const client = open(url(), { token: "t", ...options });
+    client.on("state", ({ retryInMs }) => retryInMs !== undefined && waits.push(retryInMs));
+    await until(waits);
   } finally {
     Math.random = random;
   }
-  assert.deepEqual(longest, [20, 40, 80, 100, 100]);
+  return waits;
+}
+
+function refuse(socket: WebSocket, message: any): void {
+  friendly(socket, message);
+  socket.close(4129);
+}
+
+test("waits grow while connections do not last", async () => {
+  obey = refuse;
+  const waits = await noteWaits({ backoffMs: [20, 100] }, (waits) => until(() => waits.length === 5));
+  assert.deepEqual(waits, [20, 40, 80, 100, 100]);
+});
+
+test("after a connection that lasted, waits begin anew", async () => {
+  obey = refuse;
+  const waits = await noteWaits({ backoffMs: [20, 100] }, async (waits) => {
+    await until(() => waits.length === 2);
+    obey = friendly;
+    await until(() => connections.length === 3);
+    await pause(5_100);
+    connections[2]!.socket.terminate();
+    await until(() => waits.length === 3);
+  });
+  assert.deepEqual(waits, [20, 40, 20]);
+});
+
+test("a browser that is online again, or looked at, does not wait for long", async () => {
+  const page = new EventTarget();
+  const own = globalThis as any;
+  own.addEventListener = page.addEventListener.bind(page);
+  own.removeEventListener = page.removeEventListener.bind(page);
+  own.document = { visibilityState: "visible" };
+  try {
+    obey = refuse;
+    for (const event of ["online", "visibilitychange"]) {
+      connections = [];
+      const waits = await noteWaits({ backoffMs: [100, 60_000], pingMs: 60_000 }, async (waits) => {
+        await until(() => waits.length === 4);
+        // Again and again does not put it off.
+        await until(() => (page.dispatchEvent(new Event(event)), connections.length === 5));
+      });
+      assert.deepEqual(waits.slice(0, 5), [100, 200, 400, 800, 100]);
+      closeAll();
+    }
+    // An open connection is asked for a sign of life instead, and what went offline is not open.
+    obey = friendly;
+    connections = [];
+    const pings: number[] = [];
+    const client = open(url(), { token: "t" });
+    await client.join("lobby");
+    obey = (socket, message) => (pings.push(message.type), friendly(socket, message));
+    page.dispatchEvent(new Event("online"));
+    await until(() => pings.length === 1);
+    page.dispatchEvent(new Event("offline"));
+    assert.equal(client.state, "waiting");
+  } finally {
+    for (const name of ["addEventListener", "removeEventListener", "document"]) delete own[name];
+  }
 });
 
 test("a server that accepts and then says nothing is given up", async () => {
