@@ -158,6 +158,11 @@ class RedisSettings(Section, frozen=True):
     probe_seconds: Annotated[Seconds, _doc("how often a node sends itself something through each server")] = (
         1.0
     )
+    lease_seconds: Annotated[
+        float,
+        Meta(ge=1, le=3600),
+        _doc("silence after which a node is taken to be dead, and its users to have left"),
+    ] = 10.0
     pending_bytes: Annotated[Bytes, _doc("what may wait for one server's answers before more is sent")] = (
         67_108_864
     )

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import attrs
 
 from broker.engine.feed import Feed
+from broker.engine.presence import Presence
 from broker.model import Draft, Event, Position
 
 
@@ -88,6 +89,11 @@ class Engine(ABC):
     @property
     def feed(self) -> Feed | None:
         """What brings the appends of all nodes, this one's included; None if receipts alone tell of them."""
+        return None
+
+    @property
+    def presence(self) -> Presence | None:
+        """What tells of users on other nodes; None if there are no other nodes. There is none without a feed."""
         return None
 
     @abstractmethod

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+from broker.engine.presence import CrowdChange
 from broker.model import Event
 
 
 class FeedListener(Protocol):
-    """Hears what is said in one room. Neither method may block or raise."""
+    """Hears what is said in one room and who is there on other nodes. No method may block or raise."""
 
     def arrived(self, epoch: str, events: Sequence[Event]) -> None:
         """Take what one append has added, in its order."""
@@ -16,6 +17,14 @@ class FeedListener(Protocol):
 
     def fell_behind(self) -> None:
         """Hear that something may have been missed; what was stored can be read."""
+        ...
+
+    def crowd_changed(self, change: CrowdChange) -> None:
+        """Take what another node tells of its users in the room."""
+        ...
+
+    def node_lost(self, node: str) -> None:
+        """Hear that another node has died."""
         ...
 
 

@@ -16,12 +16,14 @@ from broker.engine.base import Engine, Retention, Run
 from broker.errors import CloseCode
 from broker.log import Log
 from broker.model import Draft, Position
+from broker.rooms.attendance import Attendance
 from broker.rooms.fanout import Fanout, Tally
 from broker.rooms.gathering import Gathering
 from broker.rooms.inflow import Inflow
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
-from broker.rooms.room import Room, RoomOptions, RoomState
+from broker.rooms.room import Room
 from broker.rooms.roster import Roster
+from broker.rooms.state import RoomOptions, RoomState
 
 STOP_SECONDS = 1.0
 """How long a stopping room may take over what waits in its inbox: a drain has little time left by then."""
@@ -86,7 +88,7 @@ class Rooms:
         """Give each room in memory, as it stands when its turn comes; other tasks may run meanwhile."""
         for name, state in list(self._states.items()):
             if state.delivered is not None:
-                yield RoomLoad(name, state.roster.size, state.said)
+                yield RoomLoad(name, state.attendance.size, state.said)
 
     @property
     def tally(self) -> Tally:
@@ -144,13 +146,16 @@ async def open_rooms(
             recovery_bytes=settings.history.recovery_bytes,
         )
         gathering = Gathering(name, settings.room.gather_above)
-        state = RoomState(name, Roster(), Fanout(name, tally, log), gathering, Inflow(name))
+        attendance = Attendance(name, Roster(), gathering, engine.presence)
+        state = RoomState(name, attendance, Fanout(name, tally, log), Inflow(name))
         states[name] = state
         return lambda: Room(state, engine, options)
 
     def give_up(name: str, error: Exception) -> None:
         log.exception("room given up", room=name, exc_info=error)
         states[name].inflow.close()
+        if engine.presence is not None:
+            engine.presence.clear(name)
         for member in states[name].roster:
             member.disconnect(CloseCode.INTERNAL_ERROR, "room failed")
 

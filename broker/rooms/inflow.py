@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from actors import ActorStoppedError, MailboxFullError, Ref
 from broker.engine.feed import Feed
+from broker.engine.presence import CrowdChange
 from broker.model import Event
-from broker.rooms.messages import Arrived, CatchUp, RoomMessage
+from broker.rooms.messages import Arrived, CatchUp, CrowdChanged, ReadCrowd, RoomMessage
 
 MOST_WAITING_BYTES = 4 << 20
 """How much may wait in the inbox; what is more is read from the engine when the room gets to it."""
@@ -50,15 +51,30 @@ class Inflow:
         if self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
             self.fell_behind()
             return
+        if self._put(Arrived(epoch, events)):
+            self._waiting_bytes += size
+
+    def crowd_changed(self, change: CrowdChange) -> None:
+        """Put what another node tells into the inbox, if there is space; see FeedListener."""
+        if not self._is_behind:
+            self._put(CrowdChanged(change))
+
+    def node_lost(self, node: str) -> None:
+        """Let the room see what has become of the node's users; see FeedListener."""
+        if not self._is_behind:
+            self._put(ReadCrowd(node))
+
+    def _put(self, message: RoomMessage) -> bool:
         assert self._ref is not None, "open sets it"
         try:
-            self._ref.tell_nowait(Arrived(epoch, events))
+            self._ref.tell_nowait(message)
         except MailboxFullError:
             self.fell_behind()
         except ActorStoppedError:
             pass  # it was given up with all its members
         else:
-            self._waiting_bytes += size
+            return True
+        return False
 
     def fell_behind(self) -> None:
         """Let the room catch up when it gets to it; see FeedListener."""

@@ -7,6 +7,7 @@ import attrs
 
 from actors import Reply
 from broker.engine.base import Receipt, Run
+from broker.engine.presence import CrowdChange
 from broker.model import Draft, Event, Position
 from broker.notices import RequestId
 from broker.rooms.member import Member
@@ -98,6 +99,20 @@ class Arrived:
 
 
 @attrs.frozen
+class CrowdChanged:
+    """Another node tells of its users in the room."""
+
+    change: CrowdChange
+
+
+@attrs.frozen
+class ReadCrowd:
+    """Read who is on other nodes, if `lost_node` is one of them or none is named."""
+
+    lost_node: str | None = None
+
+
+@attrs.frozen
 class RoomInfo:
     """A room as the HTTP API tells of it."""
 
@@ -134,6 +149,8 @@ RoomMessage: TypeAlias = (
     | TellGathered
     | CatchUp
     | Arrived
+    | CrowdChanged
+    | ReadCrowd
     | Inspect
     | ReadHistory
 )

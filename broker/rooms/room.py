@@ -1,18 +1,16 @@
 """The room: an actor that alone touches who is in it and what it has said."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
-import attrs
 import trio
 
 from actors import Actor, Batch, Context, Reply
-from broker.engine.base import Engine, Receipt, Retention
-from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.engine.base import Engine, Receipt
+from broker.errors import EngineUnavailableError
 from broker.model import Event, Position
 from broker.notices import (
-    Acknowledged,
-    Failed,
     HistoryPage,
     Joined,
     Left,
@@ -20,19 +18,18 @@ from broker.notices import (
     PresenceList,
     Said,
 )
+from broker.rooms.answers import answer_published, answer_unavailable, reply_to
 from broker.rooms.arrivals import sort_arrivals
-from broker.rooms.fanout import Fanout
-from broker.rooms.gathering import Gathering
-from broker.rooms.inflow import Inflow
 from broker.rooms.member import Member
 from broker.rooms.messages import (
     Arrived,
     CatchUp,
+    CrowdChanged,
     Inspect,
     Join,
     Leave,
     Publish,
-    Published,
+    ReadCrowd,
     ReadHistory,
     Remove,
     RoomInfo,
@@ -43,44 +40,7 @@ from broker.rooms.messages import (
 )
 from broker.rooms.reading import read_missed, read_page
 from broker.rooms.recovery import missed_notices
-from broker.rooms.roster import Roster
-
-
-@attrs.define
-class RoomState:
-    """What outlives a failure of the room's actor: who is in, and how far they have been told."""
-
-    name: str
-    roster: Roster
-    fanout: Fanout
-    gathering: Gathering
-    inflow: Inflow
-    delivered: Position | None = None
-    """Everyone in the room has been told all up to here, or `fanout` is about to."""
-    said: int = 0
-    """Messages told since the room came up, ephemeral ones too."""
-
-    def info(self) -> RoomInfo:
-        """Return the room as it stands; only once it has started."""
-        assert self.delivered is not None, "the room's first start sets it"
-        return RoomInfo(self.name, self.roster.size, self.delivered, self.roster.users())
-
-
-@attrs.frozen
-class RoomOptions:
-    """What a room needs to know besides its name."""
-
-    retention: Retention
-    gather_seconds: float
-    page_messages: int
-    """How many events are read from the engine at once."""
-    recovery_bytes: int
-    """How much of what was missed fits into one `joined`."""
-
-
-def as_refused(error: EngineUnavailableError) -> Refused:
-    """Return what a client is told when the engine cannot serve."""
-    return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
+from broker.rooms.state import RoomOptions, RoomState
 
 
 def _welcome(joined: Joined, reply: Reply[None], member: Member) -> None:
@@ -125,7 +85,7 @@ class Room(Actor[RoomMessage]):
 
     def is_idle(self) -> bool:
         """Whether the room is empty."""
-        return self._state.roster.is_empty and not self._state.gathering.is_pending
+        return self._state.roster.is_empty and not self._state.attendance.gathering.is_pending
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
         """Handle all that waits: publishes that stand together as one, and so what the feed brought."""
@@ -134,41 +94,37 @@ class Room(Actor[RoomMessage]):
         for message in batch:
             if isinstance(message, Publish):
                 publishes.append(message)
-                continue
-            if isinstance(message, Arrived):
+            elif isinstance(message, Arrived):
                 arrivals.append(message)
-                continue
-            failure = await self._take_together(arrivals, publishes)
-            arrivals, publishes = [], []
-            # It has left the inbox: a failure before its turn must not lose it, least of all a leave.
-            await self.receive(message)
-            if failure is not None:
-                raise failure
-        failure = await self._take_together(arrivals, publishes)
-        if failure is not None:
-            raise failure
+            else:
+                try:
+                    await self._take_together(arrivals, publishes)
+                except Exception:
+                    # It has left the inbox: a failure before its turn must not lose it, least of all a leave.
+                    await self.receive(message)  # noqa: ASYNC120  # if cancelled, that is how it ends
+                    raise
+                arrivals, publishes = [], []
+                await self.receive(message)
+        await self._take_together(arrivals, publishes)
 
-    async def _take_together(
-        self, arrivals: Sequence[Arrived], publishes: Sequence[Publish]
-    ) -> Exception | None:
-        """Handle both, whatever fails; return the last failure."""
-        failure: Exception | None = None
-        for handle in (partial(self._arrive, arrivals), partial(self._publish, publishes)):
-            try:
-                await handle()
-            except Exception as error:  # noqa: BLE001  # the caller raises it
-                failure = error
-        return failure
+    async def _take_together(self, arrivals: Sequence[Arrived], publishes: Sequence[Publish]) -> None:
+        try:
+            await self._arrive(arrivals)
+        except Exception:
+            await self._publish(publishes)  # noqa: ASYNC120  # if cancelled, that is how it ends
+            raise
+        await self._publish(publishes)
 
     async def receive(self, message: RoomMessage) -> None:
         """Handle one message that is no publish; what the engine cannot do is answered, and the room goes on."""
         try:
             await self._handle(message)
         except EngineUnavailableError as error:
-            self._answer_unavailable(message, error)
+            answer_unavailable(self._state, message, error)
         finally:
-            if self._state.roster.is_empty:
+            if self._state.roster.is_empty and self._state.inflow.is_open:
                 self._state.inflow.close()
+                self._state.attendance.end()
         await self._state.fanout.finish()
 
     async def _handle(self, message: RoomMessage) -> None:
@@ -178,13 +134,10 @@ class Room(Actor[RoomMessage]):
             case Leave():
                 self._leave(message)
             case TellPresence(member, request_id):
-                roster = self._state.roster
-                self._reply(member, PresenceList(self._state.name, roster.size, roster.users(), request_id))
-            case TellHistory():
-                await self._tell_history(message)
-            case ReadHistory(since, limit, reverse, reply):
-                run = await read_page(self._engine, self._state.name, since, limit, reverse=reverse)
-                reply.set(run)
+                room = self._state.attendance
+                reply_to(self._state, member, PresenceList(room.room, room.size, room.users(), request_id))
+            case TellHistory() | ReadHistory():
+                await self._read_history(message)
             case Remove(user_id, reply):
                 reply.set(self._remove(user_id))
             case TellGathered():
@@ -193,6 +146,9 @@ class Room(Actor[RoomMessage]):
                 self._is_retry_set = False
                 self._state.inflow.begin_catch_up()
                 await self._catch_up_or_retry()
+                await self._or_retry(self._read_crowd)
+            case CrowdChanged() | ReadCrowd():
+                await self._or_retry(partial(self._hear_of_others, message))
             case Inspect(reply):
                 await self._inspect(reply)
 
@@ -201,12 +157,12 @@ class Room(Actor[RoomMessage]):
         await self._listen()
         events, is_recovered = await self._missed_since(join.since)
         is_new = state.roster.add(member)
-        size = state.roster.size
         member.added_to(state.name)
+        size = state.attendance.size
         joined = Joined(state.name, size, self._delivered, is_recovered, events, join.request_id)
         state.fanout.hand(member, partial(_welcome, joined, join.reply))
         if is_new and member.is_visible:
-            self._tell_all(state.gathering.joined(member.user_id, size))
+            self._tell_all(state.attendance.came(member.user_id))
 
     async def _listen(self) -> None:
         """Let the feed bring what is said, then ask where the room stands: nothing can fall between the two."""
@@ -217,12 +173,37 @@ class Room(Actor[RoomMessage]):
         await state.inflow.open(feed, self._context.ref)
         # Nobody is in yet, so there is nobody to tell what was said before.
         state.delivered = await self._engine.position(state.name)
+        await state.attendance.begin()
 
     async def _inspect(self, reply: Reply[RoomInfo]) -> None:
         if self._engine.feed is not None and not self._state.inflow.is_open:
             # What is said does not come in while nobody is here.
             self._state.delivered = await self._engine.position(self._state.name)
+            await self._state.attendance.begin()
         reply.set(self._state.info())
+
+    async def _hear_of_others(self, message: CrowdChanged | ReadCrowd) -> None:
+        attendance = self._state.attendance
+        if not self._state.inflow.is_open:
+            return
+        match message:
+            case CrowdChanged(change):
+                notices = attendance.apply(change)
+                if notices is None:
+                    await self._read_crowd()
+                else:
+                    self._tell_all(notices)
+            case ReadCrowd(lost_node):
+                if lost_node is None or lost_node in attendance.crowd.nodes:
+                    await self._read_crowd()
+
+    async def _read_crowd(self) -> None:
+        """Begin to tell what has changed on other nodes."""
+        attendance = self._state.attendance
+        notices, is_anew = await attendance.read_crowd()
+        self._tell_all(notices)
+        if is_anew and attendance.presence is not None and self._context is not None:
+            self._context.tell_later(attendance.presence.lease_seconds, ReadCrowd())
 
     async def _missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
         """Return what came after `since` up to what the room has delivered, and whether that is all of it."""
@@ -245,7 +226,7 @@ class Room(Actor[RoomMessage]):
     def _leave(self, leave: Leave) -> None:
         was_in = self._state.roster.discard(leave.member)
         if leave.is_answered:
-            self._reply(leave.member, Left(self._state.name, leave.request_id))
+            reply_to(self._state, leave.member, Left(self._state.name, leave.request_id))
         if was_in and leave.member.is_visible:
             self._tell_left(leave.member.user_id)
 
@@ -262,7 +243,7 @@ class Room(Actor[RoomMessage]):
         return len(members)
 
     def _tell_left(self, user_id: str) -> None:
-        self._tell_all(self._state.gathering.left(user_id, self._state.roster.size))
+        self._tell_all(self._state.attendance.went(user_id))
 
     async def _publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:
@@ -274,12 +255,16 @@ class Room(Actor[RoomMessage]):
             receipts = await self._engine.append(state.name, drafts, self._options.retention)
         except EngineUnavailableError as error:
             for publish in publishes:
-                self._answer_unavailable(publish, error)
+                answer_unavailable(self._state, publish, error)
             await state.fanout.finish()
             return
         if self._engine.feed is None:
             await self._deliver(receipts)
-        self._answer_published(publishes, receipts)
+        elif not state.inflow.is_open and any(publish.reply is not None for publish in publishes):
+            # Nobody is here, and the answer tells how many are elsewhere.
+            with suppress(EngineUnavailableError):
+                await state.attendance.begin()
+        answer_published(state, publishes, receipts)
         await state.fanout.finish()
         state.fanout.note_delay(len(publishes), trio.current_time() - began)
 
@@ -330,8 +315,11 @@ class Room(Actor[RoomMessage]):
 
     async def _catch_up_or_retry(self, own: Sequence[Said] = ()) -> None:
         """Catch up, now or when the engine can be read again; a publish may do so before."""
+        await self._or_retry(partial(self._catch_up, own))
+
+    async def _or_retry(self, action: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._catch_up(own)
+            await action()
         except EngineUnavailableError as error:
             if not self._is_retry_set:
                 self._is_retry_set = True
@@ -348,24 +336,15 @@ class Room(Actor[RoomMessage]):
             self._state.said += len(notices)
         self._state.delivered = position
 
-    def _answer_published(self, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:
-        acks: dict[Member, list[Notice]] = {}
-        size = self._state.roster.size
-        for publish, receipt in zip(publishes, receipts, strict=True):
-            if publish.reply is not None:
-                publish.reply.set(Published(receipt, size))
-            if publish.sender is not None and publish.request_id is not None:
-                ack = Acknowledged(self._state.name, receipt.position, publish.request_id)
-                acks.setdefault(publish.sender, []).append(ack)
-        for sender, notices in acks.items():
-            self._reply(sender, *notices)
-
-    async def _tell_history(self, ask: TellHistory) -> None:
+    async def _read_history(self, ask: TellHistory | ReadHistory) -> None:
         run = await read_page(self._engine, self._state.name, ask.since, ask.limit, reverse=ask.reverse)
-        self._reply(ask.member, HistoryPage(self._state.name, run.events, run.position, ask.request_id))
-
-    def _reply(self, member: Member, *notices: Notice) -> None:
-        self._state.fanout.hand(member, lambda member: member.outbox.reply(*notices))
+        match ask:
+            case TellHistory(member=member, request_id=request_id):
+                reply_to(
+                    self._state, member, HistoryPage(self._state.name, run.events, run.position, request_id)
+                )
+            case ReadHistory(reply=reply):
+                reply.set(run)
 
     def _tell_all(self, notices: Sequence[Notice]) -> None:
         if notices:
@@ -376,24 +355,10 @@ class Room(Actor[RoomMessage]):
         if self._gather_at is None or trio.current_time() < self._gather_at:
             return  # from the timer of an incarnation that failed
         self._gather_at = None
-        self._tell_all(self._state.gathering.take(self._state.roster.size))
+        self._tell_all(self._state.attendance.gathered())
 
     def _set_timer(self) -> None:
         assert self._context is not None, "on_start sets it"
-        if self._state.gathering.is_pending and self._gather_at is None:
+        if self._state.attendance.gathering.is_pending and self._gather_at is None:
             self._gather_at = trio.current_time() + self._options.gather_seconds
             self._context.tell_later(self._options.gather_seconds, TellGathered())
-
-    def _answer_unavailable(self, message: RoomMessage, error: EngineUnavailableError) -> None:
-        match message:
-            case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply):
-                reply.fail(error)
-            case Publish(sender=sender, request_id=request_id, reply=reply):
-                if reply is not None:
-                    reply.fail(error)
-                if sender is not None:
-                    self._reply(sender, Failed(as_refused(error), request_id))
-            case TellHistory(member=member, request_id=request_id):
-                self._reply(member, Failed(as_refused(error), request_id))
-            case _:
-                raise error

@@ -80,6 +80,10 @@ class Roster:
             return []
         return [member for member in self if member.is_visible and member.user_id == user_id]
 
+    def connections_of(self, user_id: str) -> int:
+        """Return how many connections of a user are in the room."""
+        return self._connections.get(user_id, 0)
+
     def users(self) -> tuple[tuple[str, int], ...]:
         """Return each user with the number of its connections."""
         return tuple(self._connections.items())

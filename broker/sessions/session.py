@@ -16,10 +16,10 @@ from broker.model import Capability, Claims, Draft, IdempotencyKey, Position, ch
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
 from broker.protocol.content import chat_content, custom_content
+from broker.rooms.answers import as_refused
 from broker.rooms.directory import Rooms
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, TellHistory, TellPresence
-from broker.rooms.room import as_refused
 from broker.sessions.rate import TokenBucket
 
 

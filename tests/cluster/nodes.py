@@ -23,6 +23,8 @@ N = TypeVar("N", bound=Notice)
 
 TIMEOUT_SECONDS = 0.5
 """Silence after which these nodes give up on a server."""
+LEASE_SECONDS = 1.0
+"""Silence after which the others take one of these nodes to be dead."""
 TEST_SECONDS = 30.0
 """How long a test may take before it is taken to hang."""
 
@@ -162,7 +164,12 @@ def settings_for(url: str, **rooms: float) -> Settings:
     """Return the settings of a node, with short times."""
     return Settings(
         server=ServerSettings(engine=url),
-        redis=RedisSettings(prefix="cluster", timeout_seconds=TIMEOUT_SECONDS, probe_seconds=0.05),
+        redis=RedisSettings(
+            prefix="cluster",
+            timeout_seconds=TIMEOUT_SECONDS,
+            probe_seconds=0.05,
+            lease_seconds=LEASE_SECONDS,
+        ),
         history=HistorySettings(),
         room=RoomSettings(**rooms),
     )

@@ -9,7 +9,8 @@ from trio.testing import MockClock
 
 from broker.config.settings import RoomSettings, ServerSettings, Settings
 from broker.rooms.directory import Rooms
-from broker.rooms.room import Room, RoomState
+from broker.rooms.room import Room
+from broker.rooms.state import RoomState
 from tests.durability.world import World, open_world
 
 IDLE_SECONDS = 5.0

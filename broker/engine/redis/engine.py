@@ -9,8 +9,17 @@ import trio
 
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.feed import Feed, FeedListener
+from broker.engine.presence import Crowds, Presence
 from broker.engine.redis.keys import Names
-from broker.engine.redis.replies import parse_position, parse_receipts, parse_run, parse_said
+from broker.engine.redis.replies import (
+    is_crowd_change,
+    parse_crowd_change,
+    parse_crowds,
+    parse_position,
+    parse_receipts,
+    parse_run,
+    parse_said,
+)
 from broker.engine.redis.ring import Ring
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import Server
@@ -24,7 +33,7 @@ SLACK_MS = 60_000
 """How much longer than needed a room is remembered: Redis' clock and the nodes' clocks may differ."""
 
 
-class RedisEngine(Engine, Feed):
+class RedisEngine(Engine, Feed, Presence):
     """Rooms spread over servers by their names; made by `open_redis`."""
 
     def __init__(
@@ -33,6 +42,8 @@ class RedisEngine(Engine, Feed):
         scripts: Scripts,
         names: Names,
         *,
+        node: str,
+        lease_seconds: float,
         wall_clock: WallClock,
         idempotency_seconds: float,
         make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -41,6 +52,8 @@ class RedisEngine(Engine, Feed):
         self._ring = Ring([server.name for server in servers])
         self._scripts = scripts
         self._names = names
+        self._node = node
+        self._lease_seconds = lease_seconds
         self._wall_clock = wall_clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch
@@ -51,6 +64,16 @@ class RedisEngine(Engine, Feed):
     def feed(self) -> Feed:
         """What brings the appends of all nodes: itself."""
         return self
+
+    @property
+    def presence(self) -> Presence:
+        """What tells of users on other nodes: itself."""
+        return self
+
+    @property
+    def lease_seconds(self) -> float:
+        """See Presence."""
+        return self._lease_seconds
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -95,11 +118,33 @@ class RedisEngine(Engine, Feed):
 
     async def subscribe(self, room: str, listener: FeedListener) -> None:
         """See Feed."""
-        await self._server(room).feed.subscribe(self._names.room(room).channel, _RoomListener(listener))
+        server = self._server(room)
+        await server.feed.subscribe(self._names.room(room).channel, _RoomListener(listener, self._node))
+        server.lease.listeners[room] = listener
 
     def unsubscribe(self, room: str) -> None:
         """See Feed."""
-        self._server(room).feed.unsubscribe(self._names.room(room).channel)
+        server = self._server(room)
+        server.lease.listeners.pop(room, None)
+        server.feed.unsubscribe(self._names.room(room).channel)
+
+    def set_count(self, room: str, user_id: str, connections: int) -> None:
+        """See Presence."""
+        self._server(room).board.set_count(room, user_id, connections)
+
+    def clear(self, room: str) -> None:
+        """See Presence."""
+        self._server(room).board.clear(room)
+
+    async def read_crowds(self, room: str) -> Crowds:
+        """See Presence."""
+        names = self._names.room(room)
+        reply = await self._scripts.crowds.run(
+            self._server(room).link,
+            (names.nodes, self._names.alive, self._names.board),
+            *(names.users, int(self._lease_seconds * 1000), names.channel),
+        )
+        return parse_crowds(reply, self._node)
 
     async def wait_ready(self) -> None:
         """See Engine: whether every server takes writes and brings back what is published."""
@@ -128,15 +173,19 @@ class _RoomListener:
     """Hands what comes on a room's channel to those who listen to the room."""
 
     listener: FeedListener
+    node: str
 
     def arrived(self, payload: bytes) -> None:
         try:
-            epoch, events = parse_said(payload)
+            if is_crowd_change(payload):
+                change = parse_crowd_change(payload)
+                if change.node != self.node:
+                    self.listener.crowd_changed(change)
+            else:
+                self.listener.arrived(*parse_said(payload))
         except (msgspec.MsgspecError, ValueError):
-            # Published by another program, or content that is not UTF-8: what is true stands in the stream.
+            # Published by another program, or content that is not UTF-8: what is true can be read.
             self.listener.fell_behind()
-        else:
-            self.listener.arrived(epoch, events)
 
     def fell_behind(self) -> None:
         self.listener.fell_behind()

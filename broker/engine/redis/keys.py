@@ -12,6 +12,10 @@ class RoomNames:
     meta: str
     stream: str
     channel: str
+    nodes: str
+    """The version of each node that has users in the room."""
+    users: str
+    """With a node's id behind it, that node's users in the room."""
     _stem: str
 
     def sent(self, key: IdempotencyKey) -> str:
@@ -32,15 +36,28 @@ class Names:
         # An empty tag or one cut short by a brace would spread them.
         tag = room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
         stem = f"{self.prefix}:{{{tag}}}"
-        return RoomNames(f"{stem}:room", f"{stem}:events", self._channel(f"room:{room}"), stem)
+        return RoomNames(
+            f"{stem}:room",
+            f"{stem}:events",
+            self._channel(f"room:{room}"),
+            f"{stem}:nodes",
+            f"{stem}:users:",
+            stem,
+        )
 
     def node(self, node: str) -> str:
         """Return the channel on which a node hears itself."""
         return self._channel(f"node:{node}")
 
-    def probe(self, node: str) -> str:
-        """Return the key that a node writes to see whether it can."""
-        return f"{self.prefix}:probe:{node}"
+    @property
+    def alive(self) -> str:
+        """The key that holds when each node was last heard of."""
+        return f"{self.prefix}:alive"
+
+    @property
+    def board(self) -> str:
+        """The key that is lost when all that nodes have told is lost."""
+        return f"{self.prefix}:board"
 
     def _channel(self, name: str) -> str:
         # Channels are the same in all databases of a server.

@@ -5,25 +5,31 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random
+from secrets import token_hex
 
 import attrs
 import trio
 
 from broker.config.settings import RedisSettings
 from broker.engine.redis.address import Address, RedisUrl, parse_redis_url
+from broker.engine.redis.board import Board
 from broker.engine.redis.connection import Connection, Door, open_connection
 from broker.engine.redis.engine import RedisEngine
 from broker.engine.redis.feed import ServerFeed
 from broker.engine.redis.health import Health
 from broker.engine.redis.keeping import Keeper
 from broker.engine.redis.keys import Names
+from broker.engine.redis.lease import Lease
 from broker.engine.redis.link import Link
-from broker.engine.redis.probe import Probe
+from broker.engine.redis.probe import Probe, ProbeOptions
 from broker.engine.redis.scripts import Scripts, load_scripts
 from broker.engine.redis.server import Server
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.log import Log
 from broker.model import WallClock
+
+FAREWELL_SECONDS = 1.0
+"""How long a node that stops may take to tell that its users have left; else its lease runs out."""
 
 
 @asynccontextmanager
@@ -49,6 +55,7 @@ async def open_redis(
         settings,
         load_scripts(),
         Names(settings.prefix, parsed.database),
+        token_hex(8),
         random or Random(),  # noqa: S311  # jitter
     )
     servers: list[Server] = []
@@ -61,12 +68,21 @@ async def open_redis(
                 stack.push_async_callback(connection.aclose)
             servers.append(make.server(door, health, connection))
         engine = RedisEngine(
-            servers, make.scripts, make.names, wall_clock=wall_clock, idempotency_seconds=idempotency_seconds
+            servers,
+            make.scripts,
+            make.names,
+            node=make.node,
+            lease_seconds=settings.lease_seconds,
+            wall_clock=wall_clock,
+            idempotency_seconds=idempotency_seconds,
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         for server in servers:
             nursery.start_soon(server.run)
         yield engine
+        with trio.move_on_after(FAREWELL_SECONDS):
+            for server in servers:
+                await server.board.wait_told()
         nursery.cancel_scope.cancel()
 
 
@@ -90,6 +106,7 @@ class _Maker:
     settings: RedisSettings
     scripts: Scripts
     names: Names
+    node: str
     random: Random
 
     def server(self, door: Door, health: Health, connection: Connection | EngineUnavailableError) -> Server:
@@ -101,16 +118,14 @@ class _Maker:
             pending_bytes=self.settings.pending_bytes,
         )
         feed = ServerFeed(Keeper("feed", dial, health, self.random))
-        probe = Probe(
-            link,
-            feed,
-            health,
-            self.scripts.probe,
-            self.names,
-            interval_seconds=self.settings.probe_seconds,
-            timeout_seconds=self.settings.timeout_seconds,
+        lease_ms = int(self.settings.lease_seconds * 1000)
+        board = Board(link, self.scripts.announce, self.names, node=self.node, lease_ms=lease_ms)
+        lease = Lease(board)
+        options = ProbeOptions(
+            self.node, self.settings.probe_seconds, self.settings.timeout_seconds, lease_ms, lease.renewed
         )
-        return Server(str(door.address), link, feed, probe, health)
+        probe = Probe(link, feed, health, script=self.scripts.lease, names=self.names, options=options)
+        return Server(str(door.address), link, feed, board, lease, probe, health)
 
 
 def _tls_context(settings: RedisSettings) -> ssl.SSLContext:

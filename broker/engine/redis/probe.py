@@ -4,8 +4,11 @@ Everything that can break on the way there and back shows here, whether anyone s
 is down, full, read-only or frozen, and a subscription that has died without a word.
 """
 
+from collections.abc import Callable, Sequence
 from secrets import token_hex
+from typing import Any
 
+import attrs
 import trio
 
 from broker.engine.redis.feed import ServerFeed
@@ -15,31 +18,39 @@ from broker.engine.redis.link import Link
 from broker.engine.redis.scripts import Script
 from broker.errors import EngineUnavailableError
 
-KEY_MS = 60_000
+
+@attrs.frozen
+class ProbeOptions:
+    """Who asks, how often, and who hears of it."""
+
+    node: str
+    interval_seconds: float
+    timeout_seconds: float
+    lease_ms: int
+    on_lease: Callable[[bool, Sequence[str]], None]
+    """Hears of each renewal: whether there was no lease before, and which nodes have died of late."""
 
 
 class Probe:
-    """Sends itself something through one server, again and again; `run` it in a nursery."""
+    """Renews the node's lease at one server, again and again, and sends itself something; `run` it in a nursery."""
 
     def __init__(
         self,
         link: Link,
         feed: ServerFeed,
         health: Health,
+        *,
         script: Script,
         names: Names,
-        *,
-        interval_seconds: float,
-        timeout_seconds: float,
+        options: ProbeOptions,
     ) -> None:
         self._link = link
         self._feed = feed
         self._health = health
         self._script = script
-        node = token_hex(8)
-        self._key, self._channel = names.probe(node), names.node(node)
-        self._interval_seconds = interval_seconds
-        self._timeout_seconds = timeout_seconds
+        self._keys = (names.alive, names.board)
+        self._channel = names.node(options.node)
+        self._options = options
         self._sent = b""
         self._is_back = False
         self._heard = trio.Event()
@@ -67,7 +78,7 @@ class Probe:
         while True:
             await self._round()
             self._first_done.set()
-            await trio.sleep(self._interval_seconds)
+            await trio.sleep(self._options.interval_seconds)
 
     async def _round(self) -> None:
         self._is_back = False
@@ -76,17 +87,26 @@ class Probe:
             self._sent = token_hex(8).encode()
             began = trio.current_time()
             try:
-                await self._script.run(self._link, [self._key], KEY_MS, self._channel, self._sent)
+                await self._renew()
             except EngineUnavailableError as error:
                 self._health.note_trouble("writes", str(error))
                 return
             self._health.note_well("writes")
-            with trio.move_on_after(self._timeout_seconds) as waiting:
+            with trio.move_on_after(self._options.timeout_seconds) as waiting:
                 await self._heard.wait()
             if waiting.cancelled_caught:
-                reason = f"what was published did not come back within {self._timeout_seconds:g} seconds"
+                reason = (
+                    f"what was published did not come back within {self._options.timeout_seconds:g} seconds"
+                )
                 self._health.note_trouble("deliveries", reason)
                 self._feed.restart(reason)
                 return
         self.seconds = trio.current_time() - began
         self._health.note_well("deliveries")
+
+    async def _renew(self) -> None:
+        options = self._options
+        reply: Any = await self._script.run(
+            self._link, self._keys, options.node, options.lease_ms, token_hex(8), self._channel, self._sent
+        )
+        options.on_lease(bool(reply[0]), [dead.decode() for dead in reply[1:]])

@@ -1,14 +1,16 @@
 """What the scripts answer and publish, as values of ours. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from broker.engine.base import Receipt, Run
+from broker.engine.presence import CrowdChange, Crowds, NodeCrowd
 from broker.model import Draft, Event, Position
 
 _SAID = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
+_CHANGE = msgspec.msgpack.Decoder(tuple[str, int, int, list[int | str] | dict[str, int]])
 
 
 def parse_position(reply: Any) -> Position:
@@ -35,6 +37,42 @@ def parse_run(reply: Any) -> Run:
         Event(fields[3], int(fields[1]), int(entry_id.partition(b"-")[0])) for entry_id, fields in entries
     )
     return Run(Position(epoch.decode(), offset), first_held, events)
+
+
+def parse_crowds(reply: Any, own_node: str) -> Crowds:
+    """Return what the script `crowds` answered, without the node's own."""
+    board, version, *told = reply
+    nodes = {
+        node.decode(): NodeCrowd(
+            int(node_version), {user.decode(): int(count) for user, count in batched_pairs(users)}
+        )
+        for node, node_version, users in zip(told[::3], told[1::3], told[2::3], strict=True)
+        if node.decode() != own_node
+    }
+    return Crowds(board.decode(), version, nodes)
+
+
+def batched_pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Give what stands in turns: key, value, key, value."""
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def is_crowd_change(payload: bytes) -> bool:
+    """Whether what was published tells of users and not of events: an array of four (MessagePack fixarray)."""
+    return payload[:1] == b"\x94"
+
+
+def parse_crowd_change(payload: bytes) -> CrowdChange:
+    """Return what a node has told of its users.
+
+    :raises msgspec.MsgspecError: if it is something else.
+    """
+    node, version, follows, counts = _CHANGE.decode(payload)
+    if isinstance(counts, dict):  # Lua's empty table
+        return CrowdChange(node, version, follows, {})
+    return CrowdChange(
+        node, version, follows, {str(user): int(count) for user, count in batched_pairs(counts)}
+    )
 
 
 def parse_said(payload: bytes) -> tuple[str, list[Event]]:

@@ -3,8 +3,10 @@
 import attrs
 import trio
 
+from broker.engine.redis.board import Board
 from broker.engine.redis.feed import ServerFeed
 from broker.engine.redis.health import Health
+from broker.engine.redis.lease import Lease
 from broker.engine.redis.link import Link
 from broker.engine.redis.probe import Probe
 
@@ -16,6 +18,8 @@ class Server:
     name: str
     link: Link
     feed: ServerFeed
+    board: Board
+    lease: Lease
     probe: Probe
     health: Health
 
@@ -24,4 +28,5 @@ class Server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
             nursery.start_soon(self.feed.run)
+            nursery.start_soon(self.board.run)
             nursery.start_soon(self.probe.run)

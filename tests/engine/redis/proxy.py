@@ -28,6 +28,7 @@ class Proxy:
     server_port: int
     port: int = 0
     latency_seconds: float = 0.0
+    is_closed: bool = False
     is_closed_to_feeds: bool = False
     gate: trio.Event | None = None
     """What feeds ask for waits until this is set."""
@@ -45,12 +46,15 @@ class Proxy:
 
     def cut(self, passages: list[Passage]) -> None:
         """Cut connections in both directions."""
-        for passage in passages:
+        for passage in list(passages):
             passage.client.socket.close()
             passage.server.socket.close()
 
     async def pass_on(self, client: trio.SocketStream) -> None:
         """Take one connection to the server until either end closes it."""
+        if self.is_closed:
+            await trio.aclose_forcefully(client)
+            return
         server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
         passage = Passage(client, server)
         self.passages.append(passage)

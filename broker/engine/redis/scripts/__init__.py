@@ -39,7 +39,9 @@ class Scripts:
     append: Script
     position: Script
     read: Script
-    probe: Script
+    lease: Script
+    announce: Script
+    crowds: Script
 
 
 def load_scripts() -> Scripts:
@@ -47,8 +49,15 @@ def load_scripts() -> Scripts:
     directory = files(__name__)
     room = directory.joinpath("room.lua").read_text()
 
-    def load(name: str) -> Script:
-        text = room + "\n" + directory.joinpath(f"{name}.lua").read_text()
+    def load(name: str, prelude: str = "") -> Script:
+        text = prelude + directory.joinpath(f"{name}.lua").read_text()
         return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    return Scripts(load("append"), load("position"), load("read"), load("probe"))
+    return Scripts(
+        load("append", room),
+        load("position", room),
+        load("read", room),
+        load("lease"),
+        load("announce"),
+        load("crowds"),
+    )

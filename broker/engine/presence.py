@@ -1,0 +1,68 @@
+"""Who is in rooms on other nodes, for engines that several nodes share.
+
+Each node tells of its own users in a room, and only of those. What it tells has a version that rises; a change says
+which version it follows, so that whoever has missed one knows, and reads everything.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+Counts: TypeAlias = Mapping[str, int]
+"""Connections by user id."""
+
+
+@attrs.frozen
+class CrowdChange:
+    """What a node tells of its users in one room."""
+
+    node: str
+    version: int
+    follows: int
+    """The version that it changes; 0 if it tells everything, whoever is not named is gone then."""
+    counts: Counts
+    """The connections that users have now, 0 for one who is gone."""
+
+
+@attrs.frozen
+class NodeCrowd:
+    """All users of one node in a room."""
+
+    version: int
+    counts: Counts
+
+
+@attrs.frozen
+class Crowds:
+    """All other nodes' users in a room, up to a version."""
+
+    board: str
+    """Changes when everything that was known of everybody has been lost, and is told anew."""
+    version: int
+    nodes: Mapping[str, NodeCrowd]
+
+
+class Presence(ABC):
+    """Tells the other nodes who is in rooms here, and this node who is there."""
+
+    @property
+    @abstractmethod
+    def lease_seconds(self) -> float:
+        """How long a node that says nothing is taken to be alive."""
+
+    @abstractmethod
+    def set_count(self, room: str, user_id: str, connections: int) -> None:
+        """Tell, as soon as it can be told, how many of a user's connections are in a room on this node."""
+
+    @abstractmethod
+    def clear(self, room: str) -> None:
+        """Tell that nobody is in a room on this node."""
+
+    @abstractmethod
+    async def read_crowds(self, room: str) -> Crowds:
+        """Return who is in a room on other nodes; dead ones are buried with their users.
+
+        :raises EngineUnavailableError: if it cannot be told.
+        """

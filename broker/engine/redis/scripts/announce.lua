@@ -1,0 +1,42 @@
+-- Tell of a node's users in a room: all of them, or what has changed since it told last.
+--
+-- KEYS: versions by node, the node's users in the room, when each node was last heard of.
+-- ARGV: node, how long a lease lasts and how long this is remembered (ms), channel, version told last or 0 to tell
+--   all; then a user and how many connections there are, for each.
+-- Returns the new version; 0 if what was told before is lost, and all must be told; -1 if the node has no lease.
+
+local nodes, users, node = KEYS[1], KEYS[2], ARGV[1]
+local time = redis.call('TIME')
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local seen = redis.call('ZSCORE', KEYS[3], node)
+if not seen or tonumber(seen) < now_us / 1000 - tonumber(ARGV[2]) then
+  return -1
+end
+local before = tonumber(redis.call('HGET', nodes, node) or '0')
+local follows = tonumber(ARGV[5])
+if follows ~= 0 and follows ~= before then
+  return 0
+end
+local version = math.max(now_us, before + 1)
+redis.call('HSET', nodes, node, version)
+if follows == 0 then
+  redis.call('DEL', users)
+end
+local counts = {}
+for at = 6, #ARGV, 2 do
+  local count = tonumber(ARGV[at + 1])
+  if count == 0 then
+    redis.call('HDEL', users, ARGV[at])
+  else
+    redis.call('HSET', users, ARGV[at], count)
+  end
+  counts[#counts + 1] = ARGV[at]
+  counts[#counts + 1] = count
+end
+if redis.call('HLEN', users) == 0 then
+  redis.call('HDEL', nodes, node)
+end
+redis.call('PEXPIRE', nodes, ARGV[3])
+redis.call('PEXPIRE', users, ARGV[3])
+redis.call('PUBLISH', ARGV[4], cmsgpack.pack({ node, version, follows, counts }))
+return version

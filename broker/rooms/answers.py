@@ -1,0 +1,53 @@
+"""What those who asked a room for something are answered, behind all that was begun before."""
+
+from collections.abc import Sequence
+
+from broker.engine.base import Receipt
+from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.notices import Acknowledged, Failed, Notice
+from broker.rooms.member import Member
+from broker.rooms.messages import Inspect, Join, Publish, Published, ReadHistory, RoomMessage, TellHistory
+from broker.rooms.state import RoomState
+
+
+def as_refused(error: EngineUnavailableError) -> Refused:
+    """Return what a client is told when the engine cannot serve."""
+    return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
+
+
+def reply_to(state: RoomState, member: Member, *notices: Notice) -> None:
+    """Begin to send a member something of its own."""
+    state.fanout.hand(member, lambda member: member.outbox.reply(*notices))
+
+
+def answer_published(state: RoomState, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:
+    """Tell those who said something what became of it; the acks of one sender go out together."""
+    acks: dict[Member, list[Notice]] = {}
+    size = state.attendance.size
+    for publish, receipt in zip(publishes, receipts, strict=True):
+        if publish.reply is not None:
+            publish.reply.set(Published(receipt, size))
+        if publish.sender is not None and publish.request_id is not None:
+            ack = Acknowledged(state.name, receipt.position, publish.request_id)
+            acks.setdefault(publish.sender, []).append(ack)
+    for sender, notices in acks.items():
+        reply_to(state, sender, *notices)
+
+
+def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnavailableError) -> None:
+    """Tell who asked that the engine cannot serve.
+
+    :raises EngineUnavailableError: if nobody has asked.
+    """
+    match message:
+        case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply):
+            reply.fail(error)
+        case Publish(sender=sender, request_id=request_id, reply=reply):
+            if reply is not None:
+                reply.fail(error)
+            if sender is not None:
+                reply_to(state, sender, Failed(as_refused(error), request_id))
+        case TellHistory(member=member, request_id=request_id):
+            reply_to(state, member, Failed(as_refused(error), request_id))
+        case _:
+            raise error

@@ -1,0 +1,193 @@
+"""Who is in a room on all nodes: each coming and going is told once everywhere, whatever becomes of nodes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from broker.model import Draft
+from broker.notices import PresenceChanged, PresenceList, UserJoined, UserLeft
+from broker.rooms.messages import TellPresence
+from tests.cluster.nodes import LEASE_SECONDS, Guest, Node, open_node
+from tests.engine.redis.opened import wait_ready, wait_trouble
+from tests.engine.redis.proxy import open_proxy
+from tests.engine.redis.servers import RedisServer
+
+
+def comings(guest: Guest) -> list[tuple[str, str, int]]:
+    """Return who came (+) and went (-), with the size that was told."""
+    told = []
+    for notice in guest.heard:
+        if isinstance(notice, UserJoined | UserLeft):
+            sign = "+" if isinstance(notice, UserJoined) else "-"
+            told.append((sign, notice.user_id, notice.room_size))
+    return told
+
+
+async def wait_comings(guest: Guest, *expected: tuple[str, str, int]) -> None:
+    await guest.wait(lambda: len(comings(guest)) >= len(expected))
+    assert comings(guest) == list(expected)
+
+
+async def sizes(*nodes: Node) -> list[int]:
+    return [(await node.rooms.inspect("den")).room_size for node in nodes]
+
+
+@asynccontextmanager
+async def open_mortal(url: str) -> AsyncIterator[tuple[Node, trio.CancelScope]]:
+    """Open a node that dies without a word when the scope is cancelled."""
+    with trio.CancelScope() as scope:
+        async with open_node(url) as node:
+            yield node, scope
+
+
+async def test_comings_and_goings_are_told_once_on_every_node(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east, open_node(redis.url) as west:
+        ann = await east.enter("ann")
+        bob = await west.enter("bob")
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
+        await wait_comings(bob, ("+", "bob", 2))
+        cas = await east.enter("cas")
+        bob_too = await east.enter("bob")
+        await wait_comings(bob, ("+", "bob", 2), ("+", "cas", 3), ("+", "bob", 4))
+        assert await sizes(east, west) == [4, 4]
+        await east.leave(bob_too)
+        await east.leave(cas)
+        await bob.wait(lambda: len(comings(bob)) == 5)
+        assert {coming[:2] for coming in comings(bob)[3:]} == {("-", "bob"), ("-", "cas")}
+        assert await sizes(east, west) == [2, 2]
+
+
+async def test_the_list_and_the_size_count_all_nodes(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east, open_node(redis.url) as west, open_node(redis.url) as empty:
+        ann = await east.enter("ann")
+        for user_id in ("ann", "bob"):
+            await west.enter(user_id)
+        await ann.wait(lambda: len(comings(ann)) == 3)
+        await east.tell(TellPresence(ann, 7))
+        await ann.wait(lambda: bool(ann.heard_of(PresenceList)))
+        [answer] = ann.heard_of(PresenceList)
+        assert answer.room_size == 3
+        assert dict(answer.users) == {"ann": 2, "bob": 1}
+        # A node where nobody is knows as well.
+        info = await empty.rooms.inspect("den")
+        assert (info.room_size, dict(info.users)) == (3, {"ann": 2, "bob": 1})
+        assert (await empty.rooms.publish("den", Draft(b"{}"))).room_size == 3
+        joined = await empty.join(Guest("cas"))
+        assert joined.room_size == 4
+
+
+async def test_a_large_room_gathers_what_other_nodes_tell(redis: RedisServer) -> None:
+    async with (
+        open_node(redis.url, gather_above=2, gather_seconds=0.05) as east,
+        open_node(redis.url) as west,
+    ):
+        ann = await east.enter("ann")
+        for number in range(20):
+            await west.enter(f"guest {number}")
+
+        def joined() -> list[str]:
+            gathered = [user for notice in ann.heard_of(PresenceChanged) for user in notice.joined]
+            return [user for sign, user, _ in comings(ann) if sign == "+"] + gathered
+
+        await ann.wait(lambda: len(joined()) == 21)
+        assert sorted(joined()) == sorted(["ann", *(f"guest {number}" for number in range(20))])
+        assert await sizes(east) == [21]
+
+
+async def test_the_users_of_a_node_that_dies_leave_once(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east, open_node(redis.url) as west:
+        async with open_mortal(redis.url) as (south, scope):
+            ann, bob = await east.enter("ann"), await west.enter("bob")
+            for user_id in ("cas", "cas", "dan"):
+                await south.enter(user_id)
+            for guest in (ann, bob):
+                await guest.wait(lambda guest=guest: len({user for _, user, _ in comings(guest)}) >= 2)
+                await guest.wait(lambda guest=guest: ("+", "dan") in {c[:2] for c in comings(guest)})
+            scope.cancel()
+            died = trio.current_time()
+        for guest in (ann, bob):
+            gone = [("-", "cas"), ("-", "cas"), ("-", "dan")]
+            await guest.wait(lambda guest=guest: len([c for c in comings(guest) if c[0] == "-"]) >= 3)
+            assert sorted(coming[:2] for coming in comings(guest) if coming[0] == "-") == gone
+        assert trio.current_time() - died < LEASE_SECONDS + 5
+        assert await sizes(east, west) == [2, 2]
+        # Neither hears of it again.
+        cas = await west.enter("cas")
+        await wait_ready(east.engine)
+        for guest in (ann, bob):
+            await guest.wait(lambda guest=guest: comings(guest)[-1] == ("+", "cas", 3))
+            assert len([c for c in comings(guest) if c[0] == "-"]) == 3
+        assert cas.heard
+
+
+async def test_a_node_that_stops_in_peace_is_not_waited_for(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east:
+        ann = await east.enter("ann")
+        async with open_node(redis.url) as west:
+            bob = await west.enter("bob")
+            await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
+            await west.leave(bob)
+        began = trio.current_time()
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("-", "bob", 1))
+        assert trio.current_time() - began < LEASE_SECONDS
+
+
+async def test_a_node_that_was_only_away_has_its_users_join_again(redis: RedisServer) -> None:
+    async with open_proxy(redis.port) as proxy, open_node(redis.url) as east, open_node(proxy.url) as west:
+        ann, bob = await east.enter("ann"), await west.enter("bob")
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
+        proxy.is_closed = True
+        proxy.cut(proxy.passages)
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("-", "bob", 1))
+        cas = await east.enter("cas")
+        proxy.is_closed = False
+        await wait_ready(west.engine)
+        await ann.wait(lambda: len(comings(ann)) == 5)
+        assert comings(ann)[3:] == [("+", "cas", 2), ("+", "bob", 3)]
+        # To bob it looks as if he had never been away.
+        await bob.wait(lambda: len(comings(bob)) == 2)
+        assert comings(bob) == [("+", "bob", 2), ("+", "cas", 3)]
+        assert await sizes(east, west) == [3, 3]
+        assert cas.disconnects == bob.disconnects == []
+
+
+async def test_nobody_leaves_when_redis_forgets_everything(redis: RedisServer) -> None:
+    async with open_proxy(redis.port) as proxy, open_node(redis.url) as east, open_node(proxy.url) as west:
+        ann, bob = await east.enter("ann"), await west.enter("bob")
+        dan = await west.enter("dan")
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("+", "dan", 3))
+        proxy.is_closed = True
+        redis.kill()
+        await wait_trouble(east.engine, "cannot connect")
+        await wait_trouble(west.engine, "connection")
+        # While it is away, one more comes and one goes; who is told later is told once.
+        cas = await west.enter("cas")
+        await west.leave(bob)
+        redis.start()
+        await wait_ready(east.engine)
+        # East has looked, and west was not there yet.
+        await east.publish("1", "1")
+        await ann.wait_texts("1")
+        proxy.is_closed = False
+        await wait_ready(west.engine)
+        await ann.wait(lambda: len(comings(ann)) == 5)
+        assert {coming[:2] for coming in comings(ann)[3:]} == {("+", "cas"), ("-", "bob")}
+        await trio.sleep(LEASE_SECONDS + 0.2)  # nobody is counted out late
+        assert len(comings(ann)) == 5
+        assert await sizes(east, west) == [3, 3]
+        assert cas.disconnects == dan.disconnects == []
+
+
+async def test_a_node_that_died_while_redis_forgot_everything_is_counted_out(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east:
+        async with open_mortal(redis.url) as (west, scope):
+            ann = await east.enter("ann")
+            await west.enter("bob")
+            await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
+            redis.kill()
+            scope.cancel()
+        redis.start()
+        await wait_ready(east.engine)
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("-", "bob", 1))
+        assert await sizes(east) == [1]
