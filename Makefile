@@ -36,8 +36,10 @@ web: $(CLIENT)/node_modules
 web-check: $(CLIENT)/node_modules $(VENV)/dev
 	cd $(CLIENT) && npm run --silent check && GREENROOM_PYTHON=$(abspath $(BIN))/python npm run --silent test
 
+# Every scenario against every server that is there, and the README's plots: an hour, on a machine with nothing else
+# to do. `make bench BENCH="--quick --plots /tmp/plots"` only shows that it runs.
 bench: $(VENV)/bench
-	$(BIN)/python -m bench fanout --against fastapi_seed
+	$(BIN)/python -m bench all --plots .readme/bench $(BENCH)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

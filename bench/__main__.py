@@ -4,9 +4,11 @@ import click
 
 from bench.errors import BenchError
 from bench.instructions.command import instructions
+from bench.plots.command import plot
 from bench.scenarios.connect import connect
 from bench.scenarios.durable import durable
 from bench.scenarios.echo import echo
+from bench.scenarios.everything import everything
 from bench.scenarios.fairness import fairness
 from bench.scenarios.fanout import fanout
 from bench.scenarios.large import large
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 for command in (
-    connect, durable, echo, fairness, fanout, instructions, large, latency, notify, recovery, scaling, stalled,
+    connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot, recovery, scaling, stalled,
 ):  # fmt: skip
     main.add_command(command)
 

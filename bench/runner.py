@@ -55,6 +55,14 @@ class Scenario:
     servers: Collection[str] = tuple(SERVERS)
 
 
+@attrs.frozen
+class Finished:
+    """What was written down of a series, and whether the server that is measured delivered as it should."""
+
+    record: Mapping[str, object]
+    is_clean: bool
+
+
 def time_options(
     *, duration: float = 5.0, warm_up: float = 1.0
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -135,15 +143,16 @@ def _with_series(command: Callable[..., None]) -> Callable[..., None]:
 def run_alone(series: Series, scenario: Scenario) -> None:
     """Run one scenario: print the figures and write them down.
 
-    :raises BenchError: if a run cannot be made, or if deliveries of the server that is measured (not of
-        those it is compared with) were wrong; the results are written all the same.
+    :raises BenchError: if a run of the server that is measured cannot be made, or if its deliveries were
+        wrong; the results are written all the same. One it is compared with is left out if it cannot be run.
     """
     with rigged(series.pins) as rig:
-        run_series(series, scenario, rig)
+        if not run_series(series, scenario, rig).is_clean:
+            raise BenchError(f"{series.server} did not deliver as it should")
 
 
-def run_series(series: Series, scenario: Scenario, rig: Rig) -> dict[str, object]:
-    """As `run_alone`, on a rig that there is already; return what was written down."""
+def run_series(series: Series, scenario: Scenario, rig: Rig) -> Finished:
+    """As `run_alone`, on a rig that there is already; wrong deliveries are told, not raised."""
     facts, metrics = machine.describe(), (*scenario.metrics, *SHARES)
     specs = [SERVERS[name](rig.credentials) for name in (series.server, *series.against)]
     measure = scenario.prepare(rig)
@@ -153,9 +162,16 @@ def run_series(series: Series, scenario: Scenario, rig: Rig) -> dict[str, object
         if runs and series.is_late():
             _print(f"stopped after {repeat - 1} runs of each: no time is left")
             break
-        for spec in specs:
-            runs.append(measure(spec, repeat))
-            _print(show.run_line(runs[-1], metrics))
+        for spec in list(specs):
+            try:
+                runs.append(measure(spec, repeat))
+            except BenchError as error:
+                if spec.name == series.server:
+                    raise
+                specs.remove(spec)
+                _print(f"{spec.name} is left out: {error}")
+            else:
+                _print(show.run_line(runs[-1], metrics))
     summary = report.summarise(runs, metrics)
     comparisons = report.compare(summary, metrics, server=series.server)
     _print("", *show.summary_lines(summary, metrics))
@@ -173,9 +189,7 @@ def run_series(series: Series, scenario: Scenario, rig: Rig) -> dict[str, object
         "comparisons": comparisons,
     }
     _print(f"written to {write_record(record, series.output, scenario.name)}")
-    if not all(run.is_clean for run in runs if run.server == series.server):
-        raise BenchError(f"{series.server} did not deliver as it should")
-    return record
+    return Finished(record, all(run.is_clean for run in runs if run.server == series.server))
 
 
 def _print(*lines: str) -> None:

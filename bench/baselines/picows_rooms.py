@@ -13,6 +13,13 @@ from bench.baselines import rooms
 _BACKLOG = 4096
 
 
+def tell(members: set[picows.WSTransport], text: str) -> None:
+    """Send a text to each."""
+    payload = text.encode()
+    for member in members:
+        member.send(picows.WSMsgType.TEXT, payload)
+
+
 class Member(picows.WSListener):
     """One connection, if its token is good."""
 
@@ -28,13 +35,14 @@ class Member(picows.WSListener):
             transport.disconnect()
             return
         self._room.add(transport)
-        self._tell(rooms.joined(self._guest.user, len(self._room)))
+        told = self._room if len(self._room) <= rooms.TELL_ALL else {transport}
+        tell(told, rooms.joined(self._guest.user, len(self._room)))
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         """Leave."""
         if self._guest is not None:
             self._room.discard(transport)
-            self._tell(rooms.left(self._guest.user))
+            tell(self._room, rooms.left(self._guest.user))
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """Take a chat or a ping."""
@@ -43,14 +51,9 @@ class Member(picows.WSListener):
         elif frame.msg_type == picows.WSMsgType.TEXT and self._guest is not None:
             message = json.loads(frame.get_payload_as_utf8_text())
             if message.get("type") == "chat":
-                self._tell(rooms.chat(self._guest.user, message["text"]))
+                tell(self._room, rooms.chat(self._guest.user, message["text"]))
             elif message.get("type") == "ping":
                 transport.send(picows.WSMsgType.TEXT, rooms.PONG.encode())
-
-    def _tell(self, text: str) -> None:
-        payload = text.encode()
-        for member in self._room:
-            member.send(picows.WSMsgType.TEXT, payload)
 
 
 async def _main() -> None:

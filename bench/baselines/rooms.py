@@ -9,6 +9,10 @@ import jwt
 
 _PATH = "/ws/"
 
+TELL_ALL = 100
+"""In rooms with more members only the newcomer is told that it came, as Greenroom gathers such news there: a room
+of N would take N * N / 2 messages to fill, and is not what is measured."""
+
 
 @attrs.frozen
 class Guest:

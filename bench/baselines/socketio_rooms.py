@@ -30,7 +30,8 @@ async def connect(sid: str, environ: dict[str, str]) -> None:
     await server.save_session(sid, rooms.Guest(room, user))
     await server.enter_room(sid, room)
     sizes[room] = sizes.get(room, 0) + 1
-    await server.emit("user_joined", {"user_id": user, "room_size": sizes[room]}, room=room)
+    told = room if sizes[room] <= rooms.TELL_ALL else sid
+    await server.emit("user_joined", {"user_id": user, "room_size": sizes[room]}, room=told)
 
 
 @server.event

@@ -27,7 +27,7 @@ async def _main() -> None:
             return
         room = members[guest.room]
         room.add(connection)
-        broadcast(room, rooms.joined(guest.user, len(room)))
+        broadcast(room if len(room) <= rooms.TELL_ALL else {connection}, rooms.joined(guest.user, len(room)))
         try:
             async for text in connection:
                 message = json.loads(text)

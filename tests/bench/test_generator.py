@@ -14,6 +14,7 @@ from outcome import capture
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from bench.errors import BenchError
+from bench.load.frames import client_frame
 from bench.load.generator import Load, Result, compile_generator, generating
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc)")
@@ -45,6 +46,7 @@ class FaultyRooms:
     faults: Mapping[tuple[int, int], Fault] = attrs.field(factory=dict)
     rooms: dict[str, dict[int, WebSocketConnection]] = attrs.field(factory=dict)
     held: dict[int, str] = attrs.field(factory=dict)
+    pings: int = 0
 
     async def serve(self, request: WebSocketRequest) -> None:
         """Take `/ROOM/NUMBER`."""
@@ -58,11 +60,20 @@ class FaultyRooms:
         try:
             await ws.send_message(json.dumps({"type": "joined"}))
             while True:
-                text = json.loads(await ws.get_message())["text"]
+                message = json.loads(await ws.get_message())
+                if message["type"] == "ping":
+                    await self.answer(ws, int(number))
+                    continue
+                text = message["text"]
                 for member in list(members):
                     await self.deliver(room, member, text)
         except ConnectionClosed:
             members.pop(int(number), None)
+
+    async def answer(self, ws: WebSocketConnection, member: int) -> None:
+        self.pings += 1
+        if self.faults.get((member, self.pings)) is not Fault.DROP:
+            await ws.send_message(json.dumps({"type": "pong"}))
 
     async def deliver(self, room: str, member: int, text: str) -> None:
         held = self.held.pop(member, None)
@@ -109,19 +120,21 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-def generate(program: Path, plan: Path, port: int, host: str = "127.0.0.1") -> Result:
-    with generating(program, LOAD, host=host, port=port, plan=plan, core=None) as events:
+def generate(program: Path, plan: Path, port: int, host: str = "127.0.0.1", load: Load = LOAD) -> Result:
+    with generating(program, load, host=host, port=port, plan=plan, core=None) as events:
         *_, last = events
     assert isinstance(last, Result)
     return last
 
 
-async def result_of(rooms: FaultyRooms, program: Path, plan: Path) -> Result:
+async def result_of(rooms: FaultyRooms, program: Path, plan: Path, load: Load = LOAD) -> Result:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(
             partial(serve_websocket, rooms.serve, "127.0.0.1", 0, ssl_context=None, handler_nursery=nursery)
         )
-        ended = await trio.to_thread.run_sync(capture, generate, program, plan, server.port)
+        ended = await trio.to_thread.run_sync(
+            partial(capture, generate, program, plan, server.port, load=load)
+        )
         nursery.cancel_scope.cancel()
     return ended.unwrap()
 
@@ -174,6 +187,59 @@ async def test_what_a_closed_connection_misses_is_lost(program: Path, plan: Path
     assert faults.pop("lost") > 0
     assert faults == {"disconnected": 1}
     assert result.close_code == 4108
+
+
+@needs_compiler
+@pytest.mark.parametrize("rate", [None, 200])
+async def test_pings_are_counted_and_a_lost_answer_too(program: Path, plan: Path, rate: int | None) -> None:
+    plan.write_text("0 ping /0/0\n")
+    load = attrs.evolve(LOAD, rate=rate, duration_seconds=0.5)
+    result = await result_of(FaultyRooms(), program, plan, load)
+    assert faults_of(result) == {}
+    assert result.published >= result.delivered > 0
+    if rate is not None:
+        assert result.published == result.delivered == pytest.approx(rate * 0.5, abs=2)
+    faulty = FaultyRooms({(0, 20): Fault.DROP})
+    assert faults_of(await result_of(faulty, program, plan, load)) == {"lost": 1}
+
+
+@needs_compiler
+async def test_at_a_rate_a_late_server_is_sent_no_less(program: Path, plan: Path) -> None:
+    load = attrs.evolve(LOAD, rate=100, duration_seconds=0.5)
+    result = await result_of(FaultyRooms({(LISTENER, 20): Fault.DROP}), program, plan, load)
+    assert result.published == pytest.approx(50, abs=2)
+    assert faults_of(result) == {"lost": 1}
+    # Half of the messages go to four members, the others to one.
+    assert result.delivered == pytest.approx(result.published / 2 * (MEMBERS + 1), abs=MEMBERS + 2)
+
+
+@needs_compiler
+async def test_who_stalls_is_not_waited_for(program: Path, plan: Path) -> None:
+    plan.write_text(plan.read_text().replace(f"0 listen /0/{LISTENER}", f"0 stall /0/{LISTENER}"))
+    result = await result_of(FaultyRooms(), program, plan)
+    assert faults_of(result) == {}
+    assert result.delivered > 0
+
+
+@needs_compiler
+async def test_noise_and_the_crowd_are_counted_apart(program: Path, plan: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "noise"
+    noise.write_bytes(client_frame(b'{"type":"ping"}', b"mask"))
+    plan.write_text(plan.read_text() + "2 noise /2/8\n3 crowd /3/9\n")
+    result = await result_of(FaultyRooms(), program, plan, attrs.evolve(LOAD, noise=noise))
+    assert faults_of(result) == {}
+    assert result.noise_answered > 0
+    assert result.crowd_delivered > 0
+    assert sum(count for _, count in result.latency_ns) == result.delivered
+
+
+@needs_compiler
+async def test_joining_is_measured_by_itself(program: Path, plan: Path) -> None:
+    result = await result_of(FaultyRooms(), program, plan, attrs.evolve(LOAD, connect_only=True))
+    assert faults_of(result) == {}
+    assert result.delivered == sum(count for _, count in result.latency_ns) == MEMBERS + 1
+    assert result.published == 0
+    assert result.seconds < LOAD.duration_seconds
 
 
 @needs_compiler

@@ -17,6 +17,9 @@
 #include "client.h"
 #include "websocket.h"
 
+/* In bigger rooms only the newcomer is told that it came: see TELL_ALL in ../rooms.py. */
+enum { TELL_ALL = 100 };
+
 enum { MAX_EVENTS = 1024, BUFFER_BYTES = 1 << 20, MAX_TEXT = 1 << 17, BACKLOG = 4096 };
 
 struct server {
@@ -43,10 +46,17 @@ static void tell_room(const struct server *server, const struct room *room, cons
         client_send(room->members[i], server->epoll, frame, header + bytes);
 }
 
-static void tell_presence(const struct server *server, const struct room *room, const char *type, unsigned user) {
+static void tell_joined(const struct server *server, const struct room *room, struct client *client) {
     char text[128];
-    int bytes = snprintf(text, sizeof text, "{\"type\":\"%s\",\"user_id\":\"u%u\",\"room_size\":%zu}", type, user,
-                         room->count);
+    int bytes = snprintf(text, sizeof text, "{\"type\":\"user_joined\",\"user_id\":\"u%u\",\"room_size\":%zu}",
+                         client->number, room->count);
+    if (room->count <= TELL_ALL) tell_room(server, room, text, (size_t)bytes);
+    else send_text(server, client, text, (size_t)bytes);
+}
+
+static void tell_left(const struct server *server, const struct room *room, unsigned user) {
+    char text[128];
+    int bytes = snprintf(text, sizeof text, "{\"type\":\"user_left\",\"user_id\":\"u%u\"}", user);
     tell_room(server, room, text, (size_t)bytes);
 }
 
@@ -90,7 +100,7 @@ static size_t take_handshake(const struct server *server, struct client *client,
     client_send(client, server->epoll, answer, answer_bytes);
     struct room *room = room_find(name, strcspn(name, "? "));
     room_add(room, client);
-    tell_presence(server, room, "user_joined", client->number);
+    tell_joined(server, room, client);
     return head_bytes;
 }
 
@@ -119,7 +129,7 @@ static void let_go(const struct server *server, struct client *client) {
     struct room *room = client->room;
     if (room) {
         room_remove(client);
-        tell_presence(server, room, "user_left", client->number);
+        tell_left(server, room, client->number);
     }
     close(client->fd);
     held_set(&client->coming, NULL, 0);

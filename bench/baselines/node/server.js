@@ -3,6 +3,8 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
+// In bigger rooms only the newcomer is told that it came: see TELL_ALL in ../rooms.py.
+const tellAll = 100;
 const secret = process.env.SECRET_KEY;
 const rooms = new Map();
 
@@ -45,7 +47,8 @@ server.on("connection", (socket, request) => {
   socket.on("message", (data) => take(socket, members, user, data));
   socket.on("close", () => leave(socket, room, members, user));
   socket.on("error", () => {});
-  sendToRoom(members, { type: "user_joined", user_id: user, room_size: members.size });
+  const told = members.size <= tellAll ? members : [socket];
+  sendToRoom(told, { type: "user_joined", user_id: user, room_size: members.size });
 });
 
 http.listen(Number(process.env.PORT), "127.0.0.1", 4096);
