@@ -62,7 +62,10 @@ def messages_per_second(look: Look | None, now: float, room: str, said: int) -> 
 
 
 class Top:
-    """The `limit` first of the rooms added, in the given order; ties go to the other measure, then by name."""
+    """The `limit` first of the rooms added, in the given order; ties go to the other measure.
+
+    Which of several that are equal in both are among them is left open.
+    """
 
     def __init__(self, limit: int, order: Order) -> None:
         self._limit = limit

@@ -5,7 +5,7 @@ import { clock, count } from "./format.js";
 
 const MOST_LINES = 300;
 const MOST_WAITING = 600;
-const MOST_CHARACTERS = 1200;
+const MOST_CHARACTERS = 500;
 /** More at once than this are too many to be read out. */
 const READ_OUT = 5;
 

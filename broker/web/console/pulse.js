@@ -11,7 +11,7 @@ export class Pulse {
   #node = "";
   #deliveries = new Plot($("plot-deliveries"), { title: "Deliveries per second", format: (n) => [compact(n), "/s"], least: 5 });
   #connections = new Plot($("plot-connections"), { title: "Connections", format: (n) => [count(n), ""], least: 5 });
-  #p99 = new Plot($("plot-p99"), { title: "Publish to last member, p99", format: delay, least: 0.1 });
+  #p99 = new Plot($("plot-p99"), { title: "Delivery time, p99", format: delay, least: 0.1 });
 
   /** The number of the last point that is here, to ask for those behind it. */
   get last() {

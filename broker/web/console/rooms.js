@@ -29,7 +29,7 @@ export class RoomList {
     from($("rooms-order"), "change", restart);
     from($("rooms-choice"), "submit", (event) => event.preventDefault());
     from($("rooms-first"), "click", restart);
-    from($("rooms-next"), "click", () => this.#turnTo(this.#next));
+    from($("rooms-next"), "click", () => this.#next !== null && this.#turnTo(this.#next));
   }
 
   get #isByName() {
@@ -67,7 +67,8 @@ export class RoomList {
   }
 
   #turnTo(cursor) {
-    this.#cursor = cursor ?? "";
+    this.#cursor = cursor;
+    this.#next = null;
     this.#offsets.clear();
     this.#asked = 0;
     this.#onChoice();
@@ -79,8 +80,9 @@ export class RoomList {
     const page = await this.#api.listRooms({ prefix: $("rooms-prefix").value, limit: PAGE, cursor }).catch(() => null);
     if (page === null || cursor !== this.#cursor || !this.#isByName) return;
     this.#next = page.cursor;
-    $("rooms-next").disabled = page.cursor === null;
-    $("rooms-first").disabled = cursor === "";
+    // Not `disabled`, which would take the focus from whoever pages by keyboard.
+    $("rooms-next").ariaDisabled = String(page.cursor === null);
+    $("rooms-first").ariaDisabled = String(cursor === "");
     this.#list(page.rooms.map((room) => ({ ...room, messages_per_second: this.#rateOf(room) })));
     this.#none(page.rooms.length === 0, "");
   }
