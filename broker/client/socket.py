@@ -181,15 +181,29 @@ async def _converse(
     talk: Callable[[Socket], Awaitable[None]],
     opening: trio.CancelScope,
 ) -> None:
-    async with trio.open_nursery() as reading:
-        connection = await _shake_hands(reading, stream, address, token)
-        opening.deadline = math.inf
+    async with trio.open_nursery() as nursery:
+        reading = await nursery.start(_keep_reading)
         try:
-            await talk(Socket(connection, stream))
+            connection = await _shake_hands(reading, stream, address, token)
+            opening.deadline = math.inf
+            try:
+                await talk(Socket(connection, stream))
+            finally:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+                    await connection.aclose()
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
-                await connection.aclose()
             reading.cancel_scope.cancel()
+
+
+async def _keep_reading(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """Give a nursery for the reader that is not cancelled from outside: the peer's answer to our close is to be read.
+
+    It lives for as long as `_converse` waits for that at most, and is cancelled there.
+    """
+    async with trio.open_nursery() as reading:
+        reading.cancel_scope.shield = True
+        task_status.started(reading)
+        await trio.sleep_forever()
 
 
 async def _shake_hands(

@@ -165,8 +165,28 @@ async def test_leaving_the_block_leaves_the_room_and_then_the_server(world, auto
             assert len(world.node.connections) == 1
         async with client.join("lobby") as room:
             assert room.joined["room_size"] == 1, "the first stay is over"
+        started = trio.current_time()
+    assert trio.current_time() == started, "the server answered the close"
     await wait_all_tasks_blocked()
     assert world.node.is_empty()
+
+
+async def test_a_cancelled_program_closes_properly_too(world, autojump_clock):
+    with trio.CancelScope() as scope:
+        async with world.client() as client, client.join("lobby"):
+            started = trio.current_time()
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert trio.current_time() == started
+    await wait_all_tasks_blocked()
+    assert world.node.is_empty()
+
+
+async def test_a_server_that_does_not_answer_the_close_is_left_after_a_second(world, autojump_clock):
+    async with world.client() as client, client.join("lobby"):
+        world.lines[-1].is_held = True
+        started = trio.current_time()
+    assert trio.current_time() - started == 1.0
 
 
 async def test_what_was_missed_comes_in_order_and_once(world, autojump_clock):
