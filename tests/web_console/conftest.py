@@ -117,16 +117,17 @@ class World:
 
     async def enter(self, room: str, user_id: str) -> "Member":
         """Let somebody into a room over a WebSocket, until it leaves or the test ends."""
-        member: Member = await self.nursery.start(self._be_member, room, user_id)
-        return member
+        send, receive = trio.open_memory_channel[Member](1)
+        self.nursery.start_soon(self._be_member, room, user_id, send)
+        return await receive.receive()
 
-    async def _be_member(self, room: str, user_id: str, *, task_status: trio.TaskStatus["Member"]) -> None:
+    async def _be_member(self, room: str, user_id: str, entered: trio.MemorySendChannel["Member"]) -> None:
         url = self.url.replace("http", "ws") + f"/ws?token={self.token(user_id)}"
         async with websockets.trio.client.connect(url) as connection:
             member = Member(connection)
             await member.send(type="join", room=room)
             await member.next("joined")
-            task_status.started(member)
+            entered.send_nowait(member)
             with contextlib.suppress(websockets.exceptions.ConnectionClosed):
                 async for _ in connection:
                     pass
