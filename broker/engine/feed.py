@@ -23,6 +23,10 @@ class FeedListener(Protocol):
         """Take what another node tells of its users in the room."""
         ...
 
+    def user_removed(self, user_id: str) -> None:
+        """Hear that another node was asked to remove a user from the room, and has done its part."""
+        ...
+
     def node_lost(self, node: str) -> None:
         """Hear that another node has died."""
         ...

@@ -61,6 +61,13 @@ class Presence(ABC):
         """Tell that nobody is in a room on this node."""
 
     @abstractmethod
+    async def remove(self, room: str, user_id: str, *, listeners: int) -> None:
+        """Have the other nodes remove a user from a room, in which so many nodes (this one too) should listen.
+
+        :raises EngineUnavailableError: if not all of them have heard it; it may be repeated.
+        """
+
+    @abstractmethod
     async def read_crowds(self, room: str) -> Crowds:
         """Return who is in a room on other nodes; dead ones are buried with their users.
 

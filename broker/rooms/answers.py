@@ -6,7 +6,16 @@ from broker.engine.base import Receipt
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.notices import Acknowledged, Failed, Notice
 from broker.rooms.member import Member
-from broker.rooms.messages import Inspect, Join, Publish, Published, ReadHistory, RoomMessage, TellHistory
+from broker.rooms.messages import (
+    Inspect,
+    Join,
+    Publish,
+    Published,
+    ReadHistory,
+    Remove,
+    RoomMessage,
+    TellHistory,
+)
 from broker.rooms.state import RoomState
 
 
@@ -40,7 +49,7 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
     :raises EngineUnavailableError: if nobody has asked.
     """
     match message:
-        case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply):
+        case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply) | Remove(reply=reply):
             reply.fail(error)
         case Publish(sender=sender, request_id=request_id, reply=reply):
             if reply is not None:

@@ -67,6 +67,19 @@ class Attendance:
         passages, is_anew = self.crowd.replace(await self.presence.read_crowds(self.room))
         return self._tell(passages), is_anew
 
+    async def remove_elsewhere(self, user_id: str, *, is_here: bool) -> int:
+        """Have the other nodes remove a user; returns how many connections that are. `is_here`: someone is.
+
+        :raises EngineUnavailableError: if not all of them have heard it.
+        """
+        if self.presence is None:
+            return 0
+        if not is_here:
+            await self.begin()
+        count = self.crowd.users().get(user_id, 0)
+        await self.presence.remove(self.room, user_id, listeners=len(self.crowd.nodes) + is_here)
+        return count
+
     async def begin(self) -> None:
         """Read who is on the other nodes when there is nobody here to be told.
 

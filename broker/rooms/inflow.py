@@ -6,7 +6,7 @@ from actors import ActorStoppedError, MailboxFullError, Ref
 from broker.engine.feed import Feed
 from broker.engine.presence import CrowdChange
 from broker.model import Event
-from broker.rooms.messages import Arrived, CatchUp, CrowdChanged, ReadCrowd, RoomMessage
+from broker.rooms.messages import Arrived, CatchUp, CrowdChanged, ReadCrowd, RemoveHere, RoomMessage
 
 MOST_WAITING_BYTES = 4 << 20
 """How much may wait in the inbox; what is more is read from the engine when the room gets to it."""
@@ -58,6 +58,12 @@ class Inflow:
         """Put what another node tells into the inbox, if there is space; see FeedListener."""
         if not self._is_behind:
             self._put(CrowdChanged(change))
+
+    def user_removed(self, user_id: str) -> None:
+        """Let the room remove a user; see FeedListener."""
+        assert self._ref is not None, "open sets it"
+        if not self._ref.is_stopping:
+            self._ref.tell_always(RemoveHere(user_id))  # bounded by what the application asks for
 
     def node_lost(self, node: str) -> None:
         """Let the room see what has become of the node's users; see FeedListener."""

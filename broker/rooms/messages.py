@@ -74,10 +74,17 @@ class TellHistory:
 
 @attrs.frozen
 class Remove:
-    """Remove all of a user's connections from the room; answered with how many there were."""
+    """Remove all of a user's connections from the room, on all nodes; answered with how many there were."""
 
     user_id: str
     reply: Reply[int]
+
+
+@attrs.frozen
+class RemoveHere:
+    """Another node was asked to remove a user."""
+
+    user_id: str
 
 
 @attrs.frozen
@@ -146,6 +153,7 @@ RoomMessage: TypeAlias = (
     | TellPresence
     | TellHistory
     | Remove
+    | RemoveHere
     | TellGathered
     | CatchUp
     | Arrived

@@ -32,6 +32,7 @@ from broker.rooms.messages import (
     ReadCrowd,
     ReadHistory,
     Remove,
+    RemoveHere,
     RoomInfo,
     RoomMessage,
     TellGathered,
@@ -139,7 +140,7 @@ class Room(Actor[RoomMessage]):
             case TellHistory() | ReadHistory():
                 await self._read_history(message)
             case Remove(user_id, reply):
-                reply.set(self._remove(user_id))
+                await self._remove(user_id, reply)
             case TellGathered():
                 self._tell_gathered()
             case CatchUp():
@@ -147,7 +148,7 @@ class Room(Actor[RoomMessage]):
                 self._state.inflow.begin_catch_up()
                 await self._catch_up_or_retry()
                 await self._or_retry(self._read_crowd)
-            case CrowdChanged() | ReadCrowd():
+            case CrowdChanged() | ReadCrowd() | RemoveHere():
                 await self._or_retry(partial(self._hear_of_others, message))
             case Inspect(reply):
                 await self._inspect(reply)
@@ -182,7 +183,7 @@ class Room(Actor[RoomMessage]):
             await self._state.attendance.begin()
         reply.set(self._state.info())
 
-    async def _hear_of_others(self, message: CrowdChanged | ReadCrowd) -> None:
+    async def _hear_of_others(self, message: CrowdChanged | ReadCrowd | RemoveHere) -> None:
         attendance = self._state.attendance
         if not self._state.inflow.is_open:
             return
@@ -193,6 +194,8 @@ class Room(Actor[RoomMessage]):
                     await self._read_crowd()
                 else:
                     self._tell_all(notices)
+            case RemoveHere(user_id):
+                self._remove_here(user_id)
             case ReadCrowd(lost_node):
                 if lost_node is None or lost_node in attendance.crowd.nodes:
                     await self._read_crowd()
@@ -230,7 +233,12 @@ class Room(Actor[RoomMessage]):
         if was_in and leave.member.is_visible:
             self._tell_left(leave.member.user_id)
 
-    def _remove(self, user_id: str) -> int:
+    async def _remove(self, user_id: str, reply: Reply[int]) -> None:
+        is_here = self._state.inflow.is_open
+        count = self._remove_here(user_id)
+        reply.set(count + await self._state.attendance.remove_elsewhere(user_id, is_here=is_here))
+
+    def _remove_here(self, user_id: str) -> int:
         def remove(member: Member) -> None:
             member.outbox.reply(Left(self._state.name))
             member.removed_from(self._state.name)

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
+from broker.errors import EngineUnavailableError
 from broker.model import Draft
 from broker.notices import PresenceChanged, PresenceList, UserJoined, UserLeft
 from broker.rooms.messages import TellPresence
@@ -191,3 +193,34 @@ async def test_a_node_that_died_while_redis_forgot_everything_is_counted_out(red
         await wait_ready(east.engine)
         await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("-", "bob", 1))
         assert await sizes(east) == [1]
+
+
+async def test_a_user_is_removed_on_all_nodes(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east, open_node(redis.url) as west, open_node(redis.url) as empty:
+        ann, bob = await east.enter("ann"), await west.enter("bob")
+        for asked in (east, west, empty):
+            here, there = await east.enter("cas"), await west.enter("cas")
+            for guest in (ann, bob):
+                await guest.wait(lambda guest=guest: comings(guest)[-1][2] == 4)
+            assert await asked.rooms.remove("den", "cas") == 2
+            for guest in (here, there):
+                await guest.wait(lambda guest=guest: bool(guest.removals))
+            for guest in (ann, bob):
+                await guest.wait(lambda guest=guest: comings(guest)[-1][2] == 2)
+        assert await empty.rooms.remove("den", "cas") == 0
+        assert ann.removals == bob.removals == []
+
+
+async def test_a_removal_that_not_all_nodes_can_hear_is_refused(redis: RedisServer) -> None:
+    async with open_proxy(redis.port) as proxy, open_node(redis.url) as east, open_node(proxy.url) as west:
+        ann, cas = await east.enter("ann"), await west.enter("cas")
+        await wait_comings(ann, ("+", "ann", 1), ("+", "cas", 2))
+        proxy.is_closed_to_feeds = True
+        proxy.cut(proxy.feeds())
+        await wait_trouble(west.engine, "feed: ")
+        with pytest.raises(EngineUnavailableError, match="cannot hear"):
+            await east.rooms.remove("den", "cas")
+        proxy.is_closed_to_feeds = False
+        await wait_ready(west.engine)
+        assert await east.rooms.remove("den", "cas") == 1
+        await cas.wait(lambda: bool(cas.removals))

@@ -4,19 +4,24 @@ import secrets
 from collections.abc import Callable, Sequence
 
 import attrs
+import hiredis
 import msgspec
 import trio
 
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.presence import Crowds, Presence
+from broker.engine.redis.errors import unavailable
 from broker.engine.redis.keys import Names
 from broker.engine.redis.replies import (
     is_crowd_change,
+    is_removal,
+    pack_removal,
     parse_crowd_change,
     parse_crowds,
     parse_position,
     parse_receipts,
+    parse_removal,
     parse_run,
     parse_said,
 )
@@ -136,6 +141,15 @@ class RedisEngine(Engine, Feed, Presence):
         """See Presence."""
         self._server(room).board.clear(room)
 
+    async def remove(self, room: str, user_id: str, *, listeners: int) -> None:
+        """See Presence."""
+        channel = self._names.room(room).channel
+        heard = await self._server(room).link.ask("PUBLISH", channel, pack_removal(self._node, user_id))
+        if isinstance(heard, hiredis.ReplyError):
+            raise unavailable(heard)
+        if not isinstance(heard, int) or heard < listeners:
+            raise EngineUnavailableError("a node with users in the room cannot hear just now")
+
     async def read_crowds(self, room: str) -> Crowds:
         """See Presence."""
         names = self._names.room(room)
@@ -181,6 +195,10 @@ class _RoomListener:
                 change = parse_crowd_change(payload)
                 if change.node != self.node:
                     self.listener.crowd_changed(change)
+            elif is_removal(payload):
+                node, user_id = parse_removal(payload)
+                if node != self.node:
+                    self.listener.user_removed(user_id)
             else:
                 self.listener.arrived(*parse_said(payload))
         except (msgspec.MsgspecError, ValueError):

@@ -10,6 +10,7 @@ from broker.engine.presence import CrowdChange, Crowds, NodeCrowd
 from broker.model import Draft, Event, Position
 
 _SAID = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
+_REMOVAL = msgspec.msgpack.Decoder(tuple[str, str])
 _CHANGE = msgspec.msgpack.Decoder(tuple[str, int, int, list[int | str] | dict[str, int]])
 
 
@@ -73,6 +74,24 @@ def parse_crowd_change(payload: bytes) -> CrowdChange:
     return CrowdChange(
         node, version, follows, {str(user): int(count) for user, count in batched_pairs(counts)}
     )
+
+
+def is_removal(payload: bytes) -> bool:
+    """Whether what was published tells to remove a user: an array of two (MessagePack fixarray)."""
+    return payload[:1] == b"\x92"
+
+
+def pack_removal(node: str, user_id: str) -> bytes:
+    """Return what a node publishes to have a user removed."""
+    return msgspec.msgpack.encode((node, user_id))
+
+
+def parse_removal(payload: bytes) -> tuple[str, str]:
+    """Return which node wants which user removed.
+
+    :raises msgspec.MsgspecError: if it is something else.
+    """
+    return _REMOVAL.decode(payload)
 
 
 def parse_said(payload: bytes) -> tuple[str, list[Event]]:
