@@ -2,6 +2,7 @@
 
 import click
 
+from bench.autobahn.command import autobahn
 from bench.errors import BenchError
 from bench.instructions.command import instructions
 from bench.plots.command import plot
@@ -34,13 +35,14 @@ def main() -> None:
     """Measure room servers on this machine.
 
     Each server is a process of its own on one core; a load generator on another core drives it and counts
-    every frame. That of `fanout` is C and is compiled on the spot, so a C compiler must be installed (cc,
-    or what CC names). Linux only.
+    every frame. Most loads are C and are compiled on the spot, so a C compiler must be installed (cc, or what
+    CC names). `all` runs everything and draws plots. Linux only.
     """
 
 
 for command in (
-    connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot, recovery, scaling, stalled,
+    autobahn, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
+    recovery, scaling, stalled,
 ):  # fmt: skip
     main.add_command(command)
 

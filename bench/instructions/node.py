@@ -39,15 +39,18 @@ class Node:
         """Serve the stream as a new connection."""
         self.nursery.start_soon(self.port.serve_stream, stream, _ADDRESS)
 
-    def target(self, room: str, user: str) -> str:
-        """Return what a client asks for that joins a room."""
-        token = mint_token(secret=_SECRET, algorithm="HS256", user_id=user, ttl_seconds=3600, now=_NOW)
-        return f"/ws/{room}?token={token}"
+
+def target_of(room: str, user: str) -> str:
+    """Return what a client asks for that joins a room, or none if that is empty."""
+    token = mint_token(secret=_SECRET, algorithm="HS256", user_id=user, ttl_seconds=3600, now=_NOW)
+    return f"/ws/{room}?token={token}" if room else f"/ws?token={token}"
 
 
 @asynccontextmanager
-async def open_node() -> AsyncIterator[Node]:
-    """Yield a node; leaving the block ends its connections."""
+async def open_node(
+    *, decoder: CommandDecoder | None = None, codec: WebSocketCodec | None = None
+) -> AsyncIterator[Node]:
+    """Yield a node; leaving the block ends its connections. `decoder` and `codec` are instead of the broker's own."""
     settings = Settings(
         auth=AuthSettings(secret=_SECRET),
         limits=LimitSettings(messages_per_second=1_000_000, messages_burst=1_000_000),
@@ -61,10 +64,12 @@ async def open_node() -> AsyncIterator[Node]:
     ):
         verifier = open_verifier(settings.auth, wall_clock=lambda: _NOW)
         sessions = SessionServices(
-            settings, rooms, RoomPolicy.from_settings(settings), verifier, CommandDecoder()
+            settings, rooms, RoomPolicy.from_settings(settings), verifier, decoder or CommandDecoder()
         )
         connections = Connections(settings.limits.connections_per_user)
-        services = ConnectionServices(sessions, connections, WebSocketCodec(), log, lambda: False, pump)
+        services = ConnectionServices(
+            sessions, connections, codec or WebSocketCodec(), log, lambda: False, pump
+        )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         yield Node(Port(services, admission, settings.http, _refuse_http), nursery)
         nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from bench.instructions.node import Node, open_node
+from bench.instructions.node import Node, open_node, target_of
 from bench.load.frames import CLOSE, client_frame
 
 _ROOMS, _MEMBERS = 5, 10
@@ -81,7 +81,7 @@ async def play(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: 
                 node.connect(theirs)
                 members.append(Member(ours))
                 nursery.start_soon(members[-1].listen)
-                await ours.send_all(_handshake(node.target(f"room-{kind}-{number % _ROOMS}", f"u{number}")))
+                await ours.send_all(_handshake(target_of(f"room-{kind}-{number % _ROOMS}", f"u{number}")))
                 await wait_all_tasks_blocked()
         with stages.stage(f"{kind}-publishes"):
             for _ in range(_PUBLISHES):
