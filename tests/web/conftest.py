@@ -191,7 +191,10 @@ def visit(chromium: "Browser", application: str, server: Server) -> Iterator[Vis
         fields = fields or {"tokenUrl": f"{application}/token"}
         fragment = urlencode({"server": server.url, "user": user, **fields}, quote_via=quote)
         page.goto(f"{application}/{page_name}#{fragment}")
-        return Visitor(context, page, attempts)
+        visitor = Visitor(context, page, attempts)
+        # What a module awaits does not hold up the page's `load`.
+        visitor.wait("() => window.heard !== undefined && document.readyState === 'complete'")
+        return visitor
 
     yield open_page
     for context in contexts:

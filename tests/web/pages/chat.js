@@ -3,11 +3,13 @@
 const { server, user, tokenUrl, token } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 const { connect } = await import(`${server}/greenroom.js`);
 
-window.heard = [];
 window.states = [];
 window.asked = 0;
 window.acks = [];
 window.failed = [];
+
+// With this the page is ready.
+window.heard = [];
 
 const client = connect(server, {
   token: async () => {

@@ -77,7 +77,6 @@ export class Requests {
   settle(id: unknown, answer: unknown): void {
     const entry = this.#entries.get(id as string);
     if (!entry) return;
-    this.#mayBeInFlight = Math.min(MOST_IN_FLIGHT, this.#mayBeInFlight + 1);
     this.#remove(entry).resolve(answer);
   }
 
@@ -89,8 +88,9 @@ export class Requests {
   }
 
   /**
-   * The server could not do it now. Everything waits until `until`; then requests go one by one at first, so that
-   * they keep their order and a busy server is not pressed. Returns false for an id that is not known.
+   * The server could not do it now. Everything waits until `until`, and then goes one by one until nothing waits, so
+   * that it keeps its order and a busy server is not pressed. What was under way already may come before this one.
+   * Returns false for an id that is not known.
    */
   postpone(id: unknown, until: number): boolean {
     const entry = this.#entries.get(id as string);
@@ -136,6 +136,7 @@ export class Requests {
   #remove(entry: Entry): Entry {
     this.#entries.delete(entry.id);
     this.#land(entry);
+    if (!this.#entries.size) this.#mayBeInFlight = MOST_IN_FLIGHT;
     return entry;
   }
 

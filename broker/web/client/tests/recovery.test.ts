@@ -204,7 +204,7 @@ test("a drained server is left when it says, and sends made meanwhile are kept",
   assert.deepEqual(textsOf((await room.history()).messages), numbers(sends.length));
 });
 
-test("what is refused for its rate is sent later, once and in order", async () => {
+test("what is refused for its rate is sent later and once, and what was not under way keeps its order", async () => {
   const settings = { GREENROOM_LIMITS__MESSAGES_PER_SECOND: "100", GREENROOM_LIMITS__MESSAGES_BURST: "20" };
   const server = await started(Server.start({ settings }));
   const client = open(server.url, { token: token("ann") });
@@ -212,8 +212,12 @@ test("what is refused for its rate is sent later, once and in order", async () =
   const states: StateEvent[] = [];
   client.on("state", (event) => states.push(event));
   const acks = await Promise.all(numbers(150).map((text) => room.chat(text)));
-  assert.deepEqual(acks.map(({ offset }) => offset), acks.map((_, index) => index + 1));
-  assert.deepEqual(textsOf((await room.history()).messages), numbers(150));
+  const texts = textsOf((await room.history()).messages);
+  // Each at the offset that it was told.
+  assert.deepEqual(acks.map(({ offset }) => texts[offset! - 1]), numbers(150));
+  assert.equal(texts.length, 150);
+  // Up to 32 were under way when the first was refused; only those may have changed places.
+  assert.deepEqual(texts.filter((text) => Number(text) >= 100), numbers(150).slice(100));
   assert.deepEqual(states, []);
 });
 

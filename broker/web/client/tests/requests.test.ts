@@ -42,7 +42,7 @@ test("no more than 32 are unanswered at once", () => {
   assert.deepEqual(requests.take(0), ["32"]);
 });
 
-test("after a refusal everything waits, then goes one by one and in order", () => {
+test("after a refusal everything waits, then goes one by one and in order until nothing waits", () => {
   const { requests, add } = world();
   for (const id of ["1", "2", "3", "4"]) add(id);
   requests.take(0);
@@ -51,8 +51,13 @@ test("after a refusal everything waits, then goes one by one and in order", () =
   assert.deepEqual(requests.take(99), []);
   assert.deepEqual(requests.take(100), ["2"]);
   assert.deepEqual(requests.take(100), []);
-  requests.settle("2", "ok");
-  assert.deepEqual(requests.take(100), ["3", "4"]);
+  for (const [id, next] of [["2", "3"], ["3", "4"]] as const) {
+    requests.settle(id, "ok");
+    assert.deepEqual(requests.take(100), [next]);
+  }
+  requests.settle("4", "ok");
+  for (const id of ["5", "6"]) add(id);
+  assert.deepEqual(requests.take(100), ["5", "6"]);
   assert.equal(requests.postpone("9", 100), false);
 });
 
