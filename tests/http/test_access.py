@@ -10,6 +10,8 @@ OPEN = {
     "/",
     "/web/console",
     "/web/console/<name>",
+    "/greenroom.js",
+    "/greenroom.d.ts",
     "/ws",
     "/ws/<path:room>",
 }
