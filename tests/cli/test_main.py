@@ -45,6 +45,7 @@ def test_the_commands_have_one_order_everywhere() -> None:
         "config",
         "send",
         "tail",
+        "top",
     ]
 
 
