@@ -308,6 +308,18 @@ async def test_a_bad_token_is_told_where_one_waits(world, autojump_clock):
         assert closed.value.code == 4001
 
 
+async def test_a_join_that_came_too_soon_is_tried_again(open_node, autojump_clock):
+    limits = {"messages_per_second": 1, "messages_burst": 1}
+    async with (
+        open_world(open_node, limits=limits) as world,
+        world.client() as client,
+        client.join("a"),
+        client.join("b") as b,
+    ):
+        assert b.joined["room"] == "b"
+        assert world.kinds() == ["connecting", "connected"]
+
+
 async def test_a_room_that_is_forbidden_is_told_and_others_go_on(world, autojump_clock):
     async with world.client() as client, client.join("lobby") as room:
         with pytest.raises(RefusedError) as refused:

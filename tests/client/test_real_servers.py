@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from broker.auth.mint import mint_token
 from broker.client import ClosedError, Position, connect
@@ -253,6 +254,24 @@ async def test_what_is_no_server_of_ours_is_told(answer, told):
             await nursery.start(trio.serve_listeners, other, listeners)
             async with connect(url, token="t", reconnects=False, timeout_seconds=1.0) as client:
                 with pytest.raises(ClosedError, match=told):
+                    async with client.join("lobby"):
+                        pass
+            nursery.cancel_scope.cancel()
+
+
+async def test_who_speaks_another_language_is_told():
+    async def other(request: WebSocketRequest) -> None:
+        connection = await request.accept(subprotocol="greenroom.v1")
+        await connection.send_message("[1, 2]")
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.get_message()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve_websocket, other, "127.0.0.1", 0, None)
+            async with connect(f"http://127.0.0.1:{server.port}", token="t", reconnects=False) as client:
+                with pytest.raises(ClosedError, match="no message of ours"):
                     async with client.join("lobby"):
                         pass
             nursery.cancel_scope.cancel()

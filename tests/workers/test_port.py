@@ -50,6 +50,22 @@ def test_a_port_that_another_has_is_refused(shares):
             pytest.fail("reserved")
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+async def test_ipv6_has_a_port_of_its_own():
+    with reserve_port(settings(0, "::1")) as port:
+        (listener,) = open_shared_listeners(settings(port, "::1"))
+        assert listener.socket.getsockname()[:2] == ("::1", port)
+        await listener.aclose()
+
+
 async def test_a_name_with_two_addresses_has_one_port_on_both(monkeypatch):
     found = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
