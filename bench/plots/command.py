@@ -1,19 +1,24 @@
 """`plot`: draws what `all` has measured."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from bench.plots import charts
-from bench.plots.record import read
+from bench.plots.record import Record, read
 
 
-def draw(results: Path, directory: Path) -> list[Path]:
-    """Write the plots of a file of results into a directory; return those there is something to show in.
+def draw(results: Iterable[Path], directory: Path) -> list[Path]:
+    """Write the plots of files of results into a directory; return those there is something to show in.
 
-    :raises BenchError: if the file holds no results of `bench all`.
+    What two files hold is taken from the later one.
+
+    :raises BenchError: if a file holds no results of `bench all`.
     """
-    records = read(results).scenarios
+    records: dict[str, Record] = {}
+    for path in results:
+        records |= read(path).scenarios
     made = {
         "throughput": charts.throughput(records),
         "latency": charts.latency(records),
@@ -31,11 +36,13 @@ def draw(results: Path, directory: Path) -> list[Path]:
 
 
 @click.command()
-@click.argument("results", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "results", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
+)
 @click.option(
     "--to", "directory", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory."
 )
-def plot(results: Path, directory: Path) -> None:
-    """Draw the RESULTS of `bench all` as SVG files."""
+def plot(results: tuple[Path, ...], directory: Path) -> None:
+    """Draw the RESULTS of `bench all` as SVG files; of a scenario in several files the last one counts."""
     for path in draw(results, directory):
         click.echo(f"drawn: {path}")

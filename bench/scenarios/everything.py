@@ -1,7 +1,7 @@
 """`all`: every scenario against every server that is there, and the plots of it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -97,6 +97,24 @@ def parts_of(*, quick: bool) -> Iterator[Part]:
         yield Part(durable.scenario_of(work), _SQLITE)
 
 
+def chosen(parts: Iterable[Part], only: Collection[str]) -> list[Part]:
+    """Return the parts of these names or kinds, all if none is given.
+
+    :raises BenchError: if one is of no part.
+    """
+    known = list(parts)
+    for name in only:
+        if not any(_is_of(part, name) for part in known):
+            raise BenchError(
+                f"no scenario is called {name}: {', '.join(part.scenario.name for part in known)}"
+            )
+    return [part for part in known if not only or any(_is_of(part, name) for name in only)]
+
+
+def _is_of(part: Part, name: str) -> bool:
+    return name in {part.scenario.name, part.scenario.name.partition("-")[0]}
+
+
 def installed(rig: Rig) -> Iterator[str]:
     """Yield the servers that can be run; say of the others what they lack."""
     for name, make in SERVERS.items():
@@ -110,6 +128,12 @@ def installed(rig: Rig) -> Iterator[str]:
 
 @click.command("all")
 @click.option("--quick", is_flag=True, help="Short, small and twice: to see that all of it runs.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="SCENARIO",
+    help="Run only these, as fanout-f1, or fanout for all of its kind; `plot` draws several files of results.",
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(0.1, 600),
@@ -130,6 +154,7 @@ def installed(rig: Rig) -> Iterator[str]:
 def everything(
     *,
     quick: bool,
+    only: tuple[str, ...],
     minutes: float | None,
     repeats: int | None,
     plots: Path | None,
@@ -144,9 +169,10 @@ def everything(
     began = time.monotonic()
     ends_at = began + (minutes or (12 if quick else 75)) * 60
     pins = machine.choose_pins(pin=pin)
+    parts = chosen(parts_of(quick=quick), only)
     with rigged(pins) as rig:
         there = set(installed(rig))
-        parts, records, failed = list(parts_of(quick=quick)), {}, []
+        records, failed = {}, []
         for place, part in enumerate(parts):
             name, now = part.scenario.name, time.monotonic()
             if now > ends_at:
@@ -168,7 +194,7 @@ def everything(
     record = {"machine": machine.describe(), "scenarios": records, "failed": failed}
     results = runner.write_record(record, output, "all")
     click.echo(f"\nall of it is written to {results}")
-    for path in draw(results, plots or results.with_suffix("")):
+    for path in draw([results], plots or results.with_suffix("")):
         click.echo(f"drawn: {path}")
     if failed:
         raise BenchError("not all of it came to a good end:\n" + "\n".join(failed))

@@ -14,7 +14,7 @@ import pytest
 from bench.errors import BenchError
 from bench.plots.command import draw
 from bench.plots.svg import short
-from bench.scenarios.everything import parts_of
+from bench.scenarios.everything import chosen, parts_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PIN = "--pin" if len(os.sched_getaffinity(0)) > 1 else "--no-pin"
@@ -31,13 +31,24 @@ def test_every_scenario_is_run_once(quick: bool) -> None:
     }  # fmt: skip
 
 
+def test_only_what_is_named_is_run() -> None:
+    def names(*only: str) -> list[str]:
+        return [part.scenario.name for part in chosen(parts_of(quick=True), only)]
+
+    assert names("fanout-f1-one", "echo") == ["fanout-f1-one", "echo"]
+    assert names("latency") == ["latency-f1", "latency-f2", "latency-f3"]
+    assert len(names()) > 10
+    with pytest.raises(BenchError, match="no scenario is called latex"):
+        names("latex")
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc)")
 def test_without_time_left_the_rest_is_skipped_and_told(tmp_path: Path) -> None:
     output = tmp_path / "all.json"
     done = subprocess.run(
         [
             sys.executable, "-m", "bench", "all", "--quick", "--minutes", "0.1", "--repeats", "1", PIN,
-            "--output", str(output),
+            "--only", "fanout-f1", "--only", "durable", "--output", str(output),
         ],
         cwd=ROOT,
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PATH": _path_without_npm(tmp_path)},
@@ -121,7 +132,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_plots_show_what_was_measured(results: Path, tmp_path: Path) -> None:
-    plots = {path.stem: path for path in draw(results, tmp_path / "plots")}
+    plots = {path.stem: path for path in draw([results], tmp_path / "plots")}
     assert set(plots) == {"throughput", "latency", "scaling", "memory", "idle-memory"}
     texts = {
         name: [element.text for element in ElementTree.parse(path).iter(f"{SVG}text")]
@@ -135,7 +146,7 @@ def test_plots_show_what_was_measured(results: Path, tmp_path: Path) -> None:
 
 
 def test_the_longer_bar_is_the_higher_figure(results: Path, tmp_path: Path) -> None:
-    plots = {path.stem: path for path in draw(results, tmp_path / "plots")}
+    plots = {path.stem: path for path in draw([results], tmp_path / "plots")}
     bars = [
         float(box.attrib["width"])
         for box in ElementTree.parse(plots["idle-memory"]).iter(f"{SVG}rect")
@@ -144,11 +155,22 @@ def test_the_longer_bar_is_the_higher_figure(results: Path, tmp_path: Path) -> N
     assert bars[0] == pytest.approx(10 * bars[1], rel=0.01)
 
 
+def test_of_several_files_the_last_counts(results: Path, tmp_path: Path) -> None:
+    newer = json.loads(results.read_text())
+    newer["scenarios"] = {"connect": newer["scenarios"]["connect"]}
+    newer["scenarios"]["connect"]["summary"]["greenroom"]["memory_per_member_kib"] = spread(7.25)
+    second = tmp_path / "newer.json"
+    second.write_text(json.dumps(newer))
+    plots = {path.stem: path.read_text() for path in draw([results, second], tmp_path / "plots")}
+    assert "7.25" in plots["idle-memory"]
+    assert "123k" in plots["throughput"]
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text('{"scenario": "fanout"}')
     with pytest.raises(BenchError, match="no results of `bench all`"):
-        draw(other, tmp_path)
+        draw([other], tmp_path)
 
 
 @pytest.mark.parametrize(
