@@ -199,9 +199,8 @@ class Client:
         """Keep a connection until the server does not want this client back; whoever waits is told."""
         try:
             cause = await self._stay_connected()
-        except Exception as error:  # noqa: BLE001  # the application's own, raised where its requests wait
-            cause = ClosedError(NO_CODE, f"no token: {error!r}")
-            cause.__cause__ = error
+        except ClosedError as error:
+            cause = error
         self._closed = cause
         self._tell(State("closed", cause))
         self._apply(self._core.closed(cause))
@@ -230,10 +229,16 @@ class Client:
                 nursery.start_soon(self._write, socket)
                 nursery.start_soon(self._watch, socket)
                 while True:
-                    message, size = await socket.receive()
-                    self._apply(self._core.received(message, size, trio.current_time()))
+                    self._hear(*await socket.receive())
             finally:
                 self._connection = None
+
+    def _hear(self, message: Message, size: int) -> None:
+        try:
+            effects = self._core.received(message, size, trio.current_time())
+        except (KeyError, TypeError):
+            raise SocketClosed(NO_CODE, "what the server says is no message of ours") from None
+        self._apply(effects)
 
     async def _write(self, socket: Socket) -> None:
         while True:
@@ -334,6 +339,9 @@ async def connect(
             present = token if isinstance(token, str) else await token()
         except OSError as error:
             return SocketClosed(NO_CODE, f"no token: {error}")
+        except Exception as error:
+            # The application's own: raised where it waits for this client.
+            raise ClosedError(NO_CODE, f"no token: {error!r}") from error
         return await hold_socket(dial, address, present, talk, timeout_seconds=timeout_seconds)
 
     client = Client(

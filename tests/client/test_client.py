@@ -282,6 +282,16 @@ async def test_another_exception_of_the_token_ends_the_client_and_can_be_seen(wo
         assert client.state.kind == "closed"
 
 
+async def test_an_exception_of_the_application_s_observer_comes_out(world, autojump_clock):
+    def observe(state: State) -> None:
+        raise KeyError(state.kind)
+
+    connecting = connect("ws://example.org", token="t", dial=world.dial, on_state=observe)
+    with pytest.raises(KeyError, match="connecting"):
+        async with connecting as client, client.join("lobby"):
+            pass
+
+
 async def test_40xx_ends_it_for_good(world, autojump_clock):
     async with world.client() as client, client.join("lobby") as room:
         await next_of(room, "user_joined")

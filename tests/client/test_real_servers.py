@@ -259,10 +259,11 @@ async def test_what_is_no_server_of_ours_is_told(answer, told):
             nursery.cancel_scope.cancel()
 
 
-async def test_who_speaks_another_language_is_told():
+@pytest.mark.parametrize("message", ["[1, 2]", "hello", '{"no": "type"}', '{"type": "joined"}'])
+async def test_who_speaks_another_language_is_told(message):
     async def other(request: WebSocketRequest) -> None:
         connection = await request.accept(subprotocol="greenroom.v1")
-        await connection.send_message("[1, 2]")
+        await connection.send_message(message)
         with suppress(ConnectionClosed):
             while True:
                 await connection.get_message()
