@@ -219,6 +219,11 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _close_user(connections: Connections, user_id: str) -> None:
+    """Do here what another node was asked to do everywhere."""
+    connections.disconnect_user(user_id, CloseCode.REMOVED, "removed by the application")
+
+
 @asynccontextmanager
 async def open_broker(
     settings: Settings,
@@ -246,6 +251,8 @@ async def open_broker(
         open_pump() as pump,
         trio.open_nursery() as nursery,
     ):
+        if engine.presence is not None:
+            engine.presence.on_close_user(lambda user_id: _close_user(connections, user_id))
         nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=KEEPER_SECONDS))
         traffic = Traffic()
         nursery.start_soon(run_traffic, traffic, TrafficMeter(rooms, connections, wall_clock).read)

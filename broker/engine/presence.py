@@ -5,10 +5,12 @@ which version it follows, so that whoever has missed one knows, and reads everyt
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import attrs
+
+from broker.model import Position
 
 Counts: TypeAlias = Mapping[str, int]
 """Connections by user id."""
@@ -44,6 +46,16 @@ class Crowds:
     nodes: Mapping[str, NodeCrowd]
 
 
+@attrs.frozen
+class RoomGlance:
+    """A room that somebody is in, on whatever node."""
+
+    room: str
+    size: int
+    """Connections in the room over all nodes."""
+    position: Position
+
+
 class Presence(ABC):
     """Tells the other nodes who is in rooms here, and this node who is there."""
 
@@ -63,6 +75,24 @@ class Presence(ABC):
     @abstractmethod
     async def remove(self, room: str, user_id: str, *, listeners: int) -> None:
         """Have the other nodes remove a user from a room, in which so many nodes (this one too) should listen.
+
+        :raises EngineUnavailableError: if not all of them have heard it; it may be repeated.
+        """
+
+    @abstractmethod
+    async def list_rooms(self, *, prefix: str, after: str, limit: int) -> list[RoomGlance]:
+        """Return the rooms that somebody is in whose names begin with `prefix`, by name, from the one behind `after`.
+
+        :raises EngineUnavailableError: if it cannot be told.
+        """
+
+    @abstractmethod
+    def on_close_user(self, close: Callable[[str], None]) -> None:
+        """Let `close` be called with a user whose connections another node was asked to close."""
+
+    @abstractmethod
+    async def close_user(self, user_id: str) -> None:
+        """Have the other nodes close all connections of a user.
 
         :raises EngineUnavailableError: if not all of them have heard it; it may be repeated.
         """

@@ -110,11 +110,14 @@ class RoomRoutes:
     async def list_rooms(self) -> Response:
         """List rooms by name.
 
-        These are the rooms in this node's memory: those that somebody is in, or was a short while ago.
+        These are the rooms that somebody is in, and those of this node that somebody was in a short while ago.
         """
         query = read_query(RoomsQuery)
         # One more than asked for tells whether there is another page.
-        found = self.services.rooms.listing(prefix=query.prefix, after=query.cursor, limit=query.limit + 1)
+        with answer_within(self.services.settings.http.request_seconds):
+            found = await self.services.rooms.list_everywhere(
+                prefix=query.prefix, after=query.cursor, limit=query.limit + 1
+            )
         page = [_summary(info) for info in found[: query.limit]]
         return answer(RoomPage(page, page[-1].room if len(found) > query.limit else None))
 
@@ -155,10 +158,17 @@ class RoomRoutes:
 
     @operation(response=Disconnected)
     async def disconnect(self, user: str) -> Response:
-        """Close all connections of a user with 4004, which tells clients not to come back."""
+        """Close all connections of a user with 4004, which tells clients not to come back.
+
+        On all nodes; the answer counts those of the node that was asked.
+        """
         removed = self.services.connections.disconnect_user(
             user, CloseCode.REMOVED, "removed by the application"
         )
+        presence = self.services.engine.presence
+        if presence is not None:
+            with answer_within(self.services.settings.http.request_seconds):
+                await presence.close_user(user)
         return answer(Disconnected(removed))
 
 

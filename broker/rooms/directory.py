@@ -1,7 +1,7 @@
 """All rooms of this node, by name."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -9,10 +9,20 @@ from weakref import WeakValueDictionary
 import attrs
 import trio
 
-from actors import Failure, Ref, Registry, RegistryStatistics, RestartPolicy, open_supervisor
+from actors import (
+    ActorStoppedError,
+    Failure,
+    MailboxFullError,
+    Ref,
+    Registry,
+    RegistryStatistics,
+    RestartPolicy,
+    open_supervisor,
+)
 from broker.auth.permissions import find_rule
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
+from broker.engine.presence import Presence
 from broker.errors import CloseCode
 from broker.log import Log
 from broker.model import Draft, Position
@@ -73,16 +83,31 @@ class Rooms:
         registry: Registry[str, RoomMessage],
         states: "WeakValueDictionary[str, RoomState]",
         tally: Tally,
+        presence: Presence | None = None,
     ) -> None:
         self._registry = registry
         self._states = states
         self._tally = tally
+        self._presence = presence
 
     def listing(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
         """Return the rooms in memory whose names begin with `prefix`, by name, from the one behind `after`."""
         names = sorted(name for name in self._states if name > after and name.startswith(prefix))
         started = (state for name in names if (state := self._states[name]).delivered is not None)
         return [state.info() for state in islice(started, limit)]
+
+    async def list_everywhere(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
+        """Return the rooms of `listing`, and those that somebody is in on another node (without their users)."""
+        here = self.listing(prefix=prefix, after=after, limit=limit)
+        if self._presence is None:
+            return here
+        rooms = {
+            glance.room: RoomInfo(glance.room, glance.size, glance.position, ())
+            for glance in await self._presence.list_rooms(prefix=prefix, after=after, limit=limit)
+        }
+        # Of rooms that somebody is in here this node knows best.
+        rooms |= {info.room: info for info in here if info.users or info.room not in rooms}
+        return [rooms[name] for name in sorted(rooms)[:limit]]
 
     def loads(self) -> Iterator[RoomLoad]:
         """Give each room in memory, as it stands when its turn comes; other tasks may run meanwhile."""
@@ -98,6 +123,15 @@ class Rooms:
     async def tell(self, room: str, message: RoomMessage) -> Ref[RoomMessage]:
         """Send a message to a room; returns the Ref that took it, which stays good while a member is in."""
         return await self._registry.tell(room, message)
+
+    def tell_nowait(self, room: str, message: RoomMessage) -> Ref[RoomMessage] | None:
+        """Send as `tell` does, if the room is up and its inbox has space; else do nothing and return None."""
+        ref = self._registry.peek(room)
+        if ref is not None:
+            with suppress(ActorStoppedError, MailboxFullError):
+                ref.tell_nowait(message)
+                return ref
+        return None
 
     async def publish(self, room: str, draft: Draft) -> Published:
         """Say something in a room; returns once it is in the engine and on its way to the members."""
@@ -180,5 +214,5 @@ async def open_rooms(
             on_escalate=give_up,
         )
         nursery.start_soon(registry.run_passivation)
-        yield Rooms(registry, states, tally)
+        yield Rooms(registry, states, tally, engine.presence)
         nursery.cancel_scope.cancel()

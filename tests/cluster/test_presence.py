@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from broker.rooms.messages import TellPresence
 from tests.cluster.nodes import LEASE_SECONDS, Guest, Node, open_node
 from tests.engine.redis.opened import wait_ready, wait_trouble
 from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer
+from tests.engine.redis.servers import RedisServer, run_redis
 
 
 def comings(guest: Guest) -> list[tuple[str, str, int]]:
@@ -224,3 +225,52 @@ async def test_a_removal_that_not_all_nodes_can_hear_is_refused(redis: RedisServ
         await wait_ready(west.engine)
         assert await east.rooms.remove("den", "cas") == 1
         await cas.wait(lambda: bool(cas.removals))
+
+
+async def test_rooms_of_all_nodes_and_servers_are_listed_page_by_page(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    directory = tmp_path / "other"
+    directory.mkdir()
+    with run_redis(directory) as other:
+        url = f"{redis.url},127.0.0.1:{other.port}"
+        async with open_node(url) as east, open_node(url) as west:
+            for number in range(10):
+                await (east, west)[number % 2].enter("ann", f"team.{number}")
+            await west.enter("bob", "team.3")
+            await east.enter("bob", "team.3")
+            await west.enter("ann", "äther")
+            await east.say("1", "2", room="team.1")
+
+            async def listed(node: Node, **query: str | int) -> list[tuple[str, int]]:
+                infos = await node.rooms.list_everywhere(**{"limit": 100, **query})
+                return [(info.room, info.room_size) for info in infos]
+
+            teams = [(f"team.{number}", 3 if number == 3 else 1) for number in range(10)]
+            for node in (east, west):
+                while await listed(node) != [*teams, ("äther", 1)]:  # noqa: ASYNC110  # told soon
+                    await trio.sleep(0.01)
+                assert await listed(node, prefix="team.") == teams
+                assert await listed(node, prefix="team.", after="team.2", limit=3) == teams[3:6]
+                assert await listed(node, after="team.8", limit=2) == [teams[9], ("äther", 1)]
+                assert await listed(node, prefix="x") == []
+            [info] = await west.rooms.list_everywhere(prefix="team.1", limit=1)
+            assert info.position.offset == 2
+            [info] = await east.rooms.list_everywhere(prefix="team.0", limit=1)
+            assert info.users == (("ann", 1),)
+
+
+async def test_a_room_that_everyone_has_left_is_not_listed(redis: RedisServer) -> None:
+    async with open_node(redis.url) as east:
+        async with open_node(redis.url) as west:
+            bob = await west.enter("bob")
+            await west.leave(bob)
+        assert await east.rooms.list_everywhere(limit=10) == []
+        async with open_mortal(redis.url) as (south, scope):
+            await south.enter("cas", "attic")
+            while not await east.rooms.list_everywhere(limit=10):  # noqa: ASYNC110  # told soon
+                await trio.sleep(0.01)
+            scope.cancel()
+        while await east.rooms.list_everywhere(limit=10):  # noqa: ASYNC110  # when its lease has run out
+            await trio.sleep(0.01)
+        assert redis.ask("ZCARD", "cluster:rooms") == 0

@@ -57,6 +57,24 @@ async def test_clients_of_two_servers_talk(redis: RedisServer, serve: "Serve") -
             assert [message["offset"] for message in joined["messages"]] == [1, 2]
 
 
+async def test_a_user_is_sent_away_from_all_servers(redis: RedisServer, serve: "Serve") -> None:
+    here = {"server": {"engine": redis.url}, "redis": REDIS}
+    async with serve(**here) as east, serve(**here) as west:
+        await wait_ready(east, 200)
+        await wait_ready(west, 200)
+        async with east.connect("/ws/den", "ann") as ann, west.connect("/ws/den", "bob") as bob:
+            await bob.receive("joined")
+            while (await ann.receive()).get("user_id") != "bob":
+                pass
+            page = (await east.http.get("/api/rooms")).json()
+            assert [(room["room"], room["room_size"]) for room in page["rooms"]] == [("den", 2)]
+            details = (await west.http.get("/api/rooms/den")).json()
+            assert {user["user_id"] for user in details["users"]} == {"ann", "bob"}
+            assert (await east.http.delete("/api/users/bob")).json() == {"disconnected": 0}
+            assert await bob.close_code() == (4004, "removed by the application")
+            assert (await ann.receive("user_left"))["room_size"] == 1
+
+
 async def test_a_redis_killed_and_restarted_costs_clients_nothing_but_time(
     tmp_path: "Path", serve: "Serve"
 ) -> None:

@@ -60,6 +60,8 @@ async def test_a_client_token_is_no_api_key(world):
 
 async def test_secrets_are_in_no_log(open_world, api_key):
     class Broken:
+        presence = None
+
         async def wait_ready(self):
             raise ZeroDivisionError
 

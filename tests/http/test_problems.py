@@ -34,6 +34,8 @@ async def test_a_wrong_method_is_a_405(world):
 
 async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
     class Broken:
+        presence = None
+
         async def wait_ready(self):
             raise ZeroDivisionError("the inside story")
 

@@ -112,8 +112,9 @@ class Board:
         try:
             version: Any = await self._script.run(
                 self._link,
-                (names.nodes, names.users + self._node, self._names.alive),
+                (names.nodes, names.users + self._node, self._names.alive, self._names.rooms),
                 *(self._node, self._lease_ms, KEEP_MS, names.channel, follows),
+                *(room, sum(entry.counts.values())),
                 *told,
             )
         except EngineUnavailableError as error:
@@ -128,7 +129,7 @@ class Board:
         elif not entry.counts:
             # Whoever comes next is told of with everything.
             entry.version = 0
-            if not entry.changed:
+            if room not in self._dirty:
                 del self._entries[room]
 
     async def _refresh(self) -> None:

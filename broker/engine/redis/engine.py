@@ -4,21 +4,18 @@ import secrets
 from collections.abc import Callable, Sequence
 
 import attrs
-import hiredis
 import msgspec
 import trio
 
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.feed import Feed, FeedListener
-from broker.engine.presence import Crowds, Presence
-from broker.engine.redis.errors import unavailable
+from broker.engine.presence import Presence
 from broker.engine.redis.keys import Names
+from broker.engine.redis.presence import RedisPresence
 from broker.engine.redis.replies import (
     is_crowd_change,
     is_removal,
-    pack_removal,
     parse_crowd_change,
-    parse_crowds,
     parse_position,
     parse_receipts,
     parse_removal,
@@ -38,7 +35,7 @@ SLACK_MS = 60_000
 """How much longer than needed a room is remembered: Redis' clock and the nodes' clocks may differ."""
 
 
-class RedisEngine(Engine, Feed, Presence):
+class RedisEngine(Engine, Feed):
     """Rooms spread over servers by their names; made by `open_redis`."""
 
     def __init__(
@@ -58,7 +55,9 @@ class RedisEngine(Engine, Feed, Presence):
         self._scripts = scripts
         self._names = names
         self._node = node
-        self._lease_seconds = lease_seconds
+        self._presence = RedisPresence(
+            servers, self._ring, scripts, names, node=node, lease_seconds=lease_seconds
+        )
         self._wall_clock = wall_clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch
@@ -72,13 +71,8 @@ class RedisEngine(Engine, Feed, Presence):
 
     @property
     def presence(self) -> Presence:
-        """What tells of users on other nodes: itself."""
-        return self
-
-    @property
-    def lease_seconds(self) -> float:
-        """See Presence."""
-        return self._lease_seconds
+        """What tells of users on other nodes."""
+        return self._presence
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -132,33 +126,6 @@ class RedisEngine(Engine, Feed, Presence):
         server = self._server(room)
         server.lease.listeners.pop(room, None)
         server.feed.unsubscribe(self._names.room(room).channel)
-
-    def set_count(self, room: str, user_id: str, connections: int) -> None:
-        """See Presence."""
-        self._server(room).board.set_count(room, user_id, connections)
-
-    def clear(self, room: str) -> None:
-        """See Presence."""
-        self._server(room).board.clear(room)
-
-    async def remove(self, room: str, user_id: str, *, listeners: int) -> None:
-        """See Presence."""
-        channel = self._names.room(room).channel
-        heard = await self._server(room).link.ask("PUBLISH", channel, pack_removal(self._node, user_id))
-        if isinstance(heard, hiredis.ReplyError):
-            raise unavailable(heard)
-        if not isinstance(heard, int) or heard < listeners:
-            raise EngineUnavailableError("a node with users in the room cannot hear just now")
-
-    async def read_crowds(self, room: str) -> Crowds:
-        """See Presence."""
-        names = self._names.room(room)
-        reply = await self._scripts.crowds.run(
-            self._server(room).link,
-            (names.nodes, self._names.alive, self._names.board),
-            *(names.users, int(self._lease_seconds * 1000), names.channel),
-        )
-        return parse_crowds(reply, self._node)
 
     async def wait_ready(self) -> None:
         """See Engine: whether every server takes writes and brings back what is published."""

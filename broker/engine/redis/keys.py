@@ -55,6 +55,16 @@ class Names:
         return f"{self.prefix}:alive"
 
     @property
+    def rooms(self) -> str:
+        """The key that lists the rooms that somebody is in."""
+        return f"{self.prefix}:rooms"
+
+    @property
+    def all_nodes(self) -> str:
+        """The channel that every node hears."""
+        return self._channel("nodes")
+
+    @property
     def board(self) -> str:
         """The key that is lost when all that nodes have told is lost."""
         return f"{self.prefix}:board"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from broker.engine.base import Receipt, Run
-from broker.engine.presence import CrowdChange, Crowds, NodeCrowd
+from broker.engine.presence import CrowdChange, Crowds, NodeCrowd, RoomGlance
 from broker.model import Draft, Event, Position
 
 _SAID = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
@@ -92,6 +92,12 @@ def parse_removal(payload: bytes) -> tuple[str, str]:
     :raises msgspec.MsgspecError: if it is something else.
     """
     return _REMOVAL.decode(payload)
+
+
+def parse_glance(room: str, reply: Any) -> RoomGlance | None:
+    """Return what the script `glance` answered; None for a room that nobody is in."""
+    size, epoch, offset = reply
+    return RoomGlance(room, size, Position(epoch.decode(), offset)) if size else None
 
 
 def parse_said(payload: bytes) -> tuple[str, list[Event]]:

@@ -42,6 +42,8 @@ class Scripts:
     lease: Script
     announce: Script
     crowds: Script
+    glance: Script
+    close: Script
 
 
 def load_scripts() -> Scripts:
@@ -60,4 +62,6 @@ def load_scripts() -> Scripts:
         load("lease"),
         load("announce"),
         load("crowds"),
+        load("glance"),
+        load("close"),
     )
