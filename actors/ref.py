@@ -103,13 +103,24 @@ class Ref(Generic[M]):
 
         :raises Exception: as `ask`.
         """
-        self._replies[reply] = self._mailbox.accepted  # type: ignore[index]  # R is an object
-        if self._stopped.is_set():
-            reply.fail(self._stopped_error())
+        self.watch(reply)
         try:
             return await reply.wait()
         finally:
-            del self._replies[reply]  # type: ignore[arg-type]
+            self.unwatch(reply)
+
+    def watch(self, reply: Reply[R]) -> None:
+        """Fail a reply if the actor dies before it answers the message that was put last; until `unwatch`.
+
+        For asking without waiting. Call it without a checkpoint after the put.
+        """
+        self._replies[reply] = self._mailbox.accepted  # type: ignore[index]  # R is an object
+        if self._stopped.is_set():
+            reply.fail(self._stopped_error())
+
+    def unwatch(self, reply: Reply[R]) -> None:
+        """Undo `watch`."""
+        del self._replies[reply]  # type: ignore[arg-type]
 
     def stop_nowait(self) -> None:
         """Let the actor handle what waits and then stop; new messages are refused at once."""

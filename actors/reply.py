@@ -48,6 +48,16 @@ class Reply(Generic[R]):
         :raises Exception: whatever the reply was failed with.
         """
         await self._settled.wait()
+        return self.get_nowait()
+
+    def get_nowait(self) -> R:
+        """Return the answer.
+
+        :raises trio.WouldBlock: if there is none yet.
+        :raises Exception: whatever the reply was failed with.
+        """
         if self._error is not None:
             raise self._error
+        if not self._values:
+            raise trio.WouldBlock
         return self._values[0]

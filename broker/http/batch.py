@@ -9,8 +9,8 @@ from msgspec import UNSET, UnsetType
 from quart import Blueprint, Response
 from quart.wrappers.response import ResponseBody
 
-from actors import Reply
-from broker.errors import ErrorCode, Refused
+from actors import Ref, Reply
+from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.answers import BatchLine, BatchResult, Placed
 from broker.http.bodies import NDJSON_TYPES, check_content_type, check_utf8, decode_json
 from broker.http.exchange import PacedBody, this_request
@@ -21,7 +21,7 @@ from broker.http.services import HttpServices
 from broker.model import Draft, check_room_name
 from broker.notices import RequestId
 from broker.protocol.content import notifier_content
-from broker.rooms.messages import Publish, Published
+from broker.rooms.messages import Publish, Published, RoomMessage
 
 LOOK_AHEAD_LINES = 128
 """How many lines may wait for their results to be written; each holds at most `http.body_bytes`."""
@@ -53,6 +53,7 @@ class BatchRoutes:
         check_content_type(NDJSON_TYPES)
         request = this_request()
         batch = Batch(self.services, request.nursery)
+        request.exits.callback(batch.close)
         request.nursery.start_soon(batch.read, request.body)
         response = Response(BatchBody(batch), content_type=NDJSON_TYPE)
         response.timeout = None
@@ -69,39 +70,67 @@ class _Ask:
 
 @attrs.define(eq=False)
 class _Slot:
-    """One line on its way: `result` is there when `done` is set."""
+    """One line on its way. It has a result, or an ask; and if that was told, a ref and a reply."""
 
     number: int
     id: RequestId = None
     room: str | UnsetType = UNSET
-    accepted: trio.Event = attrs.Factory(trio.Event)  # the room has it, or never will
-    done: trio.Event = attrs.Factory(trio.Event)
+    ask: _Ask | None = None
     result: BatchResult | None = None
+    ref: Ref[RoomMessage] | None = None
+    reply: Reply[Published] = attrs.Factory(Reply)
+    told: trio.Event | None = None
+    """Set when the room has it, or never will; None if that did not take a task."""
 
-    async def wait(self) -> BatchResult:
-        await self.done.wait()
-        assert self.result is not None, "done is set with it"
+    @property
+    def is_done(self) -> bool:
+        """Whether the result can be had without waiting."""
+        return self.result is not None or self.reply.is_settled
+
+    def accept(self, ref: Ref[RoomMessage]) -> None:
+        """Hear that the room has it, without a checkpoint in between."""
+        self.ref = ref
+        ref.watch(self.reply)
+
+    def release(self) -> None:
+        """Let go of the room; safe to call twice."""
+        if self.ref is not None:
+            self.ref.unwatch(self.reply)
+            self.ref = None
+
+    def finish(self) -> BatchResult:
+        """Return the result, once it is done."""
+        self.release()
+        if self.result is None:
+            assert self.ask is not None
+            try:
+                placed = Placed.of(self.ask.room, self.reply.get_nowait())
+            except FAILURES as error:
+                self.fail(error)
+            else:
+                self.result = BatchResult(line=self.number, id=self.id, **msgspec.structs.asdict(placed))
+        assert self.result is not None
         return self.result
-
-    def succeed(self, placed: Placed) -> None:
-        self.result = BatchResult(line=self.number, id=self.id, **msgspec.structs.asdict(placed))
-        self.done.set()
 
     def fail(self, error: Exception) -> None:
         self.result = BatchResult(line=self.number, id=self.id, room=self.room, error=error_info(error))
-        self.done.set()
 
 
 class Batch:
-    """Publishes the lines of one request."""
+    """Publishes the lines of one request.
+
+    A line is told to its room in a plain call. Only if that has to wait, as the room must come up first or has its
+    inbox full, a task does it, and others wait for that task only if they are for the same room.
+    """
 
     def __init__(self, services: HttpServices, nursery: trio.Nursery) -> None:
         self._services = services
         self._nursery = nursery
         self._settings = services.settings.http
         self._sender, self._slots = trio.open_memory_channel[_Slot](LOOK_AHEAD_LINES)
-        # The last line of each room that has lines on their way.
-        self._last: dict[str, _Slot] = {}
+        # The last line of each room that has lines waiting to be told.
+        self._last: dict[str, trio.Event] = {}
+        self._open: set[_Slot] = set()
         self._next: _Slot | None = None
 
     async def read(self, body: PacedBody) -> None:
@@ -123,17 +152,18 @@ class Batch:
 
     async def _take(self, line: Line) -> None:
         slot = _Slot(line.number)
-        ask: _Ask | None = None
         try:
-            ask = self._parse(line, slot)
+            slot.ask = self._parse(line, slot)
         except Refused as refused:
             slot.fail(refused)
         # Waits for room first: what is published is going to be answered.
-        await self._sender.send(slot)
-        if ask is not None:
-            before = self._last.get(ask.room)
-            self._last[ask.room] = slot
-            self._nursery.start_soon(self._publish, slot, ask, before)
+        try:
+            self._sender.send_nowait(slot)
+        except trio.WouldBlock:
+            await self._sender.send(slot)
+        if slot.ask is not None:
+            self._open.add(slot)
+            self._tell(slot, slot.ask)
 
     def _parse(self, line: Line, slot: _Slot) -> _Ask:
         """Read a line; `slot` learns as much as its result will name, also if the rest is wrong."""
@@ -147,44 +177,69 @@ class Batch:
         draft = Draft(notifier_content(fields.message), key=make_key(key, "id"))
         return _Ask(check_room_name(fields.room), draft)
 
-    async def _publish(self, slot: _Slot, ask: _Ask, before: _Slot | None) -> None:
+    def _tell(self, slot: _Slot, ask: _Ask) -> None:
+        before = self._last.get(ask.room)
+        if before is None:
+            ref = self._services.rooms.tell_nowait(ask.room, Publish(ask.draft, reply=slot.reply))
+            if ref is not None:
+                slot.accept(ref)
+                return
+        slot.told = self._last[ask.room] = trio.Event()
+        self._nursery.start_soon(self._tell_later, slot, ask, slot.told, before)
+
+    async def _tell_later(self, slot: _Slot, ask: _Ask, told: trio.Event, before: trio.Event | None) -> None:
         try:
-            if before is not None:
-                await before.accepted.wait()
             with answer_within(self._settings.request_seconds):
-                published = await self._say(slot, ask)
-            slot.succeed(Placed.of(ask.room, published))
+                if before is not None:
+                    await before.wait()
+                slot.accept(await self._services.rooms.tell(ask.room, Publish(ask.draft, reply=slot.reply)))
         except FAILURES as error:
             slot.fail(error)
         finally:
-            slot.accepted.set()
-            if self._last.get(ask.room) is slot:
+            told.set()
+            if self._last.get(ask.room) is told:
                 del self._last[ask.room]
-
-    async def _say(self, slot: _Slot, ask: _Ask) -> Published:
-        reply: Reply[Published] = Reply()
-        ref = await self._services.rooms.tell(ask.room, Publish(ask.draft, reply=reply))
-        slot.accepted.set()
-        return await ref.wait_reply(reply)
 
     async def wait_results(self) -> list[BatchResult]:
         """Wait for the next result, and take along those behind it that are there too; empty at the end."""
         results: list[BatchResult] = []
         with suppress(trio.EndOfChannel):
             slot = self._next or await self._slots.receive()
-            results.append(await slot.wait())
+            self._next = slot
+            await self._wait_done(slot)
             self._next = None
+            results.append(self._finish(slot))
             self._take_ready(results)
         return results
+
+    async def _wait_done(self, slot: _Slot) -> None:
+        if slot.told is not None:
+            await slot.told.wait()
+        if not slot.is_done:
+            try:
+                with answer_within(self._settings.request_seconds), suppress(*FAILURES):
+                    await slot.reply.wait()
+            except EngineUnavailableError as error:
+                slot.fail(error)
 
     def _take_ready(self, results: list[BatchResult]) -> None:
         with suppress(trio.WouldBlock):
             while True:
                 slot = self._slots.receive_nowait()
-                if slot.result is None:
+                if not slot.is_done:
                     self._next = slot
                     return
-                results.append(slot.result)
+                results.append(self._finish(slot))
+
+    def _finish(self, slot: _Slot) -> BatchResult:
+        self._open.discard(slot)
+        return slot.finish()
+
+    def close(self) -> None:
+        """Let go of the rooms whose answers nobody will read."""
+        for slot in self._open:
+            slot.release()
+        self._open.clear()
 
 
 class BatchBody(ResponseBody):

@@ -1,5 +1,6 @@
 """Hypercorn's HTTP/1.1 server on one stream. The only place that knows hypercorn's insides (0.18)."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,8 @@ def make_config(settings: HttpSettings, log: Log) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.head_bytes
     config.keep_alive_timeout = settings.keep_alive_seconds
+    # Hypercorn would close a connection after 1,000 requests, under the hands of a notifier that posts the next.
+    config.keep_alive_max_requests = sys.maxsize
     config.startup_timeout = STARTUP_SECONDS
     config.shutdown_timeout = SHUTDOWN_SECONDS
     # Hypercorn's queue before the application: one read of 64 KiB, so that back pressure reaches the client.

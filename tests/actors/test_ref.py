@@ -172,6 +172,27 @@ async def test_an_answer_may_come_later() -> None:
         assert not ref.has_open_replies
 
 
+async def test_a_watched_reply_is_failed_with_the_actor_and_let_go_by_hand() -> None:
+    async with calculator() as ref:
+        answered: Reply[int] = Reply()
+        open_for_ever: Reply[int] = Reply()
+        with pytest.raises(trio.WouldBlock):
+            answered.get_nowait()
+        for reply, message in ((answered, Double(21, answered)), (open_for_ever, AnswerLater(open_for_ever))):
+            ref.tell_nowait(message)
+            ref.watch(reply)
+        assert await answered.wait() == answered.get_nowait() == 42
+        assert ref.statistics().open_replies == 2
+        ref.unwatch(answered)
+        assert ref.statistics().open_replies == 1
+    with pytest.raises(ActorStoppedError):
+        open_for_ever.get_nowait()
+    late: Reply[int] = Reply()
+    ref.watch(late)
+    with pytest.raises(ActorStoppedError):
+        late.get_nowait()
+
+
 async def test_ask_raises_what_the_actor_failed_the_question_with() -> None:
     async with calculator() as ref:
         with pytest.raises(PermissionError, match="not you"):

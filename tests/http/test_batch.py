@@ -205,6 +205,29 @@ async def test_a_client_that_never_reads_is_cut_off(open_world):
         await world.served.wait_no_connection()
 
 
+async def test_a_room_is_not_kept_up_by_lines_whose_client_is_gone(open_world):
+    class Engine(MemoryEngine):
+        told = trio.Event()
+        may_answer = trio.Event()
+
+        async def append(self, room, drafts, retention):
+            self.told.set()
+            await self.may_answer.wait()
+            return await super().append(room, drafts, retention)
+
+    engine = Engine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)
+    async with open_world(engine=engine, room={"idle_seconds": 0.05}) as world:
+        async with world.connect() as client:
+            await begin(client)
+            await send_chunk(client, line("a", 1) + line("a", 2))
+            await engine.told.wait()
+        await world.served.wait_no_connection()
+        engine.may_answer.set()
+        with trio.fail_after(5):
+            while world.rooms.statistics().rooms:
+                await trio.sleep(0.01)
+
+
 async def test_a_client_that_goes_away_leaves_nothing(world):
     async with world.connect() as client:
         await begin(client)

@@ -47,6 +47,15 @@ async def test_a_connection_serves_one_request_after_another(served):
             assert (await client.response())[::2] == (200, b"hello")
 
 
+async def test_a_connection_is_kept_however_many_requests_it_brings(served):
+    """Hypercorn's own limit is 1,000, and its end comes without a word."""
+    many = 1100
+    async with served.connect() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, "GET /none HTTP/1.1\r\nHost: t\r\n\r\n" * many)
+        with trio.fail_after(30):
+            assert [(await client.response())[0] for _ in range(many)] == [404] * many
+
+
 async def test_pipelined_requests_are_answered_in_order(served):
     async with served.connect() as client:
         await client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n" * 2 + "GET /none HTTP/1.1\r\nHost: t\r\n\r\n")
