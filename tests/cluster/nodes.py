@@ -170,7 +170,7 @@ def settings_for(url: str, **rooms: float) -> Settings:
             probe_seconds=0.05,
             lease_seconds=LEASE_SECONDS,
         ),
-        history=HistorySettings(),
+        history=HistorySettings(messages=100_000, bytes=1 << 28),
         room=RoomSettings(**rooms),
     )
 
