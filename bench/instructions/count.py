@@ -49,7 +49,15 @@ def missing() -> str | None:
     if sys.platform != "linux":
         return "Linux"
     absent = [name for name in ("valgrind", _compiler()) if shutil.which(name) is None]
+    if not absent and not _has_header():
+        absent.append("valgrind/callgrind.h")
     return " and ".join(absent) or None
+
+
+def _has_header() -> bool:
+    """Return whether valgrind's headers are there, which some distributions pack by themselves."""
+    arguments = [_compiler(), "-fsyntax-only", str(_HERE / "stages.c")]
+    return subprocess.run(arguments, capture_output=True, timeout=_SECONDS, check=False).returncode == 0
 
 
 def count() -> dict[str, int]:

@@ -150,14 +150,17 @@ class Posting:
     def __init__(self, listeners: list[Listener]) -> None:
         self._poll = select.epoll()
         self._takers: dict[int, Callable[[], None]] = {}
+        self._sockets: list[socket.socket] = []
         self.latencies_ns: list[int] = []
         self.answered = 0
         for listener in listeners:
             self._watch(listener.socket, listener.take)
 
     def close(self) -> None:
-        """Let go of the epoll; the sockets are the caller's."""
+        """Close every connection."""
         self._poll.close()
+        for own in self._sockets:
+            own.close()
 
     def add_notifier(self, notifier: Notifier) -> None:
         """Let it post from now on."""
@@ -190,5 +193,6 @@ class Posting:
         return passed
 
     def _watch(self, own: socket.socket, take: Callable[[], None]) -> None:
+        self._sockets.append(own)
         self._takers[own.fileno()] = take
         self._poll.register(own, select.EPOLLIN)

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 
 import attrs
 import click
@@ -89,7 +89,8 @@ class Notify:
         )
 
     def _count(self, server: RunningServer, begin: Callable[[Posting], None]) -> Counted:
-        with self._members(server) as members, closing(Posting(members)) as posting:
+        members = self._members(server)
+        with closing(Posting(members)) as posting:
             begin(posting)
             posting.run(self.warm_up_seconds)
             posting.latencies_ns.clear()
@@ -103,21 +104,12 @@ class Notify:
             lost = sum(max(0, due - member.heard) for member in members)
         return Counted(counted, seconds, used, latency_ns, lost)
 
-    @contextmanager
-    def _members(self, server: RunningServer) -> Iterator[list[Listener]]:
+    def _members(self, server: RunningServer) -> list[Listener]:
         # The article notifies the room of a user, and Greenroom lets nobody else into it.
         claims = {"sub": _USER, "exp": int(time.time()) + _TOKEN_SECONDS}
         token = jwt.encode(claims, self.rig.credentials.secret, algorithm="HS256")
         target = f"/ws/user_{_USER}?token={token}"
-        members: list[Listener] = []
-        try:
-            members.extend(
-                join(process.HOST, server.port, target, b'"order_update"') for _ in range(_MEMBERS)
-            )
-            yield members
-        finally:
-            for member in members:
-                member.socket.close()
+        return [join(process.HOST, server.port, target, b'"order_update"') for _ in range(_MEMBERS)]
 
     def _add_notifiers(self, server: RunningServer, posting: Posting) -> None:
         request = self._request(server)

@@ -37,8 +37,8 @@ static uint64_t due_ns(const struct run *run) {
     return run->pace.begin_ns + seconds * NS_PER_SECOND + rest * NS_PER_SECOND / run->options.rate;
 }
 
-void pace_send(struct run *run, uint64_t now_ns) {
-    if (run->options.rate == 0 || !run_is_sending(run)) return;
+bool pace_send(struct run *run, uint64_t now_ns) {
+    if (run->options.rate == 0 || !run_is_sending(run)) return false;
     for (int i = 0; i < SENDS_AT_ONCE && due_ns(run) <= now_ns; i++) {
         struct link *link = run->pace.links[run->pace.sent % run->plan.paced_count];
         traffic_send(run, link, due_ns(run));
@@ -48,4 +48,5 @@ void pace_send(struct run *run, uint64_t now_ns) {
     struct itimerspec at = {
         .it_value = {.tv_sec = (time_t)(at_ns / NS_PER_SECOND), .tv_nsec = (long)(at_ns % NS_PER_SECOND)}};
     timerfd_settime(run->pace.timer, TFD_TIMER_ABSTIME, &at, NULL);
+    return due_ns(run) <= now_ns;
 }

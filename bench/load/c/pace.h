@@ -13,7 +13,7 @@ void pace_prepare(struct run *run);
 /* From `now_ns` on, publishers and pingers send in turn. */
 void pace_begin(struct run *run, uint64_t now_ns);
 
-/* Sends what is due, and wakes epoll when the next is. */
-void pace_send(struct run *run, uint64_t now_ns);
+/* Sends what is due, and wakes epoll when the next is. True: so much is due that not all of it was sent. */
+bool pace_send(struct run *run, uint64_t now_ns);
 
 #endif
