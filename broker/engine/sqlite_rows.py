@@ -36,6 +36,7 @@ class _RoomRow:
     offset: int
     first_held: int
     bytes: int
+    age_ms: int
 
 
 def first_epoch(secret: bytes, room: str) -> str:
@@ -85,6 +86,7 @@ class Writer:
 
     def _append(self, append: Append, now_ms: int) -> list[Receipt]:
         row = self._room(append.room)
+        known = row.offset
         receipts = [self._place(row, draft, now_ms) for draft in append.drafts]
         self._connection.executemany(
             "INSERT INTO events VALUES (?, ?, ?, ?)",
@@ -94,7 +96,7 @@ class Writer:
                 if event is not None and event.offset is not None
             ],
         )
-        self._trim(row, append.retention, now_ms)
+        self._trim(row, append.retention, now_ms, known)
         age_ms = int(append.retention.age_seconds * 1000)
         self._connection.execute(
             "UPDATE rooms SET offset = ?, first_held = ?, bytes = ?, age_ms = ?, expires_ms = ? WHERE id = ?",
@@ -104,7 +106,7 @@ class Writer:
 
     def _room(self, name: str) -> _RoomRow:
         found = self._connection.execute(
-            "SELECT id, epoch, offset, first_held, bytes FROM rooms WHERE name = ?", (name,)
+            "SELECT id, epoch, offset, first_held, bytes, age_ms FROM rooms WHERE name = ?", (name,)
         ).fetchone()
         if found is not None:
             return _RoomRow(*found)
@@ -115,7 +117,7 @@ class Writer:
             (name, epoch),
         )
         assert cursor.lastrowid is not None
-        return _RoomRow(cursor.lastrowid, epoch, 0, 1, 0)
+        return _RoomRow(cursor.lastrowid, epoch, 0, 1, 0, 0)
 
     def _place(self, row: _RoomRow, draft: Draft, now_ms: int) -> Receipt:
         key = draft.key
@@ -139,8 +141,12 @@ class Writer:
         position = None if offset is None else Position(row.epoch, offset)
         return Receipt(position, Event(draft.content, now_ms, offset))
 
-    def _trim(self, row: _RoomRow, retention: Retention, now_ms: int) -> None:
-        """Delete from the front what is beyond the retention."""
+    def _trim(self, row: _RoomRow, retention: Retention, now_ms: int, known: int) -> None:
+        """Delete from the front what is beyond the retention.
+
+        What came up to the offset `known` had the age set before: a reader was perhaps told that it is gone.
+        """
+        oldest_known_ms = now_ms - row.age_ms
         oldest_ms = now_ms - int(retention.age_seconds * 1000)
         first = row.first_held
         oldest = self._connection.execute(
@@ -148,7 +154,8 @@ class Writer:
         )
         for offset, time_ms, size in oldest:
             held = row.offset - offset + 1
-            if held <= retention.messages and row.bytes <= retention.bytes and time_ms > oldest_ms:
+            is_young = time_ms > oldest_ms and (offset > known or time_ms > oldest_known_ms)
+            if held <= retention.messages and row.bytes <= retention.bytes and is_young:
                 break
             row.bytes -= size
             first = offset + 1

@@ -80,6 +80,16 @@ async def test_an_event_is_kept_for_its_age(engine: Engine, wall: "Wall") -> Non
     assert (await engine.position("den")).offset == 2
 
 
+async def test_what_is_past_its_age_does_not_come_back_with_a_longer_one(
+    engine: Engine, wall: "Wall"
+) -> None:
+    await engine.append("den", [draft(1), draft(2)], Retention(1000, 1_000_000, 10.0))
+    wall.now += 10
+    assert await held(engine) == (3, [])
+    await engine.append("den", [draft(3)], KEEP_ALL)
+    assert await held(engine) == (3, [3])
+
+
 async def test_the_retention_of_the_last_append_holds(engine: Engine) -> None:
     await fill(engine, 5)
     await engine.append("den", [draft(6)], Retention(2, 1_000_000, 86_400.0))

@@ -41,29 +41,50 @@ local function place(key, is_ephemeral, content)
   return offset
 end
 
+local function drop_oldest(oldest)
+  room.bytes = room.bytes - #entry_content(oldest)
+  room.first = room.first + 1
+end
+
+local function read_oldest()
+  return redis.call('XRANGE', stream, room.first .. '-0', '+', 'COUNT', 1)[1]
+end
+
+-- What a reader was told is gone does not come back with a longer age.
+local function drop_expired()
+  while room.first <= room.offset do
+    local oldest = read_oldest()
+    if entry_time(oldest) > now_ms - room.age_ms then
+      break
+    end
+    drop_oldest(oldest)
+  end
+end
+
 local function trim()
   if not keeps then
     redis.call('DEL', stream)
     room.first, room.bytes = room.offset + 1, 0
     return
   end
-  local first = room.first
   while room.first <= room.offset do
-    local oldest = redis.call('XRANGE', stream, room.first .. '-0', '+', 'COUNT', 1)[1]
+    local oldest = read_oldest()
     local held = room.offset - room.first + 1
     if held <= keep_messages and room.bytes <= keep_bytes and entry_time(oldest) > now_ms - keep_ms then
       break
     end
-    room.bytes = room.bytes - #entry_content(oldest)
-    room.first = room.first + 1
+    drop_oldest(oldest)
   end
   if room.first > room.offset then
     redis.call('DEL', stream)
-  elseif room.first > first then
+  else
     redis.call('XTRIM', stream, 'MAXLEN', room.offset - room.first + 1)
   end
 end
 
+if keep_ms > room.age_ms then
+  drop_expired()
+end
 local answer, said, changes = { room.epoch }, {}, false
 for at = 9, #ARGV, 3 do
   local key, is_ephemeral, content = KEYS[tonumber(ARGV[at])], ARGV[at + 1] == '1', ARGV[at + 2]
