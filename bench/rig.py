@@ -48,7 +48,9 @@ class Outcome:
         return self.result.delivered / self.used.server
 
     def latency_ms(self, share: float) -> float:
-        """Return the milliseconds that `share` of the deliveries did not exceed."""
+        """Return the milliseconds that `share` of the deliveries did not exceed; the whole window if none came."""
+        if not self.result.delivered:
+            return self.result.seconds * 1e3
         return min(quantile(self.result.latency_ns, share), self.result.latency_max_ns) / 1e6
 
     def shares(self) -> dict[str, float]:
