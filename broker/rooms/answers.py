@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from actors import Reply
 from broker.engine.base import Receipt
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.notices import Acknowledged, Failed, Notice
@@ -24,9 +25,17 @@ def as_refused(error: EngineUnavailableError) -> Refused:
     return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
 
 
-def reply_to(state: RoomState, member: Member, *notices: Notice) -> None:
-    """Begin to send a member something of its own."""
-    state.fanout.hand(member, lambda member: member.outbox.reply(*notices))
+def reply_to(state: RoomState, member: Member, *notices: Notice, reply: Reply[None] | None = None) -> None:
+    """Begin to send a member something of its own; `reply` is answered once that is in its outbox."""
+
+    def hand(member: Member) -> None:
+        try:
+            member.outbox.reply(*notices)
+        finally:
+            if reply is not None:
+                reply.set(None)
+
+    state.fanout.hand(member, hand)
 
 
 def answer_published(state: RoomState, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:
@@ -56,7 +65,7 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
                 reply.fail(error)
             if sender is not None:
                 reply_to(state, sender, Failed(as_refused(error), request_id))
-        case TellHistory(member=member, request_id=request_id):
-            reply_to(state, member, Failed(as_refused(error), request_id))
+        case TellHistory(member=member, request_id=request_id, reply=told):
+            reply_to(state, member, Failed(as_refused(error), request_id), reply=told)
         case _:
             raise error

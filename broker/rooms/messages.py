@@ -55,21 +55,23 @@ class Published:
 
 @attrs.frozen
 class TellPresence:
-    """Send a member the list of who is in."""
+    """Send a member the list of who is in; `reply` is answered once that is in its outbox."""
 
     member: Member
     request_id: RequestId
+    reply: Reply[None] | None = None
 
 
 @attrs.frozen
 class TellHistory:
-    """Send a member some of the room's events."""
+    """Send a member some of the room's events; `reply` is answered once they are in its outbox."""
 
     member: Member
     since: Position | None
     limit: int
     reverse: bool
     request_id: RequestId
+    reply: Reply[None] | None = None
 
 
 @attrs.frozen

@@ -44,13 +44,6 @@ from broker.rooms.recovery import missed_notices
 from broker.rooms.state import RoomOptions, RoomState
 
 
-def _welcome(joined: Joined, reply: Reply[None], member: Member) -> None:
-    try:
-        member.outbox.reply(joined)
-    finally:
-        reply.set(None)
-
-
 class Room(Actor[RoomMessage]):
     """One incarnation of a room.
 
@@ -134,9 +127,10 @@ class Room(Actor[RoomMessage]):
                 await self._join(message)
             case Leave():
                 self._leave(message)
-            case TellPresence(member, request_id):
+            case TellPresence(member, request_id, reply):
                 room = self._state.attendance
-                reply_to(self._state, member, PresenceList(room.room, room.size, room.users(), request_id))
+                notice = PresenceList(room.room, room.size, room.users(), request_id)
+                reply_to(self._state, member, notice, reply=reply)
             case TellHistory() | ReadHistory():
                 await self._read_history(message)
             case Remove(user_id, reply):
@@ -161,7 +155,7 @@ class Room(Actor[RoomMessage]):
         member.added_to(state.name)
         size = state.attendance.size
         joined = Joined(state.name, size, self._delivered, is_recovered, events, join.request_id)
-        state.fanout.hand(member, partial(_welcome, joined, join.reply))
+        reply_to(state, member, joined, reply=join.reply)
         if is_new and member.is_visible:
             self._tell_all(state.attendance.came(member.user_id))
 
@@ -347,12 +341,11 @@ class Room(Actor[RoomMessage]):
     async def _read_history(self, ask: TellHistory | ReadHistory) -> None:
         run = await read_page(self._engine, self._state.name, ask.since, ask.limit, reverse=ask.reverse)
         match ask:
-            case TellHistory(member=member, request_id=request_id):
-                reply_to(
-                    self._state, member, HistoryPage(self._state.name, run.events, run.position, request_id)
-                )
-            case ReadHistory(reply=reply):
-                reply.set(run)
+            case TellHistory(member=member, request_id=request_id, reply=reply):
+                page = HistoryPage(self._state.name, run.events, run.position, request_id)
+                reply_to(self._state, member, page, reply=reply)
+            case ReadHistory(reply=run_reply):
+                run_reply.set(run)
 
     def _tell_all(self, notices: Sequence[Notice]) -> None:
         if notices:

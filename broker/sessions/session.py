@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 import attrs
 import trio
 
-from actors import ActorError, ActorStoppedError, MailboxFullError, Ref, Reply
+from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import TokenVerifier
 from broker.config.settings import Settings
@@ -37,13 +38,8 @@ class SessionServices:
 class SessionOutbox(Outbox, Protocol):
     """An outbox whose owner can wait for it; rooms never do."""
 
-    @property
-    def has_space(self) -> bool:
-        """Whether no more waits than events may, or it is closed."""
-        ...
-
     async def wait_space(self) -> None:
-        """Wait until it has space; a checkpoint only if it has to wait."""
+        """Wait until no more waits than events may, or it is closed; a checkpoint only if it has to wait."""
         ...
 
 
@@ -148,6 +144,8 @@ class Session:
             self._outbox.reply(Failed(refused, command.id))
         except EngineUnavailableError as error:
             self._outbox.reply(Failed(as_refused(error), command.id))
+        except ActorStoppedError:
+            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
 
     def handle_nowait(self, text: str) -> bool:
         """Obey one message as `handle` does; if that has to wait, do nothing and return False.
@@ -190,8 +188,8 @@ class Session:
     def _obey_nowait(self, command: commands.AnyCommand) -> bool:
         """Obey a command, unless that has to wait: then do nothing and return False."""
         match command:
-            case commands.Chat() | commands.Publish() | commands.Presence() | commands.History():
-                return self._tell_nowait(command)
+            case commands.Chat() | commands.Publish():
+                return self._publish_nowait(command)
             case commands.Ping():
                 self._outbox.reply(Pong(command.id))
             case commands.Leave():
@@ -200,62 +198,65 @@ class Session:
                 self._tell_leave(ref, Leave(self, is_answered=True, request_id=command.id))
             case commands.Refresh():
                 self._refresh(command)
-            case commands.Join():
+            case _:
                 return False
         return True
 
-    def _tell_nowait(self, command: commands.ToRoom) -> bool:
-        if isinstance(command, commands.History | commands.Presence) and not self._outbox.has_space:
-            return False
-        ref, message = self._message(command)
+    async def _obey(self, command: commands.AnyCommand) -> None:
+        """Obey a command that has to wait."""
+        if isinstance(command, commands.Chat | commands.Publish):
+            ref, publish = self._publish(command)
+            with self._waiting_for_room():
+                await ref.tell(publish)
+            return
+        # Their answers can be large. Who asks for many has to read them: each is in the outbox before the next
+        # is asked for.
+        await self._outbox.wait_space()
+        match command:
+            case commands.Join():
+                await self._join(command.room, _position(command.since), command.id)
+            case commands.Presence():
+                _, ref = self._membership(command.room)
+                self._check_can(Capability.PRESENCE)
+                await self._ask(ref, partial(TellPresence, self, command.id))
+            case commands.History():
+                _, ref = self._membership(command.room)
+                self._check_can(Capability.HISTORY)
+                page = self._services.settings.history.page_messages
+                limit = page if command.limit is None else min(command.limit, page)
+                since = _position(command.since)
+                await self._ask(ref, partial(TellHistory, self, since, limit, command.reverse, command.id))
+
+    def _publish_nowait(self, command: commands.Chat | commands.Publish) -> bool:
+        ref, publish = self._publish(command)
         try:
-            ref.tell_nowait(message)
+            ref.tell_nowait(publish)
         except MailboxFullError:
             return False
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
         return True
 
-    async def _obey(self, command: commands.AnyCommand) -> None:
-        """Obey a command that has to wait."""
-        match command:
-            case commands.Join():
-                await self._outbox.wait_space()
-                await self._join(command.room, _position(command.since), command.id)
-            case commands.Chat() | commands.Publish() | commands.Presence() | commands.History():
-                # Answers can be large: who asks for many has to read them.
-                await self._outbox.wait_space()
-                ref, message = self._message(command)
-                try:
-                    with self._waiting_for_room():
-                        await ref.tell(message)
-                except ActorStoppedError:
-                    raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
-
-    def _message(self, command: commands.ToRoom) -> tuple[Ref[RoomMessage], RoomMessage]:
+    def _publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
         """Return what a room is to be told."""
         _, ref = self._membership(command.room)
-        match command:
-            case commands.Chat(text=text):
-                self._check_can(Capability.CHAT)
-                limit = self._services.settings.limits.text_characters
-                draft = Draft(chat_content(self.user_id, text, limit), False, self._key(command.id))
-                return ref, Publish(draft, self, command.id)
-            case commands.Publish(event=event, data=data):
-                self._check_can(Capability.PUBLISH)
-                content = custom_content(self.user_id, event, data)
-                return ref, Publish(
-                    Draft(content, command.ephemeral, self._key(command.id)), self, command.id
-                )
-            case commands.Presence():
-                self._check_can(Capability.PRESENCE)
-                return ref, TellPresence(self, command.id)
-            case commands.History():
-                self._check_can(Capability.HISTORY)
-                page = self._services.settings.history.page_messages
-                limit = page if command.limit is None else min(command.limit, page)
-                since = _position(command.since)
-                return ref, TellHistory(self, since, limit, command.reverse, command.id)
+        if isinstance(command, commands.Chat):
+            self._check_can(Capability.CHAT)
+            limit = self._services.settings.limits.text_characters
+            draft = Draft(chat_content(self.user_id, command.text, limit), False, self._key(command.id))
+        else:
+            self._check_can(Capability.PUBLISH)
+            content = custom_content(self.user_id, command.event, command.data)
+            draft = Draft(content, command.ephemeral, self._key(command.id))
+        return ref, Publish(draft, self, command.id)
+
+    async def _ask(self, ref: Ref[RoomMessage], make_message: Callable[[Reply[None]], RoomMessage]) -> None:
+        """Wait until a room's answer is in the outbox."""
+        try:
+            with self._waiting_for_room():
+                await ref.ask(make_message)
+        except ActorFailedError as error:
+            raise EngineUnavailableError("the room failed; try again") from error
 
     def _key(self, request_id: RequestId) -> IdempotencyKey | None:
         if request_id is None:

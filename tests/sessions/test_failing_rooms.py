@@ -56,6 +56,20 @@ async def test_a_join_that_fails_its_room_may_be_repeated(
         assert told == ["user_joined"]
 
 
+async def test_a_history_that_fails_its_room_may_be_asked_for_again(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    fault = Fault()
+    async with open_node(engine=fault.make) as node:
+        ann = await node.member("ann", "lobby")
+        fault.is_on = True
+        error = await ann.ask(type="history")
+        assert (error["code"], error["message"]) == ("unavailable", "the room failed; try again")
+        fault.is_on = False
+        await trio.sleep(1)
+        assert (await ann.ask(type="history"))["messages"] == []
+
+
 async def test_a_room_that_is_given_up_takes_its_members_along_and_no_others(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
