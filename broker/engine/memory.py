@@ -84,8 +84,8 @@ class MemoryEngine(Engine):
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
-        """See Engine."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        """See Engine. Others get a turn: what is read may be large, and asked for many times in a row."""
+        await trio.lowlevel.checkpoint()
         log = self._log(room)
         log.trim(self._wall_clock())
         count = min(len(log.events), max(0, log.offset - after))

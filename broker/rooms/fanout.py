@@ -15,8 +15,11 @@ from broker.rooms.delays import Delays
 from broker.rooms.member import Member
 from broker.rooms.roster import Roster
 
-WRITES_PER_TURN = 256
-"""After so many writes the other tasks get their turn: a write costs some 5 µs, so this is about a millisecond."""
+WRITES_PER_LOOK = 32
+"""After so many writes it is looked at the time: a small write costs some 5 µs, a large one many times that."""
+
+TURN_SECONDS = 0.001
+"""After so long the other tasks get their turn."""
 
 
 @attrs.define
@@ -51,6 +54,7 @@ class Fanout:
         self._log = log
         self._deliveries: deque[_Delivery] = deque()
         self._writes = 0
+        self._turn_ends_at = 0.0  # trio time; long past where nothing was written for a while
         self._failed: WeakSet[Member] = WeakSet()
 
     def begin(self, roster: Roster, notices: Sequence[Notice]) -> None:
@@ -88,8 +92,9 @@ class Fanout:
                     self._fail((member,), error)
                     failed = self._failed
                 self._writes += 1
-                if self._writes % WRITES_PER_TURN == 0:
+                if self._writes % WRITES_PER_LOOK == 0 and trio.current_time() >= self._turn_ends_at:
                     await trio.lowlevel.checkpoint()
+                    self._turn_ends_at = trio.current_time() + TURN_SECONDS
             self._deliveries.popleft()
 
     def _fail(self, members: Iterable[Member], error: Exception) -> None:

@@ -6,12 +6,14 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock, assert_no_checkpoints
 
 from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Gap, Notice, Said, UserJoined
-from broker.rooms.fanout import WRITES_PER_TURN, Fanout, Tally
+from broker.rooms.fanout import TURN_SECONDS, WRITES_PER_LOOK, Fanout, Tally
 from broker.rooms.roster import Roster
+from tests.rooms.conftest import IdentityCodec, RecordingOutbox
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import NewPerson, Person
@@ -140,12 +142,31 @@ async def test_those_whose_codec_fails_are_failed_alone(new_person: "NewPerson")
     assert log.failed == 2
 
 
+class SlowOutbox(RecordingOutbox):
+    """One look's worth of writes takes a turn."""
+
+    def __init__(self, codec: IdentityCodec, clock: MockClock) -> None:
+        super().__init__(codec)
+        self._clock = clock
+
+    def offer(self, frame: bytes) -> bool:
+        self._clock.jump(1.01 * TURN_SECONDS / WRITES_PER_LOOK)
+        return super().offer(frame)
+
+
+def slow_people(new_person: "NewPerson", clock: MockClock, count: int) -> "list[Person]":
+    codec = new_person("").outbox.codec
+    people = [new_person(f"user {number}", codec) for number in range(count)]
+    for person in people:
+        person.outbox = SlowOutbox(codec, clock)
+    return people
+
+
 @pytest.mark.parametrize("checkpoint", [0, 1, 2, 3])
 async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
-    new_person: "NewPerson", checkpoint: int
+    new_person: "NewPerson", mock_clock: MockClock, checkpoint: int
 ) -> None:
-    codec = new_person("").outbox.codec
-    everyone = [new_person(f"user {number}", codec) for number in range(2 * WRITES_PER_TURN)]
+    everyone = slow_people(new_person, mock_clock, 2 * WRITES_PER_LOOK)
     fanout, roster = new_fanout(), roster_of(everyone)
     fanout.begin(roster, [said(1)])
     fanout.begin(roster, [said(2)])
@@ -160,9 +181,10 @@ async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
     assert all(person.offsets() == [1, 2] for person in everyone)
 
 
-async def test_others_get_their_turn_during_a_large_fanout(new_person: "NewPerson") -> None:
-    codec = new_person("").outbox.codec
-    everyone = [new_person(f"user {number}", codec) for number in range(WRITES_PER_TURN // 2)]
+async def test_others_get_their_turn_during_a_large_fanout(
+    new_person: "NewPerson", mock_clock: MockClock
+) -> None:
+    everyone = slow_people(new_person, mock_clock, WRITES_PER_LOOK // 2)
     fanout, roster = new_fanout(), roster_of(everyone)
     turns = 0
 
@@ -180,6 +202,18 @@ async def test_others_get_their_turn_during_a_large_fanout(new_person: "NewPerso
         nursery.cancel_scope.cancel()
     # Twenty frames of half a turn each: also many small fan-outs must not keep the others waiting.
     assert 8 <= turns <= 12
+
+
+async def test_quick_writes_do_not_give_way_to_others_without_need(
+    new_person: "NewPerson", mock_clock: MockClock
+) -> None:
+    codec = new_person("").outbox.codec
+    fanout, roster = new_fanout(), roster_of([new_person(f"user {number}", codec) for number in range(1000)])
+    fanout.begin(roster, [said(1)])
+    await fanout.finish()  # also the first look after a while gives way
+    fanout.begin(roster, [said(2)])
+    with assert_no_checkpoints():
+        await fanout.finish()
 
 
 async def test_a_frame_that_is_not_taken_is_counted_and_its_offsets_are_told(new_person: "NewPerson") -> None:
