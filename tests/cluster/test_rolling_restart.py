@@ -1,0 +1,274 @@
+"""Three nodes restarted one after another under load, as a deployment does: clients lose nothing but time."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import attrs
+import httpx2
+import trio
+
+from broker.auth.mint import mint_token
+from broker.client import Position, Room, State, connect
+from broker.errors import CloseCode
+from tests.engine.redis.servers import RedisServer, free_port
+from tests.server.conftest import API_KEY, SECRET
+
+ROOM = "den"
+CLIENTS = 15
+SPEAKERS = 5
+PAUSE_SECONDS = 0.02
+"""Between two texts of one speaker."""
+DRAIN_SECONDS = 1.5
+STOP_SECONDS = DRAIN_SECONDS + 5.0
+"""The contract's: never longer than the window plus 5 s."""
+TEST_SECONDS = 60.0
+
+
+@attrs.define(eq=False)
+class Node:
+    """A server process, started again on the port it had."""
+
+    engine: str
+    log: Path
+    port: int = attrs.Factory(free_port)
+    process: trio.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+        own = {
+            "GREENROOM_SECRET": SECRET,
+            "GREENROOM_API_KEY": API_KEY,
+            "GREENROOM_SERVER__DRAIN_SECONDS": str(DRAIN_SECONDS),
+            "GREENROOM_REDIS__PREFIX": "rolling",
+            "GREENROOM_HISTORY__MESSAGES": "1000000",
+            "GREENROOM_HISTORY__BYTES": "100000000",
+        }
+        with self.log.open("ab") as log:
+            self.process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "broker", "serve", "--port", str(self.port), "--engine", self.engine],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                env={**others, **own},
+            )
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.port}") as http:
+            while not await _is_ready(http):
+                assert self.process.poll() is None, self.log.read_text()
+                await trio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """Send SIGTERM, and wait until it has drained and ended by itself."""
+        assert self.process is not None
+        self.process.terminate()
+        with trio.fail_after(STOP_SECONDS):
+            assert await self.process.wait() == 0
+
+    async def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            await self.process.wait()
+
+
+async def _is_ready(http: httpx2.AsyncClient) -> bool:
+    try:
+        return (await http.get("/ready")).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@asynccontextmanager
+async def open_nodes(redis: RedisServer, directory: Path) -> AsyncIterator[list[Node]]:
+    nodes = [Node(redis.url, directory / f"node-{number}.log") for number in range(3)]
+    try:
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(node.start)
+        yield nodes
+    finally:
+        with trio.CancelScope(shield=True):
+            for node in nodes:
+                await node.kill()
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """What was acknowledged, by text; every text is said once."""
+
+    places: dict[str, Position] = attrs.Factory(dict)
+    _grown: trio.Event = attrs.Factory(trio.Event)
+
+    def note(self, text: str, place: Position) -> None:
+        self.places[text] = place
+        self._grown.set()
+        self._grown = trio.Event()
+
+    async def wait_grown_by(self, count: int) -> None:
+        goal = len(self.places) + count
+        while len(self.places) < goal:
+            await self._grown.wait()
+
+
+@attrs.define(eq=False)
+class Guest:
+    """A client that keeps account of what it hears, and of when its connections end and begin."""
+
+    name: str
+    ledger: Ledger
+    nodes: Sequence[Node]
+    random: Random
+    node: Node
+    heard: list[tuple[Position, str]] = attrs.Factory(list)
+    states: list[tuple[float, State]] = attrs.Factory(list)
+    joins: int = 0
+    is_over: bool = False
+    inside: trio.Event = attrs.Factory(trio.Event)
+    silent: trio.Event = attrs.Factory(trio.Event)
+    room: Room | None = None
+    _news: trio.Event = attrs.Factory(trio.Event)
+
+    async def dial(self) -> trio.abc.Stream:
+        """Connect to the node it was given first, later to any that takes it."""
+        others = self.random.sample(self.nodes, k=len(self.nodes)) if self.states[1:] else [self.node]
+        refused: OSError = ConnectionRefusedError("nowhere to go")
+        for node in others:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", node.port)
+            except OSError as error:
+                refused = error
+            else:
+                self.node = node
+                return stream
+        raise refused
+
+    def note_state(self, state: State) -> None:
+        self.states.append((trio.current_time(), state))
+        self._news.set()
+
+    async def stay(self, *, is_speaking: bool) -> None:
+        """Be in the room, and speak there until told to stop."""
+        token = mint_token(
+            secret=SECRET, algorithm="HS256", user_id=self.name, ttl_seconds=600, now=time.time()
+        )
+        async with (
+            connect(
+                "http://127.0.0.1", token=token, dial=self.dial, on_state=self.note_state, random=self.random
+            ) as client,
+            client.join(ROOM) as room,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._listen, room)
+            self.room = room
+            self.inside.set()
+            if is_speaking:
+                await self._speak(room)
+            self.silent.set()
+
+    async def _speak(self, room: Room) -> None:
+        number = 0
+        while not self.is_over:
+            number += 1
+            text = f"{self.name} {number}"
+            self.ledger.note(text, await room.chat(text))
+            await trio.sleep(PAUSE_SECONDS)
+
+    async def _listen(self, room: Room) -> None:
+        async for message in room:
+            assert message["type"] != "gap"
+            if message["type"] == "joined":
+                self.joins += 1
+                assert message["recovered"] == (self.joins > 1), "not everything missed was told"
+            elif message["type"] == "chat":
+                self.heard.append((Position(message["epoch"], message["offset"]), message["text"]))
+                self._news.set()
+
+    async def wait_heard(self, place: Position) -> None:
+        while not self.heard or self.heard[-1][0] != place:
+            self._news = trio.Event()
+            await self._news.wait()
+
+    async def wait_connected(self) -> None:
+        while self.states[-1][1].kind != "connected":
+            self._news = trio.Event()
+            await self._news.wait()
+
+    def departure_since(self, begin: float) -> State:
+        return next(state for at, state in self.states if state.kind == "waiting" and at >= begin)
+
+    def back_at(self, begin: float) -> float:
+        return next(at for at, state in self.states if state.kind == "connected" and at >= begin)
+
+
+async def test_nodes_restarted_one_after_another_cost_clients_nothing_but_time(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    ledger, random = Ledger(), Random(6)
+    with trio.fail_after(TEST_SECONDS):
+        async with open_nodes(redis, tmp_path) as nodes, trio.open_nursery() as nursery:
+            guests = [
+                Guest(f"guest {number}", ledger, nodes, Random(random.random()), nodes[number % 3])
+                for number in range(CLIENTS)
+            ]
+            for number, guest in enumerate(guests):
+                nursery.start_soon(partial(guest.stay, is_speaking=number < SPEAKERS))
+            for guest in guests:
+                await guest.inside.wait()
+            for node in nodes:
+                await ledger.wait_grown_by(50)
+                moved, began = [guest for guest in guests if guest.node is node], trio.current_time()
+                await node.stop()
+                await node.start()
+                for guest in guests:
+                    await guest.wait_connected()
+                check_returns(moved, began)
+            await ledger.wait_grown_by(50)
+            for guest in guests:
+                guest.is_over = True
+            for guest in guests:
+                await guest.silent.wait()
+            held = await history(guests[0].room)
+            for guest in guests:
+                await guest.wait_heard(held[-1][0])
+            check_account(guests, ledger, held)
+            nursery.cancel_scope.cancel()
+
+
+def check_returns(moved: Sequence[Guest], began: float) -> None:
+    """Each was sent away in its own part of the window, and came back no sooner."""
+    assert len(moved) > 1, "nobody was there to be moved"
+    returns = sorted(guest.back_at(began) - began for guest in moved)
+    for place, seconds in enumerate(returns):
+        assert seconds >= DRAIN_SECONDS * place / len(moved), returns
+    for guest in moved:
+        cause = guest.departure_since(began).cause
+        assert cause is not None
+        assert cause.code == CloseCode.SERVICE_RESTART
+
+
+def check_account(guests: Sequence[Guest], ledger: Ledger, held: list[tuple[Position, str]]) -> None:
+    """What was acknowledged is held, once and where it was said to be; everyone heard all that is held, in order."""
+    assert [place.offset for place, _ in held] == list(range(1, len(held) + 1))
+    assert {text: place for place, text in held} == ledger.places
+    assert len(ledger.places) == len(held)
+    assert any(guest.joins > 1 for guest in guests)
+    for guest in guests:
+        # Those who came first spoke before the last was in.
+        first = guest.heard[0][0].offset
+        assert guest.heard == held[first - 1 :]
+        assert first < len(held) / 2
+
+
+async def history(room: Room | None) -> list[tuple[Position, str]]:
+    assert room is not None
+    told: list[tuple[Position, str]] = []
+    since: Position | None = None
+    while (page := await room.history(since=since)).messages:
+        told += [(Position(said["epoch"], said["offset"]), said["text"]) for said in page.messages]
+        since = told[-1][0]
+    return told
