@@ -19,7 +19,7 @@ class TextLane:
         """`handle` obeys a message, or leaves it alone and returns False; it must not raise."""
         self._limit_bytes = limit_bytes
         self._handle = handle
-        self._held = b""
+        self._held: bytearray | None = None
         self._wanted_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -27,17 +27,17 @@ class TextLane:
 
         Once something was returned, the lane must stay empty until all of that has been taken elsewhere.
         """
-        if self._held:
-            data = self._held + data
-            if len(data) < self._wanted_bytes:
-                self._held = data
+        if self._held is not None:
+            # Grows in place: to copy it for each piece would cost the square of its size.
+            self._held += data
+            if len(self._held) < self._wanted_bytes:
                 return b""
-            self._held = b""
+            data = self.take_held()
         at, end = 0, len(data)
         while at < end:
             stop = self._end_of_frame(data, at, end)
             if stop > end:
-                self._held = data[at:]
+                self._held = bytearray(data[at:])
                 self._wanted_bytes = stop - at
                 return b""
             if not stop or not self._take(data, at, stop):
@@ -47,8 +47,8 @@ class TextLane:
 
     def take_held(self) -> bytes:
         """Return the beginning of a frame that is not whole yet, and forget it."""
-        held, self._held = self._held, b""
-        return held
+        held, self._held = self._held, None
+        return b"" if held is None else bytes(held)
 
     def _end_of_frame(self, data: bytes, at: int, end: int) -> int:
         """Return where the frame ends, or as far as it must be seen to tell; 0 if it is not for the lane."""

@@ -119,7 +119,11 @@ class PumpedSource:
             except OSError as error:
                 wake(outcome.Error(trio.BrokenResourceError(str(error))))
                 return
-            passed = sift(data) if data else b""
+            try:
+                passed = sift(data) if data else b""
+            except Exception as error:  # noqa: BLE001  # the reader's own, and nobody else's
+                wake(outcome.Error(error))
+                return
             if passed or not data:
                 wake(outcome.Value(passed))
 

@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import xor
@@ -292,6 +293,19 @@ def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
     assert lane.feed(whole[-1:] + whole + whole[:3]) == b""
     assert taken == ["hello", "hello"]
     assert lane.take_held() == whole[:3]
+
+
+def test_a_large_frame_in_many_pieces_costs_no_more_than_its_size() -> None:
+    size, piece = 16 << 20, 1024
+    taken: list[int] = []
+    lane = TextLane(size, lambda text: not taken.append(len(text)))  # type: ignore[func-returns-value]
+    whole = frame(TEXT)[:1] + b"\xff" + size.to_bytes(8, "big") + bytes(4) + b"x" * size
+    started = time.process_time()
+    for at in range(0, len(whole), piece):
+        assert lane.feed(whole[at : at + piece]) == b""
+    # Some 0.1 s; to copy what is held for each piece would take 30 s.
+    assert time.process_time() - started < 3
+    assert taken == [size]
 
 
 def test_a_frame_above_the_limit_is_passed_on_from_its_head_alone() -> None:
