@@ -6,6 +6,7 @@ from bench.autobahn.command import autobahn
 from bench.errors import BenchError
 from bench.instructions.command import instructions
 from bench.plots.command import plot
+from bench.scenarios.cluster import cluster
 from bench.scenarios.connect import connect
 from bench.scenarios.durable import durable
 from bench.scenarios.echo import echo
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 for command in (
-    autobahn, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
+    autobahn, cluster, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
     recovery, scaling, stalled,
 ):  # fmt: skip
     main.add_command(command)

@@ -12,7 +12,7 @@ import msgspec
 
 from bench import machine, report, show
 from bench.errors import BenchError
-from bench.report import Metric, Run
+from bench.report import Metric, Run, Spread
 from bench.rig import Rig, rigged
 from bench.servers import SERVERS
 from bench.spec import ServerSpec
@@ -60,6 +60,7 @@ class Finished:
     """What was written down of a series, and whether the server that is measured delivered as it should."""
 
     record: Mapping[str, object]
+    summary: Mapping[str, Mapping[str, Spread]]
     is_clean: bool
 
 
@@ -189,7 +190,7 @@ def run_series(series: Series, scenario: Scenario, rig: Rig) -> Finished:
         "comparisons": comparisons,
     }
     _print(f"written to {write_record(record, series.output, scenario.name)}")
-    return Finished(record, all(run.is_clean for run in runs if run.server == series.server))
+    return Finished(record, summary, all(run.is_clean for run in runs if run.server == series.server))
 
 
 def _print(*lines: str) -> None:

@@ -89,10 +89,14 @@ class Clients:
         self.cut()
         self._poll.close()
 
-    def connect(self, number: int, target: str) -> None:
-        """Begin to connect to `target`, a path with its query; the handshake follows as the socket allows."""
+    def connect(self, number: int, target: str, *, port: int | None = None) -> None:
+        """Begin to connect to `target`, a path with its query; the handshake follows as the socket allows.
+
+        `port` is that of another server on the same host.
+        """
         key = b64encode(os.urandom(16)).decode()
-        host, port = self._address
+        host, own_port = self._address
+        port = port or own_port
         request = (
             f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -101,7 +105,7 @@ class Clients:
         own.setblocking(False)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._by_file[own.fileno()] = Client(number, request.encode(), own)
-        own.connect_ex(self._address)
+        own.connect_ex((host, port))
         self._poll.register(own, select.EPOLLOUT)
 
     def events(self, wait_seconds: float) -> Iterator[tuple[Client, list[bytes] | None]]:
