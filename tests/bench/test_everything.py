@@ -48,7 +48,7 @@ def test_without_time_left_the_rest_is_skipped_and_told(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, "-m", "bench", "all", "--quick", "--minutes", "0.1", "--repeats", "1", PIN,
-            "--only", "fanout-f1", "--only", "durable", "--output", str(output),
+            "--only", "fanout-f1", "--only", "durable", "--only", "latency", "--output", str(output),
         ],
         cwd=ROOT,
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PATH": _path_without_npm(tmp_path)},
@@ -59,7 +59,8 @@ def test_without_time_left_the_rest_is_skipped_and_told(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "node_ws is left out" in done.stdout
-    assert "durable-1x1: no time was left for it" in done.stderr
+    # How far it comes depends on the machine; not through all of this in 6 s.
+    assert ": no time was left for it" in done.stderr
     record = json.loads(output.read_bytes())
     assert "fanout-f1" in record["scenarios"]
     assert (output.with_suffix("") / "throughput.svg").exists()
