@@ -34,14 +34,14 @@ class WebSocketStream(ReplayStream):
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_frames` hears how many frames came that are no whole texts, `on_closed` that trio-websocket has closed it."""
-        super().__init__(inner, head)
+        request, blank_line, self._behind_request = head.partition(b"\r\n\r\n")
+        super().__init__(inner, request + blank_line)
+        self._answered = trio.Event() if head else None  # None also once it does not matter any more
         self._outbox = outbox
         self._source = source
         self._on_frames = on_frames
         self._on_closed = on_closed
         self._tracker = FrameTracker()
-        # What came behind the request's head may be frames already.
-        self._tracker.feed(head.partition(b"\r\n\r\n")[2])
         self._handled_messages = 0
         self._lane: TextLane | None = None
         self._is_lane_wanted = False
@@ -87,6 +87,13 @@ class WebSocketStream(ReplayStream):
         return passed
 
     async def _receive(self) -> bytes:
+        if self._answered is not None:
+            # What trio-websocket 0.12 is given before, it looks at only when more comes.
+            await self._answered.wait()
+            self._answered = None
+            behind, self._behind_request = self._behind_request, b""
+            if behind:
+                return self._pass(behind)
         self.is_being_read = True
         self._open_lane_if_clear()
         try:
@@ -116,6 +123,8 @@ class WebSocketStream(ReplayStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream. trio-websocket 0.12 writes whole frames, one or more at a time."""
+        if self._answered is not None:
+            self._answered.set()
         frames = bytes(data)
         # RFC 6455 section 5.5.1: no data frame after a close frame.
         await self._outbox.write(frames, is_last=is_close_frame(frames))
