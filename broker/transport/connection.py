@@ -127,7 +127,7 @@ class ServedConnection:
         )
         self._session: Session | None = None
         self._liveness = Liveness(self._settings.ping_seconds, self._settings.pong_seconds)
-        self._talk = trio.CancelScope()
+        self._session_scope = trio.CancelScope()
         self._ending: Disconnect | None = None
 
     @property
@@ -178,7 +178,7 @@ class ServedConnection:
         """See sessions.directory.Connection."""
         if self._ending is None:
             self._ending = Disconnect(code, reason)
-            self._talk.cancel()
+            self._session_scope.cancel()
 
     async def serve(self) -> None:
         """Serve until the end. What goes wrong in this connection ends this connection, and is logged in one line.
@@ -190,7 +190,7 @@ class ServedConnection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._serve()
+                    await self._run_protocol()
                 finally:
                     # In this order: no writer may be started in a nursery that is closing.
                     self._outbox.close()
@@ -201,10 +201,11 @@ class ServedConnection:
             self._services.log.exception("connection failed", address=self._address)
         await self._stream.finish()
 
-    async def _serve(self) -> None:
+    async def _run_protocol(self) -> None:
+        """Serve from the handshake to the closing handshake, whatever trio-websocket's reader fails over."""
         try:
             async with trio.open_nursery() as nursery:
-                await self._speak(nursery)
+                await self._run_phases(nursery)
                 nursery.cancel_scope.cancel()
         except* (LocalProtocolError, ConnectionClosed):
             # The reader of trio-websocket 0.12.2 fails over a ping behind our close frame, or if its peer is gone
@@ -212,15 +213,15 @@ class ServedConnection:
             with trio.move_on_after(self._settings.close_seconds):
                 await self._outbox.wait_written()
 
-    async def _speak(self, nursery: trio.Nursery) -> None:
-        """Shake hands, converse, and close; trio-websocket reads in the nursery."""
+    async def _run_phases(self, nursery: trio.Nursery) -> None:
+        """Shake hands, serve the session, and close; trio-websocket reads in the nursery."""
         with self._handshake:
             self._handshake.deadline = trio.current_time() + self._settings.handshake_seconds
             connection, proposed_subprotocols = await self._shake_hands(nursery)
         if self._handshake.cancelled_caught:
             return
         try:
-            ending = await self._converse(connection, self._authenticate(proposed_subprotocols))
+            ending = await self._run_session(connection, self._authenticate(proposed_subprotocols))
         except Disconnect as refusal:
             # After the handshake, because a browser cannot see the HTTP status of a refused one.
             ending = refusal
@@ -258,7 +259,7 @@ class ServedConnection:
         presented = find_token(query=head.query, headers=head.headers, subprotocols=proposed_subprotocols)
         return self._services.sessions.verifier.verify(presented.token)
 
-    async def _converse(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:
+    async def _run_session(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:
         """Serve an authenticated connection; returns how it is to be closed."""
         session = Session(
             self._services.sessions, claims, self._outbox, self.disconnect, home=self._destination.home
@@ -267,15 +268,16 @@ class ServedConnection:
         if not self._services.connections.add(self):
             return Disconnect(CloseCode.TOO_MANY, "too many connections of this user")
         try:
-            with self._talk:
-                await self._talk_until_closed(connection, session)
+            with self._session_scope:
+                await self._take_messages(connection, session)
         finally:
             self._stream.close_lane()
             session.end()
             self._services.connections.discard(self)
         return self._ending or Disconnect(CloseCode.NORMAL, "")
 
-    async def _talk_until_closed(self, connection: WebSocketConnection, session: Session) -> None:
+    async def _take_messages(self, connection: WebSocketConnection, session: Session) -> None:
+        """Let the session handle what trio-websocket finds, in the lane's pauses, until the peer closes."""
         if self._destination.home is not None:
             await session.join_home(self._destination.since)
         self._stream.use_lane(TextLane(self._settings.message_bytes, partial(self._handle_nowait, session)))

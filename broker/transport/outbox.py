@@ -103,12 +103,7 @@ class Outbox:
 
     def reply(self, *notices: Notice) -> None:
         """Take answers to requests; past twice the limit the connection ends."""
-        try:
-            frame = self._codec.encode(notices)
-        except Exception:
-            # It is the room that called: this connection must not fail it again.
-            self._disconnect(CloseCode.INTERNAL_ERROR, "reply failed")
-            raise
+        frame = self._codec.encode(notices)
         # Not once a close frame waits: giving up would drop it.
         if self._takes_more and self._is_writing and self._queued_bytes + len(frame) > 2 * self._limit_bytes:
             self._give_up()
@@ -134,14 +129,9 @@ class Outbox:
         if not await self.wait_written():
             raise trio.ClosedResourceError("outbox is closed")
 
-    @property
-    def has_space(self) -> bool:
-        """Whether no more waits than events may, or the outbox is closed."""
-        return self._queued_bytes <= self._limit_bytes or not self._takes_more
-
     async def wait_space(self) -> None:
-        """Wait until there is space; a checkpoint only if it has to wait."""
-        while not self.has_space:
+        """Wait until no more waits than events may, or it is closed; a checkpoint only if it has to wait."""
+        while self._queued_bytes > self._limit_bytes and self._takes_more:
             await self._progress.park()
 
     async def wait_written(self) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
@@ -10,8 +9,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from broker.errors import CloseCode
 from broker.notices import Pong
-from broker.transport.frames import PING, WebSocketCodec, close_frame, text_frame
-from broker.transport.outbox import CHUNK_BYTES, Outbox
+from broker.transport.frames import PING, close_frame, text_frame
+from broker.transport.outbox import CHUNK_BYTES
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 
 
@@ -197,23 +196,3 @@ async def test_a_reply_too_many_does_not_cost_a_close_frame_that_waits(nursery: 
     await wait_all_tasks_blocked()
     assert bytes(wire.handed) == b"being written" + close_frame(CloseCode.TOKEN_EXPIRED, "expired")
     assert ended == []
-
-
-class PoisonedCodec(WebSocketCodec):
-    def encode(self, notices: Any) -> bytes:
-        raise ValueError("cannot be encoded")
-
-
-async def test_a_reply_that_cannot_be_encoded_ends_its_connection(nursery: trio.Nursery) -> None:
-    ended: list[CloseCode] = []
-    outbox = Outbox(
-        FakeWire(100),
-        PoisonedCodec(),
-        limit_bytes=100,
-        slow_reader="disconnect",
-        disconnect=lambda code, _reason: ended.append(code),
-        start_writer=nursery.start_soon,
-    )
-    with pytest.raises(ValueError, match="cannot be encoded"):
-        outbox.reply(Pong())
-    assert ended == [CloseCode.INTERNAL_ERROR]
