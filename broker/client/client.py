@@ -12,8 +12,8 @@ import trio
 
 from broker.client.address import parse_address
 from broker.client.backoff import Reconnects
-from broker.client.core import ClientCore
-from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryJoin
+from broker.client.core import ClientCore, Kind
+from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryAgain
 from broker.client.errors import NO_CODE, ClientError, ClosedError
 from broker.client.room import Room
 from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
@@ -143,13 +143,16 @@ class Client:
             self._apply(self._core.leave(room))
             self._heard.pop(room).unpark_all()
 
-    async def ask(self, message: Message, *, is_repeatable: bool = True) -> Message:
+    async def ask(self, message: Message, kind: Kind = "send") -> Message:
         """Send a request of a room and return its answer; see `Room`, whose methods use this.
 
-        It is sent once the room is joined, and again after each lost connection. If cancelled, it may or may not
-        be carried out.
+        It is sent once the room is joined, and again after each lost connection and when the server that refuses it
+        for now (`rate_limited`, `unavailable`) says. Requests of a room are sent in the order they were made; what
+        was under way with a refused one may be carried out before it. If cancelled, it may or may not be carried
+        out, and is not sent again.
 
         :raises RefusedError: if the server refuses it.
+        :raises UnavailableError: if the server has refused for 240 s, for now, all that was asked in the room.
         :raises RemovedError: if this client is no longer in the room.
         :raises ConnectionLostError: if it may not be sent again, and nobody knows what became of it.
         :raises ClosedError: if the server does not want this client back.
@@ -159,14 +162,14 @@ class Client:
                 raise self._over()
             request_id = message.setdefault("id", self._make_id())
             answer = _Answer()
-            effects = self._core.request(message, trio.current_time(), is_repeatable=is_repeatable)
+            effects = self._core.request(message, trio.current_time(), kind)
             self._answers[request_id] = answer
             try:
                 self._apply(effects)
                 await answer.settled.wait()
             finally:
                 del self._answers[request_id]
-                self._core.cancel(request_id)
+                self._apply(self._core.cancel(request_id, trio.current_time()))
         return answer.unwrap()
 
     async def next_message(self, room: str) -> Message:
@@ -277,9 +280,9 @@ class Client:
                         answer.settled.set()
                 case Heard():
                     self._heard[effect.room].unpark_all()
-                case TryJoin():
+                case TryAgain():
                     if self._connection is not None:
-                        self._connection.start_soon(self._join_later, effect)
+                        self._connection.start_soon(self._try_again_later, effect)
                 case ComeBack():
                     self._reconnects.told(trio.current_time(), effect.after_seconds)
 
@@ -287,9 +290,9 @@ class Client:
         self._outgoing.append(text)
         self._has_outgoing.set()
 
-    async def _join_later(self, effect: TryJoin) -> None:
+    async def _try_again_later(self, effect: TryAgain) -> None:
         await trio.sleep(effect.after_seconds)
-        self._apply(self._core.retry_join(effect.room, trio.current_time()))
+        self._apply(self._core.try_again(effect.room, trio.current_time()))
 
     def _tell(self, state: State) -> None:
         self._state = state

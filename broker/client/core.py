@@ -1,36 +1,65 @@
 """All that a client decides: what to send on a new connection, which message goes where. Pure.
 
 Requests of a room are sent in the order they were made, once the room is joined on the present connection; those
-that were not answered are sent again on the next one, with the same id, by which the server knows them.
+that were not answered are sent again on the next one, with the same id, by which the server knows them. So are those
+that the server refuses for now, when it says: before the room's others that wait, but perhaps behind those that were
+under way with them.
 """
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import attrs
 import msgspec
 
-from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryJoin
-from broker.client.errors import ClientError, ConnectionLostError, RefusedError, RemovedError
+from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryAgain
+from broker.client.errors import (
+    ClientError,
+    ConnectionLostError,
+    RefusedError,
+    RemovedError,
+    UnavailableError,
+)
+from broker.client.pace import PATIENCE_SECONDS
 from broker.client.track import RoomTrack
 from broker.errors import CloseCode, ErrorCode
 from broker.model import Position
 
-RESEND_SECONDS = 270.0
-"""How long after it was first sent a message may be sent again: the server knows its id for 300 s by default."""
+Kind: TypeAlias = Literal["send", "ask", "once"]
+"""What becomes of a request whose connection was lost: a `send` is sent again while the server knows its id, an `ask`
+is sent again whenever, and a `once` fails."""
 
-JOIN_AGAIN_SECONDS = 1.0
-"""When a join is tried again that the server could not serve, if it does not say."""
+RESEND_SECONDS = 240.0
+"""How long after it may have been carried out it may be sent again, but for an `ask`: the server knows its id for 300 s by default."""
+
+TRY_AGAIN_SECONDS = 1.0
+"""When that is tried again which the server refuses for now, if it does not say."""
+
+_FOR_NOW = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE})
 
 
 @attrs.define
 class _Request:
     room: str
     text: str
-    is_repeatable: bool
-    """Whether the server tells a repetition by its id, or a repetition does no harm."""
-    resend_seconds: float
-    first_sent_at: float | None = None
-    is_sent: bool = False
+    kind: Kind
+    is_under_way: bool = False
+    """Whether it was sent on the present connection, and has no answer yet."""
+    sent_at: float | None = None
+    """When it was last sent."""
+    in_doubt_since: float | None = None
+    """Since when nobody knows whether it was carried out."""
+
+    def doubt(self) -> None:
+        """Note that what became of it is not known."""
+        if self.in_doubt_since is None:
+            self.in_doubt_since = self.sent_at
+
+    def is_too_late(self, now: float) -> bool:
+        """Whether the server may have carried it out and forgotten its id, and would do it twice."""
+        if self.kind == "ask" or self.in_doubt_since is None:
+            return False
+        return now - self.in_doubt_since > RESEND_SECONDS
 
 
 @attrs.define
@@ -46,6 +75,8 @@ class ClientCore:
     rooms: dict[str, RoomTrack] = attrs.Factory(dict)
     is_connected: bool = False
     _requests: dict[str, _Request] = attrs.Factory(dict)
+    _leaves: dict[str, str] = attrs.Factory(dict)
+    """The leave of each room that has no answer yet."""
 
     def connected(self, now: float) -> list[Effect]:
         """Begin a connection: every room is joined where it was left."""
@@ -55,19 +86,22 @@ class ClientCore:
     def disconnected(self, code: int) -> list[Effect]:
         """End a connection that was closed with `code`. What was asked waits for the next, where that can be."""
         self.is_connected = False
+        self._leaves.clear()
         for track in self.rooms.values():
             track.disconnected()
         effects: list[Effect] = []
-        sent = {request_id: request for request_id, request in self._requests.items() if request.is_sent}
-        if sent and code == CloseCode.MESSAGE_TOO_BIG:
+        under_way = {key: request for key, request in self._requests.items() if request.is_under_way}
+        if under_way and code == CloseCode.MESSAGE_TOO_BIG:
             # One of them was too big for the server, and would be so again.
-            largest = max(sent, key=lambda request_id: len(sent[request_id].text))
-            del sent[largest]
+            largest = max(under_way, key=lambda request_id: len(under_way[request_id].text))
             refused = RefusedError("message_too_big", "the message is too big for the server")
             effects += self._settle(largest, refused)
-        for request_id, request in sent.items():
-            request.is_sent = False
-            if not request.is_repeatable or request.room not in self.rooms:
+        for request_id, request in list(self._requests.items()):
+            if request.is_under_way:
+                request.is_under_way = False
+                request.doubt()
+            is_given_up = request.sent_at is not None and request.kind == "once"
+            if is_given_up or request.room not in self.rooms:
                 effects += self._settle(request_id, ConnectionLostError("the connection was lost"))
         return effects
 
@@ -89,28 +123,20 @@ class ClientCore:
         """
         if room in self.rooms:
             raise ValueError(f"this client is in {room!r} already")
+        # A leave that was refused must not be sent behind this.
+        self._leaves.pop(room, None)
         track = self.rooms[room] = RoomTrack(room, self.room_bytes, since)
         return self._join(track, now)
 
     def leave(self, room: str) -> list[Effect]:
-        """Follow a room no longer; what was asked in it and not sent yet fails."""
+        """Follow a room no longer; what was asked in it and is not under way fails."""
         track = self.rooms.pop(room)
-        effects: list[Effect] = []
-        for request_id, request in list(self._requests.items()):
-            if request.room == room and not request.is_sent:
-                effects += self._settle(request_id, RemovedError(f"left {room}"))
+        effects = self._end_waiting(room, lambda _: RemovedError(f"left {room}"))
         if self.is_connected and (track.is_member or track.join_id is not None):
-            effects.append(_send({"type": "leave", "room": room, "id": self.make_id()}))
+            effects.append(self._send_leave(room))
         return effects
 
-    def request(
-        self,
-        message: Message,
-        now: float,
-        *,
-        is_repeatable: bool = True,
-        resend_seconds: float = RESEND_SECONDS,
-    ) -> list[Effect]:
+    def request(self, message: Message, now: float, kind: Kind = "send") -> list[Effect]:
         """Ask something of a room; `message` has its `room` and an `id` that is not in use.
 
         :raises ValueError: if it has no JSON form, or its id is in use.
@@ -118,16 +144,17 @@ class ClientCore:
         request_id, room = message["id"], message["room"]
         if request_id in self._requests:
             raise ValueError(f"id {request_id!r} waits for its answer")
-        self._requests[request_id] = _Request(room, _encode(message), is_repeatable, resend_seconds)
+        self._requests[request_id] = _Request(room, _encode(message), kind)
         track = self.rooms.get(room)
         if track is None or track.error is not None:
             error = RemovedError(f"not in {room}") if track is None or track.error is None else track.error
             return self._settle(request_id, error)
         return self._send_waiting(track, now)
 
-    def cancel(self, request_id: str) -> None:
-        """Forget a request; if it was sent, it may be carried out."""
-        self._requests.pop(request_id, None)
+    def cancel(self, request_id: str, now: float) -> list[Effect]:
+        """Forget a request, if it has no answer yet; if it was sent, it may be carried out."""
+        request = self._requests.pop(request_id, None)
+        return [] if request is None else self._go_on(request.room, now)
 
     def take(self, room: str, now: float) -> tuple[Message | None, list[Effect]]:
         """Take the next message of a room, None if none waits."""
@@ -135,10 +162,12 @@ class ClientCore:
         message = track.take()
         return message, self._join(track, now)
 
-    def retry_join(self, room: str, now: float) -> list[Effect]:
-        """Join now, if that is still to be done."""
+    def try_again(self, room: str, now: float) -> list[Effect]:
+        """Send now what the server has refused for now, if that is still to be done."""
         track = self.rooms.get(room)
-        return [] if track is None else self._join(track, now)
+        if track is not None:
+            return [*self._join(track, now), *self._send_waiting(track, now)]
+        return [self._send_leave(room)] if room in self._leaves else []
 
     def received(self, message: Message, size: int, now: float) -> list[Effect]:
         """Take a message of the server's that was `size` bytes long."""
@@ -146,7 +175,7 @@ class ClientCore:
             case "joined":
                 return self._hear_joined(message, size, now)
             case "ack" | "presence" | "history":
-                return self._settle(message.get("id", ""), message)
+                return self._hear_answer(message.get("id", ""), message, now)
             case "error":
                 return self._hear_error(message, now)
             case "left":
@@ -177,8 +206,12 @@ class ClientCore:
 
     def _hear_left(self, message: Message) -> list[Effect]:
         track = self.rooms.get(message["room"])
-        # One with an id answers a leave; one that comes before `joined` is about an earlier stay.
-        if track is None or "id" in message or not track.is_member:
+        if "id" in message:
+            if self._leaves.get(message["room"]) == message["id"]:
+                del self._leaves[message["room"]]
+            return []
+        # One that comes before `joined` is about an earlier stay.
+        if track is None or not track.is_member:
             return []
         return self._end_room(track, RemovedError(f"removed from {track.name}"))
 
@@ -192,46 +225,107 @@ class ClientCore:
         for track in self.rooms.values():
             if track.join_id == request_id:
                 return self._hear_join_refused(track, refused, now)
-        return self._settle(request_id, refused)
+        for room, leave_id in self._leaves.items():
+            if leave_id == request_id:
+                return self._hear_leave_refused(room, refused)
+        if refused.code in _FOR_NOW:
+            return self._hear_refused_for_now(request_id, refused, now)
+        return self._hear_answer(request_id, refused, now)
+
+    def _hear_answer(self, request_id: str, outcome: Message | ClientError, now: float) -> list[Effect]:
+        request = self._requests.get(request_id)
+        if request is None:
+            return []
+        if request.room in self.rooms:
+            self.rooms[request.room].pace.answered()
+        return [*self._settle(request_id, outcome), *self._go_on(request.room, now)]
 
     def _hear_join_refused(self, track: RoomTrack, refused: RefusedError, now: float) -> list[Effect]:
-        if refused.code not in {ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE}:
+        if refused.code not in _FOR_NOW:
             return self._end_room(track, refused)
-        after_seconds = refused.retry_after_seconds or JOIN_AGAIN_SECONDS
-        track.join_id, track.not_before = None, now + after_seconds
-        return [TryJoin(track.name, after_seconds)]
+        track.join_id = None
+        track.pace.wait(now, _wait_seconds(refused))
+        return [TryAgain(track.name, _wait_seconds(refused))]
+
+    def _hear_leave_refused(self, room: str, refused: RefusedError) -> list[Effect]:
+        if refused.code in _FOR_NOW:
+            return [TryAgain(room, _wait_seconds(refused))]
+        del self._leaves[room]
+        return []
+
+    def _hear_refused_for_now(self, request_id: str, refused: RefusedError, now: float) -> list[Effect]:
+        request = self._requests.get(request_id)
+        if request is None:
+            return []
+        track = self.rooms.get(request.room)
+        if track is None or track.error is not None:
+            return self._settle(request_id, refused)
+        request.is_under_way = False
+        if refused.code == ErrorCode.UNAVAILABLE:
+            # The engine may have stored it and not been able to say so.
+            request.doubt()
+        if track.pace.refused(now, _wait_seconds(refused)):
+            return [TryAgain(track.name, _wait_seconds(refused))]
+        return self._end_waiting(track.name, lambda key: _gave_up(key, refused))
 
     def _end_room(self, track: RoomTrack, error: ClientError) -> list[Effect]:
         track.end(error)
-        effects: list[Effect] = [Heard(track.name)]
+        return [Heard(track.name), *self._end_waiting(track.name, lambda _: error)]
+
+    def _end_waiting(self, room: str, error_of: Callable[[str], ClientError]) -> list[Effect]:
+        """End what was asked in a room and is not under way; `error_of` is given the id."""
+        effects: list[Effect] = []
         for request_id, request in list(self._requests.items()):
-            if request.room == track.name and not request.is_sent:
-                effects += self._settle(request_id, error)
+            if request.room == room and not request.is_under_way:
+                effects += self._settle(request_id, error_of(request_id))
         return effects
 
+    def _go_on(self, room: str, now: float) -> list[Effect]:
+        """Send what waited for another request to be over."""
+        track = self.rooms.get(room)
+        return [] if track is None else self._send_waiting(track, now)
+
     def _send_waiting(self, track: RoomTrack, now: float) -> list[Effect]:
+        requests = [(key, request) for key, request in self._requests.items() if request.room == track.name]
+        if not requests:
+            track.pace.emptied()
+        if not self.is_connected or not track.is_member or now < track.pace.not_before:
+            return []
         effects: list[Effect] = []
-        if not self.is_connected or not track.is_member:
-            return effects
-        for request_id, request in list(self._requests.items()):
-            if request.room != track.name or request.is_sent:
+        is_free = not any(request.is_under_way for _, request in requests)
+        for request_id, request in requests:
+            if track.pace.is_one_by_one and not is_free:
+                break
+            if request.is_under_way:
                 continue
-            if request.first_sent_at is None:
-                request.first_sent_at = now
-            elif now - request.first_sent_at > request.resend_seconds:
-                # The server may have forgotten the id, and would say it twice.
-                effects += self._settle(
-                    request_id, ConnectionLostError("the connection was lost for too long")
-                )
+            if request.is_too_late(now):
+                lost = ConnectionLostError("no answer came for too long; it may have been carried out")
+                effects += self._settle(request_id, lost)
                 continue
-            request.is_sent = True
+            request.is_under_way, request.sent_at, is_free = True, now, False
             effects.append(Send(request.text))
         return effects
+
+    def _send_leave(self, room: str) -> Send:
+        self._leaves[room] = self.make_id()
+        return _send({"type": "leave", "room": room, "id": self._leaves[room]})
 
     def _settle(self, request_id: str, outcome: Message | ClientError) -> list[Effect]:
         if self._requests.pop(request_id, None) is None:
             return []
         return [Settle(request_id, outcome)]
+
+
+def _gave_up(request_id: str, refused: RefusedError) -> UnavailableError:
+    return UnavailableError(
+        f"{refused}; gave up after {PATIENCE_SECONDS:g} s",
+        idempotency_key=request_id,
+        retry_after_seconds=refused.retry_after_seconds,
+    )
+
+
+def _wait_seconds(refused: RefusedError) -> float:
+    return refused.retry_after_seconds or TRY_AGAIN_SECONDS
 
 
 def _encode(message: Message) -> str:

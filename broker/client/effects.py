@@ -33,8 +33,8 @@ class Heard:
 
 
 @attrs.frozen
-class TryJoin:
-    """Call `retry_join` after some seconds, if the connection still holds."""
+class TryAgain:
+    """Call `try_again` after some seconds, if the connection still holds."""
 
     room: str
     after_seconds: float
@@ -47,4 +47,4 @@ class ComeBack:
     after_seconds: float
 
 
-Effect: TypeAlias = Send | Settle | Heard | TryJoin | ComeBack
+Effect: TypeAlias = Send | Settle | Heard | TryAgain | ComeBack

@@ -48,7 +48,7 @@ class ConnectionLostError(ClientError):
 class UnavailableError(ClientError):
     """No answer, or only refusals that ask to come back later; the message may or may not have been said.
 
-    Publish it again with the same `idempotency_key`, and it is said once.
+    Say it again with the same `idempotency_key` (the `id` of `Room.chat`) soon, and it is said once.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class Room:
     async def chat(self, text: str, *, id: str | None = None) -> Position:  # noqa: A002  # the protocol's word
         """Say a text; returns its position once it is stored.
 
-        It is said once, however often the connection is lost. With an `id` of your own that is so even if you
+        It is said once, however often the connection is lost or the server refuses it for now. With an `id` of your own that is so even if you
         call again after an error, within the server's window (5 minutes by default); it must be new for each text.
         If cancelled, it may or may not be said.
 
@@ -84,20 +84,20 @@ class Room:
     async def publish_ephemeral(self, event: str, data: Any) -> None:
         """Say something that is not stored; returns once it is on its way.
 
-        It is not said again if the connection is lost meanwhile.
+        It is said later if the server refuses it for now, but not if the connection is lost meanwhile.
 
         :raises ConnectionLostError: if so.
         :raises ClientError: see `Client.ask`.
         """
         message = {"type": "publish", "room": self.name, "event": event, "data": data, "ephemeral": True}
-        await self._client.ask(message, is_repeatable=False)
+        await self._client.ask(message, "once")
 
     async def presence(self) -> Presence:
         """Ask who is in the room.
 
         :raises ClientError: see `Client.ask`.
         """
-        answer = await self._client.ask({"type": "presence", "room": self.name})
+        answer = await self._client.ask({"type": "presence", "room": self.name}, "ask")
         return Presence(
             answer["room_size"], {user["user_id"]: user["connections"] for user in answer["users"]}
         )
@@ -116,7 +116,7 @@ class Room:
             message["since"] = {"offset": since.offset, "epoch": since.epoch}
         if limit is not None:
             message["limit"] = limit
-        answer = await self._client.ask(message)
+        answer = await self._client.ask(message, "ask")
         return History(answer["messages"], Position(answer["epoch"], answer["offset"]))
 
     async def _say(self, message: Message, request_id: str | None) -> Position:

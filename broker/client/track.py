@@ -6,6 +6,7 @@ import attrs
 
 from broker.client.effects import Message
 from broker.client.errors import ClientError
+from broker.client.pace import Pace
 from broker.model import Position
 
 
@@ -37,8 +38,8 @@ class RoomTrack:
     """Whether the server has said on the present connection that this client is in."""
     join_id: str | None = None
     """The join that has not been answered yet."""
-    not_before: float = 0.0
-    """When the server may be asked to join again; trio's time."""
+    pace: Pace = attrs.Factory(Pace)
+    """When the server may be asked for something of this room again."""
     error: ClientError | None = None
     """Why there will be no more."""
     taken: Position | None = None
@@ -59,7 +60,7 @@ class RoomTrack:
 
     def should_join(self, now: float) -> bool:
         """Whether to ask, on a connection that is open, to join or to hear what was missed."""
-        if self.error is not None or self.join_id is not None or now < self.not_before:
+        if self.error is not None or self.join_id is not None or now < self.pace.not_before:
             return False
         return not self.is_member or (self.is_behind and self._has_space())
 
@@ -75,7 +76,7 @@ class RoomTrack:
 
     def disconnected(self) -> None:
         """Note that the connection is gone."""
-        self.is_behind, self.is_member, self.join_id, self.not_before = True, False, None, 0.0
+        self.is_behind, self.is_member, self.join_id, self.pace = True, False, None, Pace()
 
     def end(self, error: ClientError) -> None:
         """Note that there will be no more than what waits."""

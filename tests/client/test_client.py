@@ -330,6 +330,57 @@ async def test_a_join_that_came_too_soon_is_tried_again(open_node, autojump_cloc
         assert world.kinds() == ["connecting", "connected"]
 
 
+async def test_what_comes_too_fast_is_said_when_the_server_takes_it(open_node, autojump_clock):
+    limits = {"messages_per_second": 5, "messages_burst": 5, "refused_burst": 2}
+    async with (
+        open_world(open_node, limits=limits) as world,
+        world.client() as client,
+        client.join("lobby") as room,
+    ):
+        started = trio.current_time()
+        positions = [await room.chat(f"{number}") for number in range(50)]
+        assert [position.offset for position in positions] == list(range(1, 51))
+        assert await texts_of(room, 50) == [f"{number}" for number in range(50)]
+        assert trio.current_time() - started < 30
+        assert (await room.presence()).room_size == 1
+        assert (await room.history(limit=1)).position.offset == 50
+        await room.publish_ephemeral("typing", True)
+        assert world.kinds() == ["connecting", "connected"], "it was not sent away for pressing on"
+    await wait_all_tasks_blocked()
+    assert world.node.is_empty()
+
+
+async def test_what_is_said_at_once_and_too_fast_is_said_once_and_in_order(open_node, autojump_clock):
+    limits = {"messages_per_second": 5, "messages_burst": 5}
+    async with (
+        open_world(open_node, limits=limits) as world,
+        world.client() as client,
+        client.join("lobby") as room,
+    ):
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(room.chat, f"{number}")
+                await wait_all_tasks_blocked()
+            with trio.move_on_after(1):
+                await room.chat("never mind")
+        assert await texts_of(room, 50) == [f"{number}" for number in range(50)]
+        assert (await room.chat("next")).offset == 51
+        assert world.kinds() == ["connecting", "connected"]
+
+
+async def test_leaving_too_fast_leaves_all_the_same(open_node, autojump_clock):
+    limits = {"messages_per_second": 1, "messages_burst": 3}
+    async with open_world(open_node, limits=limits) as world, world.client() as client:
+        async with client.join("lobby") as room:
+            await room.chat("one")
+            await room.chat("two")
+        async with client.join("other"):
+            await trio.sleep(10)
+            other = await world.node.member("bob", "lobby")
+            presence = await other.ask(type="presence", room="lobby", id=1)
+            assert [user["user_id"] for user in presence["users"]] == ["bob"]
+
+
 async def test_a_room_that_is_forbidden_is_told_and_others_go_on(world, autojump_clock):
     async with world.client() as client, client.join("lobby") as room:
         with pytest.raises(RefusedError) as refused:

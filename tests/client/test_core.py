@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from broker.client.core import RESEND_SECONDS, ClientCore
-from broker.client.effects import ComeBack, Heard, Send, Settle, TryJoin
-from broker.client.errors import ConnectionLostError, RefusedError, RemovedError
+from broker.client.effects import ComeBack, Heard, Send, Settle, TryAgain
+from broker.client.errors import ConnectionLostError, RefusedError, RemovedError, UnavailableError
+from broker.client.pace import PATIENCE_SECONDS
 from broker.model import Position
 
 
@@ -84,11 +85,11 @@ def test_what_was_never_sent_may_wait_for_ever(core):
 
 def test_what_may_not_be_repeated_fails_with_the_connection_if_it_was_sent(core):
     enter(core)
-    core.request(ask("fleeting"), 0.0, is_repeatable=False)
+    core.request(ask("fleeting"), 0.0, "once")
     (settled,) = core.disconnected(1006)
     assert settled.request_id == "fleeting"
     assert isinstance(settled.outcome, ConnectionLostError)
-    core.request(ask("not sent"), 0.0, is_repeatable=False)
+    core.request(ask("not sent"), 0.0, "once")
     (join,) = sent(core.connected(0.0))
     assert sent(core.received(joined(join["id"]), 10, 0.0)) == [ask("not sent")]
 
@@ -97,11 +98,149 @@ def test_what_may_not_be_repeated_fails_with_the_connection_if_it_was_sent(core)
 def test_a_join_that_cannot_be_served_now_is_tried_again_when_the_server_said(core, code):
     (join,) = sent([*core.connected(0.0), *core.join("a", None, 0.0)])
     error = {"type": "error", "code": code, "message": "wait", "retry_after_ms": 2500, "id": join["id"]}
-    assert core.received(error, 10, 0.0) == [TryJoin("a", 2.5)]
-    assert core.retry_join("a", 2.0) == []
-    assert [message["type"] for message in sent(core.retry_join("a", 2.5))] == ["join"]
-    assert core.retry_join("a", 9.0) == [], "one at a time"
-    assert core.retry_join("another", 9.0) == []
+    assert core.received(error, 10, 0.0) == [TryAgain("a", 2.5)]
+    assert core.try_again("a", 2.0) == []
+    assert [message["type"] for message in sent(core.try_again("a", 2.5))] == ["join"]
+    assert core.try_again("a", 9.0) == [], "one at a time"
+    assert core.try_again("another", 9.0) == []
+
+
+def for_now(request_id: str, after_ms: int = 1000, code: str = "rate_limited") -> dict[str, Any]:
+    error = {"type": "error", "code": code, "message": "wait", "retry_after_ms": after_ms}
+    return {**error, "id": request_id}
+
+
+def ack(request_id: str) -> dict[str, Any]:
+    return {"type": "ack", "id": request_id, "room": "a", "offset": 1, "epoch": "e"}
+
+
+def test_what_is_refused_for_now_is_sent_when_the_server_said_one_by_one_until_nothing_waits(core):
+    enter(core)
+    for request_id in ("1", "2", "3"):
+        core.request(ask(request_id), 0.0)
+    assert core.received(for_now("1", 2000), 10, 0.0) == [TryAgain("a", 2.0)]
+    core.received(for_now("2", 1000), 10, 0.0)
+    assert core.received(ack("3"), 10, 0.0) == [Settle("3", ack("3"))]
+    assert core.request(ask("4"), 1.0) == [], "it waits behind them"
+    assert core.try_again("a", 1.0) == []
+    assert sent(core.try_again("a", 2.0)) == [ask("1")]
+    assert core.request(ask("5"), 2.0) == []
+    for before, after in (("1", "2"), ("2", "4"), ("4", "5")):
+        assert sent(core.received(ack(before), 10, 2.0)) == [ask(after)]
+    core.received(ack("5"), 10, 2.0)
+    for request_id in ("6", "7"):
+        assert sent(core.request(ask(request_id), 2.0)) == [ask(request_id)], "nothing waited any more"
+
+
+def test_a_room_does_not_wait_for_what_is_refused_in_another(core):
+    enter(core)
+    (join,) = sent(core.join("b", None, 0.0))
+    core.received({**joined(join["id"]), "room": "b"}, 10, 0.0)
+    core.request(ask("1"), 0.0)
+    core.received(for_now("1", code="unavailable"), 10, 0.0)
+    assert sent(core.request(ask("2", "b"), 0.0)) == [ask("2", "b")]
+
+
+def test_who_is_cancelled_does_not_hold_up_those_behind(core):
+    enter(core)
+    for request_id in ("1", "2"):
+        core.request(ask(request_id), 0.0)
+        core.received(for_now(request_id), 10, 0.0)
+    assert sent(core.try_again("a", 1.0)) == [ask("1")]
+    assert sent(core.cancel("1", 1.0)) == [ask("2")]
+    assert core.cancel("1", 1.0) == []
+
+
+def test_a_server_that_answers_nothing_for_too_long_is_given_up_on(core):
+    enter(core)
+    for request_id in ("1", "2"):
+        core.request(ask(request_id), 0.0)
+    refusal = for_now("1", int(PATIENCE_SECONDS * 1000) - 1000, "unavailable")
+    assert core.received(refusal, 10, 0.0) == [TryAgain("a", PATIENCE_SECONDS - 1)]
+    core.received(for_now("2", 1, "unavailable"), 10, 0.0)
+    assert sent(core.try_again("a", PATIENCE_SECONDS - 1)) == [ask("1")]
+    settled = core.received(for_now("1", 2000, "unavailable"), 10, PATIENCE_SECONDS - 1)
+    assert [effect.request_id for effect in settled] == ["1", "2"]
+    for effect in settled:
+        assert isinstance(effect.outcome, UnavailableError)
+        assert effect.outcome.idempotency_key == effect.request_id
+        assert effect.outcome.retry_after_seconds == 2.0
+
+
+def test_a_server_that_answers_now_and_then_is_waited_for(core):
+    enter(core)
+    for now in range(0, 1000, 200):
+        core.request(ask(f"{now}"), now)
+        assert core.received(for_now(f"{now}", 100_000), 10, now) == [TryAgain("a", 100.0)]
+        assert sent(core.try_again("a", now + 100)) == [ask(f"{now}")]
+        core.received(ack(f"{now}"), 10, now + 100)
+
+
+def test_a_new_connection_knows_nothing_of_what_was_refused_on_the_last(core):
+    enter(core)
+    core.request(ask("kept"), 0.0)
+    core.request(ask("fleeting"), 0.0, "once")
+    core.received(for_now("kept", 100_000), 10, 0.0)
+    core.received(for_now("fleeting", 100_000), 10, 0.0)
+    (settled,) = core.disconnected(1006)
+    assert settled.request_id == "fleeting"
+    assert isinstance(settled.outcome, ConnectionLostError)
+    (join,) = sent(core.connected(1.0))
+    assert sent(core.received(joined(join["id"]), 10, 1.0)) == [ask("kept")]
+
+
+def test_what_was_refused_for_now_is_not_in_doubt(core):
+    """Nobody knows only of what was under way with the connection, or was unavailable."""
+    enter(core)
+    for code in ("rate_limited", "unavailable"):
+        core.request(ask(code), 0.0)
+    for code in ("rate_limited", "unavailable"):
+        core.received(for_now(code, code=code), 10, 0.0)
+    core.disconnected(1006)
+    (join,) = sent(core.connected(RESEND_SECONDS + 1))
+    effects = core.received(joined(join["id"]), 10, RESEND_SECONDS + 1)
+    assert sent(effects) == [ask("rate_limited")]
+    (settled,) = [effect for effect in effects if isinstance(effect, Settle)]
+    assert settled.request_id == "unavailable"
+    assert isinstance(settled.outcome, ConnectionLostError)
+
+
+def test_a_question_may_be_asked_again_whenever(core):
+    enter(core)
+    core.request(ask(), 0.0, "ask")
+    core.disconnected(1006)
+    (join,) = sent(core.connected(10_000.0))
+    assert sent(core.received(joined(join["id"]), 10, 10_000.0)) == [ask()]
+
+
+def test_a_room_that_was_left_meanwhile_is_not_waited_for(core):
+    enter(core)
+    core.request(ask(), 0.0)
+    core.leave("a")
+    (settled,) = core.received(for_now("r1"), 10, 0.0)
+    assert isinstance(settled.outcome, RefusedError)
+
+
+def test_a_leave_that_is_refused_for_now_is_sent_again(core):
+    enter(core)
+    (leave,) = sent(core.leave("a"))
+    assert core.received(for_now(leave["id"]), 10, 0.0) == [TryAgain("a", 1.0)]
+    (again,) = sent(core.try_again("a", 1.0))
+    assert again["type"] == "leave"
+    core.received({"type": "left", "room": "a", "id": again["id"]}, 10, 1.0)
+    assert core.try_again("a", 2.0) == [], "it was answered"
+
+
+def test_a_leave_is_not_sent_again_once_that_is_no_longer_wanted_or_needed(core):
+    enter(core)
+    (leave,) = sent(core.leave("a"))
+    (join,) = sent(core.join("a", None, 0.0))
+    assert core.received(for_now(leave["id"]), 10, 0.0) == []
+    core.received(joined(join["id"]), 10, 0.0)
+    assert core.try_again("a", 1.0) == []
+    (leave,) = sent(core.leave("a"))
+    core.received({**for_now(leave["id"]), "code": "not_in_room"}, 10, 1.0)
+    assert core.try_again("a", 2.0) == []
 
 
 def test_a_join_that_is_refused_ends_the_room_and_what_waits_for_it(core):

@@ -1,13 +1,15 @@
-"""Any interleaving of sends, drops, acks, events, slow takes, trims and restarts against a model of a server.
+"""Any interleaving of sends, drops, acks, refusals, events, slow takes, trims and restarts against a model of a server.
 
 What must hold: the application gets each event once, in order, without a hole, or is told of it by a `joined` with
-`recovered` false; what is acknowledged is stored, once; and once nothing goes wrong any more, it has everything.
+`recovered` false; what is acknowledged is stored, once; what is said in a room is stored in the order it was said,
+but for what was under way with something refused; and once nothing goes wrong any more, the application has
+everything, and the server has this client in just the rooms it is in.
 """
 
 import json
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from itertools import count
-from typing import Any
+from typing import Any, Literal, get_args
 
 import attrs
 import hypothesis.strategies as st
@@ -15,11 +17,14 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.client.core import ClientCore
-from broker.client.effects import Heard, Send, Settle, TryJoin
-from broker.client.errors import ClientError
+from broker.client.effects import Heard, Send, Settle, TryAgain
 
 ROOMS = ("a", "b")
 ROOM_BYTES = 400
+
+CANCELLED = object()
+Refusal = Literal["rate_limited", "unavailable", "unavailable, but stored"]
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 
 @attrs.define
@@ -54,9 +59,13 @@ class ClientMachine(RuleBasedStateMachine):
         self.texts = count(1)
         self.asked: dict[str, tuple[str, str]] = {}
         self.rooms_with_losses: set[str] = set()
-        self.ephemeral: set[str] = set()
+        self.fleeting: set[str] = set()
         self.history: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        self.refuses_joins = False
+        self.refusal: Refusal | None = None
+        self.refused: Counter[str] = Counter()
+        self.unheard_refusals: set[str] = set()
+        self.overtaken_by: dict[str, set[str]] = defaultdict(set)
+        """Which requests were under way when one was refused."""
         self.timers: list[tuple[float, str]] = []
         self.sent: Counter[str] = Counter()
 
@@ -69,11 +78,14 @@ class ClientMachine(RuleBasedStateMachine):
                 case Send():
                     assert self.core.is_connected
                     self.up.append(effect.text)
-                    self.sent[json.loads(effect.text)["id"]] += 1
+                    request_id = json.loads(effect.text)["id"]
+                    self.sent[request_id] += 1
+                    for refused in self.unheard_refusals:
+                        self.overtaken_by[refused].add(request_id)
                 case Settle():
                     assert effect.request_id not in self.outcomes, "settled twice"
                     self.outcomes[effect.request_id] = effect.outcome
-                case TryJoin():
+                case TryAgain():
                     self.timers.append((self.now + effect.after_seconds, effect.room))
                 case Heard():
                     pass
@@ -111,16 +123,25 @@ class ClientMachine(RuleBasedStateMachine):
             self.do(self.core.leave(room))
             self.taken[room].clear()
 
-    @rule(room=st.sampled_from(ROOMS), repeatable=st.booleans())
-    def chat(self, room: str, repeatable: bool) -> None:
-        if room in self.core.rooms:
+    @rule(
+        room=st.sampled_from(ROOMS), kind=st.sampled_from(["send", "send", "once"]), times=st.integers(1, 3)
+    )
+    def chat(self, room: str, kind: Literal["send", "once"], times: int) -> None:
+        for _ in range(times if room in self.core.rooms else 0):
             number = next(self.texts)
             request_id, text = f"chat{number}", f"text {number}"
             message = {"type": "chat", "room": room, "text": text, "id": request_id}
             self.asked[request_id] = (room, text)
-            if not repeatable:
-                self.ephemeral.add(request_id)
-            self.do(self.core.request(message, self.now, is_repeatable=repeatable))
+            if kind == "once":
+                self.fleeting.add(request_id)
+            self.do(self.core.request(message, self.now, kind))
+
+    @rule(index=st.integers(0, 5))
+    def cancel(self, index: int) -> None:
+        waiting = [request_id for request_id in self.asked if request_id not in self.outcomes]
+        if index < len(waiting):
+            self.outcomes[waiting[index]] = CANCELLED
+            self.do(self.core.cancel(waiting[index], self.now))
 
     @rule(room=st.sampled_from(ROOMS), at_most=st.integers(1, 20))
     def take(self, room: str, at_most: int) -> None:
@@ -135,11 +156,14 @@ class ClientMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 2.0, 200.0]))
     def pass_time(self, seconds: float) -> None:
+        if seconds > 100:
+            # Nothing is under way for so long: the client leaves a connection that is silent.
+            self.exchange()
         self.now += seconds
         due = [room for when, room in self.timers if when <= self.now]
         self.timers = [timer for timer in self.timers if timer[0] > self.now]
         for room in due:
-            self.do(self.core.retry_join(room, self.now))
+            self.do(self.core.try_again(room, self.now))
 
     # What the network does.
 
@@ -155,13 +179,17 @@ class ClientMachine(RuleBasedStateMachine):
         self.down.clear()
         self.members.clear()
         self.timers.clear()
+        self.unheard_refusals.clear()
         self.do(self.core.disconnected(code))
 
     @rule(at_most=st.integers(1, 8))
     def hear(self, at_most: int) -> None:
         for _ in range(min(at_most, len(self.down))):
             text = self.down.popleft()
-            self.do(self.core.received(json.loads(text), len(text), self.now))
+            message = json.loads(text)
+            if message["type"] == "error":
+                self.unheard_refusals.discard(message["id"])
+            self.do(self.core.received(message, len(text), self.now))
 
     @rule(at_most=st.integers(1, 8))
     def serve(self, at_most: int) -> None:
@@ -180,7 +208,11 @@ class ClientMachine(RuleBasedStateMachine):
     def answer(self, message: dict[str, Any]) -> None:
         room, request_id = message["room"], message["id"]
         held = self.server[room]
-        if message["type"] == "join":
+        if self.refusal is not None:
+            if self.refusal.endswith("stored") and message["type"] == "chat" and room in self.members:
+                self.store(room, message)
+            self.refuse(request_id, self.refusal.partition(",")[0])
+        elif message["type"] == "join":
             self.answer_join(room, request_id, message.get("since"))
         elif message["type"] == "leave":
             self.members.discard(room)
@@ -189,19 +221,28 @@ class ClientMachine(RuleBasedStateMachine):
             error = {"type": "error", "code": "not_in_room", "message": "join", "id": request_id}
             self.down.append(json.dumps(error))
         else:
-            offset, stored_at = held.acknowledged.get(request_id, (0, 0.0))
-            if not offset or self.now - stored_at > 300:
-                offset = self.say(room, {"type": "chat", "text": message["text"]})["offset"]
-                held.acknowledged[request_id] = (offset, self.now)
+            offset = self.store(room, message)
             ack = {"type": "ack", "id": request_id, "room": room, "epoch": held.epoch}
             self.tell(room, {**ack, "offset": offset})
 
+    def store(self, room: str, message: dict[str, Any]) -> int:
+        """Store a chat that is not known by its id; returns its offset."""
+        held, request_id = self.server[room], message["id"]
+        offset, stored_at = held.acknowledged.get(request_id, (0, 0.0))
+        if not offset or self.now - stored_at > 300:
+            offset = self.say(room, {"type": "chat", "text": message["text"]})["offset"]
+            held.acknowledged[request_id] = (offset, self.now)
+        return offset
+
+    def refuse(self, request_id: str, code: str) -> None:
+        error = {"type": "error", "code": code, "message": "wait", "retry_after_ms": 1500, "id": request_id}
+        self.down.append(json.dumps(error))
+        self.refused[request_id] += 1
+        self.unheard_refusals.add(request_id)
+        self.overtaken_by[request_id] |= {json.loads(text)["id"] for text in self.up}
+
     def answer_join(self, room: str, request_id: str, since: dict[str, Any] | None) -> None:
         held = self.server[room]
-        if self.refuses_joins:
-            error = {"type": "error", "code": "unavailable", "message": "wait", "retry_after_ms": 1500}
-            self.down.append(json.dumps({**error, "id": request_id}))
-            return
         recovered = since is not None and since["epoch"] == held.epoch and since["offset"] >= held.trimmed
         joined = {
             "type": "joined",
@@ -254,9 +295,31 @@ class ClientMachine(RuleBasedStateMachine):
             self.drop(1006)
         self.server = {room: ServerRoom(self.next_epoch()) for room in ROOMS}
 
-    @rule(refuses=st.booleans())
-    def refuse_joins(self, refuses: bool) -> None:
-        self.refuses_joins = refuses
+    @rule(refusal=st.sampled_from([None, *REFUSALS]))
+    def refuse_from_now_on(self, refusal: Refusal | None) -> None:
+        self.refusal = refusal
+
+    @precondition(lambda self: self.core.is_connected)
+    @rule(
+        room=st.sampled_from(ROOMS),
+        refusal=st.sampled_from(REFUSALS),
+        numbers=st.tuples(*[st.integers(1, 3)] * 3),
+        is_heard=st.booleans(),
+    )
+    def refuse_a_while(
+        self, room: str, refusal: Refusal, numbers: tuple[int, int, int], is_heard: bool
+    ) -> None:
+        """Refuse a few of the messages that are under way, and then no more."""
+        self.exchange()
+        said, refused, served = numbers
+        self.chat(room, "send", said)
+        self.refusal = refusal
+        self.serve(refused)
+        self.refusal = None
+        self.serve(served - 1)
+        if is_heard:
+            self.hear(10)
+            self.chat(room, "send", 1)
 
     # What must hold.
 
@@ -281,16 +344,27 @@ class ClientMachine(RuleBasedStateMachine):
             for (where, epoch), events in self.history.items():
                 said = [event["offset"] for event in events if where == room and event["text"] == text]
                 assert len(said) <= 1
-                if not isinstance(outcome, ClientError) and outcome["epoch"] == epoch and where == room:
+                if isinstance(outcome, dict) and outcome["epoch"] == epoch and where == room:
                     assert said == [outcome["offset"]]
 
     @invariant()
+    def what_is_said_is_stored_in_order(self) -> None:
+        id_of = {said: request_id for request_id, said in self.asked.items()}
+        rank = {request_id: number for number, request_id in enumerate(self.asked)}
+        for (room, _), events in self.history.items():
+            stored = [id_of[room, event["text"]] for event in events if (room, event["text"]) in id_of]
+            for number, later in enumerate(stored):
+                for earlier in stored[number + 1 :]:
+                    assert rank[later] < rank[earlier] or later in self.overtaken_by[earlier]
+
+    @invariant()
     def what_cannot_be_repeated_is_not(self) -> None:
-        assert not [request_id for request_id in self.ephemeral if self.sent[request_id] > 1]
+        for request_id in self.fleeting:
+            assert self.sent[request_id] <= 1 + self.refused[request_id]
 
     def teardown(self) -> None:
         """Let everything be well from now on."""
-        self.refuses_joins = False
+        self.refusal = None
         if not self.core.is_connected:
             self.connect()
         for room in self.rooms_with_losses:
@@ -298,11 +372,11 @@ class ClientMachine(RuleBasedStateMachine):
             self.say(room, {"type": "chat", "text": "last"})
         for _ in range(20):
             self.pass_time(2.0)
-            self.serve(1000)
-            self.hear(1000)
+            self.exchange()
             for room in ROOMS:
                 self.take(room, 1000)
         assert set(self.outcomes) == set(self.asked), "every request is answered"
+        assert self.members == set(self.core.rooms)
         for room, track in self.core.rooms.items():
             held = self.server[room]
             assert (track.taken.epoch, track.taken.offset) == (held.epoch, len(held.events))
@@ -311,4 +385,4 @@ class ClientMachine(RuleBasedStateMachine):
 
 
 TestClientMachine = ClientMachine.TestCase
-TestClientMachine.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestClientMachine.settings = settings(max_examples=600, stateful_step_count=40, deadline=None)
