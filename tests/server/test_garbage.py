@@ -14,11 +14,22 @@ class Cycle:
         self.me = self
 
 
-def test_the_thresholds_are_put_back() -> None:
+def test_the_process_is_left_as_it_was_found() -> None:
     before = gc.get_threshold()
     with collecting_seldom():
         assert gc.get_threshold() == THRESHOLDS
+        assert gc.get_freeze_count()
     assert gc.get_threshold() == before
+    assert not gc.get_freeze_count()
+
+
+def test_what_is_there_already_is_not_looked_through_and_what_comes_is() -> None:
+    here = [Cycle() for _ in range(10)]
+    with collecting_seldom():
+        come = [Cycle() for _ in range(10)]
+        looked_at = {id(cycle) for cycle in gc.get_objects()}
+        assert not looked_at & {id(cycle) for cycle in here}
+        assert looked_at >= {id(cycle) for cycle in come}
 
 
 async def test_what_ended_connections_leave_goes_once_as_many_have_ended_as_are_open(
