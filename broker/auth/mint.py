@@ -12,7 +12,41 @@ from collections.abc import Mapping, Sequence
 
 from broker.auth.claims import MAX_TOKEN_CHARACTERS, parse_claims
 from broker.auth.secret import check_secret, is_shared_secret
+from broker.config.check import hmac_algorithms
+from broker.config.settings import AuthSettings
 from broker.errors import ConfigurationError, Disconnect
+
+
+def make_token(
+    auth: AuthSettings,
+    user_id: str,
+    *,
+    ttl_seconds: float,
+    now: float,
+    rooms: Sequence[str] | None = None,
+    can: Sequence[str] | None = None,
+) -> str:
+    """Return a token that a server with these settings accepts; see `mint_token`.
+
+    :raises ConfigurationError: as `mint_token`, and if no algorithm of the settings uses the secret.
+    """
+    algorithms = hmac_algorithms(auth)
+    if not algorithms:
+        raise ConfigurationError(
+            f"auth.algorithms: {', '.join(auth.algorithms)} tokens are made by who holds the private key; "
+            "with auth.secret alone, HS256, HS384 and HS512 tokens can be made"
+        )
+    return mint_token(
+        secret=auth.secret or "",
+        algorithm=algorithms[0],
+        user_id=user_id,
+        ttl_seconds=ttl_seconds,
+        now=now,
+        rooms=rooms,
+        can=can,
+        audience=auth.audience,
+        issuer=auth.issuer,
+    )
 
 
 def mint_token(

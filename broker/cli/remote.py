@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import click
 import trio
 
-from broker.cli.token import make_token
+from broker.auth.mint import make_token
 from broker.client import ClientError
 from broker.config.load import load_settings
 from broker.config.settings import Settings
@@ -43,7 +44,7 @@ def find_token(token: str | None) -> str:
     """
     if token:
         return token
-    return make_token(_load_settings().auth, CLI_USER, ttl_seconds=TOKEN_SECONDS)
+    return make_token(_load_settings().auth, CLI_USER, ttl_seconds=TOKEN_SECONDS, now=time.time())
 
 
 def find_api_key() -> str:

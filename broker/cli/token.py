@@ -6,12 +6,9 @@ from pathlib import Path
 
 import click
 
-from broker.auth.mint import mint_token
+from broker.auth.mint import make_token
 from broker.cli.options import config_option
-from broker.config.check import hmac_algorithms
 from broker.config.load import load_settings
-from broker.config.settings import AuthSettings
-from broker.errors import ConfigurationError
 from broker.model import Capability
 
 
@@ -49,35 +46,7 @@ def command(
     configuration asks for.
     """
     auth = load_settings(file=config_file, environ=os.environ, flags={}).settings.auth
-    click.echo(make_token(auth, user_id, ttl_seconds=ttl_seconds, rooms=rooms, can=can))
-
-
-def make_token(
-    auth: AuthSettings,
-    user_id: str,
-    *,
-    ttl_seconds: float,
-    rooms: tuple[str, ...] = (),
-    can: tuple[str, ...] = (),
-) -> str:
-    """Return a token that a server with these settings accepts from now on. Empty `rooms` and `can` mean all.
-
-    :raises ConfigurationError: if the secret is missing or weak, or no algorithm uses it.
-    """
-    algorithms = hmac_algorithms(auth)
-    if not algorithms:
-        raise ConfigurationError(
-            f"auth.algorithms: {', '.join(auth.algorithms)} tokens are made by who holds the private key; "
-            "this command can make HS256, HS384 and HS512 tokens"
-        )
-    return mint_token(
-        secret=auth.secret or "",
-        algorithm=algorithms[0],
-        user_id=user_id,
-        ttl_seconds=ttl_seconds,
-        now=time.time(),
-        rooms=rooms or None,
-        can=can or None,
-        audience=auth.audience,
-        issuer=auth.issuer,
+    token = make_token(
+        auth, user_id, ttl_seconds=ttl_seconds, now=time.time(), rooms=rooms or None, can=can or None
     )
+    click.echo(token)

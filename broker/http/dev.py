@@ -4,8 +4,7 @@ import attrs
 from msgspec import UNSET
 from quart import Blueprint, Response
 
-from broker.auth.mint import mint_token
-from broker.config.check import hmac_algorithms
+from broker.auth.mint import make_token
 from broker.errors import ConfigurationError, ErrorCode, Refused
 from broker.http.answers import answer
 from broker.http.bodies import decode_json, read_json
@@ -34,16 +33,13 @@ class DevRoutes:
         asked = decode_json(await read_json(settings.http), TokenRequest)
         now = self.services.wall_clock()
         try:
-            token = mint_token(
-                secret=settings.auth.secret or "",
-                algorithm=hmac_algorithms(settings.auth)[0],
-                user_id=asked.user_id,
+            token = make_token(
+                settings.auth,
+                asked.user_id,
                 ttl_seconds=asked.ttl_seconds,
                 now=now,
                 rooms=None if asked.rooms is UNSET else asked.rooms,
                 can=None if asked.can is UNSET else asked.can,
-                audience=settings.auth.audience,
-                issuer=settings.auth.issuer,
             )
         except ConfigurationError as error:
             raise Refused(ErrorCode.INVALID_MESSAGE, str(error)) from None
