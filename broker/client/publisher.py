@@ -120,6 +120,7 @@ class Publisher:
 
         :raises RefusedError: if the server refuses it: nothing was said.
         :raises UnavailableError: if there was no answer in time: it may or may not have been said.
+        :raises ClientError: if what answered is no Greenroom server.
         """
         return read_published(
             self._send(self._calls.publish(room, message, idempotency_key, ephemeral=ephemeral))

@@ -1,5 +1,7 @@
 """What a publisher does with an answer, or with none. Pure; the same for every way of doing I/O."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import Random
@@ -8,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from broker.client.errors import RefusedError, UnavailableError
+from broker.client.errors import ClientError, RefusedError, UnavailableError
 from broker.client.results import Outcome, Published
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -69,13 +71,35 @@ class Attempts:
 
 
 def read_published(body: bytes) -> Published:
-    """Read the answer to a publish."""
-    return msgspec.json.decode(body, type=Published)
+    """Read the answer to a publish.
+
+    :raises ClientError: if it is no answer of a Greenroom server.
+    """
+    with _naming_strangers():
+        return msgspec.json.decode(body, type=Published)
 
 
 def read_outcomes(body: bytes) -> list[Outcome]:
-    """Read the answer to a broadcast."""
-    return [_read_outcome(result) for result in msgspec.json.decode(body)["results"]]
+    """Read the answer to a broadcast.
+
+    :raises ClientError: if it is no answer of a Greenroom server.
+    """
+    with _naming_strangers():
+        return [_read_outcome(result) for result in msgspec.json.decode(body, type=_Results).results]
+
+
+class _Results(msgspec.Struct):
+    """The answer to a broadcast."""
+
+    results: list[dict[str, Any]]
+
+
+@contextmanager
+def _naming_strangers() -> Iterator[None]:
+    try:
+        yield
+    except (msgspec.DecodeError, KeyError, TypeError):
+        raise ClientError("what answered is no Greenroom server") from None
 
 
 def _read_outcome(result: dict[str, Any]) -> Outcome:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.client.errors import RefusedError, UnavailableError
-from broker.client.retries import Again, Attempts
+from broker.client.errors import ClientError, RefusedError, UnavailableError
+from broker.client.retries import Again, Attempts, read_outcomes, read_published
 
 
 class NoJitter(Random):
@@ -58,3 +58,12 @@ def test_other_statuses_are_final(status):
     with pytest.raises(RefusedError) as refused:
         attempts().answered(status, {}, b'{"detail": 5}', 0.0)
     assert refused.value.code == f"http_{status}"
+
+
+@pytest.mark.parametrize("read", [read_published, read_outcomes])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"", b"[]", b"{}", b"null", b'{"results": [{}]}', b'{"results": [1]}', b"\xff"]
+)
+def test_a_good_answer_of_somebody_else_is_told(read, body):
+    with pytest.raises(ClientError, match="no Greenroom server"):
+        read(body)
