@@ -21,15 +21,13 @@ def reserve_port(server: ServerSettings) -> Iterator[int]:
     """
     port = server.port
     with ExitStack() as stack:
-        for family, address in _addresses(server.host, port):
-            (
-                host,
-                *_,
-            ) = address
+        for family, (host, _, *rest) in _addresses(server.host, port):
+            # Port 0 takes a free one for the first address, and that for the others.
+            address = (host, port, *rest)
             if port:
                 # With SO_REUSEPORT alone, another group of workers would share its connections with ours.
-                _bind(family, (host, port, *address[2:]), shared=False).close()
-            holder = stack.enter_context(_bind(family, (host, port, *address[2:]), shared=True))
+                _bind(family, address, shared=False).close()
+            holder = stack.enter_context(_bind(family, address, shared=True))
             port = holder.getsockname()[1]
         yield port
 
