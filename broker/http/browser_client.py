@@ -1,5 +1,6 @@
 """The client for browsers, `/greenroom.js`, and its types, for pages of any origin."""
 
+import gzip
 import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -22,7 +23,8 @@ def load_client_files() -> Mapping[str, WebFile]:
     loaded = {}
     for name, content_type in _CONTENT_TYPES.items():
         content = (files("broker.web") / name).read_bytes()
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        # A weak one, as it is the same for both encodings (RFC 9110 section 8.8.1).
+        etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
         loaded[name] = WebFile(content, f"{content_type}; charset=utf-8", etag)
     return loaded
 
@@ -32,6 +34,11 @@ class BrowserClientRoutes:
     """Routes for the built client. It holds no secret, so any page may import it (the Fetch standard's CORS)."""
 
     client_files: Mapping[str, WebFile]
+    _gzipped: Mapping[str, bytes] = attrs.field(init=False)
+
+    @_gzipped.default
+    def _gzip_all(self) -> Mapping[str, bytes]:
+        return {name: gzip.compress(web_file.content) for name, web_file in self.client_files.items()}
 
     def add_to(self, app: Quart) -> None:
         """Add the routes."""
@@ -50,14 +57,20 @@ class BrowserClientRoutes:
 
     def _response(self, name: str) -> Response:
         client_file = self.client_files[name]
+        request = this_request()
         headers = {
             "ETag": client_file.etag,
+            "Vary": "Accept-Encoding",
             # Asked for each time: the client of a newer server must not wait for an older one to grow stale.
             "Cache-Control": "no-cache",
             "Access-Control-Allow-Origin": "*",
             # For pages that ask for it of all they embed (Cross-Origin-Embedder-Policy: require-corp).
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
-        if client_file.etag in this_request().headers.get("If-None-Match", ""):
+        if client_file.etag in request.headers.get("If-None-Match", ""):
             return Response(b"", 304, headers)
-        return Response(client_file.content, headers=headers, content_type=client_file.content_type)
+        content = client_file.content
+        if request.accept_encodings.quality("gzip") > 0:
+            headers["Content-Encoding"] = "gzip"
+            content = self._gzipped[name]
+        return Response(content, headers=headers, content_type=client_file.content_type)

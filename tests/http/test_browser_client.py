@@ -34,6 +34,17 @@ async def test_a_browser_that_has_it_is_told_so(world, name):
     assert other.status_code == 200
 
 
+@pytest.mark.parametrize("name", CONTENT_TYPES)
+@pytest.mark.parametrize("accepted", ["gzip, br", "identity", "gzip;q=0", ""])
+async def test_it_comes_as_small_as_the_client_can_take(world, name, accepted):
+    response = await world.client.get(f"/{name}", headers={"Accept-Encoding": accepted})
+    is_small = accepted == "gzip, br"
+    assert response.headers.get("Content-Encoding") == ("gzip" if is_small else None)
+    assert "Accept-Encoding" in response.headers["Vary"]
+    assert (int(response.headers["Content-Length"]) < len(response.content)) == is_small
+    assert response.content == (files("broker.web") / name).read_bytes()
+
+
 async def test_the_module_names_its_types(world):
     types = (await world.client.get("/greenroom.js")).headers["X-TypeScript-Types"]
     assert "export declare function connect(" in (await world.client.get(types)).text
