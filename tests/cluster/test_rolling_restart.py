@@ -21,10 +21,10 @@ from tests.engine.redis.servers import RedisServer, free_port
 from tests.server.conftest import API_KEY, SECRET
 
 ROOM = "den"
-CLIENTS = 15
-SPEAKERS = 5
-PAUSE_SECONDS = 0.02
-"""Between two texts of one speaker."""
+CLIENTS = 12
+SPEAKERS = 6
+PAUSE_SECONDS = 0.005
+"""Between an acknowledgement and the speaker's next text: so short that many a text is on its way at a restart."""
 DRAIN_SECONDS = 1.5
 STOP_SECONDS = DRAIN_SECONDS + 5.0
 """The contract's: never longer than the window plus 5 s."""
@@ -48,6 +48,7 @@ class Node:
             "GREENROOM_API_KEY": API_KEY,
             "GREENROOM_SERVER__DRAIN_SECONDS": str(DRAIN_SECONDS),
             "GREENROOM_REDIS__PREFIX": "rolling",
+            "GREENROOM_LIMITS__MESSAGES_PER_SECOND": "1000000",
             "GREENROOM_HISTORY__MESSAGES": "1000000",
             "GREENROOM_HISTORY__BYTES": "100000000",
         }
