@@ -35,6 +35,7 @@ class SocketWire:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._fileno = stream.socket.fileno
 
     @property
     def is_progress_life(self) -> bool:
@@ -44,7 +45,7 @@ class SocketWire:
     def write_nowait(self, data: bytes) -> int:
         """See Wire. trio's sockets are non-blocking; a closed one has the descriptor -1, never another's."""
         try:
-            return os.write(self._stream.socket.fileno(), data)
+            return os.write(self._fileno(), data)
         except BlockingIOError:
             return 0
         except OSError as error:
