@@ -123,8 +123,6 @@ class ClientCore:
         """
         if room in self.rooms:
             raise ValueError(f"this client is in {room!r} already")
-        # A leave that was refused must not be sent behind this.
-        self._leaves.pop(room, None)
         track = self.rooms[room] = RoomTrack(room, self.room_bytes, since)
         return self._join(track, now)
 
@@ -132,7 +130,8 @@ class ClientCore:
         """Follow a room no longer; what was asked in it and is not under way fails."""
         track = self.rooms.pop(room)
         effects = self._end_waiting(room, lambda _: RemovedError(f"left {room}"))
-        if self.is_connected and (track.is_member or track.join_id is not None):
+        # The server may still have us from an earlier stay, whose leave it refused.
+        if self.is_connected and (track.is_member or track.join_id is not None or room in self._leaves):
             effects.append(self._send_leave(room))
         return effects
 
@@ -249,7 +248,8 @@ class ClientCore:
 
     def _hear_leave_refused(self, room: str, refused: RefusedError) -> list[Effect]:
         if refused.code in _FOR_NOW:
-            return [TryAgain(room, _wait_seconds(refused))]
+            # Whoever has come back meanwhile must not be taken out by a late leave.
+            return [] if room in self.rooms else [TryAgain(room, _wait_seconds(refused))]
         del self._leaves[room]
         return []
 

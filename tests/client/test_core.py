@@ -243,6 +243,15 @@ def test_a_leave_is_not_sent_again_once_that_is_no_longer_wanted_or_needed(core)
     assert core.try_again("a", 2.0) == []
 
 
+def test_a_room_whose_leave_and_then_join_were_refused_is_left_all_the_same(core):
+    enter(core)
+    (leave,) = sent(core.leave("a"))
+    (join,) = sent(core.join("a", None, 0.0))
+    core.received(for_now(leave["id"]), 10, 0.0)
+    core.received(for_now(join["id"]), 10, 0.0)
+    assert [message["type"] for message in sent(core.leave("a"))] == ["leave"]
+
+
 def test_a_join_that_is_refused_ends_the_room_and_what_waits_for_it(core):
     (join,) = sent([*core.connected(0.0), *core.join("a", None, 0.0)])
     core.request(ask(), 0.0)
