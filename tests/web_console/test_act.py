@@ -101,6 +101,20 @@ async def test_without_dev_no_token_can_be_made(open_world):
         await world.browse(look)
 
 
+async def test_what_is_pasted_and_can_be_no_token_is_said_and_not_tried_again(open_world):
+    async with open_world(dev=False) as world:
+
+        def look(page):
+            page.locator("#state", has_text="ready").wait_for()
+            open_room(page, "lobby")
+            page.get_by_role("tab", name="Try it as a user").click()
+            page.get_by_label("Client token", exact=True).fill("not a token")
+            page.get_by_role("button", name="Join").click()
+            page.get_by_text("Not in the room: the token is malformed").wait_for()
+
+        await world.browse(look)
+
+
 async def test_two_tabs_chat_as_users(world):
     def look(page):
         tabs = []

@@ -36,12 +36,13 @@ export class Visitor {
       // A name that the server does not take is told at once, and not tried again and again.
       let first = await this.#getToken();
       const { connect } = await import("/greenroom.js");
-      const token = () => {
+      const next = () => {
         const taken = first ?? this.#getToken();
         first = null;
         return taken;
       };
-      this.#client = connect("/", { token });
+      // One that was pasted is asked for no second time: if it can be no token, that is the end of it.
+      this.#client = connect("/", { token: typeof this.#token === "string" ? first : next });
       this.#client.on("state", (event) => this.#changed(event));
       this.#client.on("error", (error) => this.#onTold(String(error?.message ?? error), "bad"));
       this.#room = await this.#client.join(this.#name);

@@ -3,6 +3,7 @@
 import { backoffMs, isFinal } from "./backoff.js";
 import { look, type Signs } from "./liveness.js";
 import { watchPage } from "./page.js";
+import { tokenOf } from "./token.js";
 import { GreenroomError, type Options, type StateEvent, type WebSocketLike } from "./types.js";
 
 /** After so long a connection is good, and the next failure is the first again. */
@@ -84,16 +85,26 @@ export class Link {
     this.#setState({ state: "connecting" });
     let bearer: string | null;
     try {
-      bearer = await (typeof token === "function" ? token() : token);
+      bearer = tokenOf(await (typeof token === "function" ? token() : token));
     } catch (error) {
-      if (turn !== this.#turn) return;
-      this.#events.failed(error);
-      this.#lose(NO_CODE, "no token");
+      if (turn === this.#turn) this.#lackToken(error);
       return;
     }
     if (turn !== this.#turn) return;
     if (bearer === null) this.#refused(4001, "there is no token");
     else this.#open(bearer);
+  }
+
+  /** Ask for a token again later; but one that was given stays what it is. */
+  #lackToken(error: unknown): void {
+    if (typeof this.#options.token !== "function") {
+      this.#refused(4001, (error as Error).message);
+      return;
+    }
+    const turn = this.#turn;
+    this.#events.failed(error);
+    // Whoever was told may have closed the client.
+    if (turn === this.#turn) this.#lose(NO_CODE, "no token");
   }
 
   #open(bearer: string): void {
@@ -102,8 +113,9 @@ export class Link {
       // As a subprotocol the token stays out of addresses, and so out of logs.
       socket = new this.#WebSocket(this.#address, ["greenroom.v1", `bearer.${bearer}`]);
     } catch (error) {
-      // It is no token by its very characters; a next attempt would end like this one.
-      this.#refused(4001, String(error));
+      // The address is one that this page may not use, as ws: from https:; a next attempt would end like this one.
+      const refused = new GreenroomError("refused", String(error));
+      this.stop(refused, { error: refused });
       return;
     }
     this.#socket = socket;

@@ -216,7 +216,8 @@ export interface WebSocketLike {
 export interface Options {
   /**
    * A token, or what gets one: it is called before each connection, so that one that ran out is replaced.
-   * If it fails, it is called again later, as if the connection had failed; if it returns null, the client closes.
+   * If it fails, or returns what can be no token (an error page, say), it is called again later, as if the connection
+   * had failed, and `error` tells why; if it returns null, the client closes. White space around a token is taken off.
    */
   token: string | (() => string | null | Promise<string | null>);
   /** Where none is built in, as in Node 20: the one of the package `ws`, for example. */
@@ -234,7 +235,8 @@ export interface Options {
 /**
  * Why a request failed. The server's codes: `invalid_message`, `not_in_room`, `forbidden`, `too_many_rooms`.
  * Ours: `left` the room; `removed` from it; `closed` (`close()` was called); `refused` (the server closed the
- * connection for good, see `closeCode`); `disconnected` (an ephemeral event while there is no connection);
+ * connection for good, or would: see `closeCode`; without one this page may not use the address); `bad_token` (an
+ * `error`: what was returned can be no token); `disconnected` (an ephemeral event while there is no connection);
  * `uncertain` (it may have been stored); `too_big`; `too_many` (10,000 requests wait); `too_slow` (see `events`).
  */
 export class GreenroomError extends Error {

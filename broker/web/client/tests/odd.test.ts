@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { after, afterEach, before, beforeEach, test } from "node:test";
+import { inspect } from "node:util";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { GapEvent, Options, StateEvent } from "../src/index.js";
+import { type GapEvent, GreenroomError, type Options, type StateEvent } from "../src/index.js";
 import { closeAll, open, pause, until } from "./helpers.js";
 
 let server: WebSocketServer;
@@ -247,6 +248,68 @@ test("a token that comes after close opens nothing", async () => {
   give("t");
   await pause(100);
   assert.equal(connections.length, 0);
+});
+
+for (const bad of ["<html>Bad Gateway</html>", "", " \n", "a.b c", "a,b", "a+b=", "bé", undefined, 7]) {
+  test(`what can be no token is asked for again: ${JSON.stringify(bad)}`, async () => {
+    let asked = 0;
+    const waits = await noteWaits({ token: () => (++asked < 4 ? (bad as string) : "a.b.c"), backoffMs: [20, 40] }, async () => {
+      await until(() => connections.length > 0);
+    });
+    assert.deepEqual([asked, waits], [4, [20, 40, 40]]);
+    assert.equal(connections[0]!.protocols, "greenroom.v1,bearer.a.b.c");
+  });
+}
+
+test("what can be no token is told without it", async () => {
+  let asked = 0;
+  const client = open(url(), { token: () => (++asked === 1 ? "<secret>" : "t") });
+  const told: any[] = [];
+  client.on("error", (error) => told.push(error));
+  client.on("state", (event) => told.push(event));
+  await client.join("lobby");
+  const [error, waiting] = told.filter(({ state }) => state !== "connecting");
+  assert.ok(error instanceof GreenroomError);
+  assert.deepEqual([error.code, error.message, waiting.reason], ["bad_token", "the token is malformed", "no token"]);
+  assert.doesNotMatch(told.map((event) => inspect(event)).join(), /secret/);
+});
+
+test("whoever closes when told that there is no token is left alone", async () => {
+  let asked = 0;
+  const client = open(url(), { token: () => (++asked === 1 ? "<html>" : "t"), backoffMs: [1, 1] });
+  client.on("error", () => client.close());
+  await until(() => asked === 1);
+  await pause(100);
+  assert.deepEqual([asked, client.state, connections.length], [1, "closed", 0]);
+});
+
+for (const bad of ["<secret>", "secret b", "", undefined]) {
+  test(`a string that can be no token ends it at once, without it being told: ${JSON.stringify(bad)}`, async () => {
+    const client = open(url(), { token: bad as string });
+    const told: any[] = [];
+    client.on("error", (error) => told.push(error));
+    client.on("state", (event) => told.push(event));
+    const refused = await client.join("lobby").catch((error) => error);
+    assert.ok(refused instanceof GreenroomError);
+    assert.deepEqual([refused.code, refused.closeCode, refused.message], ["refused", 4001, "the token is malformed (4001)"]);
+    assert.deepEqual(told, [{ state: "closed", code: 4001, reason: "the token is malformed", error: refused }]);
+    assert.doesNotMatch(inspect(told), /secret/);
+    assert.equal(connections.length, 0);
+  });
+}
+
+test("a page that may not use the address is told so, and not that its token is bad", async () => {
+  // As browsers do with ws: on a page of https:.
+  class WebSocket {
+    constructor() {
+      throw new Error("An insecure connection may not be initiated");
+    }
+  }
+  const client = open(url(), { token: () => "t", WebSocket: WebSocket as unknown as Options["WebSocket"] & {} });
+  const refused = await client.join("lobby").catch((error) => error);
+  assert.deepEqual([refused.code, refused.closeCode], ["refused", undefined]);
+  assert.match(refused.message, /may not be initiated/);
+  assert.equal(client.state, "closed");
 });
 
 test("a complaint about nothing we asked for is told", async () => {
