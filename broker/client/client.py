@@ -17,6 +17,7 @@ from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle
 from broker.client.errors import NO_CODE, ClientError, ClosedError
 from broker.client.room import Room
 from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
+from broker.client.token import clean_token
 from broker.errors import CloseCode
 from broker.model import Position
 
@@ -325,7 +326,8 @@ async def connect(
     codes 40xx and 1000); every room is then resumed where it was. `reconnects=False` makes the first loss the last.
 
     `token` is a token, or is awaited for one before each connection: so a token that has run out (4101) is
-    replaced. An OSError of it counts as a failed attempt; any other exception ends the client.
+    replaced. An OSError of it counts as a failed attempt; any other exception ends the client. White space around
+    a token is dropped; one with characters that no token has ends the client as a refused one does (4001).
     `on_state` is called with every change. `timeout_seconds` bounds one attempt. `room_bytes` is how much may
     wait in each room for an application that is slow to take it: beyond, the room lets go of what comes, and
     asks the server again for what it missed. `dial` opens the stream of bytes instead of TCP.
@@ -345,7 +347,11 @@ async def connect(
         except Exception as error:
             # The application's own: raised where it waits for this client.
             raise ClosedError(NO_CODE, f"no token: {error!r}") from error
-        return await hold_socket(dial, address, present, talk, timeout_seconds=timeout_seconds)
+        bearer = clean_token(present)
+        if bearer is None:
+            # What the server would say of it.
+            return SocketClosed(CloseCode.UNAUTHORIZED, "the token is malformed")
+        return await hold_socket(dial, address, bearer, talk, timeout_seconds=timeout_seconds)
 
     client = Client(
         connect_once,

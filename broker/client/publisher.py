@@ -13,6 +13,7 @@ import attrs
 import httpx2
 import msgspec
 
+from broker.client.reasons import why
 from broker.client.results import Outcome, Published
 from broker.client.retries import Again, Attempts, read_outcomes, read_published
 
@@ -80,7 +81,7 @@ def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
 
 
 def _after_failure(call: _Call, error: httpx2.TransportError) -> Again:
-    return call.attempts.failed(f"no answer: {str(error) or type(error).__name__}", time.monotonic())
+    return call.attempts.failed(f"no answer: {why(error)}", time.monotonic())
 
 
 class Publisher:

@@ -14,6 +14,7 @@ from wsproto.utilities import LocalProtocolError
 from broker.client.address import Address
 from broker.client.effects import Message
 from broker.client.errors import NO_CODE
+from broker.client.reasons import why
 
 E = TypeVar("E", bound=BaseException)
 
@@ -167,10 +168,7 @@ async def hold_socket(
     except* trio.TooSlowError:
         endings.append(SocketClosed(NO_CODE, "the server does not answer"))
     except* (OSError, trio.BrokenResourceError) as group:
-        cause = group.exceptions[0]
-        endings.append(
-            SocketClosed(NO_CODE, f"cannot connect to {address.authority}: {cause.__cause__ or cause}")
-        )
+        endings.append(SocketClosed(NO_CODE, f"cannot connect to {address.authority}: {why(group)}"))
     return endings[0]
 
 
