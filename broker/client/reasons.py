@@ -20,9 +20,8 @@ def _reasons(error: BaseException) -> Iterator[str]:
             yield from _reasons(part)
     elif isinstance(error, OSError) and error.errno is not None:
         yield _of_system(error, error.errno)
-    elif (
-        cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    ) is not None:
+    elif (cause := error.__cause__ or error.__context__) is not None:
+        # Also what a library hides with `from None`.
         yield from _reasons(cause)
     else:
         yield str(error) or type(error).__name__

@@ -4,6 +4,7 @@ import errno
 import socket
 import ssl
 
+import httpx2
 import pytest
 import trio
 
@@ -37,3 +38,11 @@ def caused(error: Exception, cause: Exception) -> Exception:
 )
 def test_the_system_has_the_word(error: Exception, told: str) -> None:
     assert why(error) == told
+
+
+def test_an_http_library_hides_nothing() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        with httpx2.Client() as http, pytest.raises(httpx2.ConnectError) as lost:
+            http.get(f"http://127.0.0.1:{probe.getsockname()[1]}/")
+    assert why(lost.value) == "connection refused"
