@@ -12,6 +12,7 @@ import click
 import trio
 
 from broker.auth.mint import make_token
+from broker.cli.secret import check_secret_is_there
 from broker.client import ClientError
 from broker.config.load import load_settings
 from broker.config.settings import Settings
@@ -44,7 +45,9 @@ def find_token(token: str | None) -> str:
     """
     if token:
         return token
-    return make_token(_load_settings().auth, CLI_USER, ttl_seconds=TOKEN_SECONDS, now=time.time())
+    auth = _load_settings().auth
+    check_secret_is_there(auth, or_else=", or give --token / GREENROOM_TOKEN")
+    return make_token(auth, CLI_USER, ttl_seconds=TOKEN_SECONDS, now=time.time())
 
 
 def find_api_key() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import trio
 
-from broker.cli.notes import dev_notes
+from broker.cli.notes import dev_notes, shell_name
 from broker.cli.options import config_option
 from broker.cli.serving import check_workers, serve_as_worker, serve_with_workers
 from broker.config.check import check_settings
@@ -59,7 +59,7 @@ def command(
     check_workers(workers, settings.server.engine)
 
     def greet(address: str) -> None:
-        click.echo(dev_notes(loaded, address, config_file=config_file))
+        click.echo(dev_notes(loaded, address, config_file=config_file, program=shell_name(sys.argv[0])))
 
     on_listening = greet if dev else _say_nothing
     log = open_log(settings.log, sys.stderr)

@@ -28,7 +28,9 @@ def command(room: str, count: int, url: str, token: str | None) -> None:
     not want this client back.
     """
     show = _show_line if sys.stdout.isatty() else _show_json
-    run_remote(partial(_tail, room, count, url, partial(find_token, token), show))
+    find = partial(find_token, token)
+    find()  # says at once what is wrong with the configuration
+    run_remote(partial(_tail, room, count, url, find, show))
 
 
 async def _tail(
@@ -38,7 +40,6 @@ async def _tail(
         await trio.lowlevel.checkpoint()
         return find_token()
 
-    find_token()  # says at once what is wrong with the configuration
     async with connect(url, token=token, on_state=_tell_state) as client, client.join(room) as joined:
         first = await anext(joined)
         if count:

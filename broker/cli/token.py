@@ -8,6 +8,7 @@ import click
 
 from broker.auth.mint import make_token
 from broker.cli.options import config_option
+from broker.cli.secret import check_secret_is_there
 from broker.config.load import load_settings
 from broker.model import Capability
 
@@ -46,6 +47,7 @@ def command(
     configuration asks for.
     """
     auth = load_settings(file=config_file, environ=os.environ, flags={}).settings.auth
+    check_secret_is_there(auth)
     token = make_token(
         auth, user_id, ttl_seconds=ttl_seconds, now=time.time(), rooms=rooms or None, can=can or None
     )

@@ -14,6 +14,7 @@ import msgspec
 
 from broker.cli.rates import Order, Rates, RoomSummary, Row, sort_rows
 from broker.cli.remote import find_api_key, url_option
+from broker.client.reasons import why
 from broker.errors import GreenroomError
 
 PAGE_ROOMS = 1000
@@ -29,6 +30,10 @@ class UnreachableError(GreenroomError):
 class _Page(msgspec.Struct, frozen=True):
     rooms: list[RoomSummary]
     cursor: str | None
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    detail: str
 
 
 @click.command("top")
@@ -97,8 +102,10 @@ class Watch:
         """Return what is true of all of them."""
         members = _count(sum(row.room_size for row in self.rows), "member")
         rate = sum(row.per_second or 0.0 for row in self.rows)
-        server = self._client.base_url.netloc.decode()
-        return f"{server} · {_count(len(self.rows), 'room')} · {members} · {rate:,.1f} events/s"
+        return f"{self._server()} · {_count(len(self.rows), 'room')} · {members} · {rate:,.1f} events/s"
+
+    def _server(self) -> str:
+        return self._client.base_url.netloc.decode()
 
     def _rooms(self) -> Iterator[RoomSummary]:
         cursor: str | None = ""
@@ -114,13 +121,23 @@ class Watch:
         try:
             response = self._client.get("/api/rooms", params=params)
         except httpx2.TransportError as error:
-            raise UnreachableError(f"cannot ask {self._client.base_url}: {error}") from None
+            what = "connect to" if isinstance(error, httpx2.ConnectError) else "ask"
+            raise UnreachableError(f"cannot {what} {self._server()}: {why(error)}") from None
         if response.status_code != 200:
-            raise UnreachableError(f"the server answered with status {response.status_code}")
+            raise UnreachableError(_refusal(response))
         try:
             return msgspec.json.decode(response.content, type=_Page)
         except msgspec.DecodeError:
             raise UnreachableError(f"{self._client.base_url} is no Greenroom server") from None
+
+
+def _refusal(response: httpx2.Response) -> str:
+    try:
+        detail = msgspec.json.decode(response.content, type=_Problem).detail
+    except msgspec.DecodeError:
+        return f"the server answered with status {response.status_code}"
+    hint = "; put the server's into GREENROOM_API_KEY" if response.status_code == 401 else ""
+    return f"the server answered with status {response.status_code}: {detail}{hint}"
 
 
 def _count(number: int, thing: str) -> str:

@@ -1,8 +1,11 @@
 """What a person who starts a server with `--dev` is told."""
 
+import sys
 from pathlib import Path
 
-from broker.cli.notes import dev_notes
+import pytest
+
+from broker.cli.notes import dev_notes, shell_name
 from broker.config.dev import with_dev_secrets
 from broker.config.load import Loaded, load_settings
 
@@ -16,7 +19,7 @@ def dev(**environ: str) -> Loaded:
 def test_all_that_was_made_up_is_told_with_how_to_use_it() -> None:
     loaded = dev()
     secret, api_key = loaded.settings.auth.secret, loaded.settings.http.api_key
-    assert dev_notes(loaded, ADDRESS, config_file=None).splitlines() == [
+    assert dev_notes(loaded, ADDRESS, config_file=None, program="greenroom").splitlines() == [
         "Listening on:  http://127.0.0.1:8000",
         f"Secret:        {secret}",
         f"API key:       {api_key}",
@@ -27,16 +30,30 @@ def test_all_that_was_made_up_is_told_with_how_to_use_it() -> None:
 
 def test_secrets_that_were_given_are_not_repeated() -> None:
     loaded = dev(GREENROOM_SECRET="hunter2", GREENROOM_API_KEY="hunter3")
-    notes = dev_notes(loaded, ADDRESS, config_file=Path("my file.toml"))
+    notes = dev_notes(loaded, ADDRESS, config_file=Path("my file.toml"), program=".venv/bin/greenroom")
     assert "hunter" not in notes
     assert "Secret:        as set by GREENROOM_SECRET" in notes
-    assert "greenroom token --user alice --config 'my file.toml'\n" in notes
+    assert " .venv/bin/greenroom token --user alice --config 'my file.toml'\n" in notes
     assert notes.endswith("Console:       http://127.0.0.1:8000/")
 
 
 def test_a_server_that_can_make_no_token_shows_none() -> None:
     loaded = dev(GREENROOM_AUTH__ALGORITHMS="RS256", GREENROOM_AUTH__JWKS_FILE="keys.json")
-    notes = dev_notes(loaded, ADDRESS, config_file=None)
+    notes = dev_notes(loaded, ADDRESS, config_file=None, program="greenroom")
     assert "Secret:        not set" in notes
     assert "token" not in notes
     assert f"/#key={loaded.settings.http.api_key}" in notes
+
+
+def test_the_command_is_named_so_that_a_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "my bin" / "greenroom"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shell_name(str(program)) == f"'{program}'"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert shell_name(str(program)) == "greenroom"
+    assert shell_name(".venv/bin/greenroom") == ".venv/bin/greenroom", "another is on the PATH"
+    assert shell_name("/lib/broker/__main__.py") == f"{sys.executable} -m broker"

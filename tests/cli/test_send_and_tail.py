@@ -113,7 +113,15 @@ def test_no_server_is_one_line_and_status_1(unused_port):
     lost = run("send", "lobby", "hello", "--url", f"http://127.0.0.1:{unused_port}")
     assert lost.returncode == 1
     assert lost.stderr.count("\n") == 1
-    assert "cannot connect" in lost.stderr
+    assert lost.stderr == f"greenroom: cannot connect to 127.0.0.1:{unused_port}: connection refused\n"
+
+
+@pytest.mark.parametrize("command", [["send", "lobby", "hello"], ["tail", "lobby"]])
+def test_without_a_secret_one_line_says_what_would_do(command):
+    lost = run(*command, GREENROOM_SECRET="")
+    assert (lost.returncode, lost.stdout) == (2, "")
+    what = "put the server's secret into GREENROOM_SECRET, or give --token / GREENROOM_TOKEN"
+    assert lost.stderr == f"greenroom: auth.secret: not set; {what}\n"
 
 
 def test_what_is_no_server_is_a_usage_error():

@@ -71,7 +71,7 @@ def test_a_token_fits_the_configuration(tmp_path: Path) -> None:
 def test_without_a_secret_no_token_is_made() -> None:
     result = token("--user", "ann", GREENROOM_SECRET=None)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("greenroom: auth.secret (GREENROOM_SECRET) is missing")
+    assert result.stderr == "greenroom: auth.secret: not set; put the server's secret into GREENROOM_SECRET\n"
 
 
 def test_without_an_algorithm_for_it_no_token_is_made() -> None:
