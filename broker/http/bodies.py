@@ -17,17 +17,22 @@ NDJSON_TYPES = frozenset(
     {"", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
 )
 
+MOST_SHOWN = 100
+"""Characters of what a client sent that an answer repeats."""
+
 
 def check_content_type(allowed: frozenset[str]) -> None:
     """Check the type of the body; a missing one is taken for what is wanted.
 
     :raises ProblemError: 415.
     """
-    content_type = this_request().mimetype
+    content_type: str = this_request().mimetype
     if content_type in allowed or ("application/json" in allowed and content_type.endswith("+json")):
         return
     wanted = ", ".join(sorted(allowed - {""}))
-    raise ProblemError(Problem.of(415, f"Content-Type: {wanted}, or none at all"))
+    raise ProblemError(
+        Problem.of(415, f"Content-Type: {wanted}, or none at all; not {content_type[:MOST_SHOWN]}")
+    )
 
 
 def too_large(limit_bytes: int) -> ProblemError:

@@ -263,6 +263,7 @@ async def test_other_content_types_are_refused(world):
     response = await world.client.post("/api/messages", content=b"", headers={"Content-Type": "text/csv"})
     assert response.status_code == 415
     assert "application/x-ndjson" in response.json()["detail"]
+    assert response.json()["detail"].endswith("not text/csv")
 
 
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/jsonl"])

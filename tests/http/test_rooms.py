@@ -127,7 +127,8 @@ async def test_publish_takes_json_by_any_of_its_names(world, content_type):
 async def test_publish_takes_no_other_content_type(world):
     response = await world.client.post("/api/rooms/a/messages", data={"type": "x"})
     assert response.status_code == 415
-    assert "application/json" in response.json()["detail"]
+    detail = "Content-Type: application/json, or none at all; not application/x-www-form-urlencoded"
+    assert response.json()["detail"] == detail
 
 
 @pytest.mark.parametrize(
