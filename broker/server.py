@@ -144,12 +144,13 @@ class Broker:
 
         If cancelled, all connections are closed at once.
 
-        :raises OSError: if the port cannot be had.
+        :raises OSError: if the port cannot be had; its text names host and port.
         """
         settings = self.settings
         if listeners is None:
             listeners = await open_listeners(settings)
         async with (
+            _closing(listeners),
             open_http(create_app(self._http), settings.http, self._services.log, beside=app) as http,
             trio.open_nursery() as helpers,
         ):
@@ -196,10 +197,23 @@ class Broker:
 async def open_listeners(settings: Settings) -> list[trio.SocketListener]:
     """Open the configured port.
 
-    :raises OSError: if it cannot be had.
+    :raises OSError: if it cannot be had; its text names host and port.
     """
     server = settings.server
-    return await trio.open_tcp_listeners(server.port, host=server.host, backlog=server.backlog)
+    try:
+        return await trio.open_tcp_listeners(server.port, host=server.host, backlog=server.backlog)
+    except OSError as error:
+        error.filename = f"{server.host}:{server.port}"
+        raise
+
+
+@asynccontextmanager
+async def _closing(listeners: list[trio.SocketListener]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.socket.close()
 
 
 async def _call_at_last(call: Callable[[], None]) -> None:
@@ -235,11 +249,45 @@ async def open_broker(
 ) -> AsyncIterator[Broker]:
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
 
-    With `dev`, weak secrets are let through, and the API makes client tokens.
+    With `dev`, weak secrets are let through, and the API makes client tokens. An exception of the block comes out as
+    it is, unless the broker fails as well.
 
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
-    log = log or stdlib_log()
+    failure: BaseException | None = None
+    parts = _open_parts(settings, log or stdlib_log(), wall_clock, random or Random(), dev=dev)  # noqa: S311  # spreads load, keeps no secret
+    try:
+        async with parts as broker:
+            try:
+                yield broker
+            except BaseException as error:
+                failure = error
+                raise
+    except BaseExceptionGroup as group:
+        # The nurseries of the parts each make a group of it.
+        if failure is None or not _is_only(group, failure):
+            raise
+    else:
+        return
+    raise failure
+
+
+def _is_only(group: BaseException, one: BaseException) -> bool:
+    """Whether there is nothing in `group`, however wrapped, but `one`."""
+    # A nursery that is cancelled takes groups apart and puts them together anew.
+    return [id(error) for error in _leaves(group)] == [id(error) for error in _leaves(one)]
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+@asynccontextmanager
+async def _open_parts(
+    settings: Settings, log: Log, wall_clock: WallClock, random: Random, *, dev: bool
+) -> AsyncIterator[Broker]:
     refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES))
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
     policy = RoomPolicy.from_settings(settings)
@@ -273,64 +321,69 @@ async def open_broker(
             traffic=traffic,
             is_dev=dev,
         )
-        yield Broker(services, http, draining, random or Random())  # noqa: S311  # spreads load, keeps no secret
+        yield Broker(services, http, draining, random)
         nursery.cancel_scope.cancel()
 
 
 async def run_server(
     settings: Settings,
     *,
-    log: Log,
+    make_app: Callable[[Broker], ASGIFramework | None] = lambda _broker: None,
+    log: Log | None = None,
     on_listening: Callable[[str], None] = lambda _url: None,
     listeners: list[trio.SocketListener] | None = None,
     dev: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. `listeners` as for `Broker.serve`.
+    """Serve until SIGTERM or SIGINT, then drain and return: all of a program whose rooms are in its own process.
+
+    `make_app` is given the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
+    are as for `Broker.serve`.
 
     :raises StoppedAtOnceError: if a second signal cut the drain short.
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises OSError: if the port cannot be had.
     """
-
-    def tell_listening(url: str) -> None:
-        log.info(
-            "listening",
-            url=url,
-            engine=settings.server.engine.partition("://")[0],
-            most_connections=min(settings.limits.connections, connections_possible()),
-        )
-        on_listening(url)
-
+    log = log or stdlib_log()
     raise_limit()
     # Before the nurseries, so that a port in use is raised as what it is.
     listeners = listeners or await open_listeners(settings)
-    is_cut_short = False
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         trio.CancelScope() as everything,
         collecting_seldom(),
     ):
-        async with open_broker(settings, log=log, dev=dev) as broker, trio.open_nursery() as nursery:
-
-            async def obey_signals() -> None:
-                nonlocal is_cut_short
-                await anext(signals)
-                broker.begin_drain()
-                await anext(signals)
-                is_cut_short = True
-                everything.cancel()
-
-            nursery.start_soon(obey_signals)
-            nursery.start_soon(
-                partial(
-                    run_collector,
-                    lambda: broker.statistics().sockets,
-                    lambda: broker.statistics().sockets_closed,
-                    interval_seconds=COLLECTOR_SECONDS,
+        async with _closing(listeners), open_broker(settings, log=log, dev=dev) as broker:
+            app = make_app(broker)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_obey_signals, signals, broker, everything)
+                nursery.start_soon(
+                    partial(
+                        run_collector,
+                        lambda: broker.statistics().sockets,
+                        lambda: broker.statistics().sockets_closed,
+                        interval_seconds=COLLECTOR_SECONDS,
+                    )
                 )
-            )
-            await broker.serve(listeners=listeners, on_listening=tell_listening)
-            nursery.cancel_scope.cancel()
-    if is_cut_short:
+                tell = partial(_tell_listening, log, settings, on_listening)
+                await broker.serve(app=app, listeners=listeners, on_listening=tell)
+                nursery.cancel_scope.cancel()
+    if everything.cancel_called:
         raise StoppedAtOnceError("stopped at once by a second signal")
     log.info("stopped")
+
+
+async def _obey_signals(signals: AsyncIterator[int], broker: Broker, everything: trio.CancelScope) -> None:
+    await anext(signals)
+    broker.begin_drain()
+    await anext(signals)
+    everything.cancel()
+
+
+def _tell_listening(log: Log, settings: Settings, on_listening: Callable[[str], None], url: str) -> None:
+    log.info(
+        "listening",
+        url=url,
+        engine=settings.server.engine.partition("://")[0],
+        most_connections=min(settings.limits.connections, connections_possible()),
+    )
+    on_listening(url)

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from broker.auth.mint import mint_token
-from broker.client import connect
+from broker.client import ClosedError, connect
 
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 API_KEY = "a-key-for-tests-0123456789"
@@ -32,8 +32,8 @@ SHOPS = {
 
 
 @asynccontextmanager
-async def running(arguments: list[str], **environ: str) -> AsyncIterator[str]:
-    """Run a program among the examples, from when it says where it listens; gives that address."""
+async def running(arguments: list[str], **environ: str) -> AsyncIterator[tuple[str, trio.Process]]:
+    """Run a program among the examples, from when it says where it listens; gives that address, and the process."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
     root = str(Path(__file__).parents[2])
     process = await trio.lowlevel.open_process(
@@ -52,9 +52,10 @@ async def running(arguments: list[str], **environ: str) -> AsyncIterator[str]:
                 received = await process.stdout.receive_some()
                 assert received, said.decode()
                 said += received
-        yield "http://127.0.0.1:" + said.partition(b"http://127.0.0.1:")[2].split()[0].decode()
+        port = said.partition(b"http://127.0.0.1:")[2].split()[0].decode()
+        yield f"http://127.0.0.1:{port}", process
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
             await process.stdout.aclose()
@@ -84,11 +85,32 @@ async def order_is_shipped_and_the_customer_hears(server: str, shop: str) -> Non
 async def test_a_service_beside_the_server(serve, shop):
     if shop == "shop_fastapi":
         pytest.importorskip("fastapi")
-    async with serve() as served, running(SHOPS[shop], GREENROOM_URL=served.url) as address:
+    async with serve() as served, running(SHOPS[shop], GREENROOM_URL=served.url) as (address, _):
         await order_is_shipped_and_the_customer_hears(served.url, address)
 
 
+INSIDE = {
+    "GREENROOM_SECRET": SECRET,
+    "GREENROOM_SERVER__PORT": "0",
+    "GREENROOM_SERVER__DRAIN_SECONDS": "0.2",
+}
+
+
 async def test_a_shop_with_its_rooms_inside():
-    environ = {"GREENROOM_SECRET": SECRET, "GREENROOM_SERVER__PORT": "0"}
-    async with running(["shop_quart.py"], **environ) as address:
+    async with running(["shop_quart.py"], **INSIDE) as (address, _):
         await order_is_shipped_and_the_customer_hears(address, address)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_a_shop_with_its_rooms_inside_sends_its_customers_away(how):
+    async with running(["shop_quart.py"], **INSIDE) as (address, process):
+        with trio.fail_after(60):
+            async with (
+                connect(address, token=token("7"), reconnects=False) as client,
+                client.join("user_7") as room,
+            ):
+                process.send_signal(how)
+                with pytest.raises(ClosedError, match="service restart"):
+                    async for _ in room:
+                        pass
+            assert await process.wait() == 0

@@ -1,13 +1,14 @@
 """A Quart-trio shop and its rooms in one process, on one port."""
 
 import os
+from functools import partial
 
 import trio
 from quart import request
 from quart_trio import QuartTrio
 
 from broker.config.load import load_settings
-from broker.server import Broker, open_broker
+from broker.server import Broker, run_server
 
 customers = {"5": "7"}
 
@@ -25,11 +26,6 @@ def make_app(broker: Broker) -> QuartTrio:
     return app
 
 
-async def main() -> None:
-    settings = load_settings(file=None, environ=os.environ, flags={}).settings
-    async with open_broker(settings) as broker:
-        await broker.serve(app=make_app(broker), on_listening=print)
-
-
 if __name__ == "__main__":
-    trio.run(main)
+    settings = load_settings(file=None, environ=os.environ, flags={}).settings
+    trio.run(partial(run_server, settings, make_app=make_app, on_listening=print))

@@ -1,0 +1,53 @@
+"""What a program notices that has a broker inside: its errors come out as they are."""
+
+import socket
+
+import msgspec
+import pytest
+
+from broker.config.settings import Settings
+from broker.server import Broker, open_broker, run_server
+
+SECRETS = {
+    "auth": {"secret": "a-secret-for-tests-0123456789-abcdefghijklmnop"},
+    "http": {"api_key": "a-key-for-tests-0123456789"},
+}
+
+
+def settings_with(port: int) -> Settings:
+    return msgspec.convert({**SECRETS, "server": {"port": port}}, Settings)
+
+
+async def test_a_port_in_use_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        named = rf"Address already in use: '127\.0\.0\.1:{port}'$"
+        with pytest.raises(OSError, match=named):
+            async with open_broker(settings_with(port)) as broker:
+                await broker.serve()
+        with pytest.raises(OSError, match=named):
+            await run_server(settings_with(port))
+
+
+async def test_a_host_that_is_none_is_named():
+    settings = msgspec.convert({**SECRETS, "server": {"host": "no.such.invalid", "port": 8000}}, Settings)
+    with pytest.raises(socket.gaierror, match=r"no\.such\.invalid:8000"):
+        async with open_broker(settings) as broker:
+            await broker.serve()
+
+
+async def test_an_exception_of_the_block_comes_out_as_it_is():
+    with pytest.raises(KeyError, match="mine"):
+        async with open_broker(settings_with(0)):
+            raise KeyError("mine")
+    with pytest.RaisesGroup(KeyError, match="mine"):
+        async with open_broker(settings_with(0)):
+            raise ExceptionGroup("mine", [KeyError("a")])
+
+
+async def test_an_application_that_cannot_be_made_is_no_group():
+    def make_app(_broker: Broker) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await run_server(settings_with(0), make_app=make_app)
