@@ -73,7 +73,7 @@ async def test_what_one_makes_of_its_bytes_may_fail_and_the_others_are_read_on(p
         await wait_all_tasks_blocked()
         poisoned.peer.send(b"poison")
         well.peer.send(b"well")
-        while well.received != b"well":
+        while well.received != b"well":  # noqa: ASYNC110
             await trio.sleep(0)
         well.peer.close()
     await poisoned.aclose()
@@ -119,7 +119,7 @@ async def test_nothing_is_lost_by_a_cancellation(pump: Pump) -> None:
             nursery.start_soon(pipe.gather)
             await wait_all_tasks_blocked()
             pipe.peer.send(b"before ")
-            while not pipe.received:
+            while not pipe.received:  # noqa: ASYNC110
                 await trio.sleep(0)
             scope.cancel()
     pipe.peer.send(b"and behind")
