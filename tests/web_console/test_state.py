@@ -76,7 +76,8 @@ def port():
         return listener.getsockname()[1]
 
 
-async def test_a_server_that_was_away_is_there_again_and_the_room_goes_on(open_world, port):
+@pytest.mark.parametrize("is_listening", [True, False], ids=["listening", "about to listen"])
+async def test_a_server_that_was_away_is_there_again_and_the_room_goes_on(open_world, port, is_listening):
     ends = [(trio.Event(), trio.Event()), (trio.Event(), trio.Event())]
 
     async def serve(end, ended, *, task_status):
@@ -97,12 +98,15 @@ async def test_a_server_that_was_away_is_there_again_and_the_room_goes_on(open_w
             await second.say("den", "after the restart")
 
         def look(page):
+            if not is_listening:
+                page.route("**/api/rooms/den/events", lambda route: route.abort())
             page.goto(f"{first.url}/#room=den")
             page.locator("#room-log").get_by_text("before the restart").wait_for()
             first.call(stop_first)
             page.locator("#state", has_text="no answer").wait_for()
             first.call(start_second)
             page.locator("#state", has_text="ready").wait_for()
+            page.unroute("**/api/rooms/den/events")
             page.locator("#room-log").get_by_text("after the restart").wait_for()
             # The memory engine has forgotten the room, and whoever looks is told so.
             page.get_by_text("the server no longer knows").wait_for()

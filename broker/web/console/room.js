@@ -67,8 +67,10 @@ export class RoomView {
         const lastId = await this.#showHistory(room, signal);
         let wasIn = false;
         const onNotice = (notice) => {
-          // Back, but not where we were: what the room holds now is asked for as at the beginning.
-          if (notice.type === "joined" && wasIn && !notice.recovered) {
+          // In, but not where we were: what the room holds now is asked for as at the beginning. The first time,
+          // that is so if the server was another one when the history was read.
+          const isElsewhere = wasIn || (lastId !== null && !lastId.startsWith(`${notice.epoch}:`));
+          if (notice.type === "joined" && isElsewhere && !notice.recovered) {
             this.#log.add({ type: "console_note", text: "the server no longer knows what was said in between" });
             return false;
           }
