@@ -1,7 +1,5 @@
 """The client against servers that are processes, killed and started again; and over TLS."""
 
-import datetime
-import ipaddress
 import os
 import socket
 import ssl
@@ -17,14 +15,11 @@ from random import Random
 import attrs
 import pytest
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from broker.auth.mint import mint_token
 from broker.client import ClosedError, Position, connect
+from tests.certificates import make_certificate
 
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 ENVIRON = {
@@ -164,33 +159,6 @@ async def _until(room, chats):
             return
 
 
-def make_certificate(path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return the contexts of a server with a certificate of its own making, and of a client that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(Encoding.PEM)
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(private + pem)
-    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(path)
-    return serving, ssl.create_default_context(cadata=pem.decode())
-
-
 @asynccontextmanager
 async def tls_proxy(context: ssl.SSLContext, port: int) -> AsyncIterator[str]:
     """End TLS before a server, as proxies do."""
@@ -218,7 +186,8 @@ async def tls_proxy(context: ssl.SSLContext, port: int) -> AsyncIterator[str]:
 
 
 async def test_it_speaks_over_tls_to_whom_it_trusts(serve, tmp_path):
-    serving, trusting = make_certificate(tmp_path / "key.pem")
+    certificate, serving = make_certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=certificate)
     async with serve() as served, tls_proxy(serving, int(served.url.rpartition(":")[2])) as url:
         connect_here = partial(connect, url, token=served.token("ann"))
         async with connect_here(ssl_context=trusting) as client, client.join("lobby") as room:
