@@ -126,9 +126,9 @@ export class RoomsClient implements Client, Host {
     });
   }
 
-  #flush(now = Date.now()): void {
+  #flush(): void {
     if (!this.#isUp) return;
-    for (const text of this.#requests.take(now)) this.#link.send(text);
+    for (const text of this.#requests.take(Date.now())) this.#link.send(text);
   }
 
   #opened(): void {
@@ -200,14 +200,18 @@ export class RoomsClient implements Client, Host {
 
   #complain({ id, code, message, retry_after_ms: ms }: any): void {
     if (ms !== undefined) {
-      const until = Date.now() + ms;
-      // Timers can be early.
-      if (this.#requests.postpone(id, until)) setTimeout(() => this.#flush(Math.max(until, Date.now())), ms);
+      const pause = this.#requests.postpone(id);
+      if (pause) setTimeout(() => this.#resume(pause), ms);
     } else {
       const error = new GreenroomError(code, message);
       if (this.#requests.fail(id, error)) this.#flush();
       else if (id === undefined) this.#emitter.emit("error", error);
     }
+  }
+
+  #resume(pause: object): void {
+    this.#requests.resume(pause);
+    this.#flush();
   }
 
   #settle(id: unknown, answer: unknown): void {

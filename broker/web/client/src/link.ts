@@ -125,8 +125,8 @@ export class Link {
       this.#events.opened();
     };
     socket.onmessage = ({ data }) => {
+      this.#signs = { heardAt: Date.now(), askedAt: null };
       if (this.#state.state === "connecting") this.#welcome();
-      this.#signs.heardAt = Date.now();
       this.#events.message(JSON.parse(data));
     };
     socket.onclose = ({ code, reason }) => this.#lose(code, reason);
@@ -135,7 +135,7 @@ export class Link {
   }
 
   #welcome(): void {
-    this.#openedAt = this.#signs.heardAt = Date.now();
+    this.#openedAt = Date.now();
     this.#look();
     this.#setState({ state: "open" });
   }
@@ -200,7 +200,7 @@ export class Link {
   /** The network is back, or somebody looks: ask whether the connection lives, or try again sooner. */
   #hurry(): void {
     if (this.#state.state === "open") {
-      if (this.#signs.askedAt === null || this.#signs.askedAt <= this.#signs.heardAt) this.#ask();
+      if (this.#signs.askedAt === null) this.#ask();
       this.#look();
     } else if (this.#state.state === "waiting" && this.#comeBackAt === null) {
       this.#failures = 0;

@@ -10,7 +10,7 @@ export interface Signs {
 export type Look = { readonly todo: "wait" | "ask"; readonly nextLookMs: number } | { readonly todo: "give up" };
 
 export function look(now: number, { heardAt, askedAt }: Signs, pingMs: number, pongMs: number): Look {
-  if (askedAt !== null && heardAt < askedAt) {
+  if (askedAt !== null) {
     const left = askedAt + pongMs - now;
     return left > 0 ? { todo: "wait", nextLookMs: Math.min(left, pongMs) } : { todo: "give up" };
   }

@@ -36,7 +36,8 @@ export class Requests {
   readonly #entries = new Map<string, Entry>();
   #mayBeInFlight = MOST_IN_FLIGHT;
   #inFlight = 0;
-  #pausedUntil = 0;
+  /** What was refused for now, and may not be written again yet. */
+  readonly #pauses = new Set<object>();
 
   add(request: Request): void {
     if (request.kind !== "once" && this.#entries.size >= MOST_WAITING) {
@@ -49,7 +50,7 @@ export class Requests {
   /** Return what to write now. */
   take(now: number): string[] {
     const texts: string[] = [];
-    if (now < this.#pausedUntil) return texts;
+    if (this.#pauses.size) return texts;
     for (const entry of this.#entries.values()) {
       if (this.#inFlight >= this.#mayBeInFlight) break;
       if (entry.isInFlight) continue;
@@ -88,23 +89,30 @@ export class Requests {
   }
 
   /**
-   * The server could not do it now. Everything waits until `until`, and then goes one by one until nothing waits, so
-   * that it keeps its order and a busy server is not pressed. What was under way already may come before this one.
-   * Returns false for an id that is not known.
+   * The server could not do it now. Everything waits until the pause that is returned is given to `resume`, and then
+   * goes one by one until nothing waits, so that it keeps its order and a busy server is not pressed. What was under
+   * way already may come before this one. Returns null for an id that is not known.
    */
-  postpone(id: unknown, until: number): boolean {
+  postpone(id: unknown): object | null {
     const entry = this.#entries.get(id as string);
-    if (!entry) return false;
+    if (!entry) return null;
     this.#land(entry);
     this.#mayBeInFlight = 1;
-    this.#pausedUntil = Math.max(this.#pausedUntil, until);
-    return true;
+    // Ended by whoever keeps the time, not by a look at a clock: timers can be early, and clocks set back.
+    const pause = {};
+    this.#pauses.add(pause);
+    return pause;
+  }
+
+  /** End a pause; one of a connection that is lost is over already. */
+  resume(pause: object): void {
+    this.#pauses.delete(pause);
   }
 
   /** The connection is lost. */
   lose(): void {
     this.#mayBeInFlight = MOST_IN_FLIGHT;
-    this.#pausedUntil = 0;
+    this.#pauses.clear();
     for (const entry of [...this.#entries.values()]) {
       if (entry.kind === "once") {
         this.#remove(entry).reject(new GreenroomError("disconnected", "the connection was lost"));

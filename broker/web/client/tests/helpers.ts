@@ -1,9 +1,18 @@
 import { webcrypto } from "node:crypto";
+import { type TestContext, test as unbounded } from "node:test";
 import { WebSocket } from "ws";
 import { type Client, connect, type Options, type RoomEvent } from "../src/index.js";
 
 // Node 18 has it under another name.
 (globalThis as any).crypto ??= webcrypto;
+
+/** Far above what any test takes: one that waits for what never comes must not hold up the others for hours. */
+const TEST_MS = 120_000;
+
+/** A test that ends. */
+export function test(name: string, body: (t: TestContext) => void | Promise<void>, options: { skip?: boolean } = {}): void {
+  void unbounded(name, { timeout: TEST_MS, ...options }, body);
+}
 
 const clients: Client[] = [];
 

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { after, afterEach, before, beforeEach } from "node:test";
 import { inspect } from "node:util";
 import { type WebSocket, WebSocketServer } from "ws";
 import { type GapEvent, GreenroomError, type Options, type StateEvent } from "../src/index.js";
-import { closeAll, open, pause, until } from "./helpers.js";
+import { closeAll, open, pause, test, until } from "./helpers.js";
 
 let server: WebSocketServer;
 /** What the server does with each message it gets. */

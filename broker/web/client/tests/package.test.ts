@@ -5,8 +5,9 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
+import { test } from "./helpers.js";
 
 // Tests are built to .tests/, beside the package's own files.
 const OWN = fileURLToPath(new URL("..", import.meta.url));

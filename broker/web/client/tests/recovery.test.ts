@@ -5,9 +5,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, createServer, type Server as TcpServer, type Socket, connect as tcpConnect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, test } from "node:test";
+import { after, afterEach } from "node:test";
 import type { GapEvent, RoomEvent, StateEvent } from "../src/index.js";
-import { closeAll, open, pause, textsOf, until } from "./helpers.js";
+import { closeAll, open, pause, test, textsOf, until } from "./helpers.js";
 import { Server, token } from "./server.js";
 
 const servers: Server[] = [];

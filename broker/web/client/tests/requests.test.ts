@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { type Kind, Requests } from "../src/requests.js";
 import { GreenroomError } from "../src/types.js";
+import { test } from "./helpers.js";
 
 /** Requests, and what became of each: its answer, or the code of its error. */
 function world() {
@@ -47,8 +47,11 @@ test("after a refusal everything waits, then goes one by one and in order until 
   for (const id of ["1", "2", "3", "4"]) add(id);
   requests.take(0);
   requests.settle("1", "ok");
-  for (const id of ["2", "3", "4"]) assert.equal(requests.postpone(id, 100), true);
-  assert.deepEqual(requests.take(99), []);
+  const pauses = ["2", "3", "4"].map((id) => requests.postpone(id)!);
+  for (const pause of pauses) {
+    assert.deepEqual(requests.take(100), []);
+    requests.resume(pause);
+  }
   assert.deepEqual(requests.take(100), ["2"]);
   assert.deepEqual(requests.take(100), []);
   for (const [id, next] of [["2", "3"], ["3", "4"]] as const) {
@@ -58,7 +61,19 @@ test("after a refusal everything waits, then goes one by one and in order until 
   requests.settle("4", "ok");
   for (const id of ["5", "6"]) add(id);
   assert.deepEqual(requests.take(100), ["5", "6"]);
-  assert.equal(requests.postpone("9", 100), false);
+  assert.equal(requests.postpone("9"), null);
+});
+
+test("a pause is over with its connection, and resumed late it ends no other", () => {
+  const { requests, add } = world();
+  add("1");
+  requests.take(0);
+  const late = requests.postpone("1")!;
+  requests.lose();
+  assert.deepEqual(requests.take(0), ["1"]);
+  requests.postpone("1");
+  requests.resume(late);
+  assert.deepEqual(requests.take(0), []);
 });
 
 test("after a lost connection what was not answered is written again, but not what is stale", () => {
@@ -89,7 +104,7 @@ test("what the server refused was not stored: it may wait as long as it takes", 
   const { requests, ended, add } = world();
   add("send");
   requests.take(0);
-  requests.postpone("send", 1_000_000);
+  requests.postpone("send");
   requests.lose();
   assert.deepEqual(requests.take(1_000_000), ["send"]);
   assert.deepEqual(ended, {});

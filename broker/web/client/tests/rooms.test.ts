@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, afterEach, before, test } from "node:test";
+import { after, afterEach, before } from "node:test";
 import type { GreenroomError, Options, RoomEvent, StateEvent } from "../src/index.js";
-import { closeAll, open, pause, textsOf, until } from "./helpers.js";
+import { closeAll, open, pause, test, textsOf, until } from "./helpers.js";
 import { Server, token } from "./server.js";
 
 let server: Server;
@@ -296,9 +296,12 @@ test("the README's example talks, though at first there is no token to be had", 
   const heard: RoomEvent[] = [];
   bob.on("*", (event) => heard.push(event));
   const AsyncFunction = (async () => {}).constructor as any;
-  const running = new AsyncFunction("connect", "fetch", "console", example)(connect, get, { log() {}, error() {} });
-  await until(() => heard.some((event) => event.type === "event"));
-  assert.deepEqual([textsOf(heard), asked], [["hello"], 2]);
+  const logged: unknown[][] = [];
+  const log = (...line: unknown[]) => logged.push(line);
+  const running = new AsyncFunction("connect", "fetch", "console", example)(connect, get, { log, error() {} });
+  // The last thing it does before it listens for as long as there is a client.
+  await until(() => logged.some(([presence]: any) => presence.room_size === 2));
+  assert.deepEqual([textsOf(heard), heard.at(-1)?.type, asked], [["hello"], "event", 2]);
   closeAll();
   await running;
 });
@@ -323,7 +326,7 @@ test("close ends everything, once", async () => {
   assert.equal((await watcher.presence()).room_size, 1);
 });
 
-test("without any WebSocket there is a clear error", { skip: "WebSocket" in globalThis }, async () => {
+test("without any WebSocket there is a clear error", async () => {
   const { connect } = await import("../src/index.js");
   assert.throws(() => connect(server.url, { token: "x" }), /give one as an option/);
-});
+}, { skip: "WebSocket" in globalThis });
