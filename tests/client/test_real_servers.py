@@ -83,6 +83,7 @@ class Talk:
     said: list[Position] = attrs.Factory(list)
     heard: list[tuple[str, int]] = attrs.Factory(list)
     listening: trio.Event = attrs.Factory(trio.Event)
+    all_said: trio.Event = attrs.Factory(trio.Event)
     progress: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
 
     async def speak(self) -> None:
@@ -92,6 +93,7 @@ class Talk:
         ):
             for number in range(self.count):
                 self.said += [await room.chat(f"{number}")]
+        self.all_said.set()
 
     async def listen(self) -> None:
         async with (
@@ -127,6 +129,8 @@ async def test_nothing_is_lost_or_twice_when_the_server_is_killed(port, tmp_path
                     await talk.wait_heard(target)
             async with server(port, tmp_path / "rooms.db"):
                 await talk.wait_heard(count)
+                # What was heard may not be acknowledged yet.
+                await talk.all_said.wait()
     assert talk.heard == [(f"{number}", number + 1) for number in range(count)]
     assert [position.offset for position in talk.said] == list(range(1, count + 1))
     assert len({position.epoch for position in talk.said}) == 1
