@@ -171,7 +171,7 @@ async def live(world: World, senders: list[list[Act]], sweeps: list[tuple[float,
     assert supervisor.statistics().actors == 0
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(pace=PACES, senders=SENDERS, sweeps=SWEEPS)
 def test_no_message_is_lost_doubled_or_overtaken(
     pace: Pace, senders: list[list[Act]], sweeps: list[tuple[float, str]]

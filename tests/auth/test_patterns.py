@@ -68,6 +68,6 @@ def test_filling_the_stars_gives_a_name_that_matches(pieces: list[str], filler: 
 def test_a_hostile_pattern_costs_no_time() -> None:
     # With backtracking this would take longer than the universe is old.
     pattern, name = "a*" * 50 + "b", "a" * 128
-    start = time.perf_counter()
+    start = time.process_time()
     assert not any(matches(pattern, name) for _ in range(256))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

@@ -120,7 +120,7 @@ async def read_frames_to_the_end(peer: RawPeer, with_handshake: bool) -> None:
 
 
 @given(ORDERS, MUTATIONS, st.lists(st.floats(0, 1), max_size=4), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_garbage_behind_the_handshake(
     open_node: OpenNode, order: list[int], mutations: list[Mutation], cuts: list[float], is_cut_off: bool
 ) -> None:
@@ -129,7 +129,7 @@ def test_garbage_behind_the_handshake(
 
 
 @given(MUTATIONS.filter(len), st.lists(st.floats(0, 1), max_size=4), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_garbage_within_the_handshake(
     open_node: OpenNode, mutations: list[Mutation], cuts: list[float], is_cut_off: bool
 ) -> None:
@@ -138,7 +138,7 @@ def test_garbage_within_the_handshake(
 
 
 @given(st.binary(max_size=300), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_pure_noise(open_node: OpenNode, noise: bytes, is_cut_off: bool, with_handshake: bool) -> None:
     trio.run(
         suffer, open_node, noise, [0.5], is_cut_off, with_handshake, clock=MockClock(autojump_threshold=0)

@@ -91,7 +91,7 @@ def is_id(request_id: object) -> bool:
     return request_id is None or (type(request_id) is int and -(2**63) <= request_id < 2**63)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(alphabet=st.characters()) | st.binary() | st.text(alphabet='{}[]":,\\ud80typeid0123.-e \n'))
 @example('{"type":"chat","text":"\ud800"}')
 @example(b'{"type":"chat","text":"\xed\xa0\x80"}')
@@ -99,7 +99,7 @@ def test_any_text_or_bytes(text: str | bytes) -> None:
     check(text)
 
 
-@settings(deadline=None, max_examples=800)
+@settings(max_examples=800)
 @given(messages)
 def test_any_object_of_our_fields(pairs: list[tuple[str, Any]]) -> None:
     text = written(pairs)
@@ -116,7 +116,7 @@ def test_any_object_of_our_fields(pairs: list[tuple[str, Any]]) -> None:
         assert told.request_id == fields.get("id")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_good_message_with_one_byte_changed(data: st.DataObject) -> None:
     good = data.draw(
@@ -132,7 +132,6 @@ def test_a_good_message_with_one_byte_changed(data: st.DataObject) -> None:
     check(good[:place] + bytes([data.draw(st.integers(0, 255))]) + good[place + 1 :])
 
 
-@settings(deadline=None)
 @given(values, st.booleans())
 def test_what_is_published_is_what_was_written(value: Any, ephemeral: bool) -> None:
     told = check(written([("type", "publish"), ("event", "e"), ("data", value), ("ephemeral", ephemeral)]))

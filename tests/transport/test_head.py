@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import trio
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trio.testing import MockClock, assert_checkpoints, memory_stream_one_way_pair
 
@@ -59,7 +59,6 @@ async def read_pieces(pieces: Sequence[bytes]) -> tuple[object, bytes]:
 @example(b"GET / HTTP/1.1\r\n\r\n", list(range(1, 18)))
 @example(b"GET / HTTP/1.1\r\nA: " + b"b" * (MAX_BYTES - 23) + b"\r\n\r\n", [MAX_BYTES - 1])
 @example(b"GET / HTTP/1.1\r\nA: " + b"b" * (MAX_BYTES - 22) + b"\r\n\r\n", [MAX_BYTES - 1])
-@settings(deadline=None)
 def test_any_split_gives_the_same(data: bytes, cuts: list[int]) -> None:
     places = sorted({0, *(min(cut, len(data)) for cut in cuts), len(data)})
     pieces = [data[a:b] for a, b in pairwise(places)]

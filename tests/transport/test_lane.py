@@ -202,7 +202,7 @@ def cut_up(conversation: list[tuple[bytes, int | None]]) -> list[bytes]:
 
 
 @given(conversation=CONVERSATIONS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_split_of_any_frames_comes_to_the_same(conversation: list[tuple[bytes, int | None]]) -> None:
     pieces = cut_up(conversation)
     expected, _ = run(converse, pieces, has_lane=False)

@@ -299,7 +299,7 @@ class Record:
             assert last.room_size == len(self.present)
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     steps=steps,
     gather_above=st.sampled_from([1000, 0, 2]),
