@@ -39,6 +39,7 @@ from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible, raise_limit
+from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
@@ -297,6 +298,7 @@ async def _open_parts(
         open_engine(settings, wall_clock=wall_clock, log=log) as engine,
         open_rooms(settings, engine, log) as rooms,
         open_pump() as pump,
+        open_flusher() as flusher,
         trio.open_nursery() as nursery,
     ):
         if engine.presence is not None:
@@ -305,7 +307,9 @@ async def _open_parts(
         traffic = Traffic()
         nursery.start_soon(run_traffic, traffic, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
-        services = ConnectionServices(sessions, connections, WebSocketCodec(), log, draining.is_set, pump)
+        services = ConnectionServices(
+            sessions, connections, WebSocketCodec(), log, draining.is_set, flusher, pump
+        )
         http = HttpServices(
             settings=settings,
             rooms=rooms,

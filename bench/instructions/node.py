@@ -18,6 +18,7 @@ from broker.sessions.directory import Connections
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
+from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
@@ -60,6 +61,7 @@ async def open_node(
     async with (
         open_rooms(settings, engine, log) as rooms,
         open_pump() as pump,
+        open_flusher() as flusher,
         trio.open_nursery() as nursery,
     ):
         verifier = open_verifier(settings.auth, wall_clock=lambda: _NOW)
@@ -68,7 +70,7 @@ async def open_node(
         )
         connections = Connections(settings.limits.connections_per_user)
         services = ConnectionServices(
-            sessions, connections, codec or WebSocketCodec(), log, lambda: False, pump
+            sessions, connections, codec or WebSocketCodec(), log, lambda: False, flusher, pump
         )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         yield Node(Port(services, admission, settings.http, _refuse_http), nursery)

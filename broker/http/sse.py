@@ -90,7 +90,7 @@ class EventOutbox:
         """How much waits."""
         return self._bytes
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:  # noqa: ARG002  # each stream is a task of its own
         """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
         if self._frames and not self._is_closed and self._bytes + len(frame) > self._limit_bytes:
             return False

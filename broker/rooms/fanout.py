@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from functools import partial
 from weakref import WeakSet
 
 import attrs
@@ -15,11 +14,14 @@ from broker.rooms.delays import Delays
 from broker.rooms.member import Member
 from broker.rooms.roster import Roster
 
-WRITES_PER_LOOK = 32
-"""After so many writes it is looked at the time: a small write costs some 5 µs, a large one many times that."""
+OFFERS_PER_LOOK = 32
+"""After so many offers it is looked at the time: most only queue a frame, some write what is queued."""
 
 TURN_SECONDS = 0.001
 """After so long the other tasks get their turn."""
+
+BULK_MEMBERS = 64
+"""What is said to more than so many may go out behind what others say."""
 
 
 @attrs.define
@@ -53,7 +55,7 @@ class Fanout:
         self._tally = tally
         self._log = log
         self._deliveries: deque[_Delivery] = deque()
-        self._writes = 0
+        self._offers = 0
         self._turn_ends_at = 0.0  # trio time; long past where nothing was written for a while
         self._failed: WeakSet[Member] = WeakSet()
 
@@ -66,7 +68,7 @@ class Fanout:
             except Exception as error:  # noqa: BLE001  # theirs alone, and logged
                 self._fail(members, error)
                 continue
-            offer = partial(self._offer, frame, len(notices), offsets)
+            offer = self._offering(frame, len(notices), offsets, is_bulk=len(members) > BULK_MEMBERS)
             self._deliveries.append(_Delivery(offer, iter(members)))
         self._tally.deliveries += len(roster) * len(notices)
 
@@ -91,8 +93,8 @@ class Fanout:
                 except Exception as error:  # noqa: BLE001  # its own alone, and logged
                     self._fail((member,), error)
                     failed = self._failed
-                self._writes += 1
-                if self._writes % WRITES_PER_LOOK == 0 and trio.current_time() >= self._turn_ends_at:
+                self._offers += 1
+                if self._offers % OFFERS_PER_LOOK == 0 and trio.current_time() >= self._turn_ends_at:
                     await trio.lowlevel.checkpoint()
                     self._turn_ends_at = trio.current_time() + TURN_SECONDS
             self._deliveries.popleft()
@@ -106,10 +108,16 @@ class Fanout:
         if gone:
             self._log.exception("delivery failed", exc_info=error, room=self._room, members=len(gone))
 
-    def _offer(self, frame: bytes, notices: int, offsets: tuple[int, int] | None, member: Member) -> None:
-        if not member.outbox.offer(frame):
-            self._tally.deliveries_lost += notices
-            member.outbox.lost(self._room, offsets)
+    def _offering(
+        self, frame: bytes, notices: int, offsets: tuple[int, int] | None, *, is_bulk: bool
+    ) -> Callable[[Member], None]:
+        def offer(member: Member) -> None:
+            outbox = member.outbox
+            if not outbox.offer(frame, is_bulk=is_bulk):
+                self._tally.deliveries_lost += notices
+                outbox.lost(self._room, offsets)
+
+        return offer
 
 
 def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:

@@ -23,8 +23,11 @@ class Outbox(Protocol):
         """How this outbox wants its frames."""
         ...
 
-    def offer(self, frame: bytes) -> bool:
-        """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
+        """Take a frame of events, or return False because too much waits; a closed outbox takes all.
+
+        `is_bulk`: it is said to so many that what others say may go out before.
+        """
         ...
 
     def lost(self, room: str, offsets: tuple[int, int] | None) -> None:

@@ -63,7 +63,8 @@ class Session:
         self.is_waiting_for_room = False
         """Whether a room holds this session up, so that its peer's messages may go unread for now."""
         self._services = services
-        self._outbox = outbox
+        self.outbox: SessionOutbox = outbox
+        """Where to send what is said."""
         self._on_disconnect = on_disconnect
         self._home = home
         self._memberships: dict[str, Ref[RoomMessage]] = {}
@@ -81,11 +82,6 @@ class Session:
     def is_visible(self) -> bool:
         """See Member: users show."""
         return True
-
-    @property
-    def outbox(self) -> Outbox:
-        """Where to send what is said."""
-        return self._outbox
 
     @property
     def rooms(self) -> tuple[str, ...]:
@@ -115,7 +111,7 @@ class Session:
 
     def tell_reconnect(self, after_ms: int) -> None:
         """Ask the peer to come back later."""
-        self._outbox.reply(Reconnect(after_ms))
+        self.outbox.reply(Reconnect(after_ms))
 
     async def join_home(self, since: Position | None) -> None:
         """Join the room that the connection was made to.
@@ -141,9 +137,9 @@ class Session:
         try:
             await self._obey(command)
         except Refused as refused:
-            self._outbox.reply(Failed(refused, command.id))
+            self.outbox.reply(Failed(refused, command.id))
         except EngineUnavailableError as error:
-            self._outbox.reply(Failed(as_refused(error), command.id))
+            self.outbox.reply(Failed(as_refused(error), command.id))
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
 
@@ -163,15 +159,15 @@ class Session:
             self._check_rate()
             command = self._services.decoder.decode(text)
         except commands.BadCommandError as bad:
-            self._outbox.reply(Failed(bad.refused, bad.request_id))
+            self.outbox.reply(Failed(bad.refused, bad.request_id))
             return None
         except Refused as refused:
-            self._outbox.reply(Failed(refused, self._services.decoder.request_id(text)))
+            self.outbox.reply(Failed(refused, self._services.decoder.request_id(text)))
             return None
         try:
             return None if self._obey_nowait(command) else command
         except Refused as refused:
-            self._outbox.reply(Failed(refused, command.id))
+            self.outbox.reply(Failed(refused, command.id))
             return None
 
     def _check_rate(self) -> None:
@@ -191,7 +187,7 @@ class Session:
             case commands.Chat() | commands.Publish():
                 return self._publish_nowait(command)
             case commands.Ping():
-                self._outbox.reply(Pong(command.id))
+                self.outbox.reply(Pong(command.id))
             case commands.Leave():
                 room, ref = self._membership(command.room)
                 del self._memberships[room]
@@ -211,7 +207,7 @@ class Session:
             return
         # Their answers can be large. Who asks for many has to read them: each is in the outbox before the next
         # is asked for.
-        await self._outbox.wait_space()
+        await self.outbox.wait_space()
         match command:
             case commands.Join():
                 await self._join(command.room, _position(command.since), command.id)
@@ -306,7 +302,7 @@ class Session:
         if claims.user_id != self.user_id:
             raise Disconnect(CloseCode.UNAUTHORIZED, "the new token is another user's")
         self.claims = claims
-        self._outbox.reply(Refreshed(claims.expires_at, command.id))
+        self.outbox.reply(Refreshed(claims.expires_at, command.id))
         for room, ref in list(self._memberships.items()):
             try:
                 self._services.policy.check(claims, room, Capability.JOIN)

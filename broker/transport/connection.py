@@ -23,6 +23,7 @@ from broker.sessions.directory import Connections
 from broker.sessions.liveness import Liveness, Sign
 from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Session, SessionServices
+from broker.transport.flusher import Flusher
 from broker.transport.frames import PING, WebSocketCodec, close_frame
 from broker.transport.handshake import forget_handshake
 from broker.transport.head import Head
@@ -54,6 +55,8 @@ class ConnectionServices:
     codec: WebSocketCodec
     log: Log
     is_draining: Callable[[], bool]
+    flusher: Flusher
+    """Writes to all sockets."""
     pump: Pump | None = None
     """Reads all sockets; without it each connection reads for itself."""
 
@@ -106,7 +109,9 @@ class ServedConnection:
             limit_bytes=self._settings.outbox_bytes,
             slow_reader=self._settings.slow_reader,
             disconnect=self.disconnect,
+            schedule=services.flusher.schedule,
             start_writer=self._start_writer,
+            fail=self._fail,
         )
         source = open_source(inner, services.pump)
         self._handshake = trio.CancelScope()
@@ -303,9 +308,8 @@ class ServedConnection:
             return session.handle_nowait(message)
         except Disconnect as ending:
             self.disconnect(ending.code, ending.reason)
-        except Exception:
-            self._services.log.exception("connection failed", address=self._address)
-            self.disconnect(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
         return True
 
     async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
@@ -323,6 +327,11 @@ class ServedConnection:
             # Nothing is written if the code is the peer's own, for that has been answered.
             with suppress(trio.ClosedResourceError):
                 await self._stream.send_all(close_frame(closed.code, closed.reason or ""))
+
+    def _fail(self, error: Exception) -> None:
+        """End this connection, and no other, over a fault of ours."""
+        self._services.log.exception("connection failed", exc_info=error, address=self._address)
+        self.disconnect(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
 
     def _start_writer(self, write_queue: Callable[[], Awaitable[None]]) -> None:
         assert self._nursery is not None, "the outbox is closed before the nursery"

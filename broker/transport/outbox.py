@@ -1,13 +1,12 @@
 """What waits to be written to one WebSocket connection: synchronous, ordered, bounded in bytes.
 
-A frame goes straight to the socket while nothing waits. What the kernel does not take is queued, and only then
-does a writer task exist, until the queue is empty again.
+A frame waits for the flusher, which writes for all connections behind each turn of the scheduler. What the kernel
+does not take then is left to a writer task, which exists until nothing waits.
 """
 
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import attrs
 import trio
@@ -19,7 +18,18 @@ from broker.transport.wire import Wire
 
 CHUNK_BYTES = 65_536
 """Queued frames are joined into writes of about this size: large enough to be cheap, small enough that a close
-frame gets out soon behind one."""
+frame gets out soon behind one. More than that does not wait for the flusher."""
+
+
+_NOBODY, _FLUSHER_OF_BULK, _FLUSHER, _WRITER = range(4)  # whom what is queued waits for
+
+
+class Schedule(Protocol):
+    """See Flusher."""
+
+    def __call__(self, flush: Callable[[], None], *, is_bulk: bool = False) -> None:
+        """Call `flush` soon."""
+        ...
 
 
 @attrs.frozen
@@ -48,18 +58,26 @@ class Outbox:
         limit_bytes: int,
         slow_reader: Literal["disconnect", "drop"],
         disconnect: Callable[[CloseCode, str], None],
+        schedule: Schedule,
         start_writer: Callable[[Callable[[], Awaitable[None]]], None],
+        fail: Callable[[Exception], None],
     ) -> None:
+        """`schedule` is the flusher's; `fail` ends the connection over an error of the wire that is none of a wire's."""
         self._wire = wire
-        self._write_nowait = wire.write_nowait
         self._codec = codec
         self._limit_bytes = limit_bytes
+        # How much may wait for the flusher; while less is taken and nothing is amiss, nothing else need be looked at.
+        self._unflushed_bytes = min(limit_bytes, CHUNK_BYTES)
+        self._ample_bytes = self._unflushed_bytes
         self._drops = slow_reader == "drop"
         self._disconnect = disconnect
+        self._schedule = schedule
         self._start_writer = start_writer
-        self._queue: deque[bytes | memoryview] = deque()
+        self._fail = fail
+        # Waits for the writer if there is one, else for the flusher.
+        self._queue: list[bytes | memoryview] = []
         self._queued_bytes = 0
-        self._is_writing = False
+        self._waits_for: int = _NOBODY
         self._takes_more = True
         self._is_closed = False
         self._is_given_up = False
@@ -68,7 +86,6 @@ class Outbox:
         self._progress = trio.lowlevel.ParkingLot()
         self.last_written = -math.inf
         """When the peer last made room for some of what waited (trio time): a sign of life."""
-        self._taken_bytes = 0
         self._written_bytes = 0
         self._forgotten_bytes = 0
 
@@ -77,20 +94,27 @@ class Outbox:
         """How this outbox wants its frames."""
         return self._codec
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
         """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
-        if not self._is_writing and self._takes_more and not self._is_given_up:
-            # Nearly always: each call less on this way is some percent of what a large room costs.
-            self._write_through(frame)
+        # Each call less on this way is some percent of what a large room costs.
+        queued_bytes = self._queued_bytes + len(frame)
+        if queued_bytes > self._ample_bytes:
+            if self._is_too_much(frame):
+                return False
+            self._take(frame)
             return True
-        if self._is_writing and self._takes_more and self._is_too_much(frame):
-            return False
-        self._take(frame)
+        self._queue.append(frame)
+        self._queued_bytes = queued_bytes
+        if self._waits_for < _FLUSHER and (not is_bulk or self._waits_for == _NOBODY):
+            self._waits_for = _FLUSHER_OF_BULK if is_bulk else _FLUSHER
+            self._schedule(self.flush, is_bulk=is_bulk)
         return True
 
     def _is_too_much(self, frame: bytes) -> bool:
-        is_full = self._queued_bytes + len(frame) > self._limit_bytes
-        return (self._is_dropping or is_full) and not self._is_given_up
+        self.flush()
+        if self._waits_for != _WRITER or not self._takes_more or self._is_given_up:
+            return False
+        return self._is_dropping or self._queued_bytes + len(frame) > self._limit_bytes
 
     def _take(self, frame: bytes) -> None:
         if not self._is_given_up:
@@ -102,6 +126,7 @@ class Outbox:
             self._give_up()
             return
         self._is_dropping = True
+        self._ample_bytes = -1
         if offsets is not None:
             first, _ = self._gaps.get(room, offsets)
             self._gaps[room] = (first, offsets[1])
@@ -109,8 +134,11 @@ class Outbox:
     def reply(self, *notices: Notice) -> None:
         """Take answers to requests; past twice the limit the connection ends."""
         frame = self._codec.encode(notices)
+        if self._queued_bytes + len(frame) > self._unflushed_bytes:
+            self.flush()
         # Not once a close frame waits: giving up would drop it.
-        if self._takes_more and self._is_writing and self._queued_bytes + len(frame) > 2 * self._limit_bytes:
+        is_written = self._waits_for == _WRITER
+        if self._takes_more and is_written and self._queued_bytes + len(frame) > 2 * self._limit_bytes:
             self._give_up()
         else:
             self._take(frame)
@@ -128,10 +156,12 @@ class Outbox:
         """
         if not self._takes_more:
             raise trio.ClosedResourceError("outbox is closed")
+        mark = self._taken_bytes + len(data)
         self._put(data)
         if is_last:
             self._takes_more = False
-        if not await self.wait_written():
+            self._ample_bytes = -1
+        if not await self._wait_written(mark):
             raise trio.ClosedResourceError("outbox is closed")
 
     async def wait_space(self) -> None:
@@ -141,13 +171,49 @@ class Outbox:
 
     async def wait_written(self) -> bool:
         """Wait until all that was taken so far is written; returns False if the outbox was closed before."""
-        mark = self._taken_bytes
+        return await self._wait_written(self._taken_bytes)
+
+    async def _wait_written(self, mark: int) -> bool:
+        self.flush()
         await trio.lowlevel.checkpoint()
-        while self._written_bytes < mark:
-            if self._is_closed:
-                return False
+        while self._written_bytes < mark and not self._is_closed:
             await self._progress.park()
-        return True
+        return self._written_bytes >= mark
+
+    @property
+    def _taken_bytes(self) -> int:
+        return self._written_bytes + self._forgotten_bytes + self._queued_bytes
+
+    def flush(self) -> None:
+        """Write what the kernel takes of what waits for the flusher, and let a task write the rest. Never raises."""
+        if self._waits_for == _WRITER:
+            return
+        self._waits_for = _NOBODY
+        queue = self._queue
+        if not queue:
+            return
+        try:
+            written = self._wire.write_nowait(queue[0] if len(queue) == 1 else b"".join(queue))
+        except trio.BrokenResourceError:
+            self._break()
+            return
+        except Exception as error:  # noqa: BLE001  # this connection's, and no other's
+            self._fail(error)
+            return
+        if written == self._queued_bytes:
+            queue.clear()
+        else:
+            self._forget_written(written)
+            self._waits_for = _WRITER
+            self._start_writer(self._write_queue)
+        self._note_written(written)
+
+    def _forget_written(self, size: int) -> None:
+        queue = self._queue
+        while size >= len(queue[0]):
+            size -= len(queue.pop(0))
+        if size:
+            queue[0] = memoryview(queue[0])[size:]
 
     def _give_up(self) -> None:
         """End the connection for reading too slowly; what its peer gets is the beginning of what it should have got.
@@ -155,14 +221,15 @@ class Outbox:
         After the first frame refused nothing is taken but the close frame: a later one would hide the gap.
         """
         self._is_given_up = True
+        self._ample_bytes = -1
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
 
     def forget_queue(self) -> None:
         """Drop what waits and is not being written, so that a close frame comes through."""
         # A memoryview is the rest of a frame that the kernel took the beginning of.
-        begun = [frame for frame in self._queue if isinstance(frame, memoryview)]
+        begun: list[bytes | memoryview] = [frame for frame in self._queue if isinstance(frame, memoryview)]
         dropped = sum(map(len, self._queue)) - sum(map(len, begun))
-        self._queue = deque(begun)
+        self._queue = begun
         self._queued_bytes -= dropped
         self._forgotten_bytes += dropped
         if not self._queued_bytes:
@@ -173,11 +240,13 @@ class Outbox:
         # What was forgotten lay behind what was being written: nobody is to take the one for the other.
         self._written_bytes += size + self._forgotten_bytes
         self._forgotten_bytes = 0
-        self._progress.unpark_all()
+        if self._progress:
+            self._progress.unpark_all()
 
     def close(self) -> None:
         """Drop what waits and throw away all that comes; nothing is written any more."""
         self._takes_more = False
+        self._ample_bytes = -1
         self._is_closed = True
         self._queued_bytes -= sum(map(len, self._queue))
         self._queue.clear()
@@ -190,28 +259,11 @@ class Outbox:
     def _put(self, frame: bytes) -> None:
         if not self._takes_more:
             return
-        if self._is_writing:
-            self._queue.append(frame)
-            self._queued_bytes += len(frame)
-            self._taken_bytes += len(frame)
-        else:
-            self._write_through(frame)
-
-    def _write_through(self, frame: bytes) -> None:
-        """Write what the kernel takes, and queue the rest. What is written at once need not be counted."""
-        try:
-            written = self._write_nowait(frame)
-        except trio.BrokenResourceError:
-            self._taken_bytes += len(frame)
-            self._break()
-            return
-        left = len(frame) - written
-        if left:
-            self._queue.append(memoryview(frame)[written:] if written else frame)
-            self._queued_bytes += left
-            self._taken_bytes += left
-            self._is_writing = True
-            self._start_writer(self._write_queue)
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        if self._waits_for < _FLUSHER:
+            self._waits_for = _FLUSHER
+            self._schedule(self.flush)
 
     async def _write_queue(self) -> None:
         """Write what waits until nothing does."""
@@ -224,20 +276,23 @@ class Outbox:
                     self.last_written = trio.current_time()
                 if self._is_dropping and self._queued_bytes <= self._limit_bytes // 2:
                     self._tell_gaps()
-            self._is_writing = False
+            self._waits_for = _NOBODY
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
 
     def _next_chunk(self) -> bytes:
-        frames = [self._queue.popleft()]
-        size = len(frames[0])
-        while self._queue and size + len(self._queue[0]) <= CHUNK_BYTES:
-            frames.append(self._queue.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
+        size, count = len(self._queue[0]), 1
+        while count < len(self._queue) and size + len(self._queue[count]) <= CHUNK_BYTES:
+            size += len(self._queue[count])
+            count += 1
+        chunk = b"".join(self._queue[:count])
+        del self._queue[:count]
+        return chunk
 
     def _tell_gaps(self) -> None:
         self._is_dropping = False
+        if not self._is_given_up and self._takes_more:
+            self._ample_bytes = self._unflushed_bytes
         gaps = [Gap(room, first, last) for room, (first, last) in self._gaps.items()]
         self._gaps.clear()
         if gaps:

@@ -14,7 +14,7 @@ class Wire(Protocol):
         """Whether a `send_all` that had to wait can only end because the peer has read something."""
         ...
 
-    def write_nowait(self, data: bytes) -> int:
+    def write_nowait(self, data: bytes | memoryview) -> int:
         """Write what can be written at once; returns how many bytes that was.
 
         :raises trio.BrokenResourceError: if the peer is gone.
@@ -42,7 +42,7 @@ class SocketWire:
         """See Wire: the kernel's buffer was full, and its space comes from what the peer has acknowledged."""
         return True
 
-    def write_nowait(self, data: bytes) -> int:
+    def write_nowait(self, data: bytes | memoryview) -> int:
         """See Wire. trio's sockets are non-blocking; a closed one has the descriptor -1, never another's."""
         try:
             return os.write(self._fileno(), data)
@@ -67,7 +67,7 @@ class StreamWire:
         """See Wire: nothing is known of what is below."""
         return False
 
-    def write_nowait(self, data: bytes) -> int:  # noqa: ARG002  # see Wire
+    def write_nowait(self, data: bytes | memoryview) -> int:  # noqa: ARG002  # see Wire
         """See Wire: takes nothing."""
         return 0
 

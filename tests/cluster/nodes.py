@@ -53,7 +53,7 @@ class Guest:
     def outbox(self) -> "Guest":
         return self
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
         self.reply(*cast("tuple[Notice, ...]", frame))
         return True
 

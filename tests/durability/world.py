@@ -50,7 +50,7 @@ class Connection:
     def outbox(self) -> "Connection":
         return self
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
         if self.faults and self.faults.pop() == "refuse":
             return False
         self.reply(*cast("tuple[Notice, ...]", frame))

@@ -23,7 +23,7 @@ class Frames:
         self.notices.extend(notices)
         return b"frame"
 
-    def offer(self, frame):
+    def offer(self, frame, *, is_bulk=False):
         return True
 
     def lost(self, room, offsets):

@@ -51,7 +51,7 @@ class RecordingOutbox:
         self.faults: list[Exception | None] = []
         """What the next offers raise; None lets one pass."""
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
         self._fail()
         if self.is_full:
             return False

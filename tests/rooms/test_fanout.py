@@ -11,7 +11,7 @@ from trio.testing import MockClock, assert_no_checkpoints
 from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Gap, Notice, Said, UserJoined
-from broker.rooms.fanout import TURN_SECONDS, WRITES_PER_LOOK, Fanout, Tally
+from broker.rooms.fanout import OFFERS_PER_LOOK, TURN_SECONDS, Fanout, Tally
 from broker.rooms.roster import Roster
 from tests.rooms.conftest import IdentityCodec, RecordingOutbox
 
@@ -149,9 +149,9 @@ class SlowOutbox(RecordingOutbox):
         super().__init__(codec)
         self._clock = clock
 
-    def offer(self, frame: bytes) -> bool:
-        self._clock.jump(1.01 * TURN_SECONDS / WRITES_PER_LOOK)
-        return super().offer(frame)
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
+        self._clock.jump(1.01 * TURN_SECONDS / OFFERS_PER_LOOK)
+        return super().offer(frame, is_bulk=is_bulk)
 
 
 def slow_people(new_person: "NewPerson", clock: MockClock, count: int) -> "list[Person]":
@@ -166,7 +166,7 @@ def slow_people(new_person: "NewPerson", clock: MockClock, count: int) -> "list[
 async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
     new_person: "NewPerson", mock_clock: MockClock, checkpoint: int
 ) -> None:
-    everyone = slow_people(new_person, mock_clock, 2 * WRITES_PER_LOOK)
+    everyone = slow_people(new_person, mock_clock, 2 * OFFERS_PER_LOOK)
     fanout, roster = new_fanout(), roster_of(everyone)
     fanout.begin(roster, [said(1)])
     fanout.begin(roster, [said(2)])
@@ -184,7 +184,7 @@ async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
 async def test_others_get_their_turn_during_a_large_fanout(
     new_person: "NewPerson", mock_clock: MockClock
 ) -> None:
-    everyone = slow_people(new_person, mock_clock, WRITES_PER_LOOK // 2)
+    everyone = slow_people(new_person, mock_clock, OFFERS_PER_LOOK // 2)
     fanout, roster = new_fanout(), roster_of(everyone)
     turns = 0
 

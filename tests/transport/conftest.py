@@ -42,6 +42,7 @@ from broker.sessions.keeper import run_keeper
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
+from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
@@ -213,6 +214,7 @@ async def _open_node(
     async with (
         open_rooms(settings, kept, log) as rooms,
         open_pump() as pump,
+        open_flusher() as flusher,
         trio.open_nursery() as nursery,
     ):
         connections = Connections(settings.limits.connections_per_user)
@@ -224,7 +226,7 @@ async def _open_node(
             CommandDecoder(),
         )
         services = ConnectionServices(
-            adapt(sessions), connections, WebSocketCodec(), log, lambda: node.is_draining, pump
+            adapt(sessions), connections, WebSocketCodec(), log, lambda: node.is_draining, flusher, pump
         )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         port = Port(services, admission, settings.http, echo_http)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -196,3 +197,77 @@ async def test_a_reply_too_many_does_not_cost_a_close_frame_that_waits(nursery: 
     await wait_all_tasks_blocked()
     assert bytes(wire.handed) == b"being written" + close_frame(CloseCode.TOKEN_EXPIRED, "expired")
     assert ended == []
+
+
+class CountingWire(FakeWire):
+    """Counts its writes."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 30)
+        self.writes = 0
+
+    def write_nowait(self, data: bytes | memoryview) -> int:
+        self.writes += 1
+        return super().write_nowait(data)
+
+
+@attrs.define
+class Flushes:
+    """Stands where the flusher would."""
+
+    scheduled: list[tuple[Callable[[], None], bool]] = attrs.Factory(list)
+
+    def schedule(self, flush: Callable[[], None], *, is_bulk: bool = False) -> None:
+        self.scheduled.append((flush, is_bulk))
+
+    def come(self) -> None:
+        for flush, _ in self.scheduled:
+            flush()
+        self.scheduled.clear()
+
+
+def test_what_is_said_in_one_turn_is_one_write() -> None:
+    wire, flushes = CountingWire(), Flushes()
+    outbox, _ = open_outbox(wire, 1000, pytest.fail, schedule=flushes.schedule)
+    for frame in (b"one", b"two", b"three"):
+        assert outbox.offer(frame)
+    outbox.reply(Pong("x"))
+    assert (len(flushes.scheduled), wire.writes) == (1, 0)
+    flushes.come()
+    assert (bytes(wire.handed), wire.writes) == (b"onetwothree" + CODEC.encode([Pong("x")]), 1)
+    outbox.put_control(PING)
+    assert len(flushes.scheduled) == 1, "and it is scheduled anew"
+
+
+def test_what_few_say_does_not_wait_behind_bulk() -> None:
+    wire, flushes = CountingWire(), Flushes()
+    outbox, _ = open_outbox(wire, 1000, pytest.fail, schedule=flushes.schedule)
+    outbox.offer(b"bulk", is_bulk=True)
+    outbox.offer(b"more", is_bulk=True)
+    assert [is_bulk for _, is_bulk in flushes.scheduled] == [True]
+    outbox.offer(b"few")
+    outbox.offer(b"bulk", is_bulk=True)
+    assert [is_bulk for _, is_bulk in flushes.scheduled] == [True, False]
+    flushes.come()
+    assert (bytes(wire.handed), wire.writes) == (b"bulkmorefewbulk", 1)
+
+
+def test_no_more_waits_for_the_flusher_than_the_limit_and_a_chunk() -> None:
+    for limit in (100, 1 << 20):
+        wire, flushes = CountingWire(), Flushes()
+        outbox, _ = open_outbox(wire, limit, pytest.fail, schedule=flushes.schedule)
+        for _ in range(10_000):
+            assert outbox.offer(b"x" * 50)
+            outbox.reply(Pong("y"))
+            assert outbox.statistics().queued_bytes <= min(limit, CHUNK_BYTES)
+        assert len(flushes.scheduled) < wire.writes + 2, "it stands in the flusher's queue once"
+
+
+def test_an_error_that_no_wire_should_have_ends_the_connection() -> None:
+    class Poisoned(FakeWire):
+        def write_nowait(self, data: bytes | memoryview) -> int:
+            raise ZeroDivisionError("a fault of ours")
+
+    outbox, _ = open_outbox(Poisoned(1), 1000, pytest.fail)
+    with pytest.raises(ZeroDivisionError):  # as the tests' outbox tells it
+        outbox.offer(b"x")

@@ -6,7 +6,7 @@ import trio
 
 from broker.errors import CloseCode
 from broker.transport.frames import WebSocketCodec
-from broker.transport.outbox import Outbox
+from broker.transport.outbox import Outbox, Schedule
 from broker.transport.wire import Wire
 
 CODEC = WebSocketCodec()
@@ -24,7 +24,7 @@ class FakeWire:
         self.is_broken = False
         self._changed = trio.lowlevel.ParkingLot()
 
-    def write_nowait(self, data: bytes) -> int:
+    def write_nowait(self, data: bytes | memoryview) -> int:
         if self.is_broken:
             raise trio.BrokenResourceError
         taken = min(self.credit, len(data))
@@ -56,14 +56,26 @@ class FakeWire:
         self._changed.unpark_all()
 
 
+def _flush_at_once(flush: Callable[[], None], *, is_bulk: bool = False) -> None:
+    flush()
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def open_outbox(
     wire: Wire,
     limit: int,
     start_writer: Callable[[Callable[[], Awaitable[None]]], None],
     *,
     drops: bool = False,
+    schedule: Schedule | None = None,
 ) -> tuple[Outbox, list[CloseCode]]:
-    """Return an outbox, and a list of the codes with which it asks for the end of its connection."""
+    """Return an outbox, and a list of the codes with which it asks for the end of its connection.
+
+    Without `schedule` it is flushed at once.
+    """
     ended: list[CloseCode] = []
     outbox = Outbox(
         wire,
@@ -71,6 +83,8 @@ def open_outbox(
         limit_bytes=limit,
         slow_reader="drop" if drops else "disconnect",
         disconnect=lambda code, _reason: ended.append(code),
+        schedule=schedule or _flush_at_once,
         start_writer=start_writer,
+        fail=_raise,
     )
     return outbox, ended

@@ -1,0 +1,119 @@
+"""Everybody's writes go out in one go: in order, in turns, and those of a huge room behind nobody's back."""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from broker.transport.flusher import SLICE_SECONDS, WRITES_PER_LOOK, Flusher, open_flusher
+
+
+@pytest.fixture
+async def flusher() -> AsyncIterator[Flusher]:
+    async with open_flusher() as flusher:
+        yield flusher
+
+
+async def test_what_is_scheduled_is_called_once_in_order_and_behind_the_turn(flusher: Flusher) -> None:
+    called: list[int] = []
+    await wait_all_tasks_blocked()
+    for turn in (1, 2):
+        for number in range(3):
+            flusher.schedule(partial(called.append, turn * 10 + number))
+        assert len(called) == 3 * (turn - 1), "whoever schedules is not written for amid its turn"
+        await wait_all_tasks_blocked()
+    assert called == [10, 11, 12, 20, 21, 22]
+
+
+async def test_what_is_scheduled_before_it_runs_is_called(nursery: trio.Nursery) -> None:
+    flusher, called = Flusher(), list[int]()
+    flusher.schedule(partial(called.append, 1))
+    nursery.start_soon(flusher.run)
+    await wait_all_tasks_blocked()
+    assert called == [1]
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_that_schedules_itself_again_leaves_others_their_turn(flusher: Flusher) -> None:
+    turns = 0
+
+    def again() -> None:
+        nonlocal turns
+        turns += 1
+        if turns < 1000:
+            flusher.schedule(again)
+
+    flusher.schedule(again)
+    await wait_all_tasks_blocked()
+    assert turns == 1000
+
+
+def slow(clock: MockClock, called: list[str], name: str) -> Callable[[], None]:
+    """Return a flush that takes as long as makes WRITES_PER_LOOK of them a slice."""
+
+    def flush() -> None:
+        clock.jump(1.01 * SLICE_SECONDS / WRITES_PER_LOOK)
+        called.append(name)
+
+    return flush
+
+
+async def test_many_writes_leave_other_tasks_their_turn(mock_clock: MockClock) -> None:
+    called: list[str] = []
+    seen: list[int] = []
+    async with open_flusher() as flusher, trio.open_nursery() as nursery:
+
+        async def look() -> None:
+            while True:
+                seen.append(len(called))
+                await trio.lowlevel.checkpoint()
+
+        await wait_all_tasks_blocked()
+        for _ in range(10 * WRITES_PER_LOOK):
+            flusher.schedule(slow(mock_clock, called, "x"))
+        nursery.start_soon(look)
+        while len(called) < 10 * WRITES_PER_LOOK:  # noqa: ASYNC110
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    steps = [after - before for before, after in pairwise(seen)]
+    # trio may run one task last in a turn and first in the next.
+    assert max(steps) <= 2 * WRITES_PER_LOOK
+
+
+async def test_a_huge_room_holds_up_no_other(mock_clock: MockClock) -> None:
+    called: list[str] = []
+    async with open_flusher() as flusher:
+        await wait_all_tasks_blocked()
+        for _ in range(100 * WRITES_PER_LOOK):
+            flusher.schedule(slow(mock_clock, called, "huge"), is_bulk=True)
+        while len(called) < 10 * WRITES_PER_LOOK:  # noqa: ASYNC110
+            await trio.lowlevel.checkpoint()
+        # Another huge room's newest, and what a small one says.
+        flusher.schedule(slow(mock_clock, called, "newer"), is_bulk=True)
+        flusher.schedule(slow(mock_clock, called, "small"))
+        at = len(called)
+        await wait_all_tasks_blocked()
+    assert {"newer", "small"} <= set(called[at : at + 2 * WRITES_PER_LOOK + 2])
+    assert called.count("huge") == 100 * WRITES_PER_LOOK, "and it is told, too"
+
+
+async def test_bulk_is_not_starved_by_what_goes_before_it(mock_clock: MockClock) -> None:
+    called: list[str] = []
+    async with open_flusher() as flusher:
+        await wait_all_tasks_blocked()
+
+        def chatter() -> None:
+            slow(mock_clock, called, "small")()
+            if called.count("huge") < 10 * WRITES_PER_LOOK and len(called) < 100_000:
+                flusher.schedule(chatter)
+
+        for _ in range(2 * WRITES_PER_LOOK):
+            flusher.schedule(chatter)
+        for _ in range(10 * WRITES_PER_LOOK):
+            flusher.schedule(slow(mock_clock, called, "huge"), is_bulk=True)
+        await wait_all_tasks_blocked()
+    assert called.count("huge") == 10 * WRITES_PER_LOOK
+    assert called.count("small") < 100 * WRITES_PER_LOOK
