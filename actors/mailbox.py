@@ -74,7 +74,10 @@ class Mailbox(Generic[M]):
             if self._is_closed:
                 raise self._stopped()
             raise MailboxFullError(f"mailbox of {self._name} is full ({self.capacity} messages)")
-        self.put_always(message)
+        if self._is_closed:
+            raise self._stopped()
+        self._sender.send_nowait(message)
+        self.accepted += 1
 
     def put_always(self, message: M) -> None:
         """Accept a message even when the mailbox is full.

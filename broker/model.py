@@ -45,6 +45,10 @@ class Position:
     epoch: str
     offset: int
 
+    def is_next_to(self, before: "Position") -> bool:
+        """Whether nothing lies between."""
+        return self.offset == before.offset + 1 and self.epoch == before.epoch
+
 
 @attrs.frozen
 class IdempotencyKey:

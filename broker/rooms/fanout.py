@@ -1,7 +1,8 @@
 """Writes what a room says to all its members; one that cannot be told fails alone."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 from weakref import WeakSet
 
 import attrs
@@ -34,8 +35,7 @@ class Tally:
     """From a batch's append to the end of its fan-out, for each publish in it."""
 
 
-@attrs.frozen
-class _Delivery:
+class _Delivery(NamedTuple):
     """What is to be done with some members, and those with whom it is still to be done."""
 
     hand: Callable[[Member], None]
@@ -57,7 +57,8 @@ class Fanout:
         self._deliveries: deque[_Delivery] = deque()
         self._offers = 0
         self._turn_ends_at = 0.0  # trio time; long past where nothing was written for a while
-        self._failed: WeakSet[Member] = WeakSet()
+        # A WeakSet is slow, and nearly nobody ever fails.
+        self._failed: WeakSet[Member] | tuple[()] = ()
 
     def begin(self, roster: Roster, notices: Sequence[Notice]) -> None:
         """Encode notices, once for each codec, for those who are in the room now."""
@@ -82,7 +83,7 @@ class Fanout:
 
     async def finish(self) -> None:
         """Do everything begun with everyone meant. If cancelled, call it again to go on."""
-        failed: Container[Member] = self._failed or ()  # a WeakSet is slow, and nearly always empty
+        failed = self._failed
         while self._deliveries:
             delivery = self._deliveries[0]
             for member in delivery.recipients:
@@ -101,9 +102,11 @@ class Fanout:
 
     def _fail(self, members: Iterable[Member], error: Exception) -> None:
         """End the connections of members that may have missed something: what they have seen is no longer known."""
-        gone = [member for member in members if member not in self._failed]
+        failed = self._failed or WeakSet()
+        self._failed = failed
+        gone = [member for member in members if member not in failed]
         for member in gone:
-            self._failed.add(member)
+            failed.add(member)
             member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
         if gone:
             self._log.exception("delivery failed", exc_info=error, room=self._room, members=len(gone))

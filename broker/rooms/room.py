@@ -103,7 +103,8 @@ class Room(Actor[RoomMessage]):
 
     async def _take_together(self, arrivals: Sequence[Arrived], publishes: Sequence[Publish]) -> None:
         try:
-            await self._arrive(arrivals)
+            if arrivals:
+                await self._arrive(arrivals)
         except Exception:
             await self._publish(publishes)  # noqa: ASYNC120  # if cancelled, that is how it ends
             raise
@@ -276,7 +277,7 @@ class Room(Actor[RoomMessage]):
         events = [r.event for r in receipts if r.event is not None]
         if not stored:
             self._begin_events(events, self._delivered)
-        elif stored[0] == Position(self._delivered.epoch, self._delivered.offset + 1):
+        elif stored[0].is_next_to(self._delivered):
             self._begin_events(events, stored[-1])
         else:
             name, epoch = self._state.name, stored[0].epoch
@@ -287,7 +288,7 @@ class Room(Actor[RoomMessage]):
         """Begin to tell what the feed has brought, after what is missing before it."""
         for arrived in arrivals:
             self._state.inflow.take(arrived)
-        if not arrivals or not self._state.inflow.is_open:
+        if not self._state.inflow.is_open:
             return
         rest = self._tell_what_follows(arrivals)
         if rest:

@@ -1,6 +1,6 @@
 """Who is in a room. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from broker.rooms.member import Codec, Member
 
@@ -11,6 +11,9 @@ class Roster:
     def __init__(self) -> None:
         # Dicts as ordered sets: events go out in the order in which members came.
         self._by_codec: dict[Codec, dict[Member, None]] = {}
+        self._audiences: Sequence[tuple[Codec, Sequence[Member]]] | None = (
+            None  # until somebody comes or goes
+        )
         self._connections: dict[str, int] = {}
         self._size = 0
         self._listeners = 0
@@ -42,6 +45,7 @@ class Roster:
         members = self._by_codec.setdefault(member.outbox.codec, {})
         if member in members:
             return False
+        self._audiences = None
         members[member] = None
         if not member.is_visible:
             self._listeners += 1
@@ -56,6 +60,7 @@ class Roster:
         members = self._by_codec.get(codec, {})
         if member not in members:
             return False
+        self._audiences = None
         del members[member]
         if not members:
             del self._by_codec[codec]
@@ -70,9 +75,11 @@ class Roster:
             del self._connections[member.user_id]
         return True
 
-    def audiences(self) -> list[tuple[Codec, list[Member]]]:
+    def audiences(self) -> Sequence[tuple[Codec, Sequence[Member]]]:
         """Return a snapshot of the members, grouped by codec."""
-        return [(codec, list(members)) for codec, members in self._by_codec.items()]
+        if self._audiences is None:
+            self._audiences = [(codec, tuple(members)) for codec, members in self._by_codec.items()]
+        return self._audiences
 
     def members_of(self, user_id: str) -> list[Member]:
         """Return the connections of one user."""
