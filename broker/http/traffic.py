@@ -31,7 +31,7 @@ class TrafficPoint(msgspec.Struct, frozen=True):
     cpu: Annotated[float, Meta(description="processor time of the process per second: 1 is a whole core")]
     p50_ms: Annotated[
         float | None,
-        Meta(description="of the time from a publish's turn in its room to the end of its fan-out"),
+        Meta(description="of the time from a publish's turn in its room until everyone's outbox has it"),
     ]
     p99_ms: Annotated[float | None, Meta(description="likewise; null when nothing was published")]
 

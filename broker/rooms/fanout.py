@@ -1,4 +1,4 @@
-"""Writes what a room says to all its members; one that cannot be told fails alone."""
+"""Gives what a room says to the outboxes of all its members; one that cannot be told fails alone."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ class Tally:
     deliveries: int = 0
     deliveries_lost: int = 0
     delays: Delays = attrs.field(factory=Delays, eq=False)
-    """From a batch's append to the end of its fan-out, for each publish in it."""
+    """From a batch's append until every outbox has it, for each publish in it."""
 
 
 class _Delivery(NamedTuple):
@@ -56,7 +56,7 @@ class Fanout:
         self._log = log
         self._deliveries: deque[_Delivery] = deque()
         self._offers = 0
-        self._turn_ends_at = 0.0  # trio time; long past where nothing was written for a while
+        self._turn_ends_at = 0.0  # trio time; long past where nothing was said for a while
         # A WeakSet is slow, and nearly nobody ever fails.
         self._failed: WeakSet[Member] | tuple[()] = ()
 
@@ -74,7 +74,7 @@ class Fanout:
         self._tally.deliveries += len(roster) * len(notices)
 
     def note_delay(self, publishes: int, seconds: float) -> None:
-        """Count how long publishes took from their append to the end of their fan-out."""
+        """Count how long publishes took from their append until every outbox has them."""
         self._tally.delays.note(seconds, publishes)
 
     def hand(self, member: Member, action: Callable[[Member], None]) -> None:
@@ -83,7 +83,7 @@ class Fanout:
 
     async def finish(self) -> None:
         """Do everything begun with everyone meant. If cancelled, call it again to go on."""
-        failed = self._failed
+        failed = self._failed or ()
         while self._deliveries:
             delivery = self._deliveries[0]
             for member in delivery.recipients:

@@ -56,7 +56,7 @@ class ConnectionServices:
     log: Log
     is_draining: Callable[[], bool]
     flusher: Flusher
-    """Writes to all sockets."""
+    """Writes to the sockets of all connections."""
     pump: Pump | None = None
     """Reads all sockets; without it each connection reads for itself."""
 
@@ -144,7 +144,7 @@ class ServedConnection:
     @property
     def queued_bytes(self) -> int:
         """See sessions.directory.Connection."""
-        return self._outbox.statistics().queued_bytes
+        return self._outbox.statistics().blocked_bytes
 
     def look(self, now: float, wall_now: float) -> None:
         """See sessions.directory.Connection."""
@@ -197,6 +197,8 @@ class ServedConnection:
                 try:
                     await self._run_protocol()
                 finally:
+                    # What was said before this moment does not wait for the flusher any more.
+                    self._outbox.flush()
                     # In this order: no writer may be started in a nursery that is closing.
                     self._outbox.close()
                     self._nursery = None

@@ -13,12 +13,14 @@ from typing import NoReturn, TypeAlias
 import trio
 
 WRITES_PER_LOOK = 32
-"""After so many writes it is looked at the time: a small write costs some 5 µs, a large one many times that."""
+BYTES_PER_LOOK = 65_536
+"""After so many writes, or bytes, it is looked at the time: a small write costs some 5 µs, a large one many times that."""
 
 SLICE_SECONDS = 0.001
 """How long is written before the other tasks get their turn; and, where there is some, as long again of bulk."""
 
-Flush: TypeAlias = Callable[[], None]
+Flush: TypeAlias = Callable[[], int]
+"""Writes; returns how many bytes."""
 
 
 class Flusher:
@@ -78,10 +80,14 @@ def _taken_from(flushes: deque[Flush]) -> Iterator[Flush]:
 def _call_some(flushes: Iterator[Flush], seconds: float) -> bool:
     """Call them until the time is up; returns whether all are done."""
     ends_at = trio.current_time() + seconds
-    for count, flush in enumerate(flushes, 1):
-        flush()
-        if count % WRITES_PER_LOOK == 0 and trio.current_time() >= ends_at:
-            return False
+    count = size = 0
+    for flush in flushes:
+        size += flush()
+        count += 1
+        if count == WRITES_PER_LOOK or size >= BYTES_PER_LOOK:
+            if trio.current_time() >= ends_at:
+                return False
+            count = size = 0
     return True
 
 

@@ -18,7 +18,7 @@ from broker.transport.wire import Wire
 
 CHUNK_BYTES = 65_536
 """Queued frames are joined into writes of about this size: large enough to be cheap, small enough that a close
-frame gets out soon behind one. More than that does not wait for the flusher."""
+frame gets out soon behind one. While more than that waits for the flusher, nothing is taken before it is written."""
 
 
 _NOBODY, _FLUSHER_OF_BULK, _FLUSHER, _WRITER = range(4)  # whom what is queued waits for
@@ -27,7 +27,7 @@ _NOBODY, _FLUSHER_OF_BULK, _FLUSHER, _WRITER = range(4)  # whom what is queued w
 class Schedule(Protocol):
     """See Flusher."""
 
-    def __call__(self, flush: Callable[[], None], *, is_bulk: bool = False) -> None:
+    def __call__(self, flush: Callable[[], int], *, is_bulk: bool = False) -> None:
         """Call `flush` soon."""
         ...
 
@@ -37,7 +37,9 @@ class OutboxStatistics:
     """A snapshot of an outbox."""
 
     queued_bytes: int
-    """Bytes that the kernel has not taken yet."""
+    """Bytes that are not written yet."""
+    blocked_bytes: int
+    """Of these, how many the kernel did not take, as the peer has yet to read what came before."""
     is_dropping: bool
     """Whether events are being dropped because the peer reads too slowly."""
 
@@ -88,6 +90,7 @@ class Outbox:
         """When the peer last made room for some of what waited (trio time): a sign of life."""
         self._written_bytes = 0
         self._forgotten_bytes = 0
+        self._dropped_bytes = 0
 
     @property
     def codec(self) -> Codec:
@@ -101,13 +104,12 @@ class Outbox:
         if queued_bytes > self._ample_bytes:
             if self._is_too_much(frame):
                 return False
-            self._take(frame)
+            self._take(frame, is_bulk=is_bulk)
             return True
         self._queue.append(frame)
         self._queued_bytes = queued_bytes
-        if self._waits_for < _FLUSHER and (not is_bulk or self._waits_for == _NOBODY):
-            self._waits_for = _FLUSHER_OF_BULK if is_bulk else _FLUSHER
-            self._schedule(self.flush, is_bulk=is_bulk)
+        if self._waits_for < _FLUSHER:
+            self._wait_for_flusher(is_bulk=is_bulk)
         return True
 
     def _is_too_much(self, frame: bytes) -> bool:
@@ -116,9 +118,9 @@ class Outbox:
             return False
         return self._is_dropping or self._queued_bytes + len(frame) > self._limit_bytes
 
-    def _take(self, frame: bytes) -> None:
+    def _take(self, frame: bytes, *, is_bulk: bool = False) -> None:
         if not self._is_given_up:
-            self._put(frame)
+            self._put(frame, is_bulk=is_bulk)
 
     def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         """Hear that a refused frame held these offsets."""
@@ -182,24 +184,28 @@ class Outbox:
 
     @property
     def _taken_bytes(self) -> int:
-        return self._written_bytes + self._forgotten_bytes + self._queued_bytes
+        return self._written_bytes + self._forgotten_bytes + self._dropped_bytes + self._queued_bytes
 
-    def flush(self) -> None:
-        """Write what the kernel takes of what waits for the flusher, and let a task write the rest. Never raises."""
+    def flush(self) -> int:
+        """Write what the kernel takes of what waits for the flusher, and let a task write the rest.
+
+        Returns how many bytes it has written; never raises.
+        """
         if self._waits_for == _WRITER:
-            return
+            return 0
         self._waits_for = _NOBODY
         queue = self._queue
         if not queue:
-            return
+            return 0
         try:
             written = self._wire.write_nowait(queue[0] if len(queue) == 1 else b"".join(queue))
         except trio.BrokenResourceError:
             self._break()
-            return
+            return 0
         except Exception as error:  # noqa: BLE001  # this connection's, and no other's
+            self.close()
             self._fail(error)
-            return
+            return 0
         if written == self._queued_bytes:
             queue.clear()
         else:
@@ -207,6 +213,7 @@ class Outbox:
             self._waits_for = _WRITER
             self._start_writer(self._write_queue)
         self._note_written(written)
+        return written
 
     def _forget_written(self, size: int) -> None:
         queue = self._queue
@@ -248,22 +255,30 @@ class Outbox:
         self._takes_more = False
         self._ample_bytes = -1
         self._is_closed = True
-        self._queued_bytes -= sum(map(len, self._queue))
+        dropped = sum(map(len, self._queue))
+        self._queued_bytes -= dropped
+        self._dropped_bytes += dropped
         self._queue.clear()
         self._progress.unpark_all()
 
     def statistics(self) -> OutboxStatistics:
         """Return a snapshot."""
-        return OutboxStatistics(self._queued_bytes, self._is_dropping)
+        blocked_bytes = self._queued_bytes if self._waits_for == _WRITER else 0
+        return OutboxStatistics(self._queued_bytes, blocked_bytes, self._is_dropping)
 
-    def _put(self, frame: bytes) -> None:
+    def _put(self, frame: bytes, *, is_bulk: bool = False) -> None:
         if not self._takes_more:
             return
         self._queue.append(frame)
         self._queued_bytes += len(frame)
         if self._waits_for < _FLUSHER:
-            self._waits_for = _FLUSHER
-            self._schedule(self.flush)
+            self._wait_for_flusher(is_bulk=is_bulk)
+
+    def _wait_for_flusher(self, *, is_bulk: bool) -> None:
+        """Have the queue flushed; what few say does not wait where bulk does."""
+        if not is_bulk or self._waits_for == _NOBODY:
+            self._waits_for = _FLUSHER_OF_BULK if is_bulk else _FLUSHER
+            self._schedule(self.flush, is_bulk=is_bulk)
 
     async def _write_queue(self) -> None:
         """Write what waits until nothing does."""

@@ -89,9 +89,9 @@ class Pump:
                 continue
             except OSError as error:
                 readings.append((take, error))
-                continue
-            readings.append((take, data))
-            size += len(data)
+            else:
+                readings.append((take, data))
+                size += len(data)
             if size >= READ_BYTES or len(readings) == SOCKETS_PER_READ:
                 break
         return readings
@@ -103,7 +103,7 @@ class Source(Protocol):
     async def receive(self, sift: Callable[[bytes], bytes]) -> bytes:
         """Read on until `sift` returns some of what it is given, and return that; b"" at the end.
 
-        If cancelled, nothing is lost: what was read has been sifted.
+        If cancelled, nothing is lost: what was read has been sifted, or will be by the next call.
 
         :raises trio.BrokenResourceError: if the connection is broken.
         """

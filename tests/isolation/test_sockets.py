@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import trio
 
 from broker.errors import CloseCode
+from broker.transport.flusher import BYTES_PER_LOOK, SLICE_SECONDS
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import CLOSE, TEXT, Client, RawPeer, client_frame, handshake, text_of
 
@@ -82,6 +84,25 @@ async def test_an_end_without_a_word(open_node: OpenNode) -> None:
         peer = await connect(node, port)
         await peer.stream.aclose()
         await expect_left(observer)
+
+
+async def test_what_was_asked_before_an_end_is_answered_though_much_else_is_to_be_written(
+    open_node: OpenNode,
+) -> None:
+    def write_slowly() -> int:
+        time.sleep(SLICE_SECONDS)
+        return BYTES_PER_LOOK
+
+    async with open_watched_node(open_node) as (node, port, observer):
+        peer = await connect(node, port)
+        for _ in range(100):
+            node.services.flusher.schedule(write_slowly)
+        await peer.send(text_of(type="ping", id="last words"))
+        await peer.stream.send_eof()
+        while (await peer.read_message()).get("id") != "last words":
+            pass
+        await expect_left(observer)
+        await peer.stream.aclose()
 
 
 async def test_a_half_open_peer_is_given_up_after_ping_and_pong(open_node: OpenNode) -> None:

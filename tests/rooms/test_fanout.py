@@ -143,7 +143,7 @@ async def test_those_whose_codec_fails_are_failed_alone(new_person: "NewPerson")
 
 
 class SlowOutbox(RecordingOutbox):
-    """One look's worth of writes takes a turn."""
+    """One look's worth of offers takes a turn."""
 
     def __init__(self, codec: IdentityCodec, clock: MockClock) -> None:
         super().__init__(codec)

@@ -1,14 +1,19 @@
 """Everybody's writes go out in one go: in order, in turns, and those of a huge room behind nobody's back."""
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from itertools import pairwise
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from broker.transport.flusher import SLICE_SECONDS, WRITES_PER_LOOK, Flusher, open_flusher
+from broker.transport.flusher import (
+    BYTES_PER_LOOK,
+    SLICE_SECONDS,
+    WRITES_PER_LOOK,
+    Flusher,
+    open_flusher,
+)
 
 
 @pytest.fixture
@@ -17,12 +22,22 @@ async def flusher() -> AsyncIterator[Flusher]:
         yield flusher
 
 
+def noting(called: list[int], number: int) -> Callable[[], int]:
+    """Return a flush that writes down its number."""
+
+    def flush() -> int:
+        called.append(number)
+        return 1
+
+    return flush
+
+
 async def test_what_is_scheduled_is_called_once_in_order_and_behind_the_turn(flusher: Flusher) -> None:
     called: list[int] = []
     await wait_all_tasks_blocked()
     for turn in (1, 2):
         for number in range(3):
-            flusher.schedule(partial(called.append, turn * 10 + number))
+            flusher.schedule(noting(called, turn * 10 + number))
         assert len(called) == 3 * (turn - 1), "whoever schedules is not written for amid its turn"
         await wait_all_tasks_blocked()
     assert called == [10, 11, 12, 20, 21, 22]
@@ -30,7 +45,7 @@ async def test_what_is_scheduled_is_called_once_in_order_and_behind_the_turn(flu
 
 async def test_what_is_scheduled_before_it_runs_is_called(nursery: trio.Nursery) -> None:
     flusher, called = Flusher(), list[int]()
-    flusher.schedule(partial(called.append, 1))
+    flusher.schedule(noting(called, 1))
     nursery.start_soon(flusher.run)
     await wait_all_tasks_blocked()
     assert called == [1]
@@ -40,23 +55,25 @@ async def test_what_is_scheduled_before_it_runs_is_called(nursery: trio.Nursery)
 async def test_one_that_schedules_itself_again_leaves_others_their_turn(flusher: Flusher) -> None:
     turns = 0
 
-    def again() -> None:
+    def again() -> int:
         nonlocal turns
         turns += 1
         if turns < 1000:
             flusher.schedule(again)
+        return 1
 
     flusher.schedule(again)
     await wait_all_tasks_blocked()
     assert turns == 1000
 
 
-def slow(clock: MockClock, called: list[str], name: str) -> Callable[[], None]:
+def slow(clock: MockClock, called: list[str], name: str) -> Callable[[], int]:
     """Return a flush that takes as long as makes WRITES_PER_LOOK of them a slice."""
 
-    def flush() -> None:
+    def flush() -> int:
         clock.jump(1.01 * SLICE_SECONDS / WRITES_PER_LOOK)
         called.append(name)
+        return 100
 
     return flush
 
@@ -105,10 +122,10 @@ async def test_bulk_is_not_starved_by_what_goes_before_it(mock_clock: MockClock)
     async with open_flusher() as flusher:
         await wait_all_tasks_blocked()
 
-        def chatter() -> None:
-            slow(mock_clock, called, "small")()
+        def chatter() -> int:
             if called.count("huge") < 10 * WRITES_PER_LOOK and len(called) < 100_000:
                 flusher.schedule(chatter)
+            return slow(mock_clock, called, "small")()
 
         for _ in range(2 * WRITES_PER_LOOK):
             flusher.schedule(chatter)
@@ -117,3 +134,23 @@ async def test_bulk_is_not_starved_by_what_goes_before_it(mock_clock: MockClock)
         await wait_all_tasks_blocked()
     assert called.count("huge") == 10 * WRITES_PER_LOOK
     assert called.count("small") < 100 * WRITES_PER_LOOK
+
+
+async def test_large_writes_are_looked_at_sooner(mock_clock: MockClock) -> None:
+    written = 0
+    seen: list[int] = []
+
+    def write_much() -> int:
+        nonlocal written
+        mock_clock.jump(2 * SLICE_SECONDS)
+        written += 1
+        return BYTES_PER_LOOK
+
+    async with open_flusher() as flusher:
+        await wait_all_tasks_blocked()
+        for _ in range(10):
+            flusher.schedule(write_much)
+        while written < 10:
+            await trio.lowlevel.checkpoint()
+            seen.append(written)
+    assert max(after - before for before, after in pairwise(seen)) <= 2

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from broker.errors import CloseCode
 from broker.notices import Pong
 from broker.transport.frames import PING, close_frame, text_frame
-from broker.transport.outbox import CHUNK_BYTES
+from broker.transport.outbox import CHUNK_BYTES, OutboxStatistics
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 
 
@@ -215,9 +215,9 @@ class CountingWire(FakeWire):
 class Flushes:
     """Stands where the flusher would."""
 
-    scheduled: list[tuple[Callable[[], None], bool]] = attrs.Factory(list)
+    scheduled: list[tuple[Callable[[], int], bool]] = attrs.Factory(list)
 
-    def schedule(self, flush: Callable[[], None], *, is_bulk: bool = False) -> None:
+    def schedule(self, flush: Callable[[], int], *, is_bulk: bool = False) -> None:
         self.scheduled.append((flush, is_bulk))
 
     def come(self) -> None:
@@ -263,11 +263,41 @@ def test_no_more_waits_for_the_flusher_than_the_limit_and_a_chunk() -> None:
         assert len(flushes.scheduled) < wire.writes + 2, "it stands in the flusher's queue once"
 
 
-def test_an_error_that_no_wire_should_have_ends_the_connection() -> None:
+@pytest.mark.parametrize("size", [10, CHUNK_BYTES + 1, 1 << 20])
+def test_bulk_is_bulk_whatever_its_size(size: int) -> None:
+    wire, flushes = CountingWire(), Flushes()
+    outbox, _ = open_outbox(wire, 1 << 21, pytest.fail, schedule=flushes.schedule)
+    for _ in range(3):
+        assert outbox.offer(b"x" * size, is_bulk=True)
+    assert {is_bulk for _, is_bulk in flushes.scheduled} == {True}
+
+
+async def test_only_what_the_kernel_did_not_take_waits_for_the_peer(nursery: trio.Nursery) -> None:
+    wire, flushes = FakeWire(100), Flushes()
+    outbox, _ = open_outbox(wire, 1000, nursery.start_soon, schedule=flushes.schedule)
+    outbox.offer(b"x" * 150)
+    assert outbox.statistics() == OutboxStatistics(queued_bytes=150, blocked_bytes=0, is_dropping=False)
+    flushes.come()
+    assert outbox.statistics() == OutboxStatistics(queued_bytes=50, blocked_bytes=50, is_dropping=False)
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_a_close_has_dropped_was_not_written() -> None:
+    outbox, _ = open_outbox(FakeWire(0), 1000, pytest.fail, schedule=Flushes().schedule)
+    assert await outbox.wait_written()
+    outbox.offer(b"x")
+    outbox.close()
+    assert not await outbox.wait_written()
+
+
+def test_an_error_that_no_wire_should_have_ends_the_connection_once() -> None:
     class Poisoned(FakeWire):
         def write_nowait(self, data: bytes | memoryview) -> int:
             raise ZeroDivisionError("a fault of ours")
 
-    outbox, _ = open_outbox(Poisoned(1), 1000, pytest.fail)
-    with pytest.raises(ZeroDivisionError):  # as the tests' outbox tells it
-        outbox.offer(b"x")
+    errors: list[Exception] = []
+    outbox, _ = open_outbox(Poisoned(1), 1000, pytest.fail, fail=errors.append)
+    for _ in range(3):
+        assert outbox.offer(b"x")
+        outbox.reply(Pong("x"))
+    assert [type(error) for error in errors] == [ZeroDivisionError]

@@ -56,7 +56,7 @@ class FakeWire:
         self._changed.unpark_all()
 
 
-def _flush_at_once(flush: Callable[[], None], *, is_bulk: bool = False) -> None:
+def _flush_at_once(flush: Callable[[], int], *, is_bulk: bool = False) -> None:
     flush()
 
 
@@ -71,6 +71,7 @@ def open_outbox(
     *,
     drops: bool = False,
     schedule: Schedule | None = None,
+    fail: Callable[[Exception], None] = _raise,
 ) -> tuple[Outbox, list[CloseCode]]:
     """Return an outbox, and a list of the codes with which it asks for the end of its connection.
 
@@ -85,6 +86,6 @@ def open_outbox(
         disconnect=lambda code, _reason: ended.append(code),
         schedule=schedule or _flush_at_once,
         start_writer=start_writer,
-        fail=_raise,
+        fail=fail,
     )
     return outbox, ended
