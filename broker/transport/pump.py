@@ -25,6 +25,9 @@ SOCKETS_PER_READ = 64
 
 SOCKETS_PER_POLL = 1024
 
+BUSY_SOCKETS = 8
+"""After so many were readable, more probably are: to look costs less than to wait. After fewer, waiting does."""
+
 TURN_SECONDS = 0.002
 """After so long the other tasks get their turn, whoever else is readable."""
 
@@ -55,10 +58,15 @@ class Pump:
 
     async def run(self) -> NoReturn:
         """Serve until cancelled."""
+        is_busy = False
         while True:
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
-            while ready := self._epoll.poll(0, SOCKETS_PER_POLL):
-                await self._serve([descriptor for descriptor, _ in ready])
+            if is_busy:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+            ready = self._epoll.poll(0, SOCKETS_PER_POLL)
+            await self._serve([descriptor for descriptor, _ in ready])
+            is_busy = len(ready) >= BUSY_SOCKETS
 
     def close(self) -> None:
         """Let go of the epoll, when nobody is watched any more."""
@@ -73,7 +81,6 @@ class Pump:
             if trio.current_time() > turn_ends_at:
                 await trio.lowlevel.checkpoint()
                 turn_ends_at = trio.current_time() + TURN_SECONDS
-        await trio.lowlevel.checkpoint()
 
     def _read_some(self, descriptors: Iterator[int]) -> list[tuple[Callable[[Reading], None], Reading]]:
         """Read from the next sockets; returns what came, nothing when there are no more of them."""
