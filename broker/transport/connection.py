@@ -248,7 +248,7 @@ class ServedConnection:
         )
         proposed = request.proposed_subprotocols
         connection = await request.accept(subprotocol=select_subprotocol(proposed))
-        forget_handshake(connection)
+        forget_handshake(connection, request)
         return connection, list(proposed)
 
     def _authenticate(self, proposed_subprotocols: Sequence[str]) -> Claims:

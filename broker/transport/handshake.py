@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from trio_websocket import WebSocketConnection
+from trio_websocket import WebSocketConnection, WebSocketRequest
 from wsproto.events import Event
 from wsproto.handshake import H11Handshake
 
@@ -20,6 +20,11 @@ class _SpentHandshake(H11Handshake):
         yield from ()
 
 
-def forget_handshake(connection: WebSocketConnection) -> None:
-    """Free the HTTP/1.1 state that an open connection of wsproto 1.3 keeps: some 3 KiB, to the end of its life."""
+def forget_handshake(connection: WebSocketConnection, request: WebSocketRequest) -> None:
+    """Free what an open connection keeps of its request: some 4 KiB.
+
+    wsproto 1.3 keeps the HTTP/1.1 state to the end of the connection's life, and trio-websocket 0.12's reader the
+    request until something else comes.
+    """
+    request.headers.clear()
     connection._wsproto.handshake = _SpentHandshake()  # noqa: SLF001
