@@ -74,10 +74,7 @@ class Mailbox(Generic[M]):
             if self._is_closed:
                 raise self._stopped()
             raise MailboxFullError(f"mailbox of {self._name} is full ({self.capacity} messages)")
-        if self._is_closed:
-            raise self._stopped()
-        self._sender.send_nowait(message)
-        self.accepted += 1
+        self.put_always(message)
 
     def put_always(self, message: M) -> None:
         """Accept a message even when the mailbox is full.
