@@ -68,7 +68,7 @@ class Outbox:
         self._wire = wire
         self._codec = codec
         self._limit_bytes = limit_bytes
-        # How much may wait for the flusher; while less is taken and nothing is amiss, nothing else need be looked at.
+        # How much may wait for the flusher.
         self._unflushed_bytes = min(limit_bytes, CHUNK_BYTES)
         self._ample_bytes = self._unflushed_bytes
         self._drops = slow_reader == "drop"
@@ -112,6 +112,11 @@ class Outbox:
             self._wait_for_flusher(is_bulk=is_bulk)
         return True
 
+    def _set_ample(self) -> None:
+        """Note up to how much `offer` looks at nothing else; to be called when any of this has changed."""
+        is_well = self._takes_more and not self._is_given_up and not self._is_dropping
+        self._ample_bytes = self._unflushed_bytes if is_well else -1
+
     def _is_too_much(self, frame: bytes) -> bool:
         self.flush()
         if self._waits_for != _WRITER or not self._takes_more or self._is_given_up:
@@ -128,7 +133,7 @@ class Outbox:
             self._give_up()
             return
         self._is_dropping = True
-        self._ample_bytes = -1
+        self._set_ample()
         if offsets is not None:
             first, _ = self._gaps.get(room, offsets)
             self._gaps[room] = (first, offsets[1])
@@ -162,7 +167,7 @@ class Outbox:
         self._put(data)
         if is_last:
             self._takes_more = False
-            self._ample_bytes = -1
+            self._set_ample()
         if not await self._wait_written(mark):
             raise trio.ClosedResourceError("outbox is closed")
 
@@ -228,7 +233,7 @@ class Outbox:
         After the first frame refused nothing is taken but the close frame: a later one would hide the gap.
         """
         self._is_given_up = True
-        self._ample_bytes = -1
+        self._set_ample()
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
 
     def forget_queue(self) -> None:
@@ -253,7 +258,7 @@ class Outbox:
     def close(self) -> None:
         """Drop what waits and throw away all that comes; nothing is written any more."""
         self._takes_more = False
-        self._ample_bytes = -1
+        self._set_ample()
         self._is_closed = True
         dropped = sum(map(len, self._queue))
         self._queued_bytes -= dropped
@@ -306,8 +311,7 @@ class Outbox:
 
     def _tell_gaps(self) -> None:
         self._is_dropping = False
-        if not self._is_given_up and self._takes_more:
-            self._ample_bytes = self._unflushed_bytes
+        self._set_ample()
         gaps = [Gap(room, first, last) for room, (first, last) in self._gaps.items()]
         self._gaps.clear()
         if gaps:
