@@ -47,6 +47,45 @@ class CloseCode(IntEnum):
     TOO_MANY = 4129
 
 
+class RefusalReason(StrEnum):
+    """Why a peer or one of its requests was turned away, as metrics and log lines name it.
+
+    Besides these, the codes of `ErrorCode` are reasons too; `broker.refusals` counts both.
+    """
+
+    BAD_HEAD = "bad_head"
+    HEAD_TOO_LARGE = "head_too_large"
+    HEAD_CUT_OFF = "head_cut_off"
+    HEAD_TIMEOUT = "head_timeout"
+    HANDSHAKE = "handshake"
+    HANDSHAKE_TIMEOUT = "handshake_timeout"
+    NODE_FULL = "node_full"
+    ADDRESS_FULL = "address_full"
+    USER_FULL = "user_full"
+    DRAINING = "draining"
+    ORIGIN = "origin"
+    ROOM = "room"
+    TOKEN_MISSING = "token_missing"
+    TOKEN_AMBIGUOUS = "token_ambiguous"
+    TOKEN_MALFORMED = "token_malformed"
+    TOKEN_KEY = "token_key"
+    TOKEN_SIGNATURE = "token_signature"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_NOT_YET_VALID = "token_not_yet_valid"
+    TOKEN_AUDIENCE = "token_audience"
+    TOKEN_ISSUER = "token_issuer"
+    TOKEN_CLAIM = "token_claim"
+    TOKEN_OTHER_USER = "token_other_user"
+    API_KEY_MISSING = "api_key_missing"
+    API_KEY_WRONG = "api_key_wrong"
+    TOO_MANY_MESSAGES = "too_many_messages"
+    TOO_MANY_FRAMES = "too_many_frames"
+    SLOW_READER = "slow_reader"
+    NO_PONG = "no_pong"
+    PROTOCOL = "protocol"
+    HTTP = "http"
+
+
 class GreenroomError(Exception):
     """The root of every error that this package raises on purpose."""
 
@@ -77,6 +116,8 @@ class Disconnect(GreenroomError):
 
     code: CloseCode
     reason: str
+    why: RefusalReason | None = attrs.field(default=None, eq=False, kw_only=True)
+    """What metrics and the log call it, where the code does not say."""
 
     def __str__(self) -> str:
         return f"{int(self.code)} {self.reason}"

@@ -8,14 +8,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from broker.engine.base import Engine
+from broker.errors import CloseCode, ErrorCode, RefusalReason
+from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.directory import Connections
 
 
-def open_metrics(rooms: Rooms, connections: Connections, engine: Engine) -> CollectorRegistry:
+def open_metrics(
+    rooms: Rooms, connections: Connections, engine: Engine, refusals: Refusals | None = None
+) -> CollectorRegistry:
     """Return a registry of its own for one broker: its rooms and connections, and the process it runs in."""
     registry = CollectorRegistry()
     registry.register(BrokerCollector(rooms, connections, engine))
+    if refusals is not None:
+        registry.register(RefusalCollector(refusals))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -59,3 +65,26 @@ class BrokerCollector(Collector):
         yield CounterMetricFamily(
             "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated
         )
+
+
+@attrs.frozen
+class RefusalCollector(Collector):
+    """Turns what was refused and how connections ended into metrics; the labels are of bounded sets."""
+
+    _refusals: Refusals
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        refusals = CounterMetricFamily(
+            "greenroom_refusals", "Connections and requests turned away, by reason", labels=["reason"]
+        )
+        # All from the beginning, so that the first of a reason is a step that an alert can see.
+        for reason in (*RefusalReason, *ErrorCode):
+            refusals.add_metric([reason.value], self._refusals.counts.get(reason, 0))
+        yield refusals
+        closes = CounterMetricFamily(
+            "greenroom_closes", "WebSockets and event streams that ended, by close code", labels=["code"]
+        )
+        for code in sorted({*map(str, map(int, CloseCode)), *self._refusals.closes}):
+            closes.add_metric([code], self._refusals.closes.get(code, 0))
+        yield closes

@@ -31,6 +31,7 @@ from broker.metrics import open_metrics
 from broker.model import Draft, IdempotencyKey, WallClock, check_room_name
 from broker.protocol.commands import CommandDecoder
 from broker.protocol.content import notifier_content
+from broker.refusals import Refusals
 from broker.rooms.directory import Rooms, open_rooms
 from broker.rooms.messages import Published
 from broker.sessions.directory import Connections
@@ -307,8 +308,9 @@ async def _open_parts(
         traffic = Traffic()
         nursery.start_soon(run_traffic, traffic, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
+        refusals = Refusals(log)
         services = ConnectionServices(
-            sessions, connections, WebSocketCodec(), log, draining.is_set, flusher, pump
+            sessions, connections, WebSocketCodec(), log, draining.is_set, flusher, pump, refusals
         )
         http = HttpServices(
             settings=settings,
@@ -321,9 +323,10 @@ async def _open_parts(
             wall_clock=wall_clock,
             log=log,
             is_draining=draining.is_set,
-            metrics=open_metrics(rooms, connections, engine),
+            metrics=open_metrics(rooms, connections, engine, refusals),
             traffic=traffic,
             is_dev=dev,
+            refusals=refusals,
         )
         yield Broker(services, http, draining, random)
         nursery.cancel_scope.cancel()

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from broker.errors import CloseCode, ConfigurationError, Disconnect
+from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
 SUBPROTOCOL = "greenroom.v1"
 _TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix, not a secret
@@ -44,7 +44,7 @@ def find_token(
         ),
     } - {"", None}
     if len(found) > 1:
-        raise Disconnect(CloseCode.UNAUTHORIZED, "more than one token")
+        raise Disconnect(CloseCode.UNAUTHORIZED, "more than one token", why=RefusalReason.TOKEN_AMBIGUOUS)
     return Presented(found.pop() if found else None, select_subprotocol(subprotocols))
 
 

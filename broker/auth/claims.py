@@ -5,7 +5,7 @@ Pure: what is refused is raised as `Disconnect` with 4001 and a reason that name
 
 from collections.abc import Mapping
 
-from broker.errors import CloseCode, Disconnect, Refused
+from broker.errors import CloseCode, Disconnect, RefusalReason, Refused
 from broker.model import ALL_CAPABILITIES, MAX_ROOM_NAME_CHARACTERS, Capability, Claims, check_room_name
 
 MAX_TOKEN_CHARACTERS = 8192
@@ -38,10 +38,10 @@ def check_times(payload: Mapping[str, object], *, now: float, leeway_seconds: fl
     """
     expires_at = _seconds(payload, "exp")
     if expires_at is not None and now >= expires_at + leeway_seconds:
-        raise _unauthorized("token has expired (exp)")
+        raise _unauthorized("token has expired (exp)", RefusalReason.TOKEN_EXPIRED)
     begins_at = _seconds(payload, "nbf")
     if begins_at is not None and now < begins_at - leeway_seconds:
-        raise _unauthorized("token is not valid yet (nbf)")
+        raise _unauthorized("token is not valid yet (nbf)", RefusalReason.TOKEN_NOT_YET_VALID)
 
 
 def check_audience(payload: Mapping[str, object], audience: str | None) -> None:
@@ -53,17 +53,20 @@ def check_audience(payload: Mapping[str, object], audience: str | None) -> None:
     """
     if "aud" not in payload:
         if audience is not None:
-            raise _unauthorized("token has no audience (aud)")
+            raise _unauthorized("token has no audience (aud)", RefusalReason.TOKEN_AUDIENCE)
         return
     if audience is None:
-        raise _unauthorized("token has an audience (aud), but this server has none (auth.audience)")
+        raise _unauthorized(
+            "token has an audience (aud), but this server has none (auth.audience)",
+            RefusalReason.TOKEN_AUDIENCE,
+        )
     named = payload["aud"]
     if isinstance(named, str):
         named = [named]
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise _unauthorized("claim aud: a string or a list of strings")
+        raise _unauthorized("claim aud: a string or a list of strings", RefusalReason.TOKEN_AUDIENCE)
     if audience not in named:
-        raise _unauthorized("token is for another audience (aud)")
+        raise _unauthorized("token is for another audience (aud)", RefusalReason.TOKEN_AUDIENCE)
 
 
 def check_issuer(payload: Mapping[str, object], issuer: str | None) -> None:
@@ -74,9 +77,9 @@ def check_issuer(payload: Mapping[str, object], issuer: str | None) -> None:
     if issuer is None:
         return
     if "iss" not in payload:
-        raise _unauthorized("token has no issuer (iss)")
+        raise _unauthorized("token has no issuer (iss)", RefusalReason.TOKEN_ISSUER)
     if payload["iss"] != issuer:
-        raise _unauthorized("token is from another issuer (iss)")
+        raise _unauthorized("token is from another issuer (iss)", RefusalReason.TOKEN_ISSUER)
 
 
 def _user_id(payload: Mapping[str, object]) -> str:
@@ -133,5 +136,5 @@ def _capabilities(payload: Mapping[str, object]) -> frozenset[Capability]:
     return frozenset(Capability(c) for c in value)
 
 
-def _unauthorized(reason: str) -> Disconnect:
-    return Disconnect(CloseCode.UNAUTHORIZED, reason)
+def _unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_CLAIM) -> Disconnect:
+    return Disconnect(CloseCode.UNAUTHORIZED, reason, why=why)

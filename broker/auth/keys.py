@@ -13,7 +13,7 @@ from broker.auth.binding import VerificationKey, bind_public_key
 from broker.auth.jwks import read_jwks
 from broker.auth.secret import check_secret, is_shared_secret
 from broker.config.settings import AuthSettings
-from broker.errors import CloseCode, ConfigurationError, Disconnect
+from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
 
 @attrs.frozen
@@ -29,15 +29,19 @@ class KeyRing:
         """
         serving = [key for key in self.keys if algorithm in key.algorithms]
         if not serving:
-            raise Disconnect(CloseCode.UNAUTHORIZED, "token algorithm is not allowed here")
+            raise _no_key("token algorithm is not allowed here")
         if len(serving) == 1 and (kid is None or serving[0].kid is None):
             return serving[0]
         if kid is None:
-            raise Disconnect(CloseCode.UNAUTHORIZED, "token header needs a kid: several keys are in use")
+            raise _no_key("token header needs a kid: several keys are in use")
         for key in serving:
             if key.kid == kid:
                 return key
-        raise Disconnect(CloseCode.UNAUTHORIZED, "token header names an unknown key (kid)")
+        raise _no_key("token header names an unknown key (kid)")
+
+
+def _no_key(reason: str) -> Disconnect:
+    return Disconnect(CloseCode.UNAUTHORIZED, reason, why=RefusalReason.TOKEN_KEY)
 
 
 def load_keys(settings: AuthSettings) -> KeyRing:

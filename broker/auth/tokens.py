@@ -19,7 +19,7 @@ from broker.auth.claims import (
 )
 from broker.auth.keys import KeyRing, load_keys
 from broker.config.settings import AuthSettings
-from broker.errors import CloseCode, Disconnect
+from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.model import Claims, WallClock
 
 
@@ -65,13 +65,13 @@ class TokenVerifier:
 
     def _signed_payload(self, token: str | None) -> dict[str, object]:
         if not token:
-            raise _unauthorized("token is missing")
+            raise _unauthorized("token is missing", RefusalReason.TOKEN_MISSING)
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise _unauthorized(f"token is longer than {MAX_TOKEN_CHARACTERS} characters")
         try:
             payload = json.loads(self._verified_bytes(token).decode())
         except InvalidSignatureError:
-            raise _unauthorized("token signature is wrong") from None
+            raise _unauthorized("token signature is wrong", RefusalReason.TOKEN_SIGNATURE) from None
         except (PyJWTError, ValueError, RecursionError):
             raise _unauthorized("token is malformed") from None
         if not isinstance(payload, dict):
@@ -90,5 +90,5 @@ class TokenVerifier:
         return payload
 
 
-def _unauthorized(reason: str) -> Disconnect:
-    return Disconnect(CloseCode.UNAUTHORIZED, reason)
+def _unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_MALFORMED) -> Disconnect:
+    return Disconnect(CloseCode.UNAUTHORIZED, reason, why=why)

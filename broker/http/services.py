@@ -15,6 +15,7 @@ from broker.http.node import Node, this_node
 from broker.http.traffic import Traffic
 from broker.log import Log
 from broker.model import WallClock
+from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.directory import Connections
 
@@ -37,6 +38,7 @@ class HttpServices:
     node: Node = attrs.Factory(this_node)
     traffic: Traffic = attrs.Factory(Traffic)
     is_dev: bool = False
+    refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 
     @property
     def makes_tokens(self) -> bool:

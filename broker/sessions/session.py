@@ -12,7 +12,14 @@ from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullE
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import TokenVerifier
 from broker.config.settings import Settings
-from broker.errors import CloseCode, Disconnect, EngineUnavailableError, ErrorCode, Refused
+from broker.errors import (
+    CloseCode,
+    Disconnect,
+    EngineUnavailableError,
+    ErrorCode,
+    RefusalReason,
+    Refused,
+)
 from broker.model import Capability, Claims, Draft, IdempotencyKey, Position, check_room_name
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
@@ -58,7 +65,9 @@ class Session:
         on_disconnect: Callable[[CloseCode, str], None],
         *,
         home: str | None = None,
+        on_refused: Callable[[ErrorCode], None] = lambda _code: None,
     ) -> None:
+        """`on_refused` is called for each request that is answered with an `error`."""
         self.claims = claims
         self.is_waiting_for_room = False
         """Whether a room holds this session up, so that its peer's messages may go unread for now."""
@@ -66,6 +75,7 @@ class Session:
         self.outbox: SessionOutbox = outbox
         """Where to send what is said."""
         self._on_disconnect = on_disconnect
+        self._on_refused = on_refused
         self._home = home
         self._memberships: dict[str, Ref[RoomMessage]] = {}
         self._joining: Ref[RoomMessage] | None = None
@@ -137,9 +147,9 @@ class Session:
         try:
             await self._obey(command)
         except Refused as refused:
-            self.outbox.reply(Failed(refused, command.id))
+            self._refuse(refused, command.id)
         except EngineUnavailableError as error:
-            self.outbox.reply(Failed(as_refused(error), command.id))
+            self._refuse(as_refused(error), command.id)
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
 
@@ -159,16 +169,21 @@ class Session:
             self._check_rate()
             command = self._services.decoder.decode(text)
         except commands.BadCommandError as bad:
-            self.outbox.reply(Failed(bad.refused, bad.request_id))
+            self._refuse(bad.refused, bad.request_id)
             return None
         except Refused as refused:
-            self.outbox.reply(Failed(refused, self._services.decoder.request_id(text)))
+            self._refuse(refused, self._services.decoder.request_id(text))
             return None
         try:
             return None if self._obey_nowait(command) else command
         except Refused as refused:
-            self.outbox.reply(Failed(refused, command.id))
+            self._refuse(refused, command.id)
             return None
+
+    def _refuse(self, refused: Refused, request_id: RequestId) -> None:
+        """Answer one request with an error; the connection goes on."""
+        self._on_refused(refused.code)
+        self.outbox.reply(Failed(refused, request_id))
 
     def _check_rate(self) -> None:
         wait_seconds = self._bucket.take(trio.current_time())
@@ -300,7 +315,9 @@ class Session:
     def _refresh(self, command: commands.Refresh) -> None:
         claims = self._services.verifier.verify(command.token)
         if claims.user_id != self.user_id:
-            raise Disconnect(CloseCode.UNAUTHORIZED, "the new token is another user's")
+            raise Disconnect(
+                CloseCode.UNAUTHORIZED, "the new token is another user's", why=RefusalReason.TOKEN_OTHER_USER
+            )
         self.claims = claims
         self.outbox.reply(Refreshed(claims.expires_at, command.id))
         for room, ref in list(self._memberships.items()):

@@ -16,9 +16,10 @@ from trio_websocket import (
 from wsproto.utilities import LocalProtocolError
 
 from broker.auth.bearer import find_token, select_subprotocol
-from broker.errors import CloseCode, Disconnect
+from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
 from broker.model import Claims, Position
+from broker.refusals import Refusals
 from broker.sessions.directory import Connections
 from broker.sessions.liveness import Liveness, Sign
 from broker.sessions.rate import TokenBucket
@@ -45,6 +46,12 @@ QUEUED_MESSAGES = 16
 
 INTERNAL_ERROR = Disconnect(CloseCode.INTERNAL_ERROR, "internal error")
 
+_UNREADABLE = {
+    int(code): Disconnect(code, "unreadable frame")
+    for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8, CloseCode.MESSAGE_TOO_BIG)
+}
+"""Codes that trio-websocket closes with over what it reads."""
+
 
 @attrs.frozen
 class ConnectionServices:
@@ -59,6 +66,7 @@ class ConnectionServices:
     """Writes to the sockets of all connections."""
     pump: Pump | None = None
     """Reads all sockets; without it each connection reads for itself."""
+    refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 
 
 @attrs.frozen
@@ -177,12 +185,17 @@ class ServedConnection:
     def _charge_frames(self, count: int) -> None:
         """End the connection if it floods with frames that are no messages; messages have a limit of their own."""
         if self._frame_budget.take(trio.current_time(), count):
-            self.disconnect(CloseCode.TOO_MANY, "too many frames")
+            self._begin_end(
+                Disconnect(CloseCode.TOO_MANY, "too many frames", why=RefusalReason.TOO_MANY_FRAMES)
+            )
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See sessions.directory.Connection."""
+        self._begin_end(Disconnect(code, reason))
+
+    def _begin_end(self, ending: Disconnect) -> None:
         if self._ending is None:
-            self._ending = Disconnect(code, reason)
+            self._ending = ending
             self._session_scope.cancel()
 
     async def serve(self) -> None:
@@ -226,6 +239,9 @@ class ServedConnection:
             self._handshake.deadline = trio.current_time() + self._settings.handshake_seconds
             connection, proposed_subprotocols = await self._shake_hands(nursery)
         if self._handshake.cancelled_caught:
+            is_late = trio.current_time() >= self._handshake.deadline
+            why = RefusalReason.HANDSHAKE_TIMEOUT if is_late else RefusalReason.HANDSHAKE
+            self._services.refusals.note(why, self._address)
             return
         try:
             ending = await self._run_session(connection, self._authenticate(proposed_subprotocols))
@@ -258,22 +274,29 @@ class ServedConnection:
         if self._refusal is not None:
             raise self._refusal
         if self._services.is_draining():
-            raise Disconnect(CloseCode.SERVICE_RESTART, "service restart")
+            raise Disconnect(CloseCode.SERVICE_RESTART, "service restart", why=RefusalReason.DRAINING)
         origin = head.header(b"origin")
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
-            raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed")
+            raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed", why=RefusalReason.ORIGIN)
         presented = find_token(query=head.query, headers=head.headers, subprotocols=proposed_subprotocols)
         return self._services.sessions.verifier.verify(presented.token)
 
     async def _run_session(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:
         """Serve an authenticated connection; returns how it is to be closed."""
         session = Session(
-            self._services.sessions, claims, self._outbox, self.disconnect, home=self._destination.home
+            self._services.sessions,
+            claims,
+            self._outbox,
+            self.disconnect,
+            home=self._destination.home,
+            on_refused=self._note_refused,
         )
         self._session = session
         if not self._services.connections.add(self):
-            return Disconnect(CloseCode.TOO_MANY, "too many connections of this user")
+            return Disconnect(
+                CloseCode.TOO_MANY, "too many connections of this user", why=RefusalReason.USER_FULL
+            )
         try:
             with self._session_scope:
                 await self._take_messages(connection, session)
@@ -309,19 +332,31 @@ class ServedConnection:
         try:
             return session.handle_nowait(message)
         except Disconnect as ending:
-            self.disconnect(ending.code, ending.reason)
+            self._begin_end(ending)
         except Exception as error:  # noqa: BLE001
             self._fail(error)
         return True
 
     async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
         """Close with a code; nothing happens if the peer closed first."""
+        self._count_end(connection.closed, ending)
         if ending.code == CloseCode.TOO_SLOW:
             self._outbox.forget_queue()
         # trio-websocket's aclose waits for the peer without a limit.
         with trio.move_on_after(self._settings.close_seconds):
             await connection.aclose(ending.code, ending.reason)
             await self._answer_bad_frame(connection.closed)
+
+    def _count_end(self, closed: CloseReason | None, ending: Disconnect) -> None:
+        """Count how the connection ends: as `closed` says, which is the peer's word or trio-websocket's, or by us."""
+        if closed is not None:
+            ending = _UNREADABLE.get(closed.code, Disconnect(CloseCode.NORMAL, ""))
+        self._services.refusals.count_close(ending.code if closed is None else closed.code)
+        user_id = None if self._session is None else self._session.user_id
+        self._services.refusals.note_ending(ending, self._address, user_id=user_id)
+
+    def _note_refused(self, code: ErrorCode) -> None:
+        self._services.refusals.note(code, self._address, user_id=self.user_id)
 
     async def _answer_bad_frame(self, closed: CloseReason | None) -> None:
         """Tell the peer which of its frames could not be read (RFC 6455 section 7.1.7); trio-websocket does not."""

@@ -6,14 +6,20 @@ from functools import partial
 import trio
 
 from broker.config.settings import HttpSettings
-from broker.errors import CloseCode, Disconnect
+from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.transport.admission import Admission, Verdict
 from broker.transport.connection import ConnectionServices, ServedConnection, parse_destination
-from broker.transport.head import OVERLOADED, TOO_MANY, Head, HeadError, read_head
+from broker.transport.head import OVERLOADED, TIMED_OUT, TOO_LARGE, TOO_MANY, Head, HeadError, read_head
 from broker.transport.streams import ReplayStream
 
 REFUSAL_SECONDS = 1.0
 """How long writing an error response may take."""
+
+_REASON_OF_RESPONSE = {
+    TIMED_OUT: RefusalReason.HEAD_TIMEOUT,
+    TOO_LARGE: RefusalReason.HEAD_TOO_LARGE,
+    b"": RefusalReason.HEAD_CUT_OFF,
+}
 
 
 class Port:
@@ -64,11 +70,13 @@ class Port:
     ) -> Callable[[], Awaitable[None]]:
         """Read the head and return what is to be done. No frame keeps the head alive as long as the connection."""
         if verdict is Verdict.NODE_FULL:
+            self._services.refusals.note(RefusalReason.NODE_FULL, address)
             return partial(_refuse, stream, OVERLOADED)
         try:
             head = await self._read_head(stream)
         except HeadError as error:
-            self._services.log.info("bad request", address=address, reason=str(error))
+            why = _REASON_OF_RESPONSE.get(error.response, RefusalReason.BAD_HEAD)
+            self._services.refusals.note(why, address, event="bad request", reason=str(error))
             return partial(_refuse, stream, error.response)
         if head is None:
             return partial(trio.aclose_forcefully, stream)
@@ -76,11 +84,16 @@ class Port:
         if destination is not None:
             refusal = None
             if verdict is Verdict.ADDRESS_FULL:
-                refusal = Disconnect(CloseCode.TOO_MANY, "too many connections of this address")
+                refusal = Disconnect(
+                    CloseCode.TOO_MANY,
+                    "too many connections of this address",
+                    why=RefusalReason.ADDRESS_FULL,
+                )
             return ServedConnection(
                 self._services, stream, head, destination, address=address, refusal=refusal
             ).serve
         if verdict is Verdict.ADDRESS_FULL:
+            self._services.refusals.note(RefusalReason.ADDRESS_FULL, address)
             return partial(_refuse, stream, TOO_MANY)
         return partial(self._serve_http, ReplayStream(stream, head.raw))
 

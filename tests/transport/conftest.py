@@ -157,6 +157,14 @@ class Node:
         await wait_all_tasks_blocked()
 
     def log_lines(self) -> list[Message]:
+        """What the log says besides refusals."""
+        return [line for line in self._all_lines() if line["event"] != "refused"]
+
+    def refusals(self) -> list[Message]:
+        """What the log says of refusals."""
+        return [line for line in self._all_lines() if "why" in line]
+
+    def _all_lines(self) -> list[Message]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     def is_empty(self) -> bool:

@@ -1,0 +1,165 @@
+"""Counts whom and what this node turned away, by reason, and logs some of it.
+
+A refusal is one call of `Refusals.note`: it counts always, and writes a line as long as the reason and the address
+have lines left. So strangers cannot fill a disk with what they are refused, and an operator sees what happens.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Network
+from types import MappingProxyType
+
+import trio
+
+from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
+from broker.log import Log
+
+WINDOW_SECONDS = 10.0
+LINES_PER_ADDRESS = 5
+"""Lines that one address gets for one reason in a window."""
+LINES_PER_REASON = 20
+"""Lines that one reason gets in a window, whatever the addresses."""
+
+OTHER = "other"
+"""How a close code is counted that is none of RFC 6455's or ours."""
+
+CUT_OFF = "1006"
+"""How a connection is counted that ended without a close frame (RFC 6455 section 7.1.5)."""
+
+_STANDARD_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, *range(1007, 1015)})
+_COUNTED_CODES = _STANDARD_CODES | {int(code) for code in CloseCode}
+
+_REASON_OF_CODE: Mapping[CloseCode, RefusalReason | ErrorCode] = MappingProxyType(
+    {
+        CloseCode.PROTOCOL_ERROR: RefusalReason.PROTOCOL,
+        CloseCode.BINARY_MESSAGE: RefusalReason.PROTOCOL,
+        CloseCode.INVALID_UTF8: RefusalReason.PROTOCOL,
+        CloseCode.MESSAGE_TOO_BIG: RefusalReason.PROTOCOL,
+        CloseCode.TRY_AGAIN_LATER: ErrorCode.UNAVAILABLE,
+        CloseCode.UNAUTHORIZED: RefusalReason.TOKEN_CLAIM,
+        CloseCode.FORBIDDEN: RefusalReason.ROOM,
+        CloseCode.TOKEN_EXPIRED: RefusalReason.TOKEN_EXPIRED,
+        CloseCode.TOO_SLOW: RefusalReason.SLOW_READER,
+        CloseCode.NO_PONG: RefusalReason.NO_PONG,
+        CloseCode.TOO_MANY: RefusalReason.TOO_MANY_MESSAGES,
+    }
+)
+
+_HELP: Mapping[str, str] = MappingProxyType(
+    {
+        RefusalReason.BAD_HEAD: "the peer does not speak HTTP/1.1, or speaks TLS: put a proxy in front that ends TLS",
+        RefusalReason.HEAD_TOO_LARGE: "send smaller headers, or raise http.head_bytes",
+        RefusalReason.HEAD_CUT_OFF: "the peer went away in the midst of its request",
+        RefusalReason.HEAD_TIMEOUT: "send the request head sooner, or raise http.head_seconds",
+        RefusalReason.HANDSHAKE: "the opening handshake must be as RFC 6455 section 4.1 has it",
+        RefusalReason.HANDSHAKE_TIMEOUT: "the client or the network is slow; see websocket.handshake_seconds",
+        RefusalReason.NODE_FULL: "raise limits.connections and ulimit -n, or add nodes",
+        RefusalReason.ADDRESS_FULL: "raise limits.connections_per_address, as behind a proxy all share its address",
+        RefusalReason.USER_FULL: "close connections of this user, or raise limits.connections_per_user",
+        RefusalReason.DRAINING: "the server is stopping: the client comes back to another or later",
+        RefusalReason.ORIGIN: "add the page's origin to websocket.allowed_origins",
+        RefusalReason.ROOM: "ask for a token that allows the room, and check the room rules",
+        RefusalReason.TOKEN_MISSING: "send a token: ?token=, Authorization: Bearer, or subprotocol bearer.JWT",
+        RefusalReason.TOKEN_AMBIGUOUS: "send one token, in one place",
+        RefusalReason.TOKEN_MALFORMED: "the token is not a JWT as RFC 7519 has it",
+        RefusalReason.TOKEN_KEY: "sign with an algorithm of auth.algorithms and a key that the server has",
+        RefusalReason.TOKEN_SIGNATURE: "sign with the same secret or key pair as the server's",
+        RefusalReason.TOKEN_EXPIRED: "ask for a new token before each connection; check clocks, auth.leeway_seconds",
+        RefusalReason.TOKEN_NOT_YET_VALID: "check the clocks of both machines, or raise auth.leeway_seconds",
+        RefusalReason.TOKEN_AUDIENCE: "let aud of the token and auth.audience be the same",
+        RefusalReason.TOKEN_ISSUER: "let iss of the token and auth.issuer be the same",
+        RefusalReason.TOKEN_CLAIM: "mend the claim that the detail names",
+        RefusalReason.TOKEN_OTHER_USER: "refresh with a token of the same sub",
+        RefusalReason.API_KEY_MISSING: "send Authorization: Bearer with the API key",
+        RefusalReason.API_KEY_WRONG: "let the notifier have the server's GREENROOM_API_KEY",
+        RefusalReason.TOO_MANY_MESSAGES: "send less, or raise limits.messages_per_second",
+        RefusalReason.TOO_MANY_FRAMES: "send fewer fragments, pings and pongs",
+        RefusalReason.SLOW_READER: "the client or its network is slow; see websocket.outbox_bytes and slow_reader",
+        RefusalReason.NO_PONG: "the client is gone or stands still; see websocket.ping_seconds and pong_seconds",
+        RefusalReason.PROTOCOL: "the client must send text frames as RFC 6455 has them, within websocket.message_bytes",
+        RefusalReason.HTTP: "see the status and the route, and /openapi.json",
+        ErrorCode.INVALID_JSON: "send one JSON object in UTF-8",
+        ErrorCode.INVALID_MESSAGE: "the client was told the field that is wrong",
+        ErrorCode.UNKNOWN_TYPE: "the client and the server may be of different versions",
+        ErrorCode.NOT_IN_ROOM: "join the room first",
+        ErrorCode.FORBIDDEN: "ask for a token that allows it (claims can, rooms), and check the room rules",
+        ErrorCode.TOO_MANY_ROOMS: "leave rooms, or raise limits.rooms_per_connection",
+        ErrorCode.RATE_LIMITED: "send less, or raise limits.messages_per_second and messages_burst",
+        ErrorCode.UNAVAILABLE: "see /ready for what the engine lacks",
+    }
+)
+
+
+class Refusals:
+    """Owns the counters of refusals and closes, and how often refusals are logged."""
+
+    def __init__(self, log: Log, *, clock: Callable[[], float] = trio.current_time) -> None:
+        """`clock` gives seconds and never goes back."""
+        self._log = log
+        self._clock = clock
+        self._refusals: Counter[str] = Counter()
+        self._closes: Counter[str] = Counter()
+        self._window_end = float("-inf")
+        # What was logged in this window; so no more entries than lines.
+        self._lines: Counter[tuple[str, str]] = Counter()
+        self._not_logged: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many were refused, by reason; the reasons are those of `RefusalReason` and `ErrorCode`."""
+        return self._refusals
+
+    @property
+    def closes(self) -> Mapping[str, int]:
+        """How many connections have ended, by close code."""
+        return self._closes
+
+    def note(
+        self, why: RefusalReason | ErrorCode, address: str | None, *, event: str = "refused", **fields: object
+    ) -> None:
+        """Count one refusal, and log it unless there were many. Never waits, never raises.
+
+        `fields` must hold nothing that a peer chose freely, such as a token, a message or a path.
+        """
+        self._refusals[why] += 1
+        if not self._may_log(why, "" if address is None else address):
+            self._not_logged[why] += 1
+            return
+        missed = self._not_logged.pop(why, 0)
+        more = {"not_logged": missed} if missed else {}
+        self._log.info(event, why=why.value, address=address, **fields, help=_HELP.get(why), **more)
+
+    def note_ending(self, ending: Disconnect, address: str | None, *, user_id: str | None = None) -> None:
+        """Note the refusal that `ending` is, if it is one: most closes of a client's making are none."""
+        why = ending.why or _REASON_OF_CODE.get(ending.code)
+        if why is not None:
+            self.note(why, address, code=int(ending.code), detail=ending.reason, user_id=user_id)
+
+    def count_close(self, code: int | None) -> None:
+        """Count a connection that ended, with the code that either side gave; None if neither did."""
+        if code is None:
+            self._closes[CUT_OFF] += 1
+        else:
+            self._closes[str(int(code)) if code in _COUNTED_CODES else OTHER] += 1
+
+    def _may_log(self, why: str, address: str) -> bool:
+        now = self._clock()
+        if now >= self._window_end:
+            self._window_end = now + WINDOW_SECONDS
+            self._lines.clear()
+        total, own = (why, ""), (why, f"of {_network(address)}")
+        if self._lines[total] >= LINES_PER_REASON or self._lines[own] >= LINES_PER_ADDRESS:
+            return False
+        self._lines[total] += 1
+        self._lines[own] += 1
+        return True
+
+
+def _network(address: str) -> str:
+    """Return who is likely to have an address: of IPv6 a subscriber has a /64 (RFC 6177)."""
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
