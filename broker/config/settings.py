@@ -112,7 +112,7 @@ class LimitSettings(Section, frozen=True):
     ] = 50.0
     messages_burst: Annotated[Count, _doc("messages that may come at once above that rate")] = 200
     refused_burst: Annotated[
-        Count, _doc("messages refused for their rate, in a row, before closing with 4129")
+        Count, _doc("messages refused, beyond twice messages_per_second, before closing with 4129")
     ] = 200
     text_characters: Annotated[Count, _doc("a chat text is cut to this length")] = 500
     mailbox_messages: Annotated[Count, _doc("what may wait in a room's inbox before its senders wait")] = 1024

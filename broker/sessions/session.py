@@ -30,6 +30,11 @@ from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, TellHistory, TellPresence
 from broker.sessions.rate import TokenBucket
 
+REFUSALS_PER_MESSAGE = 2
+"""How many messages may be refused for their rate for each that the rate lets through.
+
+A client that sends one by one and waits as it is told is refused once for each, or now and then twice.
+"""
 
 @attrs.frozen
 class SessionServices:
@@ -80,8 +85,11 @@ class Session:
         self._memberships: dict[str, Ref[RoomMessage]] = {}
         self._joining: Ref[RoomMessage] | None = None
         limits = services.settings.limits
-        self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, trio.current_time())
-        self._refused_in_a_row = 0
+        now = trio.current_time()
+        self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
+        self._refusals = TokenBucket(
+            limits.messages_per_second * REFUSALS_PER_MESSAGE, limits.refused_burst, now
+        )
 
     @property
     def user_id(self) -> str:
@@ -186,12 +194,11 @@ class Session:
         self.outbox.reply(Failed(refused, request_id))
 
     def _check_rate(self) -> None:
-        wait_seconds = self._bucket.take(trio.current_time())
+        now = trio.current_time()
+        wait_seconds = self._bucket.take(now)
         if not wait_seconds:
-            self._refused_in_a_row = 0
             return
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row > self._services.settings.limits.refused_burst:
+        if self._refusals.take(now):
             raise Disconnect(CloseCode.TOO_MANY, "too many messages")
         retry_after_ms = int(wait_seconds * 1000) + 1
         raise Refused(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms)
