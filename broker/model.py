@@ -11,6 +11,9 @@ from broker.errors import ErrorCode, Refused
 MAX_ROOM_NAME_CHARACTERS = 128
 MAX_USER_ID_CHARACTERS = 128
 
+PRIVATE_PREFIX = "user_"
+"""What a room begins with that is one user's own: `user_{id}`."""
+
 WallClock: TypeAlias = Callable[[], float]
 """Gives Unix seconds; a parameter wherever time of day matters, so that tests decide what time it is."""
 
@@ -18,14 +21,21 @@ WallClock: TypeAlias = Callable[[], float]
 def check_room_name(name: str) -> str:
     """Return `name` if it may name a room: 1 to 128 characters, no control character, no `/`.
 
+    With `user_` before it, a name has up to 133: every user id has its private room.
+
     :raises Refused: `invalid_message`, saying what is allowed.
     """
-    if not 1 <= len(name) <= MAX_ROOM_NAME_CHARACTERS or not _is_clean(name):
+    if not 1 <= len(name) <= room_name_limit(name) or not _is_clean(name):
         raise Refused(
             ErrorCode.INVALID_MESSAGE,
             f"room: 1 to {MAX_ROOM_NAME_CHARACTERS} characters, none of them a control character or '/'",
         )
     return name
+
+
+def room_name_limit(name: str) -> int:
+    """Return how many characters a room's name, or a pattern for names, may have that begins as `name` does."""
+    return MAX_ROOM_NAME_CHARACTERS + (len(PRIVATE_PREFIX) if name.startswith(PRIVATE_PREFIX) else 0)
 
 
 def _is_clean(name: str) -> bool:

@@ -17,6 +17,7 @@ from broker.model import ALL_CAPABILITIES, Claims, check_room_name
         "lobby",
         "user_7",
         "x" * 128,
+        "user_" + "x" * 128,
         "\U0001f3ad" * 128,
         "team.42:en-GB",
         "Räume & Säle",
@@ -34,7 +35,23 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "x" * 129, "a/b", "/", "a\nb", "a\0", "\x1f", "\x7f", "\x80", "\x85", "\x9f", "a\ud800", "\udfff"],
+    [
+        "",
+        "x" * 129,
+        "user_" + "x" * 129,
+        "User_" + "x" * 124,
+        "a/b",
+        "/",
+        "a\nb",
+        "a\0",
+        "\x1f",
+        "\x7f",
+        "\x80",
+        "\x85",
+        "\x9f",
+        "a\ud800",
+        "\udfff",
+    ],
 )
 def test_a_name_that_cannot_be_is_refused_with_what_can(name: str) -> None:
     with pytest.raises(Refused) as caught:

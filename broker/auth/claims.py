@@ -6,7 +6,15 @@ Pure: what is refused is raised as `Disconnect` with 4001 and a reason that name
 from collections.abc import Mapping
 
 from broker.errors import CloseCode, Disconnect, RefusalReason, Refused
-from broker.model import ALL_CAPABILITIES, MAX_ROOM_NAME_CHARACTERS, Capability, Claims, check_room_name
+from broker.model import (
+    ALL_CAPABILITIES,
+    MAX_ROOM_NAME_CHARACTERS,
+    PRIVATE_PREFIX,
+    Capability,
+    Claims,
+    check_room_name,
+    room_name_limit,
+)
 
 MAX_TOKEN_CHARACTERS = 8192
 MAX_ROOM_PATTERNS = 256
@@ -86,15 +94,14 @@ def _user_id(payload: Mapping[str, object]) -> str:
     if "sub" not in payload:
         raise _unauthorized("token has no sub claim: it is the user's id")
     value = payload["sub"]
-    if not isinstance(value, str) or not _fits_room_name(value):
+    if not isinstance(value, str) or not value or not _fits_room_name(PRIVATE_PREFIX + value):
         raise _unauthorized("claim sub: a string of 1 to 128 characters, none a control character or '/'")
     return value
 
 
-def _fits_room_name(text: str) -> bool:
-    """Tell whether a room could be named after the user: `user_{id}` is one."""
+def _fits_room_name(name: str) -> bool:
     try:
-        check_room_name(text)
+        check_room_name(name)
     except Refused:
         return False
     return True
@@ -118,7 +125,7 @@ def _rooms(payload: Mapping[str, object]) -> tuple[str, ...] | None:
     if (
         not isinstance(value, list)
         or len(value) > MAX_ROOM_PATTERNS
-        or not all(isinstance(p, str) and 1 <= len(p) <= MAX_ROOM_NAME_CHARACTERS for p in value)
+        or not all(isinstance(p, str) and 1 <= len(p) <= room_name_limit(p) for p in value)
     ):
         raise _unauthorized(
             f"claim rooms: a list of at most {MAX_ROOM_PATTERNS} strings "

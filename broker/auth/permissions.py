@@ -7,9 +7,15 @@ import attrs
 from broker.auth.patterns import matches
 from broker.config.settings import RoomRule, Settings
 from broker.errors import ErrorCode, Refused
-from broker.model import Capability, Claims
+from broker.model import PRIVATE_PREFIX, Capability, Claims, Position
 
-PRIVATE_PREFIX = "user_"
+
+def recovery_start(claims: Claims, since: Position | None) -> Position | None:
+    """Return from where a join may recover what was missed: None without the capability `history`.
+
+    What lies after a position that a client names is history, whether it was ever in the room or not.
+    """
+    return since if Capability.HISTORY in claims.can else None
 
 
 def find_rule(rules: Sequence[RoomRule], room: str) -> RoomRule | None:

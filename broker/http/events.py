@@ -11,6 +11,7 @@ from quart import Quart, Response
 from quart.wrappers.response import ResponseBody
 
 from actors import ActorStoppedError, Ref, Reply
+from broker.auth.permissions import recovery_start
 from broker.errors import CloseCode, Disconnect, ErrorCode, Refused
 from broker.http.access import Access
 from broker.http.bodies import read_query
@@ -101,7 +102,9 @@ class EventRoutes:
         request.exits.callback(self.services.connections.discard, stream)
         request.exits.callback(stream.end)
         with answer_within(self.services.settings.http.request_seconds):
-            await stream.join(self.services.rooms, room, parse_event_id(event_id))
+            since = parse_event_id(event_id)
+            since = since if claims is None else recovery_start(claims, since)
+            await stream.join(self.services.rooms, room, since)
         return stream
 
 

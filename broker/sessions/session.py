@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
-from broker.auth.permissions import RoomPolicy
+from broker.auth.permissions import RoomPolicy, recovery_start
 from broker.auth.tokens import TokenVerifier
 from broker.config.settings import Settings
 from broker.errors import (
@@ -35,6 +35,7 @@ REFUSALS_PER_MESSAGE = 2
 
 A client that sends one by one and waits as it is told is refused once for each, or now and then twice.
 """
+
 
 @attrs.frozen
 class SessionServices:
@@ -291,7 +292,9 @@ class Session:
             raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
         reply: Reply[None] = Reply()
         with self._waiting_for_room():
-            ref = await self._services.rooms.tell(room, Join(self, since, request_id, reply))
+            ref = await self._services.rooms.tell(
+                room, Join(self, recovery_start(self.claims, since), request_id, reply)
+            )
             # No checkpoint between the room's accepting the join and this line, so none before `added_to`.
             self._joining = ref
             try:

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import TokenVerifier, open_verifier
-from broker.config.settings import Algorithm, AuthSettings
+from broker.config.settings import Algorithm, AuthSettings, Settings
 from broker.errors import CloseCode, ConfigurationError, Disconnect
-from broker.model import ALL_CAPABILITIES, Capability, Claims
+from broker.model import ALL_CAPABILITIES, Capability, Claims, check_room_name
 
 SECRET = "a-secret-of-32-bytes-or-a-little-more"
 NOW = 1_700_000_000.0
@@ -225,6 +226,17 @@ def test_the_issuer_when_configured() -> None:
 
 def test_a_token_without_sub() -> None:
     assert refusal(signed_bytes(b"{}")) == "token has no sub claim: it is the user's id"
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=120, max_size=128
+    )
+)
+def test_every_user_has_a_private_room(sub: str) -> None:
+    claims = verify(sub=sub, rooms=[f"user_{sub}"])
+    room = check_room_name(f"user_{claims.user_id}")
+    RoomPolicy.from_settings(Settings()).check(claims, room, Capability.JOIN)
 
 
 @pytest.mark.parametrize(

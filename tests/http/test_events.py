@@ -95,6 +95,26 @@ async def wait_no_connections(world):
         await world.connections.wait_empty()
 
 
+@pytest.mark.parametrize("can", [None, ["join"], ["join", "chat", "presence"], ["join", "history"]])
+async def test_a_client_token_needs_history_to_recover(world, can):
+    epoch = (await world.say("lobby", 1))["epoch"]
+    await world.say("lobby", 2)
+    expected = can is None or "history" in can
+    bearer = "Authorization: Bearer " + world.token(**({} if can is None else {"can": can}))
+    for header, query in [(f"Last-Event-ID: {epoch}:0", ""), ("X: y", f"?last_event_id={epoch}:0")]:
+        async with world.connect() as client:
+            await client.send(
+                f"GET /api/rooms/lobby/events{query} HTTP/1.1\r\nHost: t\r\n{bearer}\r\n{header}\r\n\r\n"
+            )
+            await client.head()
+            listener = Listener(client, {})
+            joined = await listener.message()
+            assert (joined["recovered"], joined["offset"]) == (expected, 2)
+            behind = [await listener.message() for _ in range(3 if expected else 1)]
+            assert [message.get("n") for message in behind] == ([1, 2, None] if expected else [None])
+            assert behind[-1]["type"] == "user_joined"
+
+
 async def test_the_first_event_is_joined_and_messages_follow(world):
     async with world.connect() as client:
         listener = await listen(client)

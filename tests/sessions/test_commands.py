@@ -297,6 +297,39 @@ async def test_a_join_with_a_position_brings_what_was_missed(
         assert (joined["recovered"], [m["text"] for m in joined["messages"]]) == (True, ["4", "5"])
 
 
+@pytest.mark.parametrize(
+    "can", [None, ["join"], ["join", "chat", "publish", "presence"], ["join", "history"]]
+)
+async def test_what_was_said_before_is_recovered_only_with_history(
+    open_node: OpenNode, autojump_clock: MockClock, can: list[str] | None
+) -> None:
+    claims = {} if can is None else {"can": can}
+    expected = (True, ["1", "2", "3"]) if can is None or "history" in can else (False, [])
+    async with open_node() as node:
+        eve = await node.member("eve", "lobby")
+        acks = [await eve.ask(type="chat", text=str(i), id=i) for i in range(1, 4)]
+        epoch = acks[0]["epoch"]
+        since = {"offset": 0, "epoch": epoch}
+
+        def recovered(joined: dict[str, Any]) -> tuple[bool, list[str]]:
+            assert (joined["offset"], joined["epoch"]) == (3, epoch)
+            return joined["recovered"], [message["text"] for message in joined["messages"]]
+
+        bob = await node.client("bob", **claims)
+        for _ in range(2):  # the second time, it is in the room already
+            assert recovered(await bob.ask(type="join", room="lobby", since=since)) == expected
+        home = await node.client(
+            target=node.target("lobby", token=node.token("cyd", **claims), extra=f"&offset=0&epoch={epoch}")
+        )
+        assert recovered(await home.receive()) == expected
+        # A new token counts from then on.
+        dan = await node.client("dan")
+        await dan.ask(type="refresh", token=node.token("dan", **claims))
+        assert recovered(await dan.ask(type="join", room="lobby", since=since)) == expected
+        assert (await eve.ask(type="chat", text="4", id=4))["offset"] == 4
+        assert (await bob.receive_type("chat"))["text"] == "4"
+
+
 async def test_one_who_comes_back_misses_nothing_and_sees_nothing_twice(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:

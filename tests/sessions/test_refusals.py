@@ -67,7 +67,7 @@ async def test_what_is_no_request_is_refused_and_the_connection_goes_on(
         assert node.log_lines() == []
 
 
-@pytest.mark.parametrize("room", ["", "a/b", "a\nb", "x" * 129, "\x85"])
+@pytest.mark.parametrize("room", ["", "a/b", "a\nb", "x" * 129, "user_" + "x" * 129, "\x85"])
 async def test_a_name_that_no_room_may_have(
     open_node: OpenNode, autojump_clock: MockClock, room: str
 ) -> None:
@@ -163,12 +163,16 @@ async def test_a_token_names_the_rooms_it_may_join(
             assert (await roomless.ask(type="chat", text="x", room=room))["code"] == "not_in_room"
 
 
-async def test_a_users_own_room_is_the_users_alone(open_node: OpenNode, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("user", ["ann", "x" * 123, "x" * 124, "\U0001f3ad" * 128])
+async def test_a_users_own_room_is_the_users_alone(
+    open_node: OpenNode, autojump_clock: MockClock, user: str
+) -> None:
     async with open_node() as node:
-        ann, bob = await node.client("ann"), await node.client("bob")
-        assert (await ann.ask(type="join", room="user_ann"))["type"] == "joined"
-        assert (await bob.ask(type="join", room="user_ann"))["code"] == "forbidden"
-        assert await (await node.client("bob", "user_ann")).read_code() == CloseCode.FORBIDDEN
+        ann, bob = await node.client(user), await node.client("bob")
+        assert (await ann.ask(type="join", room=f"user_{user}"))["type"] == "joined"
+        assert (await (await node.client(user, f"user_{user}")).receive())["type"] == "joined"
+        assert (await bob.ask(type="join", room=f"user_{user}"))["code"] == "forbidden"
+        assert await (await node.client("bob", f"user_{user}")).read_code() == CloseCode.FORBIDDEN
 
 
 async def test_the_first_rule_that_matches_decides(open_node: OpenNode, autojump_clock: MockClock) -> None:
