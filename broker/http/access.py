@@ -1,9 +1,8 @@
-"""Who may call the API."""
+"""Who may listen to events. The API key of all other routes is checked by the gate."""
 
 import attrs
 
 from broker.auth.bearer import find_token
-from broker.errors import CloseCode, Disconnect
 from broker.http.exchange import this_request
 from broker.http.services import HttpServices
 from broker.model import Claims
@@ -14,16 +13,6 @@ class Access:
     """Looks at what the request being handled presents."""
 
     services: HttpServices
-
-    async def check_api_key(self) -> None:
-        """Let only bearers of the API key through; for `before_request`.
-
-        :raises Disconnect: 4001, which is status 401.
-        """
-        header = this_request().headers.get("Authorization")
-        if not self.services.api_key.matches(header):
-            what = "missing: Authorization: Bearer KEY" if header is None else "wrong"
-            raise Disconnect(CloseCode.UNAUTHORIZED, f"the API key is {what}")
 
     def authenticate_listener(self) -> Claims | None:
         """Return the claims of a client token, or None for a bearer of the API key.

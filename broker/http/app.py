@@ -15,8 +15,9 @@ from broker.http.browser_client import BrowserClientRoutes, load_client_files
 from broker.http.console import NodeRoutes
 from broker.http.cors import Cors
 from broker.http.dev import DevRoutes
-from broker.http.events import HEARTBEAT_SECONDS, EventRoutes
+from broker.http.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
+from broker.http.gate import API_PREFIX, Gate
 from broker.http.measure import HttpMetrics
 from broker.http.openapi import add_openapi
 from broker.http.page import PageRoutes, load_web_files
@@ -25,6 +26,13 @@ from broker.http.rooms import RoomRoutes
 from broker.http.services import HttpServices
 from broker.http.status import StatusRoutes
 from broker.log import Log
+
+SECURITY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
+"""What keeps browsers from misusing an answer; a route may say more of caching."""
 
 
 class GreenroomApp(QuartTrio):
@@ -67,14 +75,13 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = settings.request_seconds
     add_problem_handlers(app)
     app.before_request(check_path)
-    Cors(settings.cors_origins).add_to(app)
+    cors = Cors(settings.cors_origins)
+    cors.add_to(app)
     metrics = HttpMetrics()
     metrics.add_to(app)
     app.after_request(add_security_headers)
 
-    access = Access(services)
-    api = Blueprint("api", __name__, url_prefix="/api")
-    api.before_request(access.check_api_key)
+    api = Blueprint("api", __name__, url_prefix=API_PREFIX)
     RoomRoutes(services).add_to(api)
     BatchRoutes(services).add_to(api)
     NodeRoutes(services).add_to(api)
@@ -82,10 +89,13 @@ def create_app(
         DevRoutes(services).add_to(api)
     app.register_blueprint(api)
     # Spreads the return of clients and keeps no secret.
-    EventRoutes(services, access, heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311
+    EventRoutes(services, Access(services), heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311
     PageRoutes(load_web_files()).add_to(app)
     BrowserClientRoutes(load_client_files()).add_to(app)
     StatusRoutes(services, metrics.registry, add_openapi(app)).add_to(app)
+    open_routes = frozenset({EVENTS_ROUTE})
+    gate = Gate(app.asgi_app, app.url_map, open_routes, services.api_key, cors, metrics, SECURITY_HEADERS)
+    app.asgi_app = gate  # type: ignore[method-assign]  # as Quart's documentation says
     return app
 
 
@@ -102,8 +112,7 @@ async def check_path() -> None:
 
 
 async def add_security_headers(response: Response) -> Response:
-    """Add what keeps browsers from misusing an answer."""
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers.setdefault("Cache-Control", "no-store")
+    """Add SECURITY_HEADERS."""
+    for name, value in SECURITY_HEADERS:
+        response.headers.setdefault(name, value)
     return response

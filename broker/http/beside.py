@@ -1,16 +1,20 @@
 """Our application and a program's own, on one port."""
 
+from typing import cast
+
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
+from broker.http.target import routed_path
+
 
 class SideBySide:
     """Gives the broker's own paths to `ours` and everything else, WebSockets too, to `theirs`.
 
-    Own are the paths that `ours` has a route for, whatever the method; but not `/`, which a program that brings
-    pages of its own wants for itself.
+    Own are the paths that `ours` has a route for, whatever the method and the kind of scope; but not `/`, which a
+    program that brings pages of its own wants for itself. `ours` refuses WebSockets by its gate.
     """
 
     def __init__(self, ours: QuartTrio, theirs: ASGIFramework) -> None:
@@ -19,11 +23,19 @@ class SideBySide:
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle one request."""
-        is_ours = scope["type"] == "http" and self.is_own_path(scope["path"])
-        await (self._ours if is_ours else self._theirs)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._theirs(scope, receive, send)
+        elif self.is_own_path(scope["path"]):
+            await self._ours(scope, receive, send)
+        elif scope["path"].startswith("/"):
+            await self._theirs(scope, receive, send)
+        else:
+            # Applications expect a path, and not a URL.
+            await self._theirs(cast("Scope", {**scope, "path": routed_path(scope["path"])}), receive, send)
 
     def is_own_path(self, path: str) -> bool:
-        """Tell whether a request for `path` is the broker's."""
+        """Tell whether a request for the decoded path of a request target is the broker's."""
+        path = routed_path(path)
         if path == "/":
             return False
         try:

@@ -27,10 +27,25 @@ class Cors:
             app.before_request(self._answer_preflight)
             app.after_request(self._mark)
 
-    def _allowed_origin(self) -> str | None:
-        request = this_request()
-        origin = request.headers.get("Origin")
-        if origin is None or not request.path.startswith("/api/"):
+    def is_preflight(self, method: str, origin: str | None, requested_method: str | None, path: str) -> bool:
+        """Tell whether a request is a preflight for a page of an allowed origin; browsers send no key with it."""
+        is_preflight = method == "OPTIONS" and requested_method is not None
+        return is_preflight and self._allowed_origin(origin, path) is not None
+
+    def headers(self, origin: str | None, path: str) -> list[tuple[str, str]]:
+        """Return what an answer to a page of `origin` must have."""
+        if not self.origins:
+            return []
+        allowed = self._allowed_origin(origin, path)
+        # Caches must not give one origin's answer to another.
+        headers = [] if "*" in self.origins else [("Vary", "Origin")]
+        if allowed is not None:
+            headers.append(("Access-Control-Allow-Origin", allowed))
+            headers.append(("Access-Control-Expose-Headers", RESPONSE_HEADERS))
+        return headers
+
+    def _allowed_origin(self, origin: str | None, path: str) -> str | None:
+        if origin is None or not path.startswith("/api/"):
             return None
         if "*" in self.origins:
             return "*"
@@ -38,8 +53,9 @@ class Cors:
 
     async def _answer_preflight(self) -> Response | None:
         request = this_request()
-        is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        if not is_preflight or self._allowed_origin() is None:
+        fields = request.headers
+        requested_method = fields.get("Access-Control-Request-Method")
+        if not self.is_preflight(request.method, fields.get("Origin"), requested_method, request.path):
             return None
         headers = {
             "Access-Control-Allow-Methods": METHODS,
@@ -49,11 +65,7 @@ class Cors:
         return Response(b"", 204, headers)
 
     async def _mark(self, response: Response) -> Response:
-        allowed = self._allowed_origin()
-        if allowed is not None:
-            response.headers["Access-Control-Allow-Origin"] = allowed
-            response.headers["Access-Control-Expose-Headers"] = RESPONSE_HEADERS
-        if "*" not in self.origins:
-            # Caches must not give one origin's answer to another.
-            response.headers.add("Vary", "Origin")
+        request = this_request()
+        for name, value in self.headers(request.headers.get("Origin"), request.path):
+            response.headers.add(name, value)
         return response

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
-from quart import Quart, request
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart import request
 from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
@@ -69,9 +69,6 @@ def this_request() -> PacedRequest:
 class Exchange(TrioASGIHTTPConnection):
     """Handles one request; made by the application for each."""
 
-    def __init__(self, app: Quart, scope: HTTPScope) -> None:
-        super().__init__(app, {**scope, "path": _origin_form(scope["path"])})
-
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Receive the body and answer at the same time, until the answer is sent or the client gone."""
         paced = cast("PacedRequest", self._create_request_from_scope(send))
@@ -96,11 +93,3 @@ class Exchange(TrioASGIHTTPConnection):
                 await body.feed(bytes(chunk))
             if not event.get("more_body", False):
                 body.finish()
-
-
-def _origin_form(path: str) -> str:
-    """Return the path of a request target in any of its forms (RFC 9112 section 3.2), beginning with a slash."""
-    if path.startswith("/"):
-        return path
-    scheme, is_absolute, rest = path.partition("://")
-    return "/" + (rest.partition("/")[2] if is_absolute else scheme)

@@ -7,7 +7,6 @@ a deadline. And an application that does not read all of a body must not block h
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 import trio
@@ -21,7 +20,7 @@ from hypercorn.typing import (
     Scope,
 )
 
-from broker.http.problems import Problem, encode_problem
+from broker.http.problems import Problem, send_problem
 from broker.log import Log
 
 
@@ -150,11 +149,4 @@ class _Call:
 
     async def _send_failure(self) -> None:
         problem = Problem.of(500, "the server failed to answer; the failure is in its log")
-        body = encode_problem(problem)
-        headers: list[tuple[bytes, bytes]] = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        start: Any = {"type": "http.response.start", "status": 500, "headers": headers}
-        await self.send(start)
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        await send_problem(self.send, problem)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 from hypercorn.config import Config
@@ -71,20 +72,41 @@ class StopSign(EventWrapper):
 class Worker(WorkerContext):
     """What the connections of one server share."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes_websocket: Callable[[str], bool]) -> None:
         super().__init__(None)
+        self.takes_websocket = takes_websocket
+        """Whether the application speaks WebSocket at a path."""
         self.stop_sign = StopSign()
         self.terminated = self.stop_sign
 
 
 class _Http1(H11Protocol):
-    """HTTP/1.1 and nothing else."""
+    """HTTP/1.1, and WebSockets only where the application speaks them.
+
+    Any other offer of an upgrade is passed over, as a server may (RFC 9110 section 7.8).
+    """
+
+    context: Worker
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Go on in HTTP/1.1 whatever upgrade is offered, as a server may (RFC 9110 section 7.8).
+        """Pass over h2c: some clients offer it with every request, and HTTP/2 would pass by the limits here."""
 
-        Some clients offer h2c with every request, and an HTTP/2 connection would pass by the limits here.
-        """
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Begin a request; it is an ordinary one if no WebSocket is spoken at its path."""
+        if any(name == b"upgrade" for name, _ in request.headers):
+            path = unquote(request.target.partition(b"?")[0].decode("ascii"))
+            if not self.context.takes_websocket(path):
+                request = _without_upgrade(request)
+        await super()._create_stream(request)
+
+
+def _without_upgrade(request: h11.Request) -> h11.Request:
+    return h11.Request(
+        method=request.method,
+        target=request.target,
+        headers=[(name, value) for name, value in request.headers if name != b"upgrade"],
+        http_version=request.http_version,
+    )
 
 
 class Http1Server(TCPServer):

@@ -35,8 +35,12 @@ class HttpMetrics:
 
     async def _observe(self, response: Response) -> Response:
         request = this_request()
-        method = request.method if request.method in METHODS else "other"
         route = UNMATCHED if request.url_rule is None else request.url_rule.rule
-        self._requests.labels(method, route, response.status_code).inc()
-        self._seconds.labels(method, route).observe(trio.current_time() - request.began_at)
+        self.count(request.method, route, response.status_code, trio.current_time() - request.began_at)
         return response
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request that is answered."""
+        method = method if method in METHODS else "other"
+        self._requests.labels(method, route, status).inc()
+        self._seconds.labels(method, route).observe(seconds)

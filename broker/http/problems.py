@@ -1,10 +1,13 @@
 """Every error of the HTTP side as a problem document (RFC 9457): never HTML, never a traceback."""
 
 import math
+from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Any
 
 import attrs
 import msgspec
+from hypercorn.typing import ASGISendCallable
 from msgspec import UNSET, UnsetType
 from quart import Response
 from quart_trio import QuartTrio
@@ -95,13 +98,39 @@ def as_refused(error: Exception) -> Refused:
 def problem_response(problem: Problem, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """Return the answer that tells of `problem`, with the headers that its status asks for."""
     response = Response(encode_problem(problem), problem.status, content_type=PROBLEM_TYPE)
-    response.headers.extend(headers)
+    response.headers.extend((*headers, *_headers_of(problem)))
+    return response
+
+
+def _headers_of(problem: Problem) -> list[tuple[str, str]]:
+    headers = []
     if problem.status == 401:
         # RFC 9110 section 11.6.1; RFC 6750 section 3.
-        response.headers["WWW-Authenticate"] = 'Bearer realm="greenroom"'
+        headers.append(("WWW-Authenticate", 'Bearer realm="greenroom"'))
     if problem.retry_after_ms is not UNSET:
-        response.headers["Retry-After"] = str(math.ceil(problem.retry_after_ms / 1000))
-    return response
+        headers.append(("Retry-After", str(math.ceil(problem.retry_after_ms / 1000))))
+    return headers
+
+
+async def send_problem(
+    send: ASGISendCallable, problem: Problem, headers: Iterable[tuple[str, str]] = (), *, prefix: str = ""
+) -> None:
+    """Answer a request with `problem` where there is no Quart; `prefix` is "websocket." for an asked-for WebSocket."""
+    body = encode_problem(problem)
+    fields = [
+        ("Content-Type", PROBLEM_TYPE),
+        ("Content-Length", str(len(body))),
+        *headers,
+        *_headers_of(problem),
+    ]
+    start: Any = {
+        "type": f"{prefix}http.response.start",
+        "status": problem.status,
+        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields],
+    }
+    end: Any = {"type": f"{prefix}http.response.body", "body": body, "more_body": False}
+    await send(start)
+    await send(end)
 
 
 def add_problem_handlers(app: QuartTrio) -> None:

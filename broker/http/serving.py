@@ -21,14 +21,21 @@ class HttpServer:
     """Serves connections with an application; made by `open_http`."""
 
     def __init__(
-        self, app: ASGIFramework, config: Config, state: LifespanState, settings: HttpSettings, log: Log
+        self,
+        app: ASGIFramework,
+        config: Config,
+        worker: Worker,
+        state: LifespanState,
+        *,
+        settings: HttpSettings,
+        log: Log,
     ) -> None:
         self._app = app
         self._config = config
         self._state = state
         self._write_seconds = settings.request_seconds
         self._log = log
-        self._worker = Worker()
+        self._worker = worker
         self._lifelines: set[Lifeline] = set()
 
     def __len__(self) -> int:
@@ -84,7 +91,9 @@ async def open_http(
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_lifespan(app, config, log))
         served: ASGIFramework = app
+        worker = Worker(takes_websocket=lambda _path: False)
         if beside is not None:
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
-            served = SideBySide(app, beside)
-        yield HttpServer(served, config, state, settings, log)
+            served = both = SideBySide(app, beside)
+            worker = Worker(takes_websocket=lambda path: not both.is_own_path(path))
+        yield HttpServer(served, config, worker, state, settings=settings, log=log)

@@ -7,6 +7,13 @@ from quart_trio import QuartTrio
 
 from broker.http.lifespan import ApplicationError
 
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
 
 def make_shop():
     shop = QuartTrio("shop")
@@ -58,14 +65,56 @@ async def test_its_websockets_are_served(world):
         await client.request(
             "GET",
             "/echo",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            *UPGRADE,
         )
         assert (await client.head())[0] == 101
         await client.send(bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi")
         await client.until(b"you said hi")
+
+
+OUR_PATHS = ["/api/rooms/lobby", "/health", "/ws/lobby", "/openapi.json", "/web/console"]
+THEIR_PATHS = ["/", "/echo", "/api/orders", "/api", "/healthy", "/API/rooms"]
+
+
+@pytest.mark.parametrize("form", ["{}", "http://other.example{}", "//{}", "/%2f{}"])
+async def test_a_websocket_for_one_of_our_paths_is_for_neither(open_world, form):
+    came = []
+
+    async def theirs(scope, receive, send):
+        if scope["type"] != "lifespan":
+            came.append((scope["type"], scope["path"]))
+            await receive()
+            await send({"type": "websocket.close"})
+
+    async with open_world(beside=theirs) as world:
+        for path in OUR_PATHS + THEIR_PATHS:
+            async with world.connect() as client:
+                await client.request("GET", form.format(path), *UPGRADE)
+                status, _ = await client.head()
+                assert status in ({200, 426} if path in OUR_PATHS else {403}), path
+        assert [kind for kind, _ in came] == ["websocket"] * len(THEIR_PATHS)
+        assert [path.lstrip("/") for _, path in came] == [path.lstrip("/") for path in THEIR_PATHS]
+        assert world.rooms.statistics().rooms <= 1
+
+
+@pytest.mark.parametrize("path", [*OUR_PATHS, "/api/nothing", "/nothing", "/"])
+async def test_our_application_refuses_a_websocket_whoever_serves_it(world, path):
+    sent = []
+    events = iter([{"type": "websocket.connect"}])
+
+    async def receive():
+        return next(events)
+
+    async def send(event):
+        sent.append(event)
+
+    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", "http_version": "1.1"}
+    await world.served.app(scope, receive, send)
+    assert [event["type"] for event in sent] == [
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    ]
+    assert sent[0]["status"] == (401 if path.startswith("/api") else 400)
 
 
 async def test_its_start_and_stop_are_its_own(open_world):

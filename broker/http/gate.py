@@ -1,0 +1,104 @@
+"""Stands in front of our application: no route below /api is reached without the key, however it is asked for.
+
+It is the only way in, for every kind of ASGI scope. A hook of the framework is not: Quart runs other hooks for a
+WebSocket than for a request, and then the same view.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+import trio
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    HTTPScope,
+    Scope,
+    WebsocketScope,
+)
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
+
+from broker.auth.bearer import ApiKey
+from broker.http.cors import Cors
+from broker.http.measure import UNMATCHED, HttpMetrics
+from broker.http.problems import Problem, send_problem
+from broker.http.target import routed_path
+
+API_PREFIX = "/api"
+
+NO_WEBSOCKET = Problem.of(400, "no WebSocket is spoken at this path; rooms have theirs at /ws and /ws/ROOM")
+
+
+def is_api_path(path: str) -> bool:
+    """Tell whether a path, as routing sees it, belongs to the API."""
+    return path == API_PREFIX or path.startswith(API_PREFIX + "/")
+
+
+def first_header(scope: HTTPScope | WebsocketScope, name: bytes) -> str | None:
+    """Return the first header of a lower-case name."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+@attrs.frozen
+class Gate:
+    """Our application as servers see it.
+
+    Every path below /api needs the API key, also one that there is no route for; but not those of `open_routes`,
+    which look at credentials themselves, and CORS preflights, which no view answers. WebSockets are refused: those
+    of rooms never come here, and no view expects one.
+    """
+
+    app: ASGIFramework
+    url_map: Map
+    open_routes: frozenset[str]
+    api_key: ApiKey
+    cors: Cors
+    metrics: HttpMetrics
+    security_headers: Iterable[tuple[str, str]]
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handle one request, or the application's lifespan."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        path = routed_path(scope["path"])
+        refusal = self._refuse_without_key(scope, path)
+        if scope["type"] == "http":
+            if refusal is None:
+                await self.app({**scope, "path": path}, receive, send)
+            else:
+                await self._answer(scope, path, refusal, send)
+        else:
+            # Taken, or the server's queue for us stays full.
+            await receive()
+            await send_problem(send, refusal or NO_WEBSOCKET, prefix="websocket.")
+
+    def _refuse_without_key(self, scope: HTTPScope | WebsocketScope, path: str) -> Problem | None:
+        authorization = first_header(scope, b"authorization")
+        if not is_api_path(path) or self.api_key.matches(authorization):
+            return None
+        if scope["type"] == "http" and (
+            self._is_preflight(scope, path) or self._find_route(path, scope["method"]) in self.open_routes
+        ):
+            return None
+        what = "missing: Authorization: Bearer KEY" if authorization is None else "wrong"
+        return Problem.of(401, f"the API key is {what}")
+
+    def _is_preflight(self, scope: HTTPScope, path: str) -> bool:
+        requested = first_header(scope, b"access-control-request-method")
+        return self.cors.is_preflight(scope["method"], first_header(scope, b"origin"), requested, path)
+
+    def _find_route(self, path: str, method: str) -> str:
+        try:
+            rule, _ = self.url_map.bind("").match(path, method, return_rule=True)
+        except HTTPException:
+            return UNMATCHED
+        return rule.rule
+
+    async def _answer(self, scope: HTTPScope, path: str, problem: Problem, send: ASGISendCallable) -> None:
+        began_at = trio.current_time()
+        cors_headers = self.cors.headers(first_header(scope, b"origin"), path)
+        await send_problem(send, problem, [*self.security_headers, *cors_headers])
+        route = self._find_route(path, scope["method"])
+        self.metrics.count(scope["method"], route, problem.status, trio.current_time() - began_at)
