@@ -37,6 +37,7 @@ from broker.rooms.messages import Published
 from broker.sessions.directory import Connections
 from broker.sessions.keeper import run_keeper
 from broker.sessions.session import SessionServices
+from broker.signals import handling_signals
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible, raise_limit
@@ -343,6 +344,8 @@ async def run_server(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return: all of a program whose rooms are in its own process.
 
+    A signal that comes while the broker is still being opened ends that. SIGHUP is logged and ends nothing.
+
     `make_app` is given the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
     are as for `Broker.serve`.
 
@@ -354,15 +357,12 @@ async def run_server(
     raise_limit()
     # Before the nurseries, so that a port in use is raised as what it is.
     listeners = listeners or await open_listeners(settings)
-    with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-        trio.CancelScope() as everything,
-        collecting_seldom(),
-    ):
+    stop = _Stop(log)
+    with handling_signals(stop.handle), stop.everything, collecting_seldom():
         async with _closing(listeners), open_broker(settings, log=log, dev=dev) as broker:
+            stop.broker = broker
             app = make_app(broker)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_obey_signals, signals, broker, everything)
                 nursery.start_soon(
                     partial(
                         run_collector,
@@ -374,16 +374,34 @@ async def run_server(
                 tell = partial(_tell_listening, log, settings, on_listening)
                 await broker.serve(app=app, listeners=listeners, on_listening=tell)
                 nursery.cancel_scope.cancel()
-    if everything.cancel_called:
+    if stop.is_at_once:
         raise StoppedAtOnceError("stopped at once by a second signal")
     log.info("stopped")
 
 
-async def _obey_signals(signals: AsyncIterator[int], broker: Broker, everything: trio.CancelScope) -> None:
-    await anext(signals)
-    broker.begin_drain()
-    await anext(signals)
-    everything.cancel()
+@attrs.define(eq=False)
+class _Stop:
+    """What signals do to a server: the first drains it, or ends it while it is starting; the second ends it."""
+
+    log: Log
+    broker: Broker | None = None
+    everything: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    is_asked: bool = False
+    is_at_once: bool = False
+
+    def handle(self, number: signal.Signals) -> None:
+        """Obey one signal; for `handling_signals`."""
+        if number is signal.SIGHUP:
+            self.log.info("hangup ignored", reason="the configuration is read at the start only")
+            return
+        if self.is_asked:
+            self.is_at_once = True
+            self.everything.cancel()
+        elif self.broker is None:
+            self.everything.cancel()
+        else:
+            self.broker.begin_drain()
+        self.is_asked = True
 
 
 def _tell_listening(log: Log, settings: Settings, on_listening: Callable[[str], None], url: str) -> None:
