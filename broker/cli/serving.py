@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -13,9 +14,10 @@ from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.server import run_server, url_of
+from broker.workers.heartbeat import send_heartbeats, write_line
 from broker.workers.lifeline import drain_without_parent
 from broker.workers.port import open_shared_listeners, reserve_port
-from broker.workers.supervisor import Supervisor
+from broker.workers.supervisor import SERVING, Supervisor
 
 SHARED_ENGINES = ("redis", "rediss")
 """Engines that several processes may use at once."""
@@ -43,10 +45,13 @@ def serve_as_worker(settings: Settings, index: int, *, log: Log, dev: bool) -> N
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_without_parent, sys.stdin.fileno())
+            parent = sys.stdout.fileno()
+            silence_seconds = settings.server.worker_silence_seconds
+            nursery.start_soon(partial(send_heartbeats, parent, limit_seconds=silence_seconds))
             await run_server(
                 settings,
                 log=log.bind(worker=index),
-                on_listening=_tell_parent,
+                on_listening=lambda _url: write_line(parent, SERVING),
                 listeners=open_shared_listeners(settings.server),
                 dev=dev,
             )
@@ -80,22 +85,36 @@ def serve_with_workers(
         supervisor = Supervisor(
             lambda index: [*_this_program(), *arguments, "--port", f"{port}", "--worker", f"{index}"],
             count,
-            environ=_with_made_up_secrets(loaded),
+            environ=_with_made_up_secrets(loaded, _environ_of_workers()),
             log=log,
             stop_seconds=server.drain_seconds + STOP_SECONDS,
+            silence_seconds=server.worker_silence_seconds,
             on_serving=tell_serving,
         )
         trio.run(supervisor.run)
 
 
 def _this_program() -> list[str]:
-    return [sys.executable, "-m", "broker", "serve"]
+    # -P: `python -m` would look for `broker` in the working directory first, and run whatever has that name there.
+    return [sys.executable, "-P", "-m", "broker", "serve"]
 
 
-def _with_made_up_secrets(loaded: Loaded) -> dict[str, str]:
-    """Return the environment, with the secrets that `--dev` has made up, so that all workers have the same."""
+def _environ_of_workers() -> dict[str, str]:
+    """Return an environment in which a worker imports from where this process does, and from nowhere else."""
+    ignores_variables = sys.flags.ignore_environment
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not (ignores_variables and name.startswith("PYTHON"))
+    }
+    # An empty entry would be the working directory.
+    environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    return environ
+
+
+def _with_made_up_secrets(loaded: Loaded, environ: dict[str, str]) -> dict[str, str]:
+    """Add the secrets that `--dev` has made up, so that all workers have the same."""
     auth, http = loaded.settings.auth, loaded.settings.http
-    environ = dict(os.environ)
     for name, key, secret in (
         ("SECRET", "auth.secret", auth.secret),
         ("API_KEY", "http.api_key", http.api_key),
@@ -103,8 +122,3 @@ def _with_made_up_secrets(loaded: Loaded) -> dict[str, str]:
         if secret and loaded.origins[key] == DEV:
             environ[f"GREENROOM_{name}"] = secret
     return environ
-
-
-def _tell_parent(_address: str) -> None:
-    sys.stdout.write("serving\n")
-    sys.stdout.flush()

@@ -46,6 +46,11 @@ class ServerSettings(Section, frozen=True):
     drain_seconds: Annotated[
         float, Meta(ge=0, le=3600), _doc("over how long a stopping server sends its clients away")
     ] = 10.0
+    worker_silence_seconds: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        _doc("how long the event loop of one of several workers may stand still before it is killed"),
+    ] = 30.0
 
 
 class AuthSettings(Section, frozen=True):

@@ -10,12 +10,16 @@ import trio
 
 from broker.errors import ConfigurationError, GreenroomError, StoppedAtOnceError
 from broker.log import Log
+from broker.workers.heartbeat import Silence, interval_seconds
 from broker.workers.restarts import Restarts
 
 AT_ONCE_SECONDS = 2.0
 """How long workers may take to obey a second signal."""
 
 CONFIGURATION_STATUS = 2
+
+SERVING = b"serving"
+"""The line with which a worker tells that it serves."""
 
 
 class WorkerError(GreenroomError):
@@ -36,9 +40,10 @@ class _Worker:
 class Supervisor:
     """Keeps workers running; `run` does all of it.
 
-    A worker is a process that writes one line to its standard output once it serves, drains on SIGTERM, stops at once
-    on a second one, and drains when its standard input ends, which is when this process is gone. It is in a process
-    group of its own, so that an interrupt at the terminal reaches this process only.
+    A worker is a process that writes the line `serving` to its standard output once it serves, and other lines again
+    and again as heartbeats; it drains on SIGTERM, stops at once on a second one, and drains when its standard input
+    ends, which is when this process is gone. One that stands still is killed. It is in a process group of its own, so
+    that an interrupt at the terminal reaches this process only.
     """
 
     def __init__(
@@ -49,17 +54,20 @@ class Supervisor:
         environ: Mapping[str, str],
         log: Log,
         stop_seconds: float,
+        silence_seconds: float,
         on_serving: Callable[[], None],
         random: Random | None = None,
     ) -> None:
         """`command` gives the arguments of worker 0, 1, …; workers that drain longer than `stop_seconds` are killed.
 
-        `on_serving` is called once, when all workers serve.
+        So are those from which nothing was heard for `silence_seconds`. `on_serving` is called once, when all
+        workers serve.
         """
         self._command = command
         self._environ = environ
         self._log = log
         self._stop_seconds = stop_seconds
+        self._silence_seconds = silence_seconds
         self._on_serving = on_serving
         random = random or Random()  # noqa: S311  # spreads restarts, keeps no secret
         self._workers = [_Worker(index, Restarts(random)) for index in range(count)]
@@ -69,11 +77,13 @@ class Supervisor:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, and then until all workers have drained; if cancelled, they are killed.
 
+        SIGHUP is logged and ends nothing.
+
         :raises ConfigurationError: if a worker could not start, as configured.
         :raises WorkerError: if a worker could not start or stop.
         :raises StoppedAtOnceError: if a second signal cut the drain short.
         """
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._obey, signals)
                 nursery.start_soon(self._stop_all)
@@ -86,13 +96,17 @@ class Supervisor:
         self._log.info("workers stopped")
 
     async def _obey(self, signals: AsyncIterator[int]) -> None:
-        await anext(signals)
+        await self._next_stop(signals)
         self._stopping.set()
-        await anext(signals)
+        await self._next_stop(signals)
         self._fail(StoppedAtOnceError("stopped at once by a second signal"))
         self._signal_all(signal.SIGTERM)
         await trio.sleep(AT_ONCE_SECONDS)
         self._signal_all(signal.SIGKILL)
+
+    async def _next_stop(self, signals: AsyncIterator[int]) -> None:
+        while await anext(signals) == signal.SIGHUP:
+            self._log.info("hangup ignored", reason="the configuration is read at the start only")
 
     async def _stop_all(self) -> None:
         await self._stopping.wait()
@@ -105,6 +119,8 @@ class Supervisor:
         for worker in self._workers:
             if worker.process is not None:
                 worker.process.send_signal(number)
+                # One that was stopped obeys nothing else.
+                worker.process.send_signal(signal.SIGCONT)
 
     async def _keep(self, worker: _Worker) -> None:
         while not self._stopping.is_set():
@@ -138,7 +154,9 @@ class Supervisor:
             if self._stopping.is_set():
                 process.terminate()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read, worker, process.stdout)
+                silence = Silence(self._silence_seconds)
+                nursery.start_soon(self._read, worker, process.stdout, silence)
+                nursery.start_soon(self._watch, worker, process, silence)
                 status = await process.wait()
                 nursery.cancel_scope.cancel()
             return status
@@ -150,12 +168,26 @@ class Supervisor:
             await trio.aclose_forcefully(process.stdin)
             await trio.aclose_forcefully(process.stdout)
 
-    async def _read(self, worker: _Worker, stdout: trio.abc.ReceiveStream) -> None:
+    async def _read(self, worker: _Worker, stdout: trio.abc.ReceiveStream, silence: Silence) -> None:
+        unread = b""
         async for received in stdout:
-            if b"\n" in received and not worker.was_ready:
+            silence.heard()
+            *lines, unread = (unread + received).split(b"\n")
+            if SERVING in lines and not worker.was_ready:
                 worker.was_ready = True
                 if all(other.was_ready for other in self._workers):
                     self._on_serving()
+
+    async def _watch(self, worker: _Worker, process: trio.Process, silence: Silence) -> None:
+        """Kill a worker that stands still; it is started again as any that has ended."""
+        looked_at = trio.current_time()
+        while not silence.is_too_long:
+            await trio.sleep(interval_seconds(self._silence_seconds))
+            silence.passed(trio.current_time() - looked_at)
+            looked_at = trio.current_time()
+        silent_seconds = round(silence.silent_seconds, 1)
+        self._log.error("worker stands still", worker=worker.index, silent_seconds=silent_seconds)
+        process.kill()
 
     def _check_stopped(self, worker: _Worker, status: int) -> None:
         # A signal ends a worker that has not come so far as to obey it.

@@ -55,6 +55,7 @@ class Served:
             received = await self.process.stderr.receive_some()
             assert received, self.log
             *lines, self.unread = (self.unread + received).split(b"\n")
+            assert all(line.startswith(b"{") for line in lines), lines
             self.log += [json.loads(line) for line in lines]
         return found
 
@@ -64,12 +65,21 @@ class Served:
         return [int(word) for file in files for word in file.read_text().split()]
 
 
+MODULE = (sys.executable, "-m", "broker")
+SCRIPT = (str(Path(sys.executable).with_name("greenroom")),)
+NO_REDIS = "redis://127.0.0.1:1/0"
+"""A server does without it until it is there."""
+
+
 @asynccontextmanager
-async def serving(*arguments: str, **environ: str) -> AsyncIterator[Served]:
+async def serving(
+    *arguments: str, program: tuple[str, ...] = MODULE, cwd: Path | None = None, **environ: str
+) -> AsyncIterator[Served]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
-    with trio.fail_after(90):
+    with trio.fail_after(120):
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "broker", "serve", "--port", "0", *arguments],
+            [*program, "serve", "--port", "0", *arguments],
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -179,3 +189,54 @@ async def test_a_port_in_use_ends_with_1_and_one_clear_line(redis: RedisServer):
         assert served.process.stderr is not None
         told = (await served.process.stderr.receive_some()).decode()
         assert told == f"greenroom: cannot serve on 127.0.0.1:{redis.port}: Address already in use\n"
+
+
+async def test_a_worker_that_stands_still_is_killed_and_started_again():
+    silence = {"GREENROOM_SERVER__WORKER_SILENCE_SECONDS": "5"}
+    async with serving("--workers", "2", "--engine", NO_REDIS, **silence) as served:
+        await served.until("workers listening")
+        (first, _) = served.children()
+        os.kill(first, signal.SIGSTOP)
+        await served.until("worker stands still")
+        await served.until("listening", 3)
+        assert first not in served.children()
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+
+
+async def test_a_hangup_ends_neither_parent_nor_worker():
+    async with serving("--workers", "2", "--engine", NO_REDIS) as served:
+        await served.until("workers listening")
+        children = served.children()
+        for pid in (served.process.pid, *children):
+            os.kill(pid, signal.SIGHUP)
+        await served.until("hangup ignored", 3)
+        assert served.children() == children
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+
+
+def names_of_modules() -> set[str]:
+    """Return the top-level names of all that a server imports, whether it comes with Python or not."""
+    code = "import sys, broker.__main__, broker.cli.serve, broker.log.structured; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()} - {"__main__"}
+
+
+@pytest.mark.parametrize("program", [SCRIPT, MODULE], ids=["greenroom", "python -m broker"])
+@pytest.mark.parametrize("python_path", [None, ""], ids=["", "an empty PYTHONPATH"])
+async def test_nothing_in_the_working_directory_is_run(tmp_path, program, python_path):
+    names = names_of_modules()
+    assert {"broker", "actors", "trio", "json"} <= names
+    if program == MODULE:
+        # Python itself looks there for these before it runs anything of ours.
+        names -= {"broker", *sys.stdlib_module_names}
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"open({name + '.ran'!r}, 'w').close()")
+    environ = {} if python_path is None else {"PYTHONPATH": python_path}
+    arguments = ("--workers", "2", "--engine", NO_REDIS)
+    async with serving(*arguments, program=program, cwd=tmp_path, **environ) as served:
+        await served.until("workers listening")
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+    assert list(tmp_path.glob("*.ran")) == []

@@ -31,6 +31,18 @@ def stop(number, frame):
 stop.calls = 0
 if kind.startswith("exit"):
     sys.exit(int(kind[4:]))
+if kind == "stuck":
+    # A real event loop, which one of its tasks holds up for ever.
+    import trio
+    from broker.workers.heartbeat import send_heartbeats
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: send_heartbeats(1, limit_seconds=1.0))
+            note("started")
+            os.write(1, b"serving\\n")
+            await trio.sleep(0.3)
+            time.sleep(3600)
+    trio.run(main)
 signal.signal(signal.SIGTERM, stop)
 note("started")
 print("serving", flush=True)
@@ -86,14 +98,20 @@ class Group:
 
 
 @asynccontextmanager
-async def group_of(folder: Path, *kinds: str, stop_seconds: float = 20.0) -> AsyncIterator[Group]:
+async def group_of(
+    folder: Path, *kinds: str, stop_seconds: float = 20.0, silence_seconds: float = 600.0
+) -> AsyncIterator[Group]:
     serving, done, log = trio.Event(), trio.Event(), Recorder()
     supervisor = Supervisor(
-        lambda index: [sys.executable, "-S", "-c", WORKER, str(folder), f"{index}", kinds[index]],
+        lambda index: [
+            *(sys.executable, *([] if kinds[index] == "stuck" else ["-S"])),
+            *("-c", WORKER, str(folder), f"{index}", kinds[index]),
+        ],
         len(kinds),
         environ=os.environ,
         log=log,
         stop_seconds=stop_seconds,
+        silence_seconds=silence_seconds,
         on_serving=serving.set,
     )
     with trio.fail_after(60):
@@ -211,3 +229,35 @@ async def test_a_worker_drains_when_its_parent_is_gone():
             await trio.testing.wait_all_tasks_blocked()
             os.close(writing)
             assert await anext(signals) == signal.SIGTERM
+
+
+async def test_one_whose_event_loop_stands_still_is_killed_and_started_again(tmp_path):
+    async with group_of(tmp_path, "stuck", silence_seconds=1.0) as group:
+        first, second = await group.wait_notes(0, "started", 2)
+        assert first != second
+        assert not is_alive(first)
+        (still, told), (ended, status) = group.log.lines[:2]
+        assert (still, told["worker"]) == ("worker stands still", 0)
+        assert told["silent_seconds"] >= 1.0
+        assert (ended, status["status"]) == ("worker ended", -9)
+        group.scope.cancel()
+
+
+async def test_one_that_is_silent_for_less_is_left_alone_and_one_that_was_stopped_still_drains(tmp_path):
+    async with group_of(tmp_path, "good", "good") as group:
+        await group.serving.wait()
+        os.kill(group.notes(0, "started")[0], signal.SIGSTOP)
+        assert await group.end() is None
+        assert len(group.notes(0, "stopped")) == 1
+        assert "worker stands still" not in [event for event, _ in group.log.lines]
+
+
+async def test_a_hangup_ends_nothing(tmp_path):
+    async with group_of(tmp_path, "good") as group:
+        await group.serving.wait()
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not group.log.lines:  # noqa: ASYNC110  # nor does a log
+            await trio.sleep(0.01)
+        assert group.log.lines[0][0] == "hangup ignored"
+        assert not group.done.is_set()
+        assert await group.end() is None
