@@ -1,7 +1,7 @@
 """The Quart-trio application: its routes, and what is done for every request."""
 
 from random import Random
-from types import TracebackType
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from quart import Blueprint, Response
@@ -53,14 +53,14 @@ class GreenroomApp(QuartTrio):
             return super().create_url_adapter(None)
         return self.url_map.bind("", path_info=request.path, default_method=request.method)
 
-    def log_exception(
-        self,
-        exception_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None],
-    ) -> None:
-        """Log what a route failed with. Not its path, which holds the names of rooms, but its route."""
+    def log_exception(self, *details: Any) -> None:
+        """Log the exception that a route raised, with the route: a path holds the names of rooms.
+
+        Quart 0.22 passes the exception's triple, 0.23 its context before that.
+        """
         rule = this_request().url_rule
         route = None if rule is None else rule.rule
-        self._log.exception("request failed", route=route, exc_info=exception_info[1])
+        self._log.exception("request failed", route=route, exc_info=details[-1][1])
 
 
 def create_app(

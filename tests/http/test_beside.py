@@ -134,7 +134,7 @@ async def test_its_start_and_stop_are_its_own(open_world):
 
 async def test_if_it_does_not_start_nothing_is_served(open_world):
     shop = make_shop()
-    shop.log_exception = lambda _info: None
+    shop.log_exception = lambda *_details: None
 
     @shop.before_serving
     async def fail() -> None:
