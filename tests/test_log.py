@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from broker.config.settings import AuthSettings, LogSettings
 from broker.log import Log, open_log, stdlib_log
 from broker.log.fields import describe_error, format_fields, redact
+from tests.support.patience import PATIENCE_SECONDS
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
@@ -251,7 +252,9 @@ def test_structlogs_own_configuration_is_left_alone() -> None:
 
 def test_structlog_is_imported_with_the_first_log_only() -> None:
     program = "import sys, broker.log; sys.exit('structlog' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", program], check=False, timeout=PATIENCE_SECONDS).returncode == 0
+    )
 
 
 def test_an_embedding_program_gets_events_in_its_own_logging(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from bench.autobahn.command import autobahn
 from bench.autobahn.echo import EchoCodec, EchoDecoder
 from bench.errors import BenchError
 from bench.instructions.node import open_node, target_of
+from tests.support.patience import PATIENCE_SECONDS
 
 WSTEST = """#!/bin/sh
 [ "$1 $2 $3" = "-m fuzzingclient -s" ] || exit 3
@@ -26,7 +27,7 @@ async def test_every_text_comes_back(text: str) -> None:
     async with open_node(decoder=EchoDecoder(), codec=EchoCodec()) as node, trio.open_nursery() as nursery:
         ours, theirs = memory_stream_pair()
         node.connect(theirs)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             client = await wrap_client_stream(nursery, ours, "localhost", target_of("", "ann"))
             for _ in range(2):
                 await client.send_message(text)

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from broker.cli import main
 from broker.cli.lazy import LazyGroup
 from broker.errors import EngineUnavailableError, GreenroomError
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def run(*arguments: str) -> Result:
@@ -22,7 +23,7 @@ def process(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         env={"LANG": "C.UTF-8"},
     )
 

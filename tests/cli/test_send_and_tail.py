@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "GREENROOM_SECRET": "a-secret-for-tests-0123456789-abcdefghijklmnop",
@@ -33,7 +35,7 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_SECONDS)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -42,7 +44,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         env={**os.environ, **ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -67,7 +69,7 @@ def test_what_is_sent_is_tailed(server):
             "said twice, as asked"
         )
         tail.send_signal(signal.SIGINT)
-        assert tail.wait(timeout=20) == 130
+        assert tail.wait(timeout=PATIENCE_SECONDS) == 130
         assert "Traceback" not in tail.stderr.read()
 
 
@@ -77,7 +79,7 @@ def test_tail_comes_back_and_prints_what_it_missed(server):
     with started("tail", "lobby", "--url", server.url, "--token", token) as tail:
         assert json.loads(tail.stdout.readline())["type"] == "user_joined"
         # The token runs out: 4101 asks to come back, and then 4001 says that this token never will.
-        assert tail.wait(timeout=30) == 1
+        assert tail.wait(timeout=PATIENCE_SECONDS) == 1
         problems = tail.stderr.read()
         assert "token expired (4101); again in" in problems
         assert "(4001)" in problems

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from tests.cli.test_send_and_tail import BROKER, ENVIRONMENT, run, server, started, unused_port
+from tests.support.patience import PATIENCE_SECONDS
 
 __all__ = ["server", "unused_port"]
 
@@ -83,7 +84,7 @@ def on_terminal(*arguments: str) -> Iterator[Terminal]:
         yield Terminal(process, master)
     finally:
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE_SECONDS)
         os.close(master)
 
 
@@ -101,7 +102,7 @@ def test_on_a_terminal_it_goes_on_and_puts_the_terminal_back(server, how):
         assert "\x1b[?1049l" in rest, "the screen that was there before"
         assert "\x1b[?25h" in rest, "the cursor"
         assert "Traceback" not in rest
-        assert terminal.process.wait(timeout=20) == 128 + how
+        assert terminal.process.wait(timeout=PATIENCE_SECONDS) == 128 + how
 
 
 def test_it_outlasts_a_server_that_is_away(server):
@@ -115,7 +116,7 @@ def test_it_outlasts_a_server_that_is_away(server):
 def test_once_on_a_terminal_is_a_table(server):
     run("send", "lobby", "hello", "--url", server.url)
     with on_terminal("top", "--once", "--url", server.url, "--interval", "0.1") as terminal:
-        assert terminal.process.wait(timeout=20) == 0
+        assert terminal.process.wait(timeout=PATIENCE_SECONDS) == 0
         rest = terminal.rest()
         assert "lobby" in rest
         assert "\x1b[?1049h" not in rest
@@ -124,6 +125,6 @@ def test_once_on_a_terminal_is_a_table(server):
 def test_rich_is_imported_only_for_tables():
     program = "import sys, broker.cli.top, broker.cli.tail, broker.cli.send; print('rich' in sys.modules)"
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
     )
     assert ran.stdout == "False\n"

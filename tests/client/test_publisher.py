@@ -13,6 +13,7 @@ import trio
 
 from broker.client import AsyncPublisher, Publisher, RefusedError, UnavailableError
 from broker.client.results import Published
+from tests.support.patience import PATIENCE_SECONDS
 
 KEY = "a-key-for-tests-0123456789"
 PLACED = '{"room":"lobby","offset":1,"epoch":"e","members":0}'
@@ -66,7 +67,7 @@ async def scripted(*answers: str) -> AsyncIterator[Scripted]:
     """Start a server; an empty answer closes the connection instead."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server = Scripted(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}", list(answers))
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, server.serve, listeners)
             yield server
@@ -232,7 +233,7 @@ with Publisher("http://127.0.0.1:1", "{KEY}", give_up_seconds=0) as publisher:
 
 def python(program: str) -> list[str]:
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()

@@ -20,6 +20,7 @@ from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 from broker.auth.mint import mint_token
 from broker.client import ClosedError, Position, connect
 from tests.certificates import make_certificate
+from tests.support.patience import PATIENCE_SECONDS
 
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 ENVIRON = {
@@ -117,7 +118,7 @@ class Talk:
 async def test_nothing_is_lost_or_twice_when_the_server_is_killed(port, tmp_path):
     count = 200
     talk = Talk(f"http://127.0.0.1:{port}", count)
-    with trio.fail_after(100):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             async with server(port, tmp_path / "rooms.db"):
                 nursery.start_soon(talk.listen)
@@ -139,7 +140,7 @@ async def test_nothing_is_lost_or_twice_when_the_server_is_killed(port, tmp_path
 async def test_a_drained_server_is_come_back_to_when_it_said(port, tmp_path):
     url = f"http://127.0.0.1:{port}"
     kinds: list[str] = []
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with (
             connect(url, token=token("ann"), on_state=lambda state: kinds.append(state.kind)) as client,
             server(port, tmp_path / "rooms.db") as process,
@@ -222,7 +223,7 @@ async def test_what_is_no_server_of_ours_is_told(answer, told):
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, other, listeners)
             async with connect(url, token="t", reconnects=False, timeout_seconds=1.0) as client:
@@ -241,7 +242,7 @@ async def test_who_speaks_another_language_is_told(message):
             while True:
                 await connection.get_message()
 
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             server = await nursery.start(serve_websocket, other, "127.0.0.1", 0, None)
             async with connect(f"http://127.0.0.1:{server.port}", token="t", reconnects=False) as client:

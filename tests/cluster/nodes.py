@@ -18,15 +18,14 @@ from broker.model import Draft, IdempotencyKey, Position
 from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, Said
 from broker.rooms.directory import Rooms, open_rooms
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
+from tests.support.patience import PATIENCE_SECONDS
 
 N = TypeVar("N", bound=Notice)
 
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 2.0
 """Silence after which these nodes give up on a server."""
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 3.0
 """Silence after which the others take one of these nodes to be dead."""
-TEST_SECONDS = 30.0
-"""How long a test may take before it is taken to hang."""
 
 
 class NoticesAsFrame:
@@ -160,7 +159,7 @@ class Node:
                 await trio.sleep(0.01)
 
 
-def settings_for(url: str, **rooms: float) -> Settings:
+def settings_for(url: str, *, lease_seconds: float = LEASE_SECONDS, **rooms: float) -> Settings:
     """Return the settings of a node, with short times."""
     return Settings(
         server=ServerSettings(engine=url),
@@ -168,7 +167,7 @@ def settings_for(url: str, **rooms: float) -> Settings:
             prefix="cluster",
             timeout_seconds=TIMEOUT_SECONDS,
             probe_seconds=0.05,
-            lease_seconds=LEASE_SECONDS,
+            lease_seconds=lease_seconds,
         ),
         history=HistorySettings(messages=100_000, bytes=1 << 28),
         room=RoomSettings(**rooms),
@@ -176,10 +175,10 @@ def settings_for(url: str, **rooms: float) -> Settings:
 
 
 @asynccontextmanager
-async def open_node(url: str, **rooms: float) -> AsyncIterator[Node]:
+async def open_node(url: str, *, lease_seconds: float = LEASE_SECONDS, **rooms: float) -> AsyncIterator[Node]:
     """Open a node on the servers of a URL, and wait until it is ready if it can be."""
-    settings = settings_for(url, **rooms)
-    with trio.fail_after(TEST_SECONDS):
+    settings = settings_for(url, lease_seconds=lease_seconds, **rooms)
+    with trio.fail_after(PATIENCE_SECONDS):
         async with (
             open_engine(settings, wall_clock=time.time, log=stdlib_log()) as engine,
             open_rooms(settings, engine, stdlib_log()) as opened,

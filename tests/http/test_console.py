@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broker.errors import EngineUnavailableError
 from broker.http.console_answers import NodeState
+from tests.support.patience import PATIENCE_SECONDS
 
 
 async def look(world, **query):
@@ -97,7 +98,7 @@ async def test_who_does_not_read_shows_with_what_waits_for_it(open_world):
             await listen(keen, "other", f"Authorization: Bearer {world.token('keen')}")
             text = "x" * 60_000
             slow = {"count": 0}
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_SECONDS):
                 while not slow["count"] or slow["queued_bytes"] < 1_000_000:
                     await world.client.post("/api/rooms/lobby/messages", json={"type": "note", "text": text})
                     slow = (await look(world))["slow_readers"]

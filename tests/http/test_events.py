@@ -10,6 +10,7 @@ import trio.testing
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from tests.http.conftest import wait_until
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @attrs.define
@@ -91,7 +92,7 @@ async def wait_unheard(world, room="lobby"):
 
 
 async def wait_no_connections(world):
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_SECONDS):
         await world.connections.wait_empty()
 
 
@@ -300,7 +301,7 @@ async def test_who_does_not_read_leaves_the_room_at_once_and_can_come_back(open_
         listener = await listen_as(client, world.token("ann"))
         await wait_size(world, 1)
         sent, members = 0, 1
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_SECONDS):
             while members:
                 sent += 1
                 message = {"type": "x", "n": sent, "text": "x" * 90_000}

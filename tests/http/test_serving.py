@@ -10,6 +10,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from broker.config.settings import HttpSettings
+from tests.support.patience import PATIENCE_SECONDS
 
 QUICK = HttpSettings(keep_alive_seconds=0.2, request_seconds=0.5)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER without patience: closing resets the connection
@@ -52,7 +53,7 @@ async def test_a_connection_is_kept_however_many_requests_it_brings(served):
     many = 1100
     async with served.connect() as client, trio.open_nursery() as nursery:
         nursery.start_soon(client.send, "GET /none HTTP/1.1\r\nHost: t\r\n\r\n" * many)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             for _ in range(many):
                 assert (await client.response())[0] == 404
 
@@ -223,7 +224,7 @@ async def test_the_end_of_the_client_ends_its_request(serve, log):
         async with served.connect() as client:
             await client.request("GET", "/wait")
             await began.wait()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_SECONDS):
             await ended.wait()
         await served.wait_no_connection()
     assert log.lines == []

@@ -11,6 +11,7 @@ import trio
 
 from broker.errors import CloseCode
 from broker.transport.flusher import BYTES_PER_LOOK, SLICE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import CLOSE, TEXT, Client, RawPeer, client_frame, handshake, text_of
 
@@ -23,7 +24,7 @@ async def open_watched_node(open_node: OpenNode, **websocket: Any) -> AsyncItera
     """Open a node with a port and an observer; at the end, nothing of any other connection may be left."""
     settings = {"websocket": {**FAST, **websocket}, "http": {"head_seconds": 0.3}}
     limits = {"messages_burst": 10_000}
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with open_node(keeper_seconds=0.05, limits=limits, **settings) as node:
             port = await node.listen()
             observer = await node.member("eve", "lobby")

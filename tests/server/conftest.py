@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
 from broker.server import Broker, open_broker
+from tests.support.patience import PATIENCE_SECONDS
 
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 API_KEY = "a-key-for-tests-0123456789"
@@ -35,7 +36,7 @@ class Client:
 
     async def receive(self, kind: str | None = None) -> dict:
         """Return the next message, or the next of a kind."""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while True:
                 message = json.loads(await self.connection.recv())
                 if kind is None or message["type"] == kind:
@@ -47,7 +48,7 @@ class Client:
 
     async def close_code(self) -> tuple[int, str]:
         """Read to the end and return how the server closed."""
-        with trio.fail_after(10), pytest.raises(ConnectionClosed) as closed:
+        with trio.fail_after(PATIENCE_SECONDS), pytest.raises(ConnectionClosed) as closed:
             await self._read_to_the_end()
         frame = closed.value.rcvd
         assert frame is not None, "closed without a close frame"
@@ -98,11 +99,13 @@ def serve() -> Serve:
         tables["auth"]["secret"] = SECRET
         tables["http"]["api_key"] = API_KEY
         settings = msgspec.convert(tables, Settings)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with open_broker(settings, random=Random(7)) as broker, trio.open_nursery() as nursery:
                 url = await nursery.start(partial(broker.serve, app=app))
                 headers = {"Authorization": f"Bearer {API_KEY}"}
-                async with httpx2.AsyncClient(base_url=url, headers=headers) as http:
+                async with httpx2.AsyncClient(
+                    base_url=url, headers=headers, timeout=PATIENCE_SECONDS
+                ) as http:
                     yield Served(broker, url, http)
                 broker.begin_drain()
 

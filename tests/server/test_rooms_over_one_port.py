@@ -190,14 +190,12 @@ async def test_a_draining_server_sends_its_clients_away_and_returns(serve):
         async with served.connect("/ws/lobby", "ann") as ann, served.connect("/ws/lobby", "bob") as bob:
             await ann.receive("joined")
             await bob.receive("joined")
-            started = trio.current_time()
             served.broker.begin_drain()
             delays = [(await client.receive("reconnect"))["after_ms"] for client in (ann, bob)]
             for client in (ann, bob):
                 assert (await client.close_code()) == (1012, "service restart")
             # One in each half of the window.
             assert sorted(delay >= 500 for delay in delays) == [False, True]
-            assert trio.current_time() - started < 1.0 + 5.0
         with pytest.raises(OSError, match="connect"):
             await trio.open_tcp_stream("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 from wsproto.events import CloseConnection, Pong, TextMessage
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import (
     BINARY,
@@ -318,7 +319,7 @@ async def test_a_case_of_the_protocol(open_node: OpenNode, case: Case, piece_byt
     async with open_node(limits=generous) as node, shaken(node) as peer:
         talk = Talk(peer)
         replies: list[Reply] = []
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(talk.write, case.sent, piece_bytes)
                 replies += await talk.replies()

@@ -13,6 +13,7 @@ from broker.transport.pump import StreamSource
 from broker.transport.streams import LINGER_SECONDS, ReplayStream
 from broker.transport.websocket_stream import WebSocketStream
 from broker.transport.wire import SocketWire, StreamWire, open_wire
+from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.wires import open_outbox
 
 
@@ -63,7 +64,11 @@ async def test_it_remembers_when_the_peer_was_last_heard(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("is_lingering", [True, False])
-async def test_the_last_words_reach_a_peer_that_sent_more_than_was_read(is_lingering: bool) -> None:
+async def test_the_last_words_reach_a_peer_that_sent_more_than_was_read(
+    is_lingering: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The end of the peer's side ends the lingering, not the clock: that would exceed the limit of the test.
+    monkeypatch.setattr("broker.transport.streams.LINGER_SECONDS", 2 * PATIENCE_SECONDS)
     client, server = await tcp_pair()
     async with client:
         await client.send_all(b"never read" * 1000)
@@ -88,7 +93,7 @@ async def read_to_the_end(stream: trio.SocketStream) -> bytes:
 
 async def wait_until_received(stream: trio.SocketStream) -> None:
     """Wait until bytes lie in the kernel's buffer."""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         await trio.lowlevel.wait_readable(stream.socket)
 
 
@@ -97,12 +102,10 @@ async def close_as_a_peer_that_reads_to_the_end(stream: ReplayStream, client: tr
         assert await read_to_the_end(client) == b"last words"
         await client.aclose()
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_and_close)
-            started = trio.current_time()
             await stream.aclose()
-            assert trio.current_time() - started < LINGER_SECONDS, "the peer ended its side"
 
 
 async def test_lingering_has_an_end_whatever_the_peer_sends(autojump_clock: MockClock) -> None:
@@ -165,7 +168,7 @@ async def test_closing_a_broken_stream_is_no_error() -> None:
     stream = ReplayStream(server, b"")
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     await client.aclose()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         await stream.aclose()
         await stream.aclose()
 
@@ -183,7 +186,7 @@ async def test_closing_beside_a_reader_closes_all_the_same(nursery: trio.Nursery
 
     nursery.start_soon(read)
     await wait_all_tasks_blocked()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         await stream.aclose()
         assert await client.receive_some() == b""
     await wait_all_tasks_blocked()
@@ -291,7 +294,7 @@ async def test_the_wire_of_a_socket_writes_what_the_kernel_takes() -> None:
         while left:
             left -= len(await client.receive_some())
 
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_all)
             await wire.send_all(b"tail")

@@ -13,16 +13,17 @@ from websockets.sync.client import ClientConnection, connect
 
 from broker.errors import CloseCode
 from broker.transport.port import Port
+from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.conftest import Node, OpenNode, echo_http
 
 
 async def in_a_thread(work: Callable[[], Any]) -> Any:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_SECONDS):
         return await trio.to_thread.run_sync(work)
 
 
 def receive(client: ClientConnection) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(client.recv(timeout=10))
+    message: dict[str, Any] = json.loads(client.recv(timeout=PATIENCE_SECONDS))
     return message
 
 
@@ -30,7 +31,7 @@ def code_of(client: ClientConnection) -> int | None:
     """Read to the end; return the code of the close frame that came."""
     with suppress(ConnectionClosed):
         while True:
-            client.recv(timeout=10)
+            client.recv(timeout=PATIENCE_SECONDS)
     received = client.protocol.close_rcvd
     return None if received is None else received.code
 

@@ -18,6 +18,8 @@ import attrs
 import jwt
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 try:
     from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 except ImportError:
@@ -28,7 +30,7 @@ PAGES = Path(__file__).parent / "pages"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 CLIENT = ROOT / "broker" / "web" / "client"
 SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
-PATIENCE_MS = 30_000
+PATIENCE_MS = 1000 * PATIENCE_SECONDS
 # Without the last ones Chromium looks for its maker's servers at every start.
 ARGUMENTS = [
     "--no-sandbox",

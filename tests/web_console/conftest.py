@@ -22,6 +22,7 @@ import websockets.trio.client
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
 from broker.server import Broker, open_broker
+from tests.support.patience import PATIENCE_SECONDS
 
 try:
     from playwright.sync_api import Browser, Page, Playwright, sync_playwright
@@ -31,7 +32,7 @@ except ImportError:
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 API_KEY = "a-key-for-tests-0123456789"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
-PATIENCE_MS = 20_000
+PATIENCE_MS = 1000 * PATIENCE_SECONDS
 # Without the last ones Chromium looks for its maker's servers at every start.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -181,7 +182,7 @@ async def open_world_with(
         url = await nursery.start(broker.serve)
         headers = {"Authorization": f"Bearer {API_KEY}"}
         async with (
-            httpx2.AsyncClient(base_url=url, headers=headers) as http,
+            httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_SECONDS) as http,
             trio.open_nursery() as members,
         ):
             yield World(broker, url, http, chromium, members, trio.lowlevel.current_trio_token())

@@ -6,12 +6,13 @@ import pytest
 import trio
 
 from broker.errors import EngineUnavailableError
+from tests.support.patience import PATIENCE_SECONDS
 
 
 async def test_a_console_that_is_opened_late_shows_the_minutes_before(world):
     await world.enter("lobby", "ann")
     points = []
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_SECONDS):
         while len(points) < 3:
             await world.publish("lobby", type="note")
             points = (await world.http.get("/api/node")).json()["traffic"]
@@ -39,7 +40,7 @@ async def test_a_slow_reader_is_named_with_what_waits_and_can_be_disconnected(op
             await stream.send_all(request.encode())
             while b'"joined"' not in await stream.receive_some():
                 pass
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_SECONDS):
                 waiting = 0
                 while waiting < 2_000_000:
                     await world.publish("lobby", type="note", text="x" * 60_000)

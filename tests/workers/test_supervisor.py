@@ -14,6 +14,7 @@ import trio
 from broker.errors import ConfigurationError, GreenroomError, StoppedAtOnceError
 from broker.workers.lifeline import drain_without_parent
 from broker.workers.supervisor import Supervisor, WorkerError
+from tests.support.patience import PATIENCE_SECONDS
 
 WORKER = """
 import os, signal, sys, time
@@ -99,7 +100,7 @@ class Group:
 
 @asynccontextmanager
 async def group_of(
-    folder: Path, *kinds: str, stop_seconds: float = 20.0, silence_seconds: float = 600.0
+    folder: Path, *kinds: str, stop_seconds: float = PATIENCE_SECONDS, silence_seconds: float = 600.0
 ) -> AsyncIterator[Group]:
     serving, done, log = trio.Event(), trio.Event(), Recorder()
     supervisor = Supervisor(
@@ -114,7 +115,7 @@ async def group_of(
         silence_seconds=silence_seconds,
         on_serving=serving.set,
     )
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             group = Group(folder, log, serving, done, nursery.cancel_scope)
 
@@ -223,7 +224,7 @@ async def test_an_interrupt_at_the_terminal_reaches_the_parent_only(tmp_path):
 
 async def test_a_worker_drains_when_its_parent_is_gone():
     reading, writing = os.pipe()
-    with trio.fail_after(10), trio.open_signal_receiver(signal.SIGTERM) as signals:
+    with trio.fail_after(PATIENCE_SECONDS), trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain_without_parent, reading)
             await trio.testing.wait_all_tasks_blocked()

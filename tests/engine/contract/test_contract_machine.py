@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from broker.engine.base import Engine, Receipt, Retention, Run, is_kept
 from broker.model import Draft, IdempotencyKey, Position
+from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.engine.contract.conftest import OpenEngine
@@ -93,7 +94,7 @@ class Loop:
         self._opened: SimpleQueue[tuple[Engine, trio.lowlevel.TrioToken, trio.Event]] = SimpleQueue()
         self._thread = threading.Thread(target=trio.run, args=(self._main, open_engine), daemon=True)
         self._thread.start()
-        self.engine, self._token, self._done = self._opened.get(timeout=10)
+        self.engine, self._token, self._done = self._opened.get(timeout=PATIENCE_SECONDS)
 
     async def _main(self, open_engine: Callable[[], AbstractAsyncContextManager[Engine]]) -> None:
         async with open_engine() as engine:

@@ -14,7 +14,8 @@ import attrs
 import hiredis
 import pytest
 
-START_SECONDS = 20.0
+from tests.support.patience import PATIENCE_SECONDS
+
 LOOK_AGAIN_SECONDS = 0.005
 
 
@@ -63,7 +64,7 @@ class RedisServer:
             *("--save", "", "--logfile", "server.log", *self.options),
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._is_serving():
             assert self.process.poll() is None, (self.directory / "server.log").read_text()
             assert time.monotonic() < deadline, "it does not answer"
@@ -87,7 +88,7 @@ class RedisServer:
 
     def ask(self, *command: str | int | bytes) -> Any:
         """Ask it something, on a connection of its own."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as connection:
             reader = hiredis.Reader()
             if self.password is not None:
                 _ask(connection, reader, "AUTH", self.password)
