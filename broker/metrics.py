@@ -9,19 +9,26 @@ from prometheus_client.registry import Collector
 
 from broker.engine.base import Engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason
+from broker.log import Log
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.directory import Connections
 
 
 def open_metrics(
-    rooms: Rooms, connections: Connections, engine: Engine, refusals: Refusals | None = None
+    rooms: Rooms,
+    connections: Connections,
+    engine: Engine,
+    refusals: Refusals | None = None,
+    log: Log | None = None,
 ) -> CollectorRegistry:
     """Return a registry of its own for one broker: its rooms and connections, and the process it runs in."""
     registry = CollectorRegistry()
     registry.register(BrokerCollector(rooms, connections, engine))
     if refusals is not None:
         registry.register(RefusalCollector(refusals))
+    if log is not None:
+        registry.register(LogCollector(log))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -88,3 +95,18 @@ class RefusalCollector(Collector):
         for code in sorted({*map(str, map(int, CloseCode)), *self._refusals.closes}):
             closes.add_metric([code], self._refusals.closes.get(code, 0))
         yield closes
+
+
+@attrs.frozen(eq=False)
+class LogCollector(Collector):
+    """Tells what the log could not get rid of."""
+
+    _log: Log
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        yield CounterMetricFamily(
+            "greenroom_log_lines_dropped",
+            "Log lines dropped because their reader stood still",
+            self._log.lines_dropped(),
+        )

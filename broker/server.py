@@ -26,7 +26,8 @@ from broker.http.app import create_app
 from broker.http.services import HttpServices
 from broker.http.serving import open_http
 from broker.http.traffic import Traffic, TrafficMeter, run_traffic
-from broker.log import Log, stdlib_log
+from broker.log import Log
+from broker.log.stdlib import open_stdlib_log
 from broker.metrics import open_metrics
 from broker.model import Draft, IdempotencyKey, WallClock, check_room_name
 from broker.protocol.commands import CommandDecoder
@@ -258,7 +259,7 @@ async def open_broker(
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
     failure: BaseException | None = None
-    parts = _open_parts(settings, log or stdlib_log(), wall_clock, random or Random(), dev=dev)  # noqa: S311  # spreads load, keeps no secret
+    parts = _open_parts(settings, log, wall_clock, random or Random(), dev=dev)  # noqa: S311  # spreads load, keeps no secret
     try:
         async with parts as broker:
             try:
@@ -288,8 +289,18 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 @asynccontextmanager
+async def _open_log(log: Log | None) -> AsyncIterator[Log]:
+    """Give the log of the program, or one on its logging that cannot stop the loop."""
+    if log is not None:
+        yield log
+        return
+    async with open_stdlib_log() as own_log:
+        yield own_log
+
+
+@asynccontextmanager
 async def _open_parts(
-    settings: Settings, log: Log, wall_clock: WallClock, random: Random, *, dev: bool
+    settings: Settings, given_log: Log | None, wall_clock: WallClock, random: Random, *, dev: bool
 ) -> AsyncIterator[Broker]:
     refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES))
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
@@ -297,6 +308,7 @@ async def _open_parts(
     draining = trio.Event()
     connections = Connections(settings.limits.connections_per_user)
     async with (
+        _open_log(given_log) as log,
         open_engine(settings, wall_clock=wall_clock, log=log) as engine,
         open_rooms(settings, engine, log) as rooms,
         open_pump() as pump,
@@ -324,7 +336,7 @@ async def _open_parts(
             wall_clock=wall_clock,
             log=log,
             is_draining=draining.is_set,
-            metrics=open_metrics(rooms, connections, engine, refusals),
+            metrics=open_metrics(rooms, connections, engine, refusals, log),
             traffic=traffic,
             is_dev=dev,
             refusals=refusals,
@@ -353,7 +365,19 @@ async def run_server(
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises OSError: if the port cannot be had.
     """
-    log = log or stdlib_log()
+    async with _open_log(log) as own_log:
+        await _run_server(settings, make_app, own_log, on_listening, listeners, dev=dev)
+
+
+async def _run_server(
+    settings: Settings,
+    make_app: Callable[[Broker], ASGIFramework | None],
+    log: Log,
+    on_listening: Callable[[str], None],
+    listeners: list[trio.SocketListener] | None,
+    *,
+    dev: bool,
+) -> None:
     raise_limit()
     # Before the nurseries, so that a port in use is raised as what it is.
     listeners = listeners or await open_listeners(settings)

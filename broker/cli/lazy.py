@@ -1,18 +1,22 @@
 """A command group that imports a command only when it is run, and turns our errors into exit statuses."""
 
 import importlib
+import signal
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from broker.cli.streams import OutputError, standard_streams
 from broker.errors import ConfigurationError, GreenroomError
 
 
 class LazyGroup(click.Group):
     """Commands by name, with the line that the help shows for each.
 
-    The command `x` is `broker.cli.x.command`. Exit statuses: 2 for a configuration error, 1 for any other.
+    The command `x` is `broker.cli.x.command`. Exit statuses: 2 for a configuration error, 1 for any other; 141, without
+    a word, when whoever read the output has gone, as of any program that SIGPIPE ends.
     """
 
     def __init__(self, *, lazy: Mapping[str, str], **attributes: Any) -> None:
@@ -36,10 +40,23 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(self._lazy.items()))
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the program; see click's Command.main."""
+        with standard_streams():
+            try:
+                return super().main(*args, **extra)
+            except OutputError as error:
+                if error.is_reader_gone:
+                    sys.exit(128 + signal.SIGPIPE)
+                click.echo(f"greenroom: {error}", err=True)
+                sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say what went wrong on standard error, a line for each problem."""
         try:
             return super().invoke(ctx)
+        except OutputError:
+            raise
         except GreenroomError as error:
             for line in str(error).splitlines():
                 click.echo(f"greenroom: {line}", err=True)

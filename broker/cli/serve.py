@@ -11,6 +11,7 @@ import trio
 from broker.cli.notes import dev_notes, shell_name
 from broker.cli.options import config_option
 from broker.cli.serving import check_workers, serve_as_worker, serve_with_workers
+from broker.cli.streams import use_background
 from broker.config.check import check_settings
 from broker.config.dev import with_dev_secrets
 from broker.config.load import load_settings
@@ -61,6 +62,7 @@ def command(
     def greet(address: str) -> None:
         click.echo(dev_notes(loaded, address, config_file=config_file, program=shell_name(sys.argv[0])))
 
+    use_background()
     on_listening = greet if dev else _say_nothing
     log = open_log(settings.log, sys.stderr)
     try:

@@ -14,7 +14,8 @@ def open_log(settings: LogSettings, stream: TextIO) -> Log:
     """Return a log that writes a line for each event to `stream`, with times in UTC (ISO 8601).
 
     Lines are for people when the stream is a terminal and JSON otherwise, unless `settings.format` says
-    which. An exception is told in the same line; its traceback is written at level debug only.
+    which. An exception is told in the same line; its traceback is written at level debug only. Lines are written at
+    once, which blocks as `stream` does: a `BackgroundText` never does.
     """
     # structlog takes long to import, and most commands open no log.
     from broker.log.structured import structured_log  # noqa: PLC0415
@@ -24,5 +25,5 @@ def open_log(settings: LogSettings, stream: TextIO) -> Log:
 
 
 def stdlib_log() -> Log:
-    """Return a log that writes to `logging.getLogger("greenroom")`."""
+    """Return a log that writes to `logging.getLogger("greenroom")`, whose handlers run in the calling thread."""
     return StdlibLog(logging.getLogger("greenroom"))

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import traceback
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TextIO, TypeAlias, cast
 
 import msgspec
@@ -11,6 +13,8 @@ import structlog
 
 from broker.log.base import Log
 from broker.log.fields import describe_error, exception_of, format_fields, printable_lines, redact
+from broker.log.stdlib import LOSS_EVENT
+from broker.output.text import BackgroundText
 
 Fields: TypeAlias = MutableMapping[str, Any]
 
@@ -20,6 +24,13 @@ def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
 
     Every processor is given here, so structlog's global configuration is neither read nor changed.
     """
+    if isinstance(stream, BackgroundText):
+        stream.line_of_loss = partial(_line_of_loss, human=human)
+
+    class BoundLog(structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])):  # type: ignore[misc]
+        def lines_dropped(self) -> int:
+            return stream.lines_dropped if isinstance(stream, BackgroundText) else 0
+
     log = structlog.wrap_logger(
         _LineWriter(stream),
         processors=[
@@ -29,7 +40,7 @@ def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
             _redact,
             _human_line if human else _json_line,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=BoundLog,
         context_class=dict,
         cache_logger_on_first_use=False,
     )
@@ -48,6 +59,12 @@ class _LineWriter:
             self._lines.msg(line)
 
     debug = info = warning = error = write
+
+
+def _line_of_loss(lines: int, *, human: bool) -> str:
+    time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    fields: Fields = {"time": time, "level": "warning", "event": LOSS_EVENT, "lines": lines}
+    return f"{(_human_line if human else _json_line)(None, 'warning', fields)}\n"
 
 
 def _fold_error(_logger: object, _method: str, fields: Fields) -> Fields:
