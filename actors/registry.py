@@ -38,7 +38,8 @@ class Registry(Generic[K, M]):
 
     `make_factory(key)` is called when an actor is first needed; the factory it returns is called for each
     incarnation, so what the closure holds outlives failures but not passivation. An actor past its restart
-    policy is handed to `on_escalate` with its last failure, instead of to the supervisor's own.
+    policy is handed to `on_escalate` with its last failure, instead of to the supervisor's own. `on_stopped` hears of
+    the end of each actor, however it came about, before the next one for the key is made.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Registry(Generic[K, M]):
         idle_seconds: float,
         capacity: int = 1024,
         on_escalate: Callable[[K, Exception], None] | None = None,
+        on_stopped: Callable[[K], None] = lambda _key: None,
     ) -> None:
         if idle_seconds <= 0:
             raise ValueError("idle_seconds must be above 0")
@@ -59,6 +61,7 @@ class Registry(Generic[K, M]):
         self._idle_seconds = idle_seconds
         self._capacity = capacity
         self._on_escalate = on_escalate
+        self._on_stopped = on_stopped
         self._children: dict[K, _Child[M]] = {}
         self._started = 0
         self._passivated = 0
@@ -145,6 +148,7 @@ class Registry(Generic[K, M]):
     def _start(self, key: K) -> _Child[M]:
         def forget() -> None:
             del self._children[key]
+            self._on_stopped(key)
 
         on_escalate = self._on_escalate
         child = self._supervisor.make_child(

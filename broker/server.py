@@ -23,6 +23,7 @@ from broker.engine.open import ENGINE_SCHEMES, open_engine
 from broker.errors import CloseCode, StoppedAtOnceError
 from broker.garbage import collecting_seldom, run_collector
 from broker.http.app import create_app
+from broker.http.busiest import Looks
 from broker.http.services import HttpServices
 from broker.http.serving import open_http
 from broker.http.traffic import Traffic, TrafficMeter, run_traffic
@@ -318,8 +319,8 @@ async def _open_parts(
         if engine.presence is not None:
             engine.presence.on_close_user(lambda user_id: _close_user(connections, user_id))
         nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=KEEPER_SECONDS))
-        traffic = Traffic()
-        nursery.start_soon(run_traffic, traffic, TrafficMeter(rooms, connections, wall_clock).read)
+        traffic, looks = Traffic(), Looks()
+        nursery.start_soon(run_traffic, traffic, looks, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
         refusals = Refusals(log)
         services = ConnectionServices(
@@ -333,16 +334,23 @@ async def _open_parts(
             verifier=verifier,
             policy=policy,
             api_key=ApiKey(settings.http.api_key or ""),
+            metrics_key=_metrics_key(settings),
             wall_clock=wall_clock,
             log=log,
             is_draining=draining.is_set,
             metrics=open_metrics(rooms, connections, engine, refusals, log),
             traffic=traffic,
+            looks=looks,
             is_dev=dev,
             refusals=refusals,
         )
         yield Broker(services, http, draining, random)
         nursery.cancel_scope.cancel()
+
+
+def _metrics_key(settings: Settings) -> ApiKey | None:
+    key = settings.http.metrics_key
+    return None if key is None else ApiKey(key, setting="http.metrics_key (GREENROOM_METRICS_KEY)")
 
 
 async def run_server(

@@ -56,20 +56,21 @@ def select_subprotocol(offers: Sequence[str]) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in offers else None
 
 
-def _is_header_word(_key: object, _attribute: object, key: str) -> None:
+def _is_header_word(api_key: "ApiKey", _attribute: object, key: str) -> None:
     if not key or not all("!" <= c <= "~" for c in key):
         raise ConfigurationError(
-            "http.api_key (GREENROOM_API_KEY): printable ASCII without spaces, as it travels in a header"
+            f"{api_key.setting}: printable ASCII without spaces, as it travels in a header"
         )
 
 
 @attrs.frozen
 class ApiKey:
-    """The key that HTTP notifiers present; it never shows in a repr.
+    """A key that callers present, by default the one of HTTP notifiers; it never shows in a repr.
 
-    :raises ConfigurationError: if it is empty or could not be sent in a header.
+    :raises ConfigurationError: if it is empty or could not be sent in a header; it names the `setting`.
     """
 
+    setting: str = attrs.field(default="http.api_key (GREENROOM_API_KEY)", kw_only=True)
     _key: str = attrs.field(repr=False, validator=_is_header_word)
 
     def matches(self, authorization_header: str | None) -> bool:

@@ -75,6 +75,8 @@ class _Checker:
         if hmac_algorithms(auth):
             yield from self.secret("auth.secret", auth.secret, _least_secret_bytes(auth))
         yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
+        if http.metrics_key is not None:
+            yield from self.secret("http.metrics_key", http.metrics_key, API_KEY_BYTES)
 
     def secret(self, key: str, secret: str | None, least: int) -> Iterator[Problem]:
         why = weakness(secret or "", least=least)

@@ -8,7 +8,11 @@ import attrs
 import msgspec
 import msgspec.inspect as types
 
-SHORT_VARIABLES: Mapping[str, str] = {"auth.secret": "GREENROOM_SECRET", "http.api_key": "GREENROOM_API_KEY"}
+SHORT_VARIABLES: Mapping[str, str] = {
+    "auth.secret": "GREENROOM_SECRET",
+    "http.api_key": "GREENROOM_API_KEY",
+    "http.metrics_key": "GREENROOM_METRICS_KEY",
+}
 """The secrets, and the variables that an operator knows them by. Their values are shown nowhere."""
 
 Section: TypeAlias = type[msgspec.Struct]

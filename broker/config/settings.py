@@ -31,7 +31,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             f"{name}={getattr(self, name)!r}"
             for name in self.__struct_fields__
             # The engine's URL may hold a password.
-            if name not in {"secret", "api_key", "engine"}
+            if name not in {"secret", "api_key", "metrics_key", "engine"}
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -79,6 +79,9 @@ class HttpSettings(Section, frozen=True):
 
     api_key: Annotated[
         str | None, _doc("what HTTP notifiers present as bearer token (GREENROOM_API_KEY)")
+    ] = None
+    metrics_key: Annotated[
+        str | None, _doc("bearer token asked for at /metrics (GREENROOM_METRICS_KEY); unset: open to all")
     ] = None
     body_bytes: Annotated[Bytes, _doc("largest body of one request, and of one NDJSON line")] = 65_536
     cors_origins: Annotated[

@@ -94,7 +94,16 @@ def create_app(
     BrowserClientRoutes(load_client_files()).add_to(app)
     StatusRoutes(services, metrics.registry, add_openapi(app)).add_to(app)
     open_routes = frozenset({EVENTS_ROUTE})
-    gate = Gate(app.asgi_app, app.url_map, open_routes, services.api_key, cors, metrics, SECURITY_HEADERS)
+    gate = Gate(
+        app.asgi_app,
+        app.url_map,
+        open_routes,
+        services.api_key,
+        services.metrics_key,
+        cors,
+        metrics,
+        SECURITY_HEADERS,
+    )
     app.asgi_app = gate  # type: ignore[method-assign]  # as Quart's documentation says
     return app
 

@@ -24,7 +24,7 @@ class Look:
 
 
 class Looks:
-    """The last two looks at all rooms. Nothing is kept of rooms while nobody looks: call `forget` now and then."""
+    """The last two looks at all rooms. Nothing is kept of rooms while nobody looks: call `forget` each second."""
 
     def __init__(self) -> None:
         self._older: Look | None = None

@@ -8,7 +8,7 @@ from quart import Blueprint, Response
 
 from broker.http.answers import answer
 from broker.http.bodies import read_query
-from broker.http.busiest import Look, Looks, Top, messages_per_second
+from broker.http.busiest import Look, Top, messages_per_second
 from broker.http.console_answers import (
     EngineState,
     NodeQuery,
@@ -36,7 +36,6 @@ class NodeRoutes:
     """The route for the state of the node."""
 
     services: HttpServices
-    looks: Looks = attrs.Factory(Looks)
 
     def add_to(self, api: Blueprint) -> None:
         """Add the route to a blueprint below /api."""
@@ -83,7 +82,8 @@ class NodeRoutes:
 
     async def _rooms(self, query: NodeQuery) -> RoomsState:
         now = trio.current_time()
-        before = self.looks.baseline(now)
+        looks = self.services.looks
+        before = looks.baseline(now)
         top = Top(query.rooms, query.order)
         said: dict[str, int] = {}
         members = found = 0
@@ -95,7 +95,7 @@ class NodeRoutes:
                 top.add(room, size, messages_per_second(before, now, room, count))
             if len(said) % LOOKED_AT_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
-        self.looks.keep(Look(now, said))
+        looks.keep(Look(now, said))
         rooms = [
             RoomActivity(room, size, None if rate is None else round(rate, 1))
             for room, size, rate in top.rooms()

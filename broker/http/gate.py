@@ -26,6 +26,7 @@ from broker.http.problems import Problem, send_problem
 from broker.http.target import routed_path
 
 API_PREFIX = "/api"
+METRICS_PATH = "/metrics"
 
 NO_WEBSOCKET = Problem.of(400, "no WebSocket is spoken at this path; rooms have theirs at /ws and /ws/ROOM")
 
@@ -45,14 +46,15 @@ class Gate:
     """Our application as servers see it.
 
     Every path below /api needs the API key, also one that there is no route for; but not those of `open_routes`,
-    which look at credentials themselves, and CORS preflights, which no view answers. WebSockets are refused: those
-    of rooms never come here, and no view expects one.
+    which look at credentials themselves, and CORS preflights, which no view answers. Where there is a key for metrics,
+    they need that one or the API key. WebSockets are refused: those of rooms never come here, and no view expects one.
     """
 
     app: ASGIFramework
     url_map: Map
     open_routes: frozenset[str]
     api_key: ApiKey
+    metrics_key: ApiKey | None
     cors: Cors
     metrics: HttpMetrics
     security_headers: Iterable[tuple[str, str]]
@@ -76,7 +78,15 @@ class Gate:
 
     def _refuse_without_key(self, scope: HTTPScope | WebsocketScope, path: str) -> Problem | None:
         authorization = first_header(scope, b"authorization")
-        if not is_api_path(path) or self.api_key.matches(authorization):
+        if self.api_key.matches(authorization):
+            return None
+        if (
+            path == METRICS_PATH
+            and self.metrics_key is not None
+            and not self.metrics_key.matches(authorization)
+        ):
+            return Problem.of(401, "the key for metrics is missing or wrong: Authorization: Bearer KEY")
+        if not is_api_path(path):
             return None
         if scope["type"] == "http" and (
             self._is_preflight(scope, path) or self._find_route(path, scope["method"]) in self.open_routes

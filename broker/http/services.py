@@ -11,6 +11,7 @@ from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
 from broker.engine.base import Engine
+from broker.http.busiest import Looks
 from broker.http.node import Node, this_node
 from broker.http.traffic import Traffic
 from broker.log import Log
@@ -36,7 +37,10 @@ class HttpServices:
     is_draining: Callable[[], bool]
     metrics: CollectorRegistry
     node: Node = attrs.Factory(this_node)
+    metrics_key: ApiKey | None = None
+    """What a scraper presents; None lets anybody scrape."""
     traffic: Traffic = attrs.Factory(Traffic)
+    looks: Looks = attrs.Factory(Looks)
     is_dev: bool = False
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 

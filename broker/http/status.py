@@ -19,7 +19,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @attrs.frozen
 class StatusRoutes:
-    """Routes that anybody may ask."""
+    """Routes that anybody may ask, but for the metrics where they have a key, which the gate checks."""
 
     services: HttpServices
     http_metrics: CollectorRegistry
@@ -52,7 +52,7 @@ class StatusRoutes:
 
     @operation(response_media=METRICS_TYPE, security=())
     async def metrics(self) -> Response:
-        """Give the metrics in Prometheus' text format."""
+        """Give the metrics in Prometheus' text format; with `http.metrics_key` set, only to those who present it."""
         text = generate_latest(self.services.metrics) + generate_latest(self.http_metrics)
         return Response(text, content_type=METRICS_TYPE)
 

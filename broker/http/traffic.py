@@ -10,6 +10,7 @@ import msgspec
 import trio
 from msgspec import Meta
 
+from broker.http.busiest import Looks
 from broker.model import WallClock
 from broker.rooms.delays import quantile_seconds
 from broker.rooms.directory import Rooms
@@ -115,8 +116,10 @@ class TrafficMeter:
         )
 
 
-async def run_traffic(traffic: Traffic, read: Callable[[], Reading]) -> None:
-    """Note a reading each second, for ever: some microseconds each."""
+async def run_traffic(traffic: Traffic, looks: Looks, read: Callable[[], Reading]) -> None:
+    """Note a reading each second, for ever: some microseconds each. Drop what a closed console has left in `looks`."""
     while True:
-        traffic.note(read())
+        reading = read()
+        traffic.note(reading)
+        looks.forget(reading.at)
         await trio.sleep(INTERVAL_SECONDS)

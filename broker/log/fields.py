@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 HIDDEN = "***"
-HIDDEN_FIELDS = frozenset({"token", "secret", "api_key", "authorization", "text", "data", "body"})
+HIDDEN_FIELDS = frozenset(
+    {"token", "secret", "api_key", "metrics_key", "authorization", "text", "data", "body"}
+)
 
 # A JSON Web Token begins with the base64 of `{"`; one may hide in a URL or in the text of an exception.
 _TOKEN = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]*")

@@ -1,10 +1,9 @@
 """All rooms of this node, by name."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -32,7 +31,7 @@ from broker.rooms.gathering import Gathering
 from broker.rooms.inflow import Inflow
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
 from broker.rooms.room import Room
-from broker.rooms.roster import Roster
+from broker.rooms.roster import Census, Roster
 from broker.rooms.state import RoomOptions, RoomState
 
 STOP_SECONDS = 1.0
@@ -81,13 +80,15 @@ class Rooms:
     def __init__(
         self,
         registry: Registry[str, RoomMessage],
-        states: "WeakValueDictionary[str, RoomState]",
+        states: Mapping[str, RoomState],
         tally: Tally,
+        census: Census,
         presence: Presence | None = None,
     ) -> None:
         self._registry = registry
         self._states = states
         self._tally = tally
+        self._census = census
         self._presence = presence
 
     def listing(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
@@ -150,10 +151,10 @@ class Rooms:
         return await self._registry.ask(room, lambda reply: Remove(user_id, reply))
 
     def statistics(self) -> RoomsStatistics:
-        """Return a snapshot."""
+        """Return a snapshot, in a time that does not depend on how many rooms there are."""
         return RoomsStatistics(
             rooms=len(self._registry),
-            members=sum(state.roster.size for state in self._states.values()),
+            members=self._census.members,
             deliveries=self._tally.deliveries,
             deliveries_lost=self._tally.deliveries_lost,
             registry=self._registry.statistics(),
@@ -169,8 +170,8 @@ async def open_rooms(
     A room that fails is restarted with its members still in. One that fails past `policy` is given up: its
     members are disconnected with 1011, and whoever comes next finds a new one.
     """
-    states: WeakValueDictionary[str, RoomState] = WeakValueDictionary()
-    tally = Tally()
+    states: dict[str, RoomState] = {}
+    tally, census = Tally(), Census()
 
     def make_factory(name: str) -> Callable[[], Room]:
         options = RoomOptions(
@@ -180,7 +181,7 @@ async def open_rooms(
             recovery_bytes=settings.history.recovery_bytes,
         )
         gathering = Gathering(name, settings.room.gather_above)
-        attendance = Attendance(name, Roster(), gathering, engine.presence)
+        attendance = Attendance(name, Roster(census), gathering, engine.presence)
         state = RoomState(name, attendance, Fanout(name, tally, log), Inflow(name))
         states[name] = state
         return lambda: Room(state, engine, options)
@@ -192,6 +193,10 @@ async def open_rooms(
             engine.presence.clear(name)
         for member in states[name].roster:
             member.disconnect(CloseCode.INTERNAL_ERROR, "room failed")
+
+    def forget(name: str) -> None:
+        # Those who were in a room that was given up have nobody left who would take their leaves.
+        census.members -= states.pop(name).roster.size
 
     def tell_failure(failure: Failure) -> None:
         log.exception(
@@ -212,7 +217,8 @@ async def open_rooms(
             idle_seconds=settings.room.idle_seconds,
             capacity=settings.limits.mailbox_messages,
             on_escalate=give_up,
+            on_stopped=forget,
         )
         nursery.start_soon(registry.run_passivation)
-        yield Rooms(registry, states, tally, engine.presence)
+        yield Rooms(registry, states, tally, census, engine.presence)
         nursery.cancel_scope.cancel()

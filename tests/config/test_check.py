@@ -125,3 +125,15 @@ def test_refuse_tells_every_problem_in_order() -> None:
     refuse([])
     with pytest.raises(ConfigurationError, match=r"^b: 1\na: 2$"):
         refuse([Problem("b", "1"), Problem("a", "2")])
+
+
+@pytest.mark.parametrize(
+    ("metrics_key", "is_refused"), [(None, False), (API_KEY, False), ("", True), ("x", True)]
+)
+def test_a_key_for_metrics_is_optional_but_none_that_can_be_guessed(
+    metrics_key: str | None, is_refused: bool
+) -> None:
+    http = HttpSettings(api_key=API_KEY, metrics_key=metrics_key)
+    settings = Settings(auth=AuthSettings(secret=SECRET), http=http)
+    assert bool(check_settings(settings, dev=False, engine_schemes={"memory"})) is is_refused
+    assert API_KEY not in repr(http)

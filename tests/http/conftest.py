@@ -260,6 +260,7 @@ async def open_world_with(
             log=log,
             is_draining=draining.is_set,
             metrics=open_metrics(rooms, connections, engine),
+            metrics_key=None if settings.http.metrics_key is None else ApiKey(settings.http.metrics_key),
             is_dev=is_dev,
         )
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.http.conftest import KEY
+
 OPEN = {
     "/health",
     "/ready",
@@ -72,3 +74,33 @@ async def test_secrets_are_in_no_log(open_world, api_key):
         assert [event for _, event, _ in world.log.lines] == ["request failed"]
         assert token not in str(world.log.lines)
         assert api_key not in str(world.log.lines)
+
+
+METRICS_KEY = "a-key-of-the-scraper"
+
+
+@pytest.mark.parametrize(
+    ("presented", "status"),
+    [
+        (None, 401),
+        ("Bearer", 401),
+        ("Bearer wrong", 401),
+        (f"Basic {METRICS_KEY}", 401),
+        (f"Bearer {METRICS_KEY}", 200),
+        (f"Bearer {KEY}", 200),
+    ],
+)
+async def test_metrics_with_a_key_are_for_its_bearers(open_world, presented, status):
+    async with open_world(http={"metrics_key": METRICS_KEY}) as world:
+        world.client.headers.clear()
+        response = await world.client.get(
+            "/metrics", headers={} if presented is None else {"Authorization": presented}
+        )
+        assert response.status_code == status
+        assert ("greenroom_rooms" in response.text) is (status == 200)
+
+
+async def test_the_key_for_metrics_opens_nothing_else(open_world):
+    async with open_world(http={"metrics_key": METRICS_KEY}) as world:
+        headers = {"Authorization": f"Bearer {METRICS_KEY}"}
+        assert (await world.client.get("/api/rooms", headers=headers)).status_code == 401

@@ -1,5 +1,8 @@
 """/metrics, as Prometheus reads it."""
 
+import sys
+
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -76,3 +79,28 @@ async def test_two_brokers_of_one_process_do_not_meet(open_world):
         await one.say("lobby", 1)
         assert (await scrape(one))["greenroom_rooms",] == 1
         assert (await scrape(two))["greenroom_rooms",] == 0
+
+
+def calls_of_a_scrape(world):
+    """Return how many functions are called for one; a generator counts each time it goes on."""
+    calls = 0
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        generate_latest(world.services.metrics)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def test_a_scrape_costs_the_same_however_many_rooms_there_are(world):
+    await world.say("first", 1)
+    calls_of_a_scrape(world)
+    before = calls_of_a_scrape(world)
+    for number in range(50):
+        await world.say(f"room {number}", 1)
+    assert calls_of_a_scrape(world) < before + 50

@@ -1,11 +1,16 @@
 """The last minutes of a broker, point by point."""
 
+import weakref
 from collections.abc import Iterator
 
+import attrs
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
-from broker.http.traffic import Reading, Traffic
+from broker.http.busiest import MOST_SECONDS, Look, Looks
+from broker.http.traffic import Reading, Traffic, run_traffic
 from broker.rooms.delays import Delays
 
 
@@ -59,3 +64,25 @@ def test_a_clock_that_stands_still_makes_no_point():
     traffic.note(reading)
     traffic.note(reading)
     assert traffic.since(0) == []
+
+
+async def test_what_a_console_has_asked_for_is_dropped_once_it_is_closed(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    looks, reading = Looks(), readings()
+    nursery.start_soon(
+        run_traffic, Traffic(), looks, lambda: attrs.evolve(next(reading), at=trio.current_time())
+    )
+    names = Names(lobby=5)
+    held = weakref.ref(names)
+    looks.keep(Look(trio.current_time(), names))
+    del names
+    await trio.sleep(MOST_SECONDS - 1)
+    assert held() is not None
+    await trio.sleep(3)
+    assert held() is None
+    nursery.cancel_scope.cancel()
+
+
+class Names(dict[str, int]):
+    """A dict that a weak reference can be had of."""
