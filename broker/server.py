@@ -15,7 +15,7 @@ from hypercorn.typing import ASGIFramework
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import open_verifier
-from broker.config.check import check_settings
+from broker.config.check import check_settings, with_normal_origins
 from broker.config.problems import refuse
 from broker.config.settings import Settings
 from broker.drain import plan_departures
@@ -45,6 +45,7 @@ from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible, raise_limit
 from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
+from broker.transport.listening import open_listeners, url_of
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
 
@@ -142,7 +143,8 @@ class Broker:
         """Serve WebSockets and HTTP on the configured port until `begin_drain`, then drain, then return.
 
         `app` is a Quart-trio (or other ASGI) application that gets all HTTP requests but those for the
-        broker's own paths. `listeners` are used instead of the configured host and port. `on_listening` is given the address, as is the task status.
+        broker's own paths. `listeners`, of TCP or Unix sockets, are used instead of the configured host and port.
+        `on_listening` is given the address, as is the task status.
 
         Draining (at most `server.drain_seconds` and a few seconds more): no new connections; every client is
         told `reconnect` with its own delay and closed with 1012 after it; what waits for them is written.
@@ -153,7 +155,7 @@ class Broker:
         """
         settings = self.settings
         if listeners is None:
-            listeners = await open_listeners(settings)
+            listeners = await open_listeners(settings.server)
         async with (
             _closing(listeners),
             open_http(create_app(self._http), settings.http, self._services.log, beside=app) as http,
@@ -167,7 +169,7 @@ class Broker:
                     accepting.start_soon(
                         partial(trio.serve_listeners, port.serve, listeners, handler_nursery=nursery)
                     )
-                    url = url_of(settings.server.host, listeners[0].socket.getsockname()[1])
+                    url = url_of(settings.server, listeners[0].socket.getsockname())
                     on_listening(url)
                     task_status.started(url)
                     await self._draining.wait()
@@ -199,19 +201,6 @@ class Broker:
             connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
 
 
-async def open_listeners(settings: Settings) -> list[trio.SocketListener]:
-    """Open the configured port.
-
-    :raises OSError: if it cannot be had; its text names host and port.
-    """
-    server = settings.server
-    try:
-        return await trio.open_tcp_listeners(server.port, host=server.host, backlog=server.backlog)
-    except OSError as error:
-        error.filename = f"{server.host}:{server.port}"
-        raise
-
-
 @asynccontextmanager
 async def _closing(listeners: list[trio.SocketListener]) -> AsyncIterator[None]:
     try:
@@ -231,11 +220,6 @@ async def _call_at_last(call: Callable[[], None]) -> None:
 async def _call_at(deadline: float, call: Callable[[], None]) -> None:
     await trio.sleep_until(deadline)
     call()
-
-
-def url_of(host: str, port: int) -> str:
-    """Return the address of a server; an IPv6 host is put in brackets (RFC 3986 section 3.2.2)."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _close_user(connections: Connections, user_id: str) -> None:
@@ -304,6 +288,7 @@ async def _open_parts(
     settings: Settings, given_log: Log | None, wall_clock: WallClock, random: Random, *, dev: bool
 ) -> AsyncIterator[Broker]:
     refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES))
+    settings = with_normal_origins(settings)
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
     policy = RoomPolicy.from_settings(settings)
     draining = trio.Event()
@@ -388,7 +373,7 @@ async def _run_server(
 ) -> None:
     raise_limit()
     # Before the nurseries, so that a port in use is raised as what it is.
-    listeners = listeners or await open_listeners(settings)
+    listeners = listeners or await open_listeners(settings.server)
     stop = _Stop(log)
     with handling_signals(stop.handle), stop.everything, collecting_seldom():
         async with _closing(listeners), open_broker(settings, log=log, dev=dev) as broker:

@@ -19,6 +19,7 @@ from broker.config.problems import refuse
 from broker.engine.open import ENGINE_SCHEMES
 from broker.log import open_log
 from broker.server import run_server
+from broker.transport.listening import authority
 
 
 @click.command("serve")
@@ -74,7 +75,7 @@ def command(
         else:
             trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
     except OSError as error:
-        where = f"{settings.server.host}:{settings.server.port}"
+        where = authority(settings.server.host, settings.server.port)
         click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}", err=True)
         sys.exit(1)
 

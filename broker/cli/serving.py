@@ -13,7 +13,8 @@ from broker.config.load import Loaded
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 from broker.log import Log
-from broker.server import run_server, url_of
+from broker.server import run_server
+from broker.transport.listening import authority
 from broker.workers.heartbeat import send_heartbeats, write_line
 from broker.workers.lifeline import drain_without_parent
 from broker.workers.port import open_shared_listeners, reserve_port
@@ -78,7 +79,7 @@ def serve_with_workers(
         server = msgspec.structs.replace(settings.server, port=port)
 
         def tell_serving() -> None:
-            url = url_of(server.host, port)
+            url = f"http://{authority(server.host, port)}"
             log.info("workers listening", url=url, workers=count)
             on_listening(url)
 

@@ -4,8 +4,10 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import attrs
+import msgspec
 
 from broker.config.keys import SHORT_VARIABLES
+from broker.config.origins import normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, Settings
 
@@ -29,8 +31,20 @@ def check_settings(
     or weak: they are made up, or belong to a server that only its own machine reaches.
     """
     checker = _Checker(settings, engine_schemes, origins)
-    problems = [*checker.algorithms(), *checker.engine()]
+    problems = [*checker.algorithms(), *checker.engine(), *checker.page_origins()]
     return problems if dev else [*checker.secrets(), *problems]
+
+
+def with_normal_origins(settings: Settings) -> Settings:
+    """Return checked settings with the origins of pages written as browsers send them."""
+    websocket, http = settings.websocket, settings.http
+    allowed = tuple(map(normal_origin, websocket.allowed_origins))
+    cors = tuple(map(normal_origin, http.cors_origins))
+    return msgspec.structs.replace(
+        settings,
+        websocket=msgspec.structs.replace(websocket, allowed_origins=allowed),
+        http=msgspec.structs.replace(http, cors_origins=cors),
+    )
 
 
 def hmac_algorithms(auth: AuthSettings) -> list[str]:
@@ -112,3 +126,14 @@ class _Checker:
             known = ", ".join(f"{one}://" for one in sorted(self.engine_schemes))
             asked = f"{scheme}://" if separator else "a value without ://"
             yield self.problem("server.engine", f"must begin with one of {known}; got {asked}")
+
+    def page_origins(self) -> Iterator[Problem]:
+        for key, origins in (
+            ("websocket.allowed_origins", self.settings.websocket.allowed_origins),
+            ("http.cors_origins", self.settings.http.cors_origins),
+        ):
+            for origin in origins:
+                try:
+                    normal_origin(origin)
+                except ValueError as error:
+                    yield self.problem(key, f"{origin!r} {error}")

@@ -39,7 +39,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class ServerSettings(Section, frozen=True):
     """Where the server listens and what holds its rooms' events."""
 
-    host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
+    host: Annotated[str, _doc("address or name to listen on; :: is every address, of IPv4 too")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), _doc("TCP port; 0 takes a free one")] = 8000
     engine: Annotated[str, _doc("memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://")] = "memory://"
     backlog: Annotated[Count, _doc("connections the kernel holds until they are accepted")] = 1024
@@ -84,9 +84,7 @@ class HttpSettings(Section, frozen=True):
         str | None, _doc("bearer token asked for at /metrics (GREENROOM_METRICS_KEY); unset: open to all")
     ] = None
     body_bytes: Annotated[Bytes, _doc("largest body of one request, and of one NDJSON line")] = 65_536
-    cors_origins: Annotated[
-        tuple[str, ...], _doc("origins allowed to call the API from a page; * is any")
-    ] = ()
+    cors_origins: Annotated[tuple[str, ...], _doc("origins of pages allowed to call the API; * is any")] = ()
     keep_alive_seconds: Annotated[Seconds, _doc("how long an idle HTTP connection is kept")] = 75.0
     request_seconds: Annotated[Seconds, _doc("longest a request may take to arrive or be answered")] = 60.0
     head_bytes: Annotated[Bytes, _doc("largest request head: request line and headers")] = 16_384
@@ -96,7 +94,9 @@ class HttpSettings(Section, frozen=True):
 class WebSocketSettings(Section, frozen=True):
     """WebSocket connections."""
 
-    allowed_origins: Annotated[tuple[str, ...], _doc("Origin headers allowed to connect; * is any")] = ("*",)
+    allowed_origins: Annotated[
+        tuple[str, ...], _doc("origins of pages allowed to connect, such as https://app.example; * is any")
+    ] = ("*",)
     message_bytes: Annotated[Bytes, _doc("largest message a client may send")] = 65_536
     handshake_seconds: Annotated[Seconds, _doc("how long the opening handshake may take")] = 10.0
     close_seconds: Annotated[Seconds, _doc("how long the closing handshake may take")] = 5.0

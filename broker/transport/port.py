@@ -10,6 +10,7 @@ from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.transport.admission import Admission, Verdict
 from broker.transport.connection import ConnectionServices, ServedConnection, parse_destination
 from broker.transport.head import OVERLOADED, TIMED_OUT, TOO_LARGE, TOO_MANY, Head, HeadError, read_head
+from broker.transport.listening import peer_address
 from broker.transport.streams import ReplayStream
 
 REFUSAL_SECONDS = 1.0
@@ -42,7 +43,7 @@ class Port:
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end; for trio.serve_listeners."""
         try:
-            address = str(stream.socket.getpeername()[0])
+            address = peer_address(stream.socket.getpeername())
         except OSError:
             # Reset before it was looked at.
             await trio.aclose_forcefully(stream)

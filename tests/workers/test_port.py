@@ -64,20 +64,3 @@ async def test_ipv6_has_a_port_of_its_own():
         (listener,) = open_shared_listeners(settings(port, "::1"))
         assert listener.socket.getsockname()[:2] == ("::1", port)
         await listener.aclose()
-
-
-async def test_a_name_with_two_addresses_has_one_port_on_both(monkeypatch):
-    found = [
-        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
-        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", 0)),
-        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
-    ]
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda _host, port, **_: [(*entry[:4], (entry[4][0], port)) for entry in found]
-    )
-    with reserve_port(settings(0, "both")) as port:
-        listeners = open_shared_listeners(settings(port, "both"))
-        names = [listener.socket.getsockname() for listener in listeners]
-        assert names == [("127.0.0.1", port), ("127.0.0.2", port)]
-        for listener in listeners:
-            await listener.aclose()
