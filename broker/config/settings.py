@@ -113,7 +113,9 @@ class LimitSettings(Section, frozen=True):
 
     connections: Annotated[Count, _doc("connections of the whole node")] = 100_000
     connections_per_user: Annotated[Count, _doc("WebSocket connections of one user")] = 100
-    connections_per_address: Annotated[Count, _doc("connections of one IP address")] = 10_000
+    connections_per_address: Annotated[Count, _doc("connections of one IPv4 address, or of one IPv6 /64")] = (
+        10_000
+    )
     rooms_per_connection: Annotated[Count, _doc("rooms that one connection may be in")] = 100
     messages_per_second: Annotated[
         float, Meta(gt=0, le=1_000_000), _doc("sustained rate of messages from one connection")

@@ -1,7 +1,7 @@
 """Hypercorn's HTTP/1.1 server on one stream. The only place that knows hypercorn's insides (0.18)."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -80,6 +80,14 @@ class Worker(WorkerContext):
         self.terminated = self.stop_sign
 
 
+class _Handover(Exception):
+    """No error: the connection is somebody else's from a request on."""
+
+    def __init__(self, handler: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.handler = handler
+
+
 class _Http1(H11Protocol):
     """HTTP/1.1, and WebSockets only where the application speaks them.
 
@@ -88,8 +96,29 @@ class _Http1(H11Protocol):
 
     context: Worker
 
+    def __init__(
+        self, *arguments: Any, find_handler: Callable[[bytes], Callable[[], Awaitable[None]] | None]
+    ) -> None:
+        super().__init__(*arguments)
+        self._find_handler = find_handler
+
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Pass over h2c: some clients offer it with every request, and HTTP/2 would pass by the limits here."""
+        """Find out whose request it is; hypercorn has answered those before it by now.
+
+        h2c is passed over: some clients offer it with every request, and HTTP/2 would pass by the limits here.
+
+        :raises _Handover: if it is not for the application.
+        """
+        if self.context.terminated.is_set():
+            return
+        lines = [
+            b"%b %b HTTP/%b" % (event.method, event.target, event.http_version),
+            *(b"%b: %b" % header for header in event.headers),
+        ]
+        request = b"\r\n".join([*lines, b"", self.connection.trailing_data[0]])
+        handler = self._find_handler(request)
+        if handler is not None:
+            raise _Handover(handler)
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Begin a request; it is an ordinary one if no WebSocket is spoken at its path."""
@@ -117,6 +146,7 @@ class Http1Server(TCPServer):
     ) -> None:
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
         self._socket: Any = stream.socket
+        self._find_handler = stream.find_handler
         self._is_read_out = False
 
     async def run(self) -> None:
@@ -140,12 +170,26 @@ class Http1Server(TCPServer):
                 client,
                 server,
                 self.protocol_send,
+                find_handler=self._find_handler,
             )
             await self.idle_task.restart(task_group, self._idle_timeout)
-            await self._read_data()
+            handler = await self._read_requests()
             self._is_read_out = True
             await self.idle_task.stop()
-        await self._close()
+            if handler is not None:
+                # Here, because the application may still be busy with what it does behind its last answer.
+                del self.protocol
+                await handler()
+        if handler is None:
+            await self._close()
+
+    async def _read_requests(self) -> Callable[[], Awaitable[None]] | None:
+        """Serve requests until there are no more; returns what serves the connection from then on, if anything."""
+        try:
+            await self._read_data()
+        except _Handover as handover:
+            return handover.handler
+        return None
 
     async def protocol_send(self, event: Event) -> None:
         """Take what the protocol wants done. Hypercorn would keep a connection that is gone for the idle time."""

@@ -1,6 +1,6 @@
 """The stream given to hypercorn: no write waits for ever, and closing it loses nothing that was written."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -12,6 +12,13 @@ class HttpTransport(Protocol):
     @property
     def socket(self) -> trio.socket.SocketType:
         """The socket below, for its addresses."""
+        ...
+
+    def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
+        """Return what is to serve the connection from `request` on, None if it is HTTP.
+
+        `request` is a head and everything that was read behind it.
+        """
         ...
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -54,6 +61,10 @@ class HttpStream:
     def socket(self) -> trio.socket.SocketType:
         """See HttpTransport."""
         return self._inner.socket
+
+    def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
+        """See HttpTransport. While it is being closed, nobody else can have it."""
+        return None if self._is_closing else self._inner.find_handler(request)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream.

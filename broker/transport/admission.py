@@ -1,6 +1,15 @@
 """How many connections the node and one address may have. Pure."""
 
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+MOST_REFUSED = 64
+"""Connections that are told at one time that there are too many."""
+
+MOST_REFUSED_PER_ADDRESS = 8
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_NETWORK_BITS = 64
 
 
 class Verdict(Enum):
@@ -9,35 +18,102 @@ class Verdict(Enum):
     WELCOME = "welcome"
     ADDRESS_FULL = "address_full"
     NODE_FULL = "node_full"
+    SURPLUS = "surplus"
+    """To be closed at once: too many others are being told one of those two."""
 
 
 class Admission:
-    """Counts connections; every `enter` is followed by one `leave`, whatever the verdict."""
+    """Counts connections; every `enter` is followed by one `leave` with its verdict.
+
+    A connection that is not welcome counts neither for the node nor for its address, but among the refused, which
+    have limits of their own. So an address can fill nothing but what is its own.
+    """
 
     def __init__(self, per_node: int, per_address: int) -> None:
-        self._per_node = per_node
-        self._per_address = per_address
-        self._by_address: dict[str, int] = {}
-        self._count = 0
+        self._welcome = _Tally(per_node, per_address)
+        self._refused = _Tally(MOST_REFUSED, MOST_REFUSED_PER_ADDRESS)
         self.left = 0
         """How many connections have ended."""
 
     def __len__(self) -> int:
-        """How many connections there are."""
-        return self._count
+        """How many connections there are, without the surplus."""
+        return self._welcome.total + self._refused.total
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more connections are welcome, whatever their address."""
+        return self._welcome.is_full
 
     def enter(self, address: str) -> Verdict:
         """Count a new connection and judge it."""
-        self._count += 1
-        count = self._by_address[address] = self._by_address.get(address, 0) + 1
-        if self._count > self._per_node:
-            return Verdict.NODE_FULL
-        return Verdict.ADDRESS_FULL if count > self._per_address else Verdict.WELCOME
+        network = network_of(address)
+        verdict = self._welcome.verdict_on(network)
+        if verdict is Verdict.WELCOME:
+            self._welcome.add(network)
+        elif self._refused.verdict_on(network) is Verdict.WELCOME:
+            self._refused.add(network)
+        else:
+            verdict = Verdict.SURPLUS
+        return verdict
 
-    def leave(self, address: str) -> None:
+    def leave(self, address: str, verdict: Verdict) -> None:
         """Count a connection that ended."""
-        self._count -= 1
         self.left += 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        if verdict is Verdict.WELCOME:
+            self._welcome.remove(network_of(address))
+        elif verdict is not Verdict.SURPLUS:
+            self._refused.remove(network_of(address))
+
+
+class _Tally:
+    """Connections by network, and their limits."""
+
+    def __init__(self, most: int, most_per_network: int) -> None:
+        self._most = most
+        self._most_per_network = most_per_network
+        self._by_network: dict[str, int] = {}
+        self.total = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is room for no more of any network."""
+        return self.total >= self._most
+
+    def verdict_on(self, network: str) -> Verdict:
+        """Judge one more of a network."""
+        if self.is_full:
+            return Verdict.NODE_FULL
+        is_full = self._by_network.get(network, 0) >= self._most_per_network
+        return Verdict.ADDRESS_FULL if is_full else Verdict.WELCOME
+
+    def add(self, network: str) -> None:
+        """Count one more."""
+        self.total += 1
+        self._by_network[network] = self._by_network.get(network, 0) + 1
+
+    def remove(self, network: str) -> None:
+        """Count one less."""
+        self._by_network[network] -= 1
+        self.total -= 1
+        if not self._by_network[network]:
+            del self._by_network[network]
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one address: for IPv6 its /64, which is the least that one subscriber has.
+
+    An IPv4 address that is written as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) is that IPv4 address. What is no IP
+    address is itself.
+    """
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        embedded = parsed.ipv4_mapped
+        if embedded is None and parsed in _NAT64:
+            embedded = IPv4Address(int(parsed) & 0xFFFF_FFFF)
+        if embedded is None:
+            return f"{IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS)}/{_NETWORK_BITS}"
+        parsed = embedded
+    return str(parsed)

@@ -1,6 +1,6 @@
 """One WebSocket connection, from its request to its end. trio-websocket speaks the protocol."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from urllib.parse import parse_qsl, unquote
@@ -15,7 +15,7 @@ from trio_websocket import (
 )
 from wsproto.utilities import LocalProtocolError
 
-from broker.auth.bearer import find_token, select_subprotocol
+from broker.auth.bearer import find_token
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
 from broker.model import Claims, Position
@@ -26,7 +26,7 @@ from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Session, SessionServices
 from broker.transport.flusher import Flusher
 from broker.transport.frames import PING, WebSocketCodec, close_frame
-from broker.transport.handshake import forget_handshake
+from broker.transport.handshake import forget_handshake, offered_subprotocols, opening_handshake
 from broker.transport.head import Head
 from broker.transport.lane import TextLane
 from broker.transport.outbox import Outbox
@@ -104,6 +104,10 @@ class ServedConnection:
         address: str,
         refusal: Disconnect | None = None,
     ) -> None:
+        """`head` asks for a WebSocket, and `inner` brings what comes behind it.
+
+        :raises HandshakeError: if it does so in a way that is to be refused.
+        """
         self._services = services
         self._settings = services.sessions.settings.websocket
         self._head: Head | None = head
@@ -125,7 +129,7 @@ class ServedConnection:
         self._handshake = trio.CancelScope()
         self._stream = WebSocketStream(
             inner,
-            head.raw,
+            opening_handshake(head) + head.behind,
             self._outbox,
             source,
             on_frames=self._charge_frames,
@@ -237,14 +241,14 @@ class ServedConnection:
         """Shake hands, serve the session, and close; trio-websocket reads in the nursery."""
         with self._handshake:
             self._handshake.deadline = trio.current_time() + self._settings.handshake_seconds
-            connection, proposed_subprotocols = await self._shake_hands(nursery)
+            connection = await self._shake_hands(nursery)
         if self._handshake.cancelled_caught:
             is_late = trio.current_time() >= self._handshake.deadline
             why = RefusalReason.HANDSHAKE_TIMEOUT if is_late else RefusalReason.HANDSHAKE
             self._services.refusals.note(why, self._address)
             return
         try:
-            ending = await self._run_session(connection, self._authenticate(proposed_subprotocols))
+            ending = await self._run_session(connection, self._authenticate())
         except Disconnect as refusal:
             # After the handshake, because a browser cannot see the HTTP status of a refused one.
             ending = refusal
@@ -253,8 +257,8 @@ class ServedConnection:
             ending = INTERNAL_ERROR
         await self._close(connection, ending)
 
-    async def _shake_hands(self, nursery: trio.Nursery) -> tuple[WebSocketConnection, list[str]]:
-        """Return the open connection and the subprotocols that its peer proposed."""
+    async def _shake_hands(self, nursery: trio.Nursery) -> WebSocketConnection:
+        """Return the open connection."""
         request = await wrap_server_stream(
             nursery,
             self._stream,
@@ -262,12 +266,13 @@ class ServedConnection:
             max_message_size=self._settings.message_bytes,
             receive_buffer_size=RECEIVE_BYTES,
         )
-        proposed = request.proposed_subprotocols
-        connection = await request.accept(subprotocol=select_subprotocol(proposed))
+        # The one that was selected is the only one that trio-websocket was told of.
+        subprotocol = next(iter(request.proposed_subprotocols), None)
+        connection = await request.accept(subprotocol=subprotocol)
         forget_handshake(connection, request)
-        return connection, list(proposed)
+        return connection
 
-    def _authenticate(self, proposed_subprotocols: Sequence[str]) -> Claims:
+    def _authenticate(self) -> Claims:
         """Return whose connection it is, and forget what it was asked with, which holds a secret."""
         head, self._head = self._head, None
         assert head is not None, "called once"
@@ -279,7 +284,9 @@ class ServedConnection:
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed", why=RefusalReason.ORIGIN)
-        presented = find_token(query=head.query, headers=head.headers, subprotocols=proposed_subprotocols)
+        presented = find_token(
+            query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head)
+        )
         return self._services.sessions.verifier.verify(presented.token)
 
     async def _run_session(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:

@@ -1,10 +1,81 @@
-"""What a connection need not remember of its handshake."""
+"""The opening handshake: checked here, given to trio-websocket in a form of our own, and forgotten.
 
+wsproto 1.3 decodes the Host as IDNA of 2003, in quadratic time, and so refuses the domain names of IDNA 2008;
+of other headers it raises what is no refusal. So it sees nothing of a request but what it needs.
+"""
+
+import binascii
 from collections.abc import Generator
 
 from trio_websocket import WebSocketConnection, WebSocketRequest
 from wsproto.events import Event
 from wsproto.handshake import H11Handshake
+
+from broker.auth.bearer import select_subprotocol
+from broker.transport.head import BAD_REQUEST, Head, refusal
+
+_KEY_BYTES = 16
+_VERSION = b"13"
+_LISTS = (b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions")
+_UPGRADE_REQUIRED = refusal(
+    b"426 Upgrade Required", b"Upgrade: websocket", b"Sec-WebSocket-Version: " + _VERSION
+)
+
+
+class HandshakeError(Exception):
+    """The peer asked for a WebSocket in a way that is to be refused; `response` is the answer."""
+
+    def __init__(self, response: bytes) -> None:
+        super().__init__()
+        self.response = response
+
+
+def offered_subprotocols(head: Head) -> list[str]:
+    """Return the subprotocols that the client offers; one may hold its token."""
+    return [offer.decode("latin-1") for offer in head.members(b"sec-websocket-protocol")]
+
+
+def opening_handshake(head: Head) -> bytes:
+    """Return the request to give to trio-websocket instead of the client's own, which asks for a WebSocket.
+
+    :raises HandshakeError: if it is none that a server may accept (RFC 6455 section 4.2.1).
+    """
+    key = _check_handshake(head)
+    lines = [
+        b"GET / HTTP/1.1",
+        b"Host: greenroom",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Version: " + _VERSION,
+        b"Sec-WebSocket-Key: " + key,
+    ]
+    subprotocol = select_subprotocol(offered_subprotocols(head))
+    if subprotocol is not None:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def _check_handshake(head: Head) -> bytes:
+    """Return the key."""
+    version, keys = head.values(b"sec-websocket-version"), head.values(b"sec-websocket-key")
+    if len(version) == 1 and version[0] != _VERSION:
+        raise HandshakeError(_UPGRADE_REQUIRED)
+    is_upgrade = head.method == b"GET" and b"upgrade" in map(bytes.lower, head.members(b"connection"))
+    is_readable = all(value.isascii() for name in _LISTS for value in head.values(name))
+    # Content would have to be read to its end first (RFC 9110 section 7.8), or be taken for frames.
+    if not (is_upgrade and is_readable and len(version) == len(keys) == 1) or head.has_content:
+        raise HandshakeError(BAD_REQUEST)
+    if not _is_key(keys[0]):
+        raise HandshakeError(BAD_REQUEST)
+    return keys[0]
+
+
+def _is_key(value: bytes) -> bool:
+    """Whether it is the base64 of 16 bytes (RFC 6455 section 4.1)."""
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
 
 
 class _SpentHandshake(H11Handshake):

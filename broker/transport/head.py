@@ -1,16 +1,21 @@
-"""The head of a connection's first request: enough of it to know where the connection belongs."""
+"""A request head: enough of it to know where the connection belongs, and that every reader will see the same in it."""
+
+import re
 
 import attrs
 import trio
 
 READ_BYTES = 16_384
 
-WSPROTO_ENCODINGS = {
-    b"host": "idna",
-    b"connection": "ascii",
-    b"sec-websocket-protocol": "ascii",
-    b"sec-websocket-extensions": "ascii",
-}
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00\r\x0b\x0c]")
+"""What may not stand in a line (RFC 9110 section 5.5): NUL, a bare CR, and the blanks that are neither SP nor HTAB."""
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+"""The characters of `uri-host [ ":" port ]` (RFC 3986 section 3.2.2). Nothing here decides by the host."""
+_END = re.compile(rb"\n\r?\n")
+"""An empty line, which may end in a bare LF; parse_head takes only CRLF CRLF for the end and refuses the others."""
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 
 
 class HeadError(Exception):
@@ -28,11 +33,15 @@ class Head:
     raw: bytes = attrs.field(repr=False)
     target: str = attrs.field(repr=False)  # may hold a token
     headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
+    method: bytes = b"GET"
+    version: tuple[int, int] = (1, 1)
 
     @property
     def path(self) -> str:
-        """The target without its query, still percent-encoded."""
-        return self.target.partition("?")[0]
+        """The target without its query, still percent-encoded, and without the authority of an absolute form."""
+        path = self.target.partition("?")[0]
+        authority = _AUTHORITY.match(path)
+        return path[authority.end() :] or "/" if authority else path
 
     @property
     def query(self) -> str:
@@ -40,48 +49,96 @@ class Head:
         return self.target.partition("?")[2]
 
     @property
+    def behind(self) -> bytes:
+        """What came behind the head."""
+        return self.raw.removeprefix(b"\r\n").partition(b"\r\n\r\n")[2]
+
+    @property
     def is_websocket(self) -> bool:
-        """Whether it asks for a WebSocket (RFC 6455 section 4.1)."""
-        return any(value.lower() == b"websocket" for name, value in self.headers if name == b"upgrade")
+        """Whether it asks for a WebSocket (RFC 6455 section 4.1); one of HTTP/1.0 cannot (RFC 9110 section 7.8)."""
+        return self.version > (1, 0) and b"websocket" in map(bytes.lower, self.members(b"upgrade"))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether content follows (RFC 9112 section 6.3)."""
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of that lower-case name."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), None)
+        return next((value.decode("latin-1") for value in self.values(name)), None)
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return every header of that lower-case name."""
+        return [value for key, value in self.headers if key == name]
+
+    def members(self, name: bytes) -> list[bytes]:
+        """Return the members of a header that is a list, in as many lines as it came (RFC 9110 section 5.6.1)."""
+        members = (member.strip(b" \t") for member in b",".join(self.values(name)).split(b","))
+        return [member for member in members if member]
 
 
-def _refusal(status: bytes) -> bytes:
-    return b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status
+def refusal(status: bytes, *headers: bytes) -> bytes:
+    """Return a response without content, behind which the connection is closed."""
+    return b"\r\n".join(
+        [b"HTTP/1.1 " + status, *headers, b"Connection: close", b"Content-Length: 0", b"", b""]
+    )
 
 
-BAD_REQUEST = _refusal(b"400 Bad Request")
-TIMED_OUT = _refusal(b"408 Request Timeout")
-TOO_MANY = _refusal(b"429 Too Many Requests")
-TOO_LARGE = _refusal(b"431 Request Header Fields Too Large")
-OVERLOADED = _refusal(b"503 Service Unavailable")
+BAD_REQUEST = refusal(b"400 Bad Request")
+TIMED_OUT = refusal(b"408 Request Timeout")
+TOO_MANY = refusal(b"429 Too Many Requests")
+TOO_LARGE = refusal(b"431 Request Header Fields Too Large")
+OVERLOADED = refusal(b"503 Service Unavailable")
+OTHER_VERSION = refusal(b"505 HTTP Version Not Supported")
 
 
 def parse_head(raw: bytes) -> Head:
-    """Split a complete head. It is not validated: whoever is given the connection does that.
+    """Split a complete head, in time linear in its size.
 
-    :raises HeadError: if it is no HTTP request at all, or wsproto could not read it.
+    :raises HeadError: if it is no HTTP/1.x request, or if two readers could see different things in it.
     """
-    # h11 takes a bare LF for the end of a line, as it may (RFC 9112 section 2.2): both must see the same headers.
-    lines = [line.rstrip(b"\r") for line in raw.partition(b"\r\n\r\n")[0].split(b"\n")]
-    words = lines[0].split(b" ")
-    if len(words) != 3 or not words[2].startswith(b"HTTP/"):
+    # A server should ignore an empty line before the request (RFC 9112 section 2.2).
+    text = raw.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0]
+    # h11 takes a bare LF for the end of a line, as it may (ibid.): both must see the same headers.
+    lines = [line.removesuffix(b"\r") for line in text.split(b"\n")]
+    request_line = _REQUEST_LINE.fullmatch(lines[0])
+    if request_line is None:
         raise HeadError("not an HTTP request", BAD_REQUEST)
-    if any(not line or line[0] in b" \t" for line in lines[1:]):
-        # An end before the end, or a line that continues the one before (RFC 9112 section 5.2).
+    method, target, major, minor = request_line.groups()
+    if major != b"1":
+        raise HeadError("another version of HTTP", OTHER_VERSION)
+    headers = tuple(_parse_header(line) for line in lines[1:])
+    return Head(raw, target.decode("ascii"), headers, method, (int(major), int(minor)))
+
+
+def _parse_header(line: bytes) -> tuple[bytes, bytes]:
+    """Return name and value (RFC 9112 section 5).
+
+    An empty line here is an end before the end; one that begins with a blank continues the one before, which a
+    server may refuse (section 5.2); a blank before the colon must be refused (section 5.1).
+    """
+    name, colon, value = line.partition(b":")
+    if not colon or _NAME.fullmatch(name) is None or _CONTROL.search(value) is not None:
         raise HeadError("unreadable header", BAD_REQUEST)
-    fields = [line.partition(b":")[::2] for line in lines[1:]]
-    headers = tuple((name.strip().lower(), value.strip()) for name, value in fields)
-    try:
-        for name, value in headers:
-            # wsproto 1.3 decodes these without looking, and raises where it should refuse.
-            value.decode(WSPROTO_ENCODINGS.get(name, "latin-1"))
-    except UnicodeError:
-        raise HeadError("unreadable header", BAD_REQUEST) from None
-    return Head(raw, words[1].decode("latin-1"), headers)
+    return name.lower(), value.strip(b" \t")
+
+
+def check_request(head: Head) -> None:
+    """Check what HTTP asks of every request, whoever it is for.
+
+    :raises HeadError: if a server must refuse it, or if one could take its content for the next request.
+    """
+    hosts = head.values(b"host")
+    # RFC 9112 section 3.2; HTTP/1.0 needs none.
+    is_counted = len(hosts) == 1 or (not hosts and head.version < (1, 1))
+    if not is_counted or any(_HOST.fullmatch(host) is None for host in hosts):
+        raise HeadError("missing, doubled or unreadable Host", BAD_REQUEST)
+    # RFC 9112 section 6.1.
+    if head.values(b"transfer-encoding") and (head.values(b"content-length") or head.version < (1, 1)):
+        raise HeadError("doubtful length of content", BAD_REQUEST)
 
 
 async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_seconds: float) -> Head | None:
@@ -100,10 +157,10 @@ async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_s
                 return None
             searched = max(0, len(raw) - 3)
             raw += data
-            end = raw.find(b"\r\n\r\n", searched)
-            if end + 4 > max_bytes or (end < 0 and len(raw) > max_bytes):
+            end = _END.search(raw, searched)
+            if (len(raw) if end is None else end.end()) > max_bytes:
                 raise HeadError("request head too long", TOO_LARGE)
-            if end >= 0:
+            if end is not None:
                 return parse_head(bytes(raw))
     if not raw:
         return None

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
+from typing import TypeAlias
 
 import trio
 
@@ -9,12 +11,26 @@ from broker.config.settings import HttpSettings
 from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.transport.admission import Admission, Verdict
 from broker.transport.connection import ConnectionServices, ServedConnection, parse_destination
-from broker.transport.head import OVERLOADED, TIMED_OUT, TOO_LARGE, TOO_MANY, Head, HeadError, read_head
+from broker.transport.handshake import HandshakeError
+from broker.transport.head import (
+    OVERLOADED,
+    TIMED_OUT,
+    TOO_LARGE,
+    TOO_MANY,
+    Head,
+    HeadError,
+    check_request,
+    parse_head,
+    read_head,
+)
 from broker.transport.listening import peer_address
 from broker.transport.streams import ReplayStream
 
 REFUSAL_SECONDS = 1.0
-"""How long writing an error response may take."""
+"""How long writing an error response may take that is no answer to a handshake, and how long a connection is kept that is one too many."""
+
+Handler: TypeAlias = Callable[[], Awaitable[None]]
+"""Serves a connection to its end."""
 
 _REASON_OF_RESPONSE = {
     TIMED_OUT: RefusalReason.HEAD_TIMEOUT,
@@ -53,9 +69,11 @@ class Port:
     async def serve_stream(self, stream: trio.abc.HalfCloseableStream, address: str) -> None:
         """Serve any stream as a connection from `address`."""
         verdict = self._admission.enter(address)
+        kept_seconds = inf if verdict is Verdict.WELCOME else REFUSAL_SECONDS
         try:
-            handle = await self._find_handler(stream, address, verdict)
-            await handle()
+            with trio.move_on_after(kept_seconds):
+                handle = await self._find_handler(stream, address, verdict)
+                await handle()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             # The peer has gone; there is nobody to tell.
             pass
@@ -63,40 +81,82 @@ class Port:
             # Also out of a group with a cancellation, which goes on.
             self._services.log.exception("connection failed", address=address)
         finally:
-            self._admission.leave(address)
+            self._admission.leave(address, verdict)
             await trio.aclose_forcefully(stream)
 
     async def _find_handler(
         self, stream: trio.abc.HalfCloseableStream, address: str, verdict: Verdict
-    ) -> Callable[[], Awaitable[None]]:
+    ) -> Handler:
         """Read the head and return what is to be done. No frame keeps the head alive as long as the connection."""
+        if verdict is Verdict.SURPLUS:
+            is_full = self._admission.is_full
+            why = RefusalReason.NODE_FULL if is_full else RefusalReason.ADDRESS_FULL
+            self._services.refusals.note(why, address)
+            return partial(trio.aclose_forcefully, stream)
         if verdict is Verdict.NODE_FULL:
             self._services.refusals.note(RefusalReason.NODE_FULL, address)
             return partial(_refuse, stream, OVERLOADED)
         try:
             head = await self._read_head(stream)
+            websocket = None if head is None else self._find_websocket(stream, address, head, verdict)
         except HeadError as error:
-            why = _REASON_OF_RESPONSE.get(error.response, RefusalReason.BAD_HEAD)
-            self._services.refusals.note(why, address, event="bad request", reason=str(error))
-            return partial(_refuse, stream, error.response)
+            return self._refuse_head(stream, address, error)
         if head is None:
             return partial(trio.aclose_forcefully, stream)
-        destination = parse_destination(head.path, head.query) if head.is_websocket else None
-        if destination is not None:
-            refusal = None
-            if verdict is Verdict.ADDRESS_FULL:
-                refusal = Disconnect(
-                    CloseCode.TOO_MANY,
-                    "too many connections of this address",
-                    why=RefusalReason.ADDRESS_FULL,
-                )
-            return ServedConnection(
-                self._services, stream, head, destination, address=address, refusal=refusal
-            ).serve
+        return websocket or self._make_http_handler(stream, address, head, verdict)
+
+    def _make_http_handler(
+        self, stream: trio.abc.HalfCloseableStream, address: str, head: Head, verdict: Verdict
+    ) -> Handler:
         if verdict is Verdict.ADDRESS_FULL:
             self._services.refusals.note(RefusalReason.ADDRESS_FULL, address)
             return partial(_refuse, stream, TOO_MANY)
-        return partial(self._serve_http, ReplayStream(stream, head.raw))
+        find_handler = partial(self._find_handler_of_next, stream, address)
+        return partial(self._serve_http, ReplayStream(stream, head.raw, find_handler=find_handler))
+
+    def _find_handler_of_next(
+        self, stream: trio.abc.HalfCloseableStream, address: str, request: bytes
+    ) -> Handler | None:
+        """Return what serves the connection from a later request on, None if HTTP does.
+
+        `request` is its head and all that has been read behind it. Whether a connection becomes a WebSocket is
+        decided by each request: a proxy may send one over any connection that it keeps (RFC 9110 section 7.8).
+        """
+        try:
+            return self._find_websocket(stream, address, parse_head(request), Verdict.WELCOME)
+        except HeadError as error:
+            return self._refuse_head(stream, address, error)
+
+    def _find_websocket(
+        self, stream: trio.abc.HalfCloseableStream, address: str, head: Head, verdict: Verdict
+    ) -> Handler | None:
+        """Return what serves a WebSocket of ours, None if the head asks for none.
+
+        :raises HeadError: if the request is one to be refused, whoever it is for.
+        """
+        check_request(head)
+        destination = parse_destination(head.path, head.query) if head.is_websocket else None
+        if destination is None:
+            return None
+        refusal = None
+        if verdict is Verdict.ADDRESS_FULL:
+            refusal = Disconnect(
+                CloseCode.TOO_MANY, "too many connections of this address", why=RefusalReason.ADDRESS_FULL
+            )
+        try:
+            connection = ServedConnection(
+                self._services, stream, head, destination, address=address, refusal=refusal
+            )
+        except HandshakeError as error:
+            self._services.refusals.note(RefusalReason.HANDSHAKE, address)
+            seconds = self._services.sessions.settings.websocket.handshake_seconds
+            return partial(_refuse, stream, error.response, seconds)
+        return connection.serve
+
+    def _refuse_head(self, stream: trio.abc.HalfCloseableStream, address: str, error: HeadError) -> Handler:
+        why = _REASON_OF_RESPONSE.get(error.response, RefusalReason.BAD_HEAD)
+        self._services.refusals.note(why, address, event="bad request", reason=str(error))
+        return partial(_refuse, stream, error.response)
 
     def begin_stop(self) -> None:
         """Let go of the connections that have not asked for anything yet."""
@@ -120,10 +180,12 @@ class Port:
         return None
 
 
-async def _refuse(stream: trio.abc.HalfCloseableStream, response: bytes) -> None:
+async def _refuse(
+    stream: trio.abc.HalfCloseableStream, response: bytes, timeout_seconds: float = REFUSAL_SECONDS
+) -> None:
     """Answer, and close so that the answer arrives."""
     careful = ReplayStream(stream, b"")
     if response:
-        with trio.move_on_after(REFUSAL_SECONDS):
+        with trio.move_on_after(timeout_seconds):
             await careful.send_all(response)
     await careful.aclose()

@@ -1,5 +1,7 @@
 """A stream with a request head put back, and a careful end: what hypercorn is given."""
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 LINGER_SECONDS = 1.0
@@ -14,12 +16,29 @@ class ReplayStream(trio.abc.Stream):
     peer ends its, for LINGER_SECONDS at most (RFC 9112 section 9.6).
     """
 
-    def __init__(self, inner: trio.abc.HalfCloseableStream, head: bytes) -> None:
+    def __init__(
+        self,
+        inner: trio.abc.HalfCloseableStream,
+        head: bytes,
+        *,
+        find_handler: Callable[[bytes], Callable[[], Awaitable[None]] | None] = lambda _request: None,
+    ) -> None:
         self._inner = inner
+        self._find_handler = find_handler
         self._head = head
         self._is_closing = False
         self._is_ended_by_peer = False
         self.last_received = trio.current_time()
+
+    def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
+        """Return what is to serve the connection from `request` on, with the inner stream; None: whoever reads this one.
+
+        `request` is a head and everything that was read behind it.
+        """
+        handler = self._find_handler(request + self._head)
+        if handler is not None:
+            self._head = b""
+        return handler
 
     @property
     def socket(self) -> trio.socket.SocketType:

@@ -1,44 +1,101 @@
 """Admission against plain counting."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.transport.admission import Admission, Verdict
+from broker.transport.admission import (
+    MOST_REFUSED,
+    MOST_REFUSED_PER_ADDRESS,
+    Admission,
+    Verdict,
+    network_of,
+)
 
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "::1"]
 
 
-@given(st.integers(1, 6), st.integers(1, 4), st.lists(st.integers(0, 30), max_size=60))
+@given(st.integers(1, 6), st.integers(1, 4), st.lists(st.integers(0, 30), max_size=120))
 def test_every_connection_counts_until_it_leaves(per_node: int, per_address: int, choices: list[int]) -> None:
     admission = Admission(per_node, per_address)
-    open_connections: list[str] = []
+    connections: list[tuple[str, Verdict]] = []
     for choice in choices:
-        if choice % 2 and open_connections:
-            admission.leave(open_connections.pop(choice % len(open_connections)))
+        if choice % 4 == 3 and connections:
+            admission.leave(*connections.pop(choice % len(connections)))
         else:
             address = ADDRESSES[choice % 3]
-            open_connections.append(address)
-            expected = Verdict.WELCOME
-            if open_connections.count(address) > per_address:
-                expected = Verdict.ADDRESS_FULL
-            if len(open_connections) > per_node:
-                expected = Verdict.NODE_FULL
-            assert admission.enter(address) is expected
-        assert len(admission) == len(open_connections)
-    for address in open_connections:
-        admission.leave(address)
+            verdict = admission.enter(address)
+            assert verdict is expected_verdict(connections, address, per_node, per_address)
+            connections.append((address, verdict))
+        assert len(admission) == sum(verdict is not Verdict.SURPLUS for _, verdict in connections)
+    for address, verdict in connections:
+        admission.leave(address, verdict)
     assert len(admission) == 0
-    for address in ADDRESSES:
-        assert admission.enter(address) is (
-            Verdict.WELCOME if len(admission) <= per_node else Verdict.NODE_FULL
-        )
+    assert admission.enter("10.0.0.1") is Verdict.WELCOME
 
 
-def test_an_address_that_left_is_forgotten() -> None:
-    admission = Admission(10, 10)
+def expected_verdict(
+    connections: list[tuple[str, Verdict]], address: str, per_node: int, per_address: int
+) -> Verdict:
+    welcome = [where for where, verdict in connections if verdict is Verdict.WELCOME]
+    refused = Counter(
+        where for where, verdict in connections if verdict in {Verdict.ADDRESS_FULL, Verdict.NODE_FULL}
+    )
+    if len(welcome) < per_node and welcome.count(address) < per_address:
+        return Verdict.WELCOME
+    if refused[address] == MOST_REFUSED_PER_ADDRESS:
+        return Verdict.SURPLUS
+    return Verdict.NODE_FULL if len(welcome) == per_node else Verdict.ADDRESS_FULL
+
+
+def test_one_address_takes_no_place_that_is_not_its_own() -> None:
+    per_node, per_address = 100, 3
+    admission = Admission(per_node, per_address)
+    verdicts = Counter(admission.enter("10.0.0.1") for _ in range(10_000))
+    assert verdicts[Verdict.WELCOME] == per_address
+    assert verdicts[Verdict.ADDRESS_FULL] == MOST_REFUSED_PER_ADDRESS
+    for other in range(per_node - per_address):
+        assert admission.enter(f"10.1.0.{other}") is Verdict.WELCOME
+
+
+def test_the_refused_are_never_more_than_their_limit() -> None:
+    admission = Admission(1, 1)
     admission.enter("10.0.0.1")
-    admission.leave("10.0.0.1")
+    verdicts = Counter(admission.enter(f"10.1.{n // 256}.{n % 256}") for n in range(1000))
+    assert verdicts == {Verdict.NODE_FULL: MOST_REFUSED, Verdict.SURPLUS: 1000 - MOST_REFUSED}
+
+
+@pytest.mark.parametrize("more", [1, MOST_REFUSED_PER_ADDRESS])
+def test_an_address_that_left_is_forgotten(more: int) -> None:
+    admission = Admission(10, 1)
+    verdicts = [admission.enter("10.0.0.1") for _ in range(1 + more)]
+    for verdict in verdicts:
+        admission.leave("10.0.0.1", verdict)
     # One that leaves without having entered is a mistake of ours, and shows.
-    with pytest.raises(KeyError):
-        admission.leave("10.0.0.1")
+    for verdict in set(verdicts):
+        with pytest.raises(KeyError):
+            admission.leave("10.0.0.1", verdict)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("64:ff9b::10.0.0.1", "10.0.0.1", True),
+        ("64:ff9b::10.0.0.1", "64:ff9b::10.0.0.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::1", "127.0.0.1", False),
+        ("@abstract", "", False),
+    ],
+)
+def test_an_ipv6_address_is_its_64(one: str, other: str, is_same: bool) -> None:
+    assert (network_of(one) == network_of(other)) is is_same
+    admission = Admission(10, 1)
+    admission.enter(one)
+    assert admission.enter(other) is (Verdict.ADDRESS_FULL if is_same else Verdict.WELCOME)

@@ -189,7 +189,13 @@ BAD_HANDSHAKES = {
     "no connection header": handshake("/ws/lobby").replace(b"Connection", b"X"),
     "a header that is none": handshake("/ws/lobby", "no colon here"),
     "a host that is none": handshake("/ws/lobby").replace(b"example.org", b"\xff"),
-    "a host with a bad label": handshake("/ws/lobby").replace(b"example.org", b"xn--a"),
+    "content": handshake("/ws/lobby", "Content-Length: 5") + b"hello",
+    "content in chunks": handshake("/ws/lobby", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "a key that is none": handshake("/ws/lobby").replace(b"dGhl", b"!!!!"),
+    "a key that is too short": handshake("/ws/lobby").replace(b"dGhl", b""),
+    "two keys": handshake("/ws/lobby", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+    "two versions": handshake("/ws/lobby", "Sec-WebSocket-Version: 13"),
+    "two hosts": handshake("/ws/lobby", "Host: example.org"),
     "subprotocols that are none": handshake("/ws/lobby", "Sec-WebSocket-Protocol: \xff"),
     "extensions that are none": handshake("/ws/lobby", "Sec-WebSocket-Extensions: \xff"),
     "subprotocols that are none, behind a bare line feed": handshake(
@@ -214,6 +220,32 @@ async def test_a_bad_handshake_is_answered_with_400(
         await trio.sleep(5)
         assert node.is_empty()
         assert not [line for line in node.log_lines() if line["level"] == "error"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "xn--strae-oqa.de",
+        "xn--a",
+        "xn--" + "a" * 70,
+        "a" * 300,
+        "a..b",
+        "[::1]:8000",
+        "a_b:1",
+        "",
+        "%C3%A9",
+        "a." * 7000,
+    ],
+    ids=lambda host: host[:16] or "empty",
+)
+async def test_the_host_decides_nothing(open_node: OpenNode, autojump_clock: MockClock, host: str) -> None:
+    """It is not decoded: IDNA 2003 knows fewer names than there are, and takes quadratic time."""
+    async with open_node() as node:
+        peer = RawPeer(node.dial())
+        target = node.target("lobby", token=node.token("ann"))
+        await peer.send(handshake(target).replace(b"example.org", host.encode()))
+        assert "101" in await peer.read_head()
+        assert (await peer.read_message())["type"] == "joined"
 
 
 async def test_lines_may_end_in_a_bare_line_feed_and_are_read_all_the_same(

@@ -1,12 +1,15 @@
 """The one port: what a connection asks for decides who serves it, and no one's end is another's."""
 
+from contextlib import suppress
+
 import attrs
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from broker.errors import CloseCode
-from broker.transport.port import Port
+from broker.transport.admission import MOST_REFUSED_PER_ADDRESS
+from broker.transport.port import REFUSAL_SECONDS, Port
 from broker.transport.streams import ReplayStream
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import RawPeer, handshake
@@ -101,6 +104,49 @@ async def test_an_address_with_too_many_connections_gets_429_for_http(
         other = RawPeer(node.dial("10.0.0.2"))
         await other.send(GET)
         assert (await other.read_eof()).startswith(b"http:")
+
+
+REFUSED = {
+    "silent": b"",
+    "half a head": b"GET / HT",
+    "http": GET,
+    "websocket": handshake("/ws/lobby"),
+}
+
+
+@pytest.mark.parametrize("asks", REFUSED)
+async def test_an_address_over_its_limit_takes_nothing_from_others_and_is_soon_gone(
+    open_node: OpenNode, autojump_clock: MockClock, asks: str
+) -> None:
+    async with open_node(limits={"connections": 4, "connections_per_address": 2}) as node:
+        for user in ("ann", "bob"):
+            await node.member(user, "lobby")
+        peers = [RawPeer(node.dial()) for _ in range(200)]
+        for peer in peers:
+            with suppress(trio.BrokenResourceError):
+                await peer.send(REFUSED[asks])
+        await wait_all_tasks_blocked()
+        assert len(node.admission) <= 2 + MOST_REFUSED_PER_ADDRESS
+        others = [await node.client("cyd", "lobby", address=f"10.0.1.{n}") for n in range(2)]
+        for other in others:
+            assert (await other.receive())["type"] == "joined"
+        await trio.sleep(REFUSAL_SECONDS + 0.1)
+        assert len(node.admission) == 4
+        answers = [answer for peer in peers if (answer := await peer.read_eof())]
+        assert len(answers) <= MOST_REFUSED_PER_ADDRESS, "the others are closed without a word"
+        expected = {"http": b"HTTP/1.1 429 ", "websocket": b"HTTP/1.1 101 "}.get(asks, b"")
+        assert all(answer.startswith(expected) for answer in answers)
+        assert bool(answers) is bool(expected)
+
+
+async def test_one_subscriber_has_one_limit_for_all_its_ipv6_addresses(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"connections_per_address": 1}) as node:
+        await node.member("ann", "lobby", address="2001:db8::1")
+        other = await node.client("bob", "lobby", address="2001:db8::ffff:1")
+        assert await other.read_code() == CloseCode.TOO_MANY
+        await node.member("cyd", "lobby", address="2001:db8:0:1::1")
 
 
 async def test_a_refused_peer_that_reads_nothing_is_let_go(
