@@ -5,13 +5,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENT := broker/web/client
 
-.PHONY: serve test lint wheel web web-check bench clean
+.PHONY: help serve test test-quick lint fix wheel web web-check bench clean
+
+# The parts that everything else stands on.
+QUICK := tests/actors tests/rooms tests/sessions tests/protocol tests/transport tests/auth tests/config
 
 serve: $(VENV)/runtime
 	@exec $(BIN)/greenroom serve --dev
 
+help:
+	@echo "make serve       run a server on this machine, with a console to open in a browser"
+	@echo "make test        run all tests, with coverage"
+	@echo "make test-quick  run the tests of the core: $(QUICK)"
+	@echo "make lint        check style, types and the direction of imports"
+	@echo "make fix         format the code, and mend what ruff can"
+	@echo "make wheel       build the wheel, and try it in an empty environment"
+	@echo "make web         build the browser client (needs Node.js)"
+	@echo "make web-check   check and test the browser client (needs Node.js)"
+	@echo "make bench       run every benchmark, and draw the plots of the README (over an hour)"
+	@echo "make clean       remove the environment and everything that was built"
+
 test: $(VENV)/dev
 	$(BIN)/pytest -n auto --cov --cov-report=term --cov-fail-under=95
+
+test-quick: $(VENV)/dev
+	$(BIN)/pytest -n auto -q $(QUICK)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -19,6 +37,10 @@ lint: $(VENV)/dev
 	$(BIN)/flake8 actors broker bench tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fix: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # Builds the wheel, installs it and nothing else into an empty environment, and runs the command from there.
 wheel: $(VENV)/dev
