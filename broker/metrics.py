@@ -26,7 +26,7 @@ def open_metrics(
     registry = CollectorRegistry()
     registry.register(BrokerCollector(rooms, connections, engine))
     if refusals is not None:
-        registry.register(RefusalCollector(refusals))
+        registry.register(RefusalCollector(refusals, rooms))
     if log is not None:
         registry.register(LogCollector(log))
     ProcessCollector(registry=registry)
@@ -79,6 +79,7 @@ class RefusalCollector(Collector):
     """Turns what was refused and how connections ended into metrics; the labels are of bounded sets."""
 
     _refusals: Refusals
+    _rooms: Rooms
 
     def collect(self) -> Iterator[Metric]:
         """Take a snapshot; called for each scrape."""
@@ -87,7 +88,9 @@ class RefusalCollector(Collector):
         )
         # All from the beginning, so that the first of a reason is a step that an alert can see.
         for reason in (*RefusalReason, *ErrorCode):
-            refusals.add_metric([reason.value], self._refusals.counts.get(reason, 0))
+            # What rooms answer themselves, behind all that was begun before, only they know.
+            by_rooms = self._rooms.tally.unavailable if reason is ErrorCode.UNAVAILABLE else 0
+            refusals.add_metric([reason.value], self._refusals.counts.get(reason, 0) + by_rooms)
         yield refusals
         closes = CounterMetricFamily(
             "greenroom_closes", "WebSockets and event streams that ended, by close code", labels=["code"]

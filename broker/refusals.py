@@ -90,6 +90,11 @@ _HELP: Mapping[str, str] = MappingProxyType(
 )
 
 
+def reason_of(ending: Disconnect) -> RefusalReason | ErrorCode | None:
+    """Return what kind of refusal an ending is; None if it is none."""
+    return ending.why or _REASON_OF_CODE.get(ending.code)
+
+
 class Refusals:
     """Owns the counters of refusals and closes, and how often refusals are logged."""
 
@@ -131,7 +136,7 @@ class Refusals:
 
     def note_ending(self, ending: Disconnect, address: str | None, *, user_id: str | None = None) -> None:
         """Note the refusal that `ending` is, if it is one: most closes of a client's making are none."""
-        why = ending.why or _REASON_OF_CODE.get(ending.code)
+        why = reason_of(ending)
         if why is not None:
             self.note(why, address, code=int(ending.code), detail=ending.reason, user_id=user_id)
 

@@ -158,7 +158,13 @@ class Broker:
             listeners = await open_listeners(settings.server)
         async with (
             _closing(listeners),
-            open_http(create_app(self._http), settings.http, self._services.log, beside=app) as http,
+            open_http(
+                create_app(self._http),
+                settings.http,
+                self._services.log,
+                beside=app,
+                refusals=self._services.refusals,
+            ) as http,
             trio.open_nursery() as helpers,
         ):
             # A write that hypercorn shields from cancellation must not outlive it.

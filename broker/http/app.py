@@ -22,6 +22,7 @@ from broker.http.measure import HttpMetrics
 from broker.http.openapi import add_openapi
 from broker.http.page import PageRoutes, load_web_files
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
+from broker.http.refusals import RequestRefusals
 from broker.http.rooms import RoomRoutes
 from broker.http.services import HttpServices
 from broker.http.status import StatusRoutes
@@ -79,6 +80,8 @@ def create_app(
     cors.add_to(app)
     metrics = HttpMetrics()
     metrics.add_to(app)
+    refusals = RequestRefusals(services.refusals)
+    refusals.add_to(app)
     app.after_request(add_security_headers)
 
     api = Blueprint("api", __name__, url_prefix=API_PREFIX)
@@ -102,6 +105,7 @@ def create_app(
         services.metrics_key,
         cors,
         metrics,
+        refusals,
         SECURITY_HEADERS,
     )
     app.asgi_app = gate  # type: ignore[method-assign]  # as Quart's documentation says

@@ -17,6 +17,7 @@ from broker.http.exchange import PacedBody, this_request
 from broker.http.lines import Line, LineSplitter
 from broker.http.openapi import operation
 from broker.http.publishing import FAILURES, answer_within, error_info, make_key
+from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Draft, check_room_name
 from broker.notices import RequestId
@@ -127,6 +128,7 @@ class Batch:
         self._services = services
         self._nursery = nursery
         self._settings = services.settings.http
+        self._note_refused = part_notes(services.refusals)
         self._sender, self._slots = trio.open_memory_channel[_Slot](LOOK_AHEAD_LINES)
         # The last line of each room that has lines waiting to be told.
         self._last: dict[str, trio.Event] = {}
@@ -233,7 +235,10 @@ class Batch:
 
     def _finish(self, slot: _Slot) -> BatchResult:
         self._open.discard(slot)
-        return slot.finish()
+        result = slot.finish()
+        if result.error is not UNSET:
+            self._note_refused(result.error.code)
+        return result
 
     def close(self) -> None:
         """Let go of the rooms whose answers nobody will read."""

@@ -1,6 +1,8 @@
 """A room as server-sent events: a member that only listens."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from random import Random
 from uuid import uuid4
 
@@ -12,12 +14,13 @@ from quart.wrappers.response import ResponseBody
 
 from actors import ActorStoppedError, Ref, Reply
 from broker.auth.permissions import recovery_start
-from broker.errors import CloseCode, Disconnect, ErrorCode, Refused
+from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason, Refused
 from broker.http.access import Access
 from broker.http.bodies import read_query
 from broker.http.exchange import this_request
 from broker.http.openapi import operation
 from broker.http.publishing import answer_within
+from broker.http.refusals import address_of
 from broker.http.services import HttpServices
 from broker.http.sse import EventOutbox, parse_event_id
 from broker.model import Capability, Claims, Position, check_room_name
@@ -98,9 +101,16 @@ class EventRoutes:
         request = this_request()
         event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
         settings = self.services.settings
-        stream = EventStream(claims, settings.websocket.outbox_bytes, settings.auth.leeway_seconds)
+        stream = EventStream(
+            claims,
+            settings.websocket.outbox_bytes,
+            settings.auth.leeway_seconds,
+            on_end=partial(self._note_end, address_of(request.scope)),
+        )
         if not self.services.connections.add(stream):
-            raise Disconnect(CloseCode.TOO_MANY, "too many connections of this user")
+            raise Disconnect(
+                CloseCode.TOO_MANY, "too many connections of this user", why=RefusalReason.USER_FULL
+            )
         request.exits.callback(self.services.connections.discard, stream)
         request.exits.callback(stream.end)
         with answer_within(self.services.settings.http.request_seconds):
@@ -108,6 +118,10 @@ class EventRoutes:
             since = since if claims is None else recovery_start(claims, since)
             await stream.join(self.services.rooms, room, since)
         return stream
+
+    def _note_end(self, address: str | None, ending: Disconnect) -> None:
+        self.services.refusals.count_close(ending.code)
+        self.services.refusals.note_ending(ending, address)
 
 
 def _response(body: ResponseBody | bytes) -> Response:
@@ -121,7 +135,17 @@ def _response(body: ResponseBody | bytes) -> Response:
 class EventStream:
     """One event stream: a Member of its room, and a Connection like any WebSocket."""
 
-    def __init__(self, claims: Claims | None, limit_bytes: int, leeway_seconds: float) -> None:
+    def __init__(
+        self,
+        claims: Claims | None,
+        limit_bytes: int,
+        leeway_seconds: float,
+        *,
+        on_end: Callable[[Disconnect], None] = lambda _ending: None,
+    ) -> None:
+        """`on_end` is called once, if the server ends it."""
+        self._on_end = on_end
+        self._is_ended = False
         self._claims = claims
         self._leeway_seconds = leeway_seconds
         # No user's id holds a slash, so nobody can name a bearer of the API key, nor be taken for one.
@@ -178,7 +202,7 @@ class EventStream:
     def tell_reconnect(self, after_ms: int) -> None:
         """See Connection. The stream ends at once, and the client comes back after the delay by itself."""
         self._outbox.reply(Reconnect(after_ms))
-        self._close(b"retry:%d\n\n" % after_ms)
+        self._close(Disconnect(CloseCode.SERVICE_RESTART, "service restart"), last=b"retry:%d\n\n" % after_ms)
 
     def added_to(self, room: str) -> None:
         """See Member: there is but one room to be in."""
@@ -190,10 +214,13 @@ class EventStream:
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See Member: tell the client why, and end. What waits is not sent to one that reads too slowly."""
         told = msgspec.json.encode({"code": int(code), "reason": reason})
-        self._close(b"event:close\ndata:%b\n\n" % told, drop=code == CloseCode.TOO_SLOW)
+        self._close(Disconnect(code, reason), last=b"event:close\ndata:%b\n\n" % told)
 
-    def _close(self, last: bytes, *, drop: bool = False) -> None:
-        self._outbox.close(last, drop=drop)
+    def _close(self, ending: Disconnect, *, last: bytes) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self._on_end(ending)
+        self._outbox.close(last, drop=ending.code == CloseCode.TOO_SLOW)
         # At once, and not when the last write is done: a peer that does not read must not stay a member.
         self.end()
 

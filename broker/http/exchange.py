@@ -15,6 +15,8 @@ from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
 
+from broker.errors import ErrorCode, RefusalReason
+
 
 class PacedBody(TrioBody):
     """An iterator over the chunks of a body; sending it a chunk waits until the chunk is taken."""
@@ -59,6 +61,8 @@ class PacedRequest(TrioRequest):
         self.exits = ExitStack()
         """Called back at the end, also if the request is cancelled; nothing there may wait."""
         self.began_at = trio.current_time()
+        self.why: RefusalReason | ErrorCode | None = None
+        """Why it was refused, if an error handler knows better than its status."""
 
 
 def this_request() -> PacedRequest:

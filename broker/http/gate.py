@@ -20,9 +20,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map
 
 from broker.auth.bearer import ApiKey
+from broker.errors import RefusalReason
 from broker.http.cors import Cors
 from broker.http.measure import UNMATCHED, HttpMetrics
 from broker.http.problems import Problem, send_problem
+from broker.http.refusals import RequestRefusals
 from broker.http.target import routed_path
 
 API_PREFIX = "/api"
@@ -57,6 +59,7 @@ class Gate:
     metrics_key: ApiKey | None
     cors: Cors
     metrics: HttpMetrics
+    refusals: RequestRefusals
     security_headers: Iterable[tuple[str, str]]
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -66,6 +69,10 @@ class Gate:
             return
         path = routed_path(scope["path"])
         refusal = self._refuse_without_key(scope, path)
+        if refusal is not None:
+            has_key = first_header(scope, b"authorization") is not None
+            why = RefusalReason.API_KEY_WRONG if has_key else RefusalReason.API_KEY_MISSING
+            self._note(scope, path, refusal, why)
         if scope["type"] == "http":
             if refusal is None:
                 await self.app({**scope, "path": path}, receive, send)
@@ -74,7 +81,10 @@ class Gate:
         else:
             # Taken, or the server's queue for us stays full.
             await receive()
-            await send_problem(send, refusal or NO_WEBSOCKET, prefix="websocket.")
+            if refusal is None:
+                refusal = NO_WEBSOCKET
+                self._note(scope, path, refusal, RefusalReason.HTTP)
+            await send_problem(send, refusal, prefix="websocket.")
 
     def _refuse_without_key(self, scope: HTTPScope | WebsocketScope, path: str) -> Problem | None:
         authorization = first_header(scope, b"authorization")
@@ -98,6 +108,12 @@ class Gate:
     def _is_preflight(self, scope: HTTPScope, path: str) -> bool:
         requested = first_header(scope, b"access-control-request-method")
         return self.cors.is_preflight(scope["method"], first_header(scope, b"origin"), requested, path)
+
+    def _note(
+        self, scope: HTTPScope | WebsocketScope, path: str, problem: Problem, why: RefusalReason
+    ) -> None:
+        method = scope["method"] if scope["type"] == "http" else "GET"
+        self.refusals.note(scope, self._find_route(path, method), problem.status, why)
 
     def _find_route(self, path: str, method: str) -> str:
         try:

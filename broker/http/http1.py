@@ -72,8 +72,14 @@ class StopSign(EventWrapper):
 class Worker(WorkerContext):
     """What the connections of one server share."""
 
-    def __init__(self, takes_websocket: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        takes_websocket: Callable[[str], bool],
+        on_bad_request: Callable[[str | None], None] = lambda _address: None,
+    ) -> None:
         super().__init__(None)
+        self.on_bad_request = on_bad_request
+        """Called with the peer's address when what comes on a connection is no HTTP any more."""
         self.takes_websocket = takes_websocket
         """Whether the application speaks WebSocket at a path."""
         self.stop_sign = StopSign()
@@ -119,6 +125,10 @@ class _Http1(H11Protocol):
         handler = self._find_handler(request)
         if handler is not None:
             raise _Handover(handler)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        self.context.on_bad_request(None if self.client is None else self.client[0])
+        await super()._send_error_response(status_code)
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Begin a request; it is an ordinary one if no WebSocket is spoken at its path."""

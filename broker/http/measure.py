@@ -11,6 +11,11 @@ UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+def known_method(method: str) -> str:
+    """Return a method as it may stand in a label: clients may make up others."""
+    return method if method in METHODS else "other"
+
+
 class HttpMetrics:
     """Counts requests by route template, never by path: a path holds names that users chose."""
 
@@ -41,6 +46,6 @@ class HttpMetrics:
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request that is answered."""
-        method = method if method in METHODS else "other"
+        method = known_method(method)
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)

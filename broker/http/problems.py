@@ -15,6 +15,8 @@ from werkzeug.exceptions import HTTPException
 
 from actors import ActorError
 from broker.errors import CloseCode, Disconnect, EngineUnavailableError, ErrorCode, GreenroomError, Refused
+from broker.http.exchange import this_request
+from broker.refusals import reason_of
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -148,14 +150,17 @@ async def _answer_problem(error: ProblemError) -> Response:
 
 
 async def _answer_refused(refused: Refused) -> Response:
+    this_request().why = refused.code
     return problem_response(refused_problem(refused))
 
 
 async def _answer_disconnect(error: Disconnect) -> Response:
+    this_request().why = reason_of(error)
     return problem_response(Problem.of(_STATUS_OF_DISCONNECT[error.code], error.reason))
 
 
 async def _answer_unavailable(error: EngineUnavailableError | ActorError) -> Response:
+    this_request().why = ErrorCode.UNAVAILABLE
     return problem_response(refused_problem(as_refused(error)))
 
 

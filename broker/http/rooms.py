@@ -31,6 +31,7 @@ from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.exchange import this_request
 from broker.http.openapi import operation
 from broker.http.publishing import FAILURES, answer_within, error_info, make_key
+from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Draft, Position, check_room_name
 from broker.protocol.codec import encode_event
@@ -87,13 +88,16 @@ class RoomRoutes:
     async def _publish_everywhere(self, rooms: Sequence[str], draft: Draft) -> list[Outcome]:
         results: dict[int, Outcome] = {}
         waiting = iter(enumerate(rooms))
+        note = part_notes(self.services.refusals)
 
         async def publish_some() -> None:
             for index, room in waiting:
                 try:
                     placed = await self._publish(check_room_name(room), draft)
                 except FAILURES as error:
-                    results[index] = Outcome(room=room, error=error_info(error))
+                    info = error_info(error)
+                    note(info.code)
+                    results[index] = Outcome(room=room, error=info)
                 else:
                     results[index] = Outcome(**msgspec.structs.asdict(placed))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -9,12 +10,14 @@ from hypercorn.typing import ASGIFramework, LifespanState
 from quart_trio import QuartTrio
 
 from broker.config.settings import HttpSettings
+from broker.errors import RefusalReason
 from broker.http.beside import SideBySide
 from broker.http.guard import Guard, Lifeline
 from broker.http.http1 import Http1Server, Worker, make_config
 from broker.http.lifespan import open_lifespan
 from broker.http.stream import HttpStream, HttpTransport
 from broker.log import Log
+from broker.refusals import Refusals
 
 
 class HttpServer:
@@ -78,7 +81,12 @@ class HttpServer:
 
 @asynccontextmanager
 async def open_http(
-    app: QuartTrio, settings: HttpSettings, log: Log, *, beside: ASGIFramework | None = None
+    app: QuartTrio,
+    settings: HttpSettings,
+    log: Log,
+    *,
+    beside: ASGIFramework | None = None,
+    refusals: Refusals | None = None,
 ) -> AsyncIterator[HttpServer]:
     """Start the application, and stop it when the block is left; no connection may be served any more then.
 
@@ -91,9 +99,10 @@ async def open_http(
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_lifespan(app, config, log))
         served: ASGIFramework = app
-        worker = Worker(takes_websocket=lambda _path: False)
+        on_bad_request = partial((refusals or Refusals(log)).note, RefusalReason.BAD_HEAD)
+        worker = Worker(lambda _path: False, on_bad_request)
         if beside is not None:
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
             served = both = SideBySide(app, beside)
-            worker = Worker(takes_websocket=lambda path: not both.is_own_path(path))
+            worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
         yield HttpServer(served, config, worker, state, settings=settings, log=log)

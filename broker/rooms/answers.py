@@ -64,8 +64,10 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             if reply is not None:
                 reply.fail(error)
             if sender is not None:
+                state.fanout.note_unavailable()
                 reply_to(state, sender, Failed(as_refused(error), request_id))
         case TellHistory(member=member, request_id=request_id, reply=told):
+            state.fanout.note_unavailable()
             reply_to(state, member, Failed(as_refused(error), request_id), reply=told)
         case _:
             raise error

@@ -31,6 +31,8 @@ class Tally:
 
     deliveries: int = 0
     deliveries_lost: int = 0
+    unavailable: int = 0
+    """Requests answered `unavailable` by a room."""
     delays: Delays = attrs.field(factory=Delays, eq=False)
     """From a batch's append until every outbox has it, for each publish in it."""
 
@@ -76,6 +78,10 @@ class Fanout:
     def note_delay(self, publishes: int, seconds: float) -> None:
         """Count how long publishes took from their append until every outbox has them."""
         self._tally.delays.note(seconds, publishes)
+
+    def note_unavailable(self) -> None:
+        """Count a request that the engine could not serve."""
+        self._tally.unavailable += 1
 
     def hand(self, member: Member, action: Callable[[Member], None]) -> None:
         """Do something with one member, behind what was begun before."""

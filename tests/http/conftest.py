@@ -23,6 +23,7 @@ from broker.http.app import create_app
 from broker.http.services import HttpServices
 from broker.http.serving import HttpServer, open_http
 from broker.metrics import open_metrics
+from broker.refusals import Refusals
 from broker.rooms.directory import Rooms, open_rooms
 from broker.sessions.directory import Connections
 from broker.transport.streams import ReplayStream
@@ -46,12 +47,17 @@ class RecordingLog:
     """Remembers its lines as (level, event, fields)."""
 
     lines: list[tuple[str, str, dict[str, object]]] = attrs.Factory(list)
+    refused: list[dict[str, object]] = attrs.Factory(list)
+    """The fields of the lines that tell of refusals, which are not among the others."""
 
     def debug(self, event: str, **fields: object) -> None:
         self.lines.append(("debug", event, fields))
 
     def info(self, event: str, **fields: object) -> None:
-        self.lines.append(("info", event, fields))
+        if event == "refused":
+            self.refused.append(fields)
+        else:
+            self.lines.append(("info", event, fields))
 
     def warning(self, event: str, **fields: object) -> None:
         self.lines.append(("warning", event, fields))
@@ -156,9 +162,16 @@ async def open_raw_client(port: int) -> AsyncIterator[RawClient]:
 
 @asynccontextmanager
 async def open_served(
-    app: QuartTrio, settings: HttpSettings, log: RecordingLog, beside: Any = None
+    app: QuartTrio,
+    settings: HttpSettings,
+    log: RecordingLog,
+    beside: Any = None,
+    refusals: Refusals | None = None,
 ) -> AsyncIterator[Served]:
-    async with open_http(app, settings, log, beside=beside) as http, trio.open_nursery() as handlers:
+    async with (
+        open_http(app, settings, log, beside=beside, refusals=refusals) as http,
+        trio.open_nursery() as handlers,
+    ):
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
 
@@ -248,6 +261,7 @@ async def open_world_with(
     engine = engine or MemoryEngine(wall_clock=wall_clock, idempotency_seconds=300)
     connections = Connections(settings.limits.connections_per_user)
     async with open_rooms(settings, engine, log) as rooms:
+        refusals = Refusals(log)
         services = HttpServices(
             settings=settings,
             rooms=rooms,
@@ -259,13 +273,14 @@ async def open_world_with(
             wall_clock=wall_clock,
             log=log,
             is_draining=draining.is_set,
-            metrics=open_metrics(rooms, connections, engine),
+            metrics=open_metrics(rooms, connections, engine, refusals),
             metrics_key=None if settings.http.metrics_key is None else ApiKey(settings.http.metrics_key),
             is_dev=is_dev,
+            refusals=refusals,
         )
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
         async with (
-            open_served(app, settings.http, log, beside) as served,
+            open_served(app, settings.http, log, beside, refusals) as served,
             httpx2.AsyncClient(
                 base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS
             ) as client,
