@@ -16,6 +16,12 @@ from actors.ref import Ref
 from actors.reply import Reply
 from actors.supervisor import Factory, Supervisor, _Child
 
+LOOKED_AT_PER_TURN = 1000
+"""After so many actors the other tasks get their turn: a millisecond, more or less."""
+
+PASSIVATED_PER_TURN = 50
+"""Likewise; all that are put away in one turn also end in one turn, each with its `on_stop`."""
+
 K = TypeVar("K")
 M = TypeVar("M")
 R = TypeVar("R")
@@ -123,23 +129,29 @@ class Registry(Generic[K, M]):
         return await ref.wait_reply(reply)
 
     def passivate_idle(self) -> int:
-        """Put away the actors that have been idle long enough; returns how many."""
-        horizon = trio.current_time() - self._idle_seconds
-        idle = [
-            child
-            for child in self._children.values()
-            if child.last_turn <= horizon and not child.ref.is_stopping and child.is_passive()
-        ]
-        for child in idle:
-            child.ref.stop_nowait()
-        self._passivated += len(idle)
-        return len(idle)
+        """Put away the actors that have been idle long enough, all in one turn; returns how many."""
+        return sum(self._passivate_in_pieces())
 
     async def run_passivation(self) -> None:
-        """Put away idle actors for ever; run it in a nursery that ends before the supervisor does."""
+        """Put away idle actors for ever, some at a turn; run it in a nursery that ends before the supervisor does."""
         while True:
             await trio.sleep(self._idle_seconds / 4)
-            self.passivate_idle()
+            for _ in self._passivate_in_pieces():
+                await trio.lowlevel.checkpoint()
+
+    def _passivate_in_pieces(self) -> Iterator[int]:
+        """Put away the actors that have been idle long enough; gives how many, after each piece of the work."""
+        horizon = trio.current_time() - self._idle_seconds
+        stopped = 0
+        for looked_at, child in enumerate(list(self._children.values()), 1):
+            if child.last_turn <= horizon and not child.ref.is_stopping and child.is_passive():
+                child.ref.stop_nowait()
+                self._passivated += 1
+                stopped += 1
+            if stopped == PASSIVATED_PER_TURN or looked_at % LOOKED_AT_PER_TURN == 0:
+                yield stopped
+                stopped = 0
+        yield stopped
 
     def statistics(self) -> RegistryStatistics:
         """Return a snapshot."""

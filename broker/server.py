@@ -132,6 +132,15 @@ class Broker:
             is_draining=self._draining.is_set(),
         )
 
+    def count_alive(self) -> int:
+        """Return how many connections and rooms there are."""
+        return len(self._admission) + self.rooms.statistics().rooms
+
+    def count_ended(self) -> int:
+        """Return how many connections and rooms there were that are gone."""
+        registry = self.rooms.statistics().registry
+        return self._admission.left + registry.started - registry.actors
+
     async def serve(
         self,
         *,
@@ -389,8 +398,8 @@ async def _run_server(
                 nursery.start_soon(
                     partial(
                         run_collector,
-                        lambda: broker.statistics().sockets,
-                        lambda: broker.statistics().sockets_closed,
+                        broker.count_alive,
+                        broker.count_ended,
                         interval_seconds=COLLECTOR_SECONDS,
                     )
                 )

@@ -1,7 +1,8 @@
 """Actors by key: one start for all, put away when idle, started again when needed."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
 import attrs
@@ -20,6 +21,7 @@ from actors import (
     RestartPolicy,
     open_supervisor,
 )
+from actors.registry import PASSIVATED_PER_TURN
 
 
 @attrs.frozen
@@ -343,3 +345,61 @@ async def test_the_next_actor_starts_only_after_the_last_has_stopped(autojump_cl
             nursery.start_soon(registry.tell, "ann", f"message {number}")
     assert house.diary[:5] == ["make ann", "start ann", "stop ann", "make ann", "start ann"]
     assert sorted(house.diary[5:8]) == ["message 0", "message 1", "message 2"]
+
+
+async def test_many_idle_actors_are_put_away_some_at_a_turn(autojump_clock: object) -> None:
+    house, turns, stops = House(), Turns(), Counter[int]()
+
+    class Leaver(Guest):
+        async def on_stop(self) -> None:
+            stops[turns.count] += 1
+
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        registry: Guests = Registry(
+            supervisor, lambda key: lambda: Leaver(house, key), name="guest", idle_seconds=10
+        )
+        nursery.start_soon(registry.run_passivation)
+        for number in range(10 * PASSIVATED_PER_TURN):
+            await registry.get(str(number))
+        trio.lowlevel.add_instrument(turns)
+        await trio.sleep(20)
+        trio.lowlevel.remove_instrument(turns)
+        assert stops.total() == registry.statistics().passivated == 10 * PASSIVATED_PER_TURN
+        assert max(stops.values()) <= 2 * PASSIVATED_PER_TURN
+        nursery.cancel_scope.cancel()
+
+
+class Turns(trio.abc.Instrument):
+    """Counts how often trio has let all tasks take a step that could."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("way", ["passivated", "stopped", "given up", "failed to start"])
+async def test_the_end_of_each_actor_is_told_however_it_comes_about(way: str, autojump_clock: object) -> None:
+    house, ended = House(), list[str]()
+    if way == "failed to start":
+        house.start_errors.append(ValueError("no"))
+    async with open_supervisor(
+        RestartPolicy(intensity=0), on_escalate=lambda _ref, _error: None
+    ) as supervisor:
+        registry: Guests = Registry(
+            supervisor, house.make_factory, name="guest", idle_seconds=10, on_stopped=ended.append
+        )
+        with suppress(ValueError):
+            ref = await registry.get("ann")
+            if way == "passivated":
+                await trio.sleep(10)
+                registry.passivate_idle()
+            elif way == "stopped":
+                ref.stop_nowait()
+            elif way == "given up":
+                await ref.tell(ValueError("no"))
+        await wait_all_tasks_blocked()
+        assert ended == ["ann"]
+        await registry.get("ann")
+        assert ended == ["ann"]

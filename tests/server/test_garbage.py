@@ -1,12 +1,28 @@
-"""Cycles are looked for as connections end, and the process is left as it was found."""
+"""Cycles are looked for as connections end, at a bounded share of the time; the process is left as it was found."""
 
 import gc
 import weakref
 
+import attrs
+import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from broker.garbage import FEWEST_ENDED, THRESHOLDS, collecting_seldom, run_collector
+from broker.garbage import (
+    FEWEST_ENDED,
+    MOST_PATIENCE,
+    THRESHOLDS,
+    TIME_SHARE,
+    Load,
+    Schedule,
+    Sweep,
+    Swept,
+    collect,
+    collecting_seldom,
+    run_collector,
+)
 
 
 class Cycle:
@@ -32,22 +48,112 @@ def test_what_is_there_already_is_not_looked_through_and_what_comes_is() -> None
         assert looked_at >= {id(cycle) for cycle in come}
 
 
-async def test_what_ended_connections_leave_goes_once_as_many_have_ended_as_are_open(
+def test_what_survives_a_collection_is_not_looked_through_by_the_next() -> None:
+    with collecting_seldom():
+        rooms = [Cycle() for _ in range(10_000)]
+        assert len(gc.get_objects()) >= len(rooms)
+        for sweep in Sweep:
+            left = collect(sweep).left
+            assert left >= len(rooms)
+            assert len(gc.get_objects()) < 1000
+
+
+def test_what_was_frozen_and_is_garbage_now_goes_with_the_sweep_of_all() -> None:
+    with collecting_seldom():
+        cycle = Cycle()
+        held = weakref.ref(cycle)
+        collect(Sweep.NEW)
+        del cycle
+        collect(Sweep.NEW)
+        assert held() is not None
+        assert collect(Sweep.ALL).garbage
+        assert held() is None
+
+
+@attrs.define
+class Server:
+    """Connections that come and go, and a collector that takes as long as it is told."""
+
+    alive: int
+    schedule: Schedule = attrs.field(init=False)
+    ended: int = 0
+    now: float = 1000.0
+    seconds: dict[Sweep, list[float]] = attrs.Factory(lambda: {sweep: [] for sweep in Sweep})
+
+    def __attrs_post_init__(self) -> None:
+        self.schedule = Schedule.begin(self.load)
+
+    @property
+    def load(self) -> Load:
+        return Load(self.alive, self.ended)
+
+    def pass_second(self, ended: int, took_seconds: float, garbage: int = 0) -> None:
+        self.now += 1.0
+        self.ended += ended
+        sweep = self.schedule.due(self.load, self.now)
+        if sweep is not None:
+            self.now += took_seconds
+            self.seconds[sweep].append(took_seconds)
+            self.schedule.note(sweep, Swept(took_seconds, garbage, 1_000_000), self.load, self.now)
+
+
+@given(
+    st.integers(0, 200_000),
+    st.lists(st.tuples(st.integers(0, 5000), st.floats(0.001, 10.0), st.integers(0, 500_000)), max_size=300),
+)
+def test_each_kind_takes_its_share_of_the_time_at_most_but_for_the_first(
+    alive: int, seconds: list[tuple[int, float, int]]
+) -> None:
+    server = Server(alive)
+    began = server.now
+    for ended, took_seconds, garbage in seconds:
+        server.pass_second(ended, took_seconds, garbage)
+    for taken in server.seconds.values():
+        assert sum(taken[:-1]) <= TIME_SHARE * (server.now - began) + 1e-6
+        # As they do not begin before the share of the last one is over, the bound holds for each of them.
+        assert len(taken) <= (server.now - began) / (min(taken, default=1.0) / TIME_SHARE) + 1
+
+
+@pytest.mark.parametrize("alive", [0, 10_000, 100_000])
+def test_a_flood_of_short_connections_has_everything_looked_through_ever_more_rarely(alive: int) -> None:
+    server = Server(alive)
+    for _ in range(3600):
+        server.pass_second(1000, took_seconds=0.001)
+    most = 3600 * 1000 / (MOST_PATIENCE * max(FEWEST_ENDED, alive))
+    assert len(server.seconds[Sweep.ALL]) <= most + 8
+    assert len(server.seconds[Sweep.NEW]) >= 3000
+
+
+def test_what_finds_garbage_is_made_as_often_as_connections_are_replaced() -> None:
+    server = Server(10_000)
+    for _ in range(1000):
+        server.pass_second(100, took_seconds=0.001, garbage=500_000)
+    assert len(server.seconds[Sweep.ALL]) == 1000 * 100 / 10_000
+
+
+async def test_what_ended_connections_leave_goes_once_enough_have_ended(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    opened, ended = 3 * FEWEST_ENDED, 0
+    alive, ended = 3 * FEWEST_ENDED, 0
     with collecting_seldom():
-        nursery.start_soon(lambda: run_collector(lambda: opened, lambda: ended, interval_seconds=1))
+        frozen = Cycle()
+        held = weakref.ref(frozen)
+        collect(Sweep.NEW)
+        del frozen
+        nursery.start_soon(lambda: run_collector(lambda: alive, lambda: ended, interval_seconds=1))
         await wait_all_tasks_blocked()
-        gc.collect()
         left_over = weakref.ref(Cycle())
-        ended = opened - 1
-        await trio.sleep(5)
+        ended = FEWEST_ENDED - 1
+        await trio.sleep(100)
         assert left_over() is not None
-        ended = opened
-        await trio.sleep(1.5)
+        ended = FEWEST_ENDED
+        await trio.sleep(100)
         assert left_over() is None
         left_over = weakref.ref(Cycle())
-        await trio.sleep(5)
+        await trio.sleep(100)
         assert left_over() is not None, "it is counted from the last time"
+        assert held() is not None
+        ended = alive
+        await trio.sleep(1000)
+        assert held() is None
     nursery.cancel_scope.cancel()
