@@ -24,8 +24,11 @@ from broker.errors import CloseCode, StoppedAtOnceError
 from broker.garbage import collecting_seldom, run_collector
 from broker.http.app import create_app
 from broker.http.busiest import Looks
+from broker.http.node import this_node
+from broker.http.questions import NodeAnswers
 from broker.http.services import HttpServices
 from broker.http.serving import open_http
+from broker.http.siblings import Siblings
 from broker.http.traffic import Traffic, TrafficMeter, run_traffic
 from broker.log import Log
 from broker.log.stdlib import open_stdlib_log
@@ -178,6 +181,8 @@ class Broker:
         ):
             # A write that hypercorn shields from cancellation must not outlive it.
             helpers.start_soon(_call_at_last, http.abort)
+            if self._http.siblings is not None:
+                await helpers.start(_answer_siblings, self._http.siblings, self._http)
             port = Port(self._services, self._admission, settings.http, http.serve)
             async with trio.open_nursery() as nursery:
                 async with trio.open_nursery() as accepting:
@@ -225,6 +230,17 @@ async def _closing(listeners: list[trio.SocketListener]) -> AsyncIterator[None]:
             listener.socket.close()
 
 
+async def _answer_siblings(
+    siblings: Siblings, http: HttpServices, *, task_status: trio.TaskStatus[None]
+) -> None:
+    try:
+        await siblings.serve(NodeAnswers(http).answer, task_status=task_status)
+    except OSError as error:
+        # As when somebody has cleaned up: nobody's messages depend on it.
+        http.log.warning("no answers for other workers", exc_info=error)
+        task_status.started()
+
+
 async def _call_at_last(call: Callable[[], None]) -> None:
     try:
         await trio.sleep_forever()
@@ -249,17 +265,20 @@ async def open_broker(
     log: Log | None = None,
     wall_clock: WallClock = time.time,
     random: Random | None = None,
+    siblings: Siblings | None = None,
     dev: bool = False,
 ) -> AsyncIterator[Broker]:
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
 
+    `siblings` are the other workers of this machine, if it is one of several.
     With `dev`, weak secrets are let through, and the API makes client tokens. An exception of the block comes out as
     it is, unless the broker fails as well.
 
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
     failure: BaseException | None = None
-    parts = _open_parts(settings, log, wall_clock, random or Random(), dev=dev)  # noqa: S311  # spreads load, keeps no secret
+    random = random or Random()  # noqa: S311  # spreads load, keeps no secret
+    parts = _open_parts(settings, log, wall_clock, random, siblings, dev=dev)
     try:
         async with parts as broker:
             try:
@@ -300,7 +319,13 @@ async def _open_log(log: Log | None) -> AsyncIterator[Log]:
 
 @asynccontextmanager
 async def _open_parts(
-    settings: Settings, given_log: Log | None, wall_clock: WallClock, random: Random, *, dev: bool
+    settings: Settings,
+    given_log: Log | None,
+    wall_clock: WallClock,
+    random: Random,
+    siblings: Siblings | None,
+    *,
+    dev: bool,
 ) -> AsyncIterator[Broker]:
     refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES))
     settings = with_normal_origins(settings)
@@ -339,6 +364,8 @@ async def _open_parts(
             log=log,
             is_draining=draining.is_set,
             metrics=open_metrics(rooms, connections, engine, refusals, log),
+            node=this_node(settings.server.node_name, 0 if siblings is None else siblings.worker),
+            siblings=siblings,
             traffic=traffic,
             looks=looks,
             is_dev=dev,
@@ -360,6 +387,7 @@ async def run_server(
     log: Log | None = None,
     on_listening: Callable[[str], None] = lambda _url: None,
     listeners: list[trio.SocketListener] | None = None,
+    siblings: Siblings | None = None,
     dev: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return: all of a program whose rooms are in its own process.
@@ -367,14 +395,14 @@ async def run_server(
     A signal that comes while the broker is still being opened ends that. SIGHUP is logged and ends nothing.
 
     `make_app` is given the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
-    are as for `Broker.serve`.
+    are as for `Broker.serve`, and `siblings` as for `open_broker`.
 
     :raises StoppedAtOnceError: if a second signal cut the drain short.
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises OSError: if the port cannot be had.
     """
     async with _open_log(log) as own_log:
-        await _run_server(settings, make_app, own_log, on_listening, listeners, dev=dev)
+        await _run_server(settings, make_app, own_log, on_listening, listeners, siblings=siblings, dev=dev)
 
 
 async def _run_server(
@@ -384,6 +412,7 @@ async def _run_server(
     on_listening: Callable[[str], None],
     listeners: list[trio.SocketListener] | None,
     *,
+    siblings: Siblings | None,
     dev: bool,
 ) -> None:
     raise_limit()
@@ -391,7 +420,7 @@ async def _run_server(
     listeners = listeners or await open_listeners(settings.server)
     stop = _Stop(log)
     with handling_signals(stop.handle), stop.everything, collecting_seldom():
-        async with _closing(listeners), open_broker(settings, log=log, dev=dev) as broker:
+        async with _closing(listeners), open_broker(settings, log=log, siblings=siblings, dev=dev) as broker:
             stop.broker = broker
             app = make_app(broker)
             async with trio.open_nursery() as nursery:

@@ -1,6 +1,7 @@
 """What the benchmarks ask of a Greenroom over HTTP: to publish, and to tell its metrics."""
 
 import http.client
+import re
 from collections.abc import Iterable
 from itertools import islice
 
@@ -61,7 +62,15 @@ class Api:
         return answer
 
 
+_SAMPLE = re.compile(r'^(\w+)(?:{node="[^"]*",worker="\d+"})? (\S+)$', re.MULTILINE)
+
+
 def parse_metrics(text: str) -> dict[str, float]:
-    """Return the samples without labels of a page in Prometheus's text format."""
-    samples = (line.split() for line in text.splitlines() if line and "{" not in line and line[0] != "#")
-    return {sample[0]: float(sample[1]) for sample in samples}
+    """Return the samples of a page in Prometheus's text format whose only labels are the node and the worker.
+
+    Those of several workers are added up.
+    """
+    totals: dict[str, float] = {}
+    for name, value in _SAMPLE.findall(text):
+        totals[name] = totals.get(name, 0.0) + float(value)
+    return totals

@@ -38,6 +38,7 @@ from broker.transport.listening import authority
     help="Processes that share the port; more than one needs a redis:// engine.",
 )
 @click.option("--worker", "worker_index", type=int, hidden=True, help="Be one of them.")
+@click.option("--siblings", type=click.Path(path_type=Path), hidden=True, help="Where they meet.")
 def command(
     host: str | None,
     port: int | None,
@@ -47,6 +48,7 @@ def command(
     dev: bool,
     workers: int,
     worker_index: int | None,
+    siblings: Path | None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT; a second one stops it at once.
 
@@ -68,7 +70,7 @@ def command(
     log = open_log(settings.log, sys.stderr)
     try:
         if worker_index is not None:
-            serve_as_worker(settings, worker_index, log=log, dev=dev)
+            serve_as_worker(settings, worker_index, workers, siblings, log=log, dev=dev)
         elif workers > 1:
             arguments = _arguments_of_workers(host, engine, config_file, dev=dev)
             serve_with_workers(loaded, workers, arguments, log=log, on_listening=on_listening)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import trio
@@ -12,6 +13,7 @@ from broker.config.dev import DEV
 from broker.config.load import Loaded
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
+from broker.http.siblings import Siblings, sibling_folder
 from broker.log import Log
 from broker.server import run_server
 from broker.transport.listening import authority
@@ -40,8 +42,11 @@ def check_workers(count: int, engine: str) -> None:
         )
 
 
-def serve_as_worker(settings: Settings, index: int, *, log: Log, dev: bool) -> None:
-    """Serve beside other workers, as the child of `serve_with_workers`."""
+def serve_as_worker(
+    settings: Settings, index: int, count: int, folder: Path | None, *, log: Log, dev: bool
+) -> None:
+    """Serve beside other workers, as the child of `serve_with_workers`; they meet in `folder`."""
+    siblings = None if folder is None else Siblings(folder, index, count)
 
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
@@ -54,6 +59,7 @@ def serve_as_worker(settings: Settings, index: int, *, log: Log, dev: bool) -> N
                 log=log.bind(worker=index),
                 on_listening=lambda _url: write_line(parent, SERVING),
                 listeners=open_shared_listeners(settings.server),
+                siblings=siblings,
                 dev=dev,
             )
             nursery.cancel_scope.cancel()
@@ -75,7 +81,9 @@ def serve_with_workers(
     :raises GreenroomError: see `Supervisor.run`.
     """
     settings = loaded.settings
-    with reserve_port(settings.server) as port:
+    with reserve_port(settings.server) as port, sibling_folder() as folder:
+        if folder is None:
+            log.warning("no private folder", effect="each worker answers /metrics for itself only")
         server = msgspec.structs.replace(settings.server, port=port)
 
         def tell_serving() -> None:
@@ -84,7 +92,11 @@ def serve_with_workers(
             on_listening(url)
 
         supervisor = Supervisor(
-            lambda index: [*_this_program(), *arguments, "--port", f"{port}", "--worker", f"{index}"],
+            lambda index: [
+                *(*_this_program(), *arguments, "--port", f"{port}"),
+                *("--workers", f"{count}", "--worker", f"{index}"),
+                *([] if folder is None else ["--siblings", str(folder)]),
+            ],
             count,
             environ=_with_made_up_secrets(loaded, _environ_of_workers()),
             log=log,

@@ -41,6 +41,9 @@ class ServerSettings(Section, frozen=True):
 
     host: Annotated[str, _doc("address or name to listen on; :: is every address, of IPv4 too")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), _doc("TCP port; 0 takes a free one")] = 8000
+    node_name: Annotated[
+        str | None, _doc("name of this machine in metrics and the console; not set: its host name")
+    ] = None
     engine: Annotated[str, _doc("memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://")] = "memory://"
     backlog: Annotated[Count, _doc("connections the kernel holds until they are accepted")] = 1024
     drain_seconds: Annotated[

@@ -18,7 +18,6 @@ from broker.http.dev import DevRoutes
 from broker.http.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.gate import API_PREFIX, Gate
-from broker.http.measure import HttpMetrics
 from broker.http.openapi import add_openapi
 from broker.http.page import PageRoutes, load_web_files
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
@@ -78,8 +77,7 @@ def create_app(
     app.before_request(check_path)
     cors = Cors(settings.cors_origins)
     cors.add_to(app)
-    metrics = HttpMetrics()
-    metrics.add_to(app)
+    services.requests.add_to(app)
     refusals = RequestRefusals(services.refusals)
     refusals.add_to(app)
     app.after_request(add_security_headers)
@@ -95,7 +93,7 @@ def create_app(
     EventRoutes(services, Access(services), heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311
     PageRoutes(load_web_files()).add_to(app)
     BrowserClientRoutes(load_client_files()).add_to(app)
-    StatusRoutes(services, metrics.registry, add_openapi(app)).add_to(app)
+    StatusRoutes(services, add_openapi(app)).add_to(app)
     open_routes = frozenset({EVENTS_ROUTE})
     gate = Gate(
         app.asgi_app,
@@ -104,7 +102,7 @@ def create_app(
         services.api_key,
         services.metrics_key,
         cors,
-        metrics,
+        services.requests,
         refusals,
         SECURITY_HEADERS,
     )

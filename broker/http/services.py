@@ -12,7 +12,9 @@ from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.http.busiest import Looks
+from broker.http.measure import HttpMetrics
 from broker.http.node import Node, this_node
+from broker.http.siblings import Siblings
 from broker.http.traffic import Traffic
 from broker.log import Log
 from broker.model import WallClock
@@ -37,6 +39,9 @@ class HttpServices:
     is_draining: Callable[[], bool]
     metrics: CollectorRegistry
     node: Node = attrs.Factory(this_node)
+    siblings: Siblings | None = None
+    """The other workers of this machine."""
+    requests: HttpMetrics = attrs.Factory(HttpMetrics)
     metrics_key: ApiKey | None = None
     """What a scraper presents; None lets anybody scrape."""
     traffic: Traffic = attrs.Factory(Traffic)

@@ -1,20 +1,38 @@
 """How the server is: for load balancers, for Prometheus, and for programs that want to know the API."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import attrs
-from prometheus_client import CollectorRegistry, generate_latest
+import msgspec
+from msgspec import Meta
 from quart import Quart, Response
 
 from broker.http.answers import Health, Readiness, answer
+from broker.http.bodies import read_query
 from broker.http.openapi import operation
+from broker.http.problems import Problem, ProblemError
+from broker.http.questions import MetricsQuestion, NodeAnswers, pack_question
 from broker.http.readiness import find_obstacles
+from broker.http.scrape import render_metrics
 from broker.http.services import HttpServices
 
 READY_SECONDS = 2.0
 """How long the engine may take to say that it is ready."""
 
+SCRAPE_SECONDS = 3.0
+"""How long the other workers may take to answer; Prometheus itself waits for 10 by default."""
+
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsQuery(msgspec.Struct, frozen=True):
+    """Whose metrics."""
+
+    worker: Annotated[
+        Annotated[int, Meta(ge=0, le=1023)] | None,
+        Meta(description="of one worker, from 0; not given: of all"),
+    ] = None
 
 
 @attrs.frozen
@@ -22,7 +40,6 @@ class StatusRoutes:
     """Routes that anybody may ask, but for the metrics where they have a key, which the gate checks."""
 
     services: HttpServices
-    http_metrics: CollectorRegistry
     make_document: Callable[[], bytes]
 
     def add_to(self, app: Quart) -> None:
@@ -50,11 +67,27 @@ class StatusRoutes:
             return answer(Readiness("not ready", reasons), 503)
         return answer(Readiness("ready", []))
 
-    @operation(response_media=METRICS_TYPE, security=())
+    @operation(query=MetricsQuery, response_media=METRICS_TYPE, security=())
     async def metrics(self) -> Response:
-        """Give the metrics in Prometheus' text format; with `http.metrics_key` set, only to those who present it."""
-        text = generate_latest(self.services.metrics) + generate_latest(self.http_metrics)
-        return Response(text, content_type=METRICS_TYPE)
+        """Give the metrics of all workers of this machine in Prometheus' text format.
+
+        Each series has the labels `node` and `worker`. `greenroom_worker_up` is 0 for a worker that did not answer
+        in time, whose series are left out. With `http.metrics_key` set, only to those who present it.
+        """
+        asked = read_query(MetricsQuery).worker
+        node, siblings = self.services.node, self.services.siblings
+        count = 1 if siblings is None else siblings.count
+        workers = list(range(count)) if asked is None else [asked]
+        if asked is not None and asked >= count and asked != node.worker:
+            raise ProblemError(Problem.of(404, f"there is no worker {asked}: {count} in all, from 0"))
+        packed: dict[int, bytes] = {}
+        if siblings is not None:
+            others = [worker for worker in workers if worker != node.worker]
+            question = pack_question(MetricsQuestion())
+            packed |= await siblings.ask(others, question, patience_seconds=SCRAPE_SECONDS)
+        if node.worker in workers:
+            packed[node.worker] = NodeAnswers(self.services).metrics()
+        return Response(render_metrics(node.machine, workers, packed), content_type=METRICS_TYPE)
 
     @operation(response_media="application/json", security=())
     async def openapi(self) -> Response:

@@ -26,6 +26,9 @@ def test_the_load_is_kept_on_its_core_and_let_go() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_metrics_without_labels_are_read() -> None:
-    page = '# HELP a_total What\n# TYPE a_total counter\na_total 3.0\nb{of="x"} 1.0\nc 1e+06 1700000000\n\n'
-    assert parse_metrics(page) == {"a_total": 3.0, "c": 1e6}
+def test_metrics_without_labels_of_their_own_are_added_up_over_the_workers() -> None:
+    page = (
+        "# HELP a_total What\n# TYPE a_total counter\n"
+        'a_total{node="x",worker="0"} 2.0\na_total{node="x",worker="1"} 1e+00\nb{node="x",of="x",worker="0"} 1.0\n'
+    )
+    assert parse_metrics(page) == {"a_total": 3.0}

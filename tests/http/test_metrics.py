@@ -1,5 +1,6 @@
 """/metrics, as Prometheus reads it."""
 
+import socket
 import sys
 
 from prometheus_client import generate_latest
@@ -10,11 +11,19 @@ async def scrape(world):
     response = await world.client.get("/metrics")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
+    return samples_of(response.text)
+
+
+def samples_of(text):
+    """Return the samples of a page by name and labels, but for those of the place, which all have."""
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            assert labels.pop("node") == socket.gethostname()
+            assert labels.pop("worker") == "0"
+            samples[sample.name, *sorted(labels.items())] = sample.value
+    return samples
 
 
 async def listen(world, client, token, room="lobby"):

@@ -1,6 +1,7 @@
 """Each refused request is counted by reason, and told with route and status, never with what the client chose."""
 
 import json
+import re
 
 import pytest
 
@@ -56,7 +57,7 @@ async def test_a_refused_request_is_counted_and_told(world, method, path, header
     assert SECRET_WORD not in repr(fields)
     assert world.log.lines == []
     metrics = (await world.client.get("/metrics")).text
-    assert f'greenroom_refusals_total{{reason="{why}"}} 1.0' in metrics
+    assert re.search(rf'^greenroom_refusals_total{{.*reason="{why}".*}} 1\.0$', metrics, re.MULTILINE)
 
 
 async def test_what_is_no_refusal_is_not_counted(world):
@@ -68,11 +69,7 @@ async def test_what_is_no_refusal_is_not_counted(world):
 
 
 async def test_refused_lines_and_rooms_of_one_request_are_counted_one_by_one(world):
-    lines = (
-        b"nonsense\n"
-        + b'{"room": "lobby", "message": {"type": "a"}}\n'
-        + b'{"room": "", "message": {"type": "a"}}\n'
-    )
+    lines = b'nonsense\n{"room": "lobby", "message": {"type": "a"}}\n{"room": "", "message": {"type": "a"}}\n'
     response = await world.client.post(
         "/api/messages", content=lines, headers={"Content-Type": "application/x-ndjson"}
     )

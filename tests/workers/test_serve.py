@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
 import attrs
+import httpx2
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from broker.auth.mint import mint_token
 from broker.client import connect
@@ -240,3 +242,44 @@ async def test_nothing_in_the_working_directory_is_run(tmp_path, program, python
         served.process.send_signal(signal.SIGTERM)
         assert await served.process.wait() == 0
     assert list(tmp_path.glob("*.ran")) == []
+
+
+def families_of(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, sample.labels["node"], sample.labels["worker"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_one_scrape_tells_of_all_workers_and_leaves_out_one_that_stands_still():
+    environ = {"GREENROOM_SERVER__NODE_NAME": "web1"}
+    async with serving("--workers", "3", "--engine", NO_REDIS, **environ) as served:
+        (listening,) = await served.until("workers listening")
+        async with httpx2.AsyncClient(base_url=listening["url"], timeout=60) as http:
+            # Whichever worker takes the connection, the answer is the same.
+            for _ in range(6):
+                page = (await http.get("/metrics", headers={"Connection": "close"})).text
+                metrics = families_of(page)
+                assert {key[1:] for key in metrics} == {("web1", "0"), ("web1", "1"), ("web1", "2")}
+                memory = {metrics["process_resident_memory_bytes", "web1", f"{index}"] for index in range(3)}
+                assert len(memory) > 1
+                assert page.count("# TYPE greenroom_connections gauge") == 1
+            for index in range(3):
+                page = (await http.get("/metrics", params={"worker": index})).text
+                assert {key[2] for key in families_of(page)} == {f"{index}"}
+            assert (await http.get("/metrics?worker=3")).status_code == 404
+            assert (await http.get("/metrics?worker=x")).status_code == 400
+        os.kill(served.children()[0], signal.SIGSTOP)
+        while True:
+            # Not each connection is taken: the kernel deals them to the one that stands still too.
+            async with httpx2.AsyncClient(base_url=listening["url"], timeout=10) as http:
+                with suppress(httpx2.TimeoutException):
+                    metrics = families_of((await http.get("/metrics")).text)
+                    break
+        up = [metrics["greenroom_worker_up", "web1", f"{index}"] for index in range(3)]
+        assert sorted(up) == [0, 1, 1]
+        assert ("greenroom_connections", "web1", f"{up.index(0)}") not in metrics
+        os.kill(served.children()[0], signal.SIGCONT)
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
