@@ -138,6 +138,9 @@ class HistorySettings(Section, frozen=True):
     bytes: Annotated[int, Meta(ge=0, le=1 << 30), _doc("bytes of events kept of a room")] = 1_048_576
     age_seconds: Annotated[SecondsOrNone, _doc("how long an event is kept")] = 86_400.0
     page_messages: Annotated[Count, _doc("most events in one answer")] = 1000
+    page_bytes: Annotated[Bytes, _doc("most bytes of events in one answer; an event alone may be larger")] = (
+        524_288
+    )
     recovery_bytes: Annotated[Bytes, _doc("most of what a client missed that one join sends")] = 8_388_608
     idempotency_seconds: Annotated[
         Seconds, _doc("how long the same id or Idempotency-Key is stored once")

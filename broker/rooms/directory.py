@@ -178,6 +178,7 @@ async def open_rooms(
             retention_for(settings, name),
             settings.room.gather_seconds,
             page_messages=settings.history.page_messages,
+            page_bytes=settings.history.page_bytes,
             recovery_bytes=settings.history.recovery_bytes,
         )
         gathering = Gathering(name, settings.room.gather_above)

@@ -1,6 +1,11 @@
 """Joins and leaves of a large room, gathered so that they do not cost the square of its size. Pure."""
 
+from collections.abc import Iterator
+
 from broker.notices import Notice, PresenceChanged, UserJoined, UserLeft
+
+NAMES_PER_NOTICE = 1000
+"""A user id has at most 128 characters, so at most 512 bytes: common clients take messages of up to 1 MiB."""
 
 
 class Gathering:
@@ -39,10 +44,18 @@ class Gathering:
         return room_size > self._above or self.is_pending
 
     def take(self, room_size: int) -> list[Notice]:
-        """Return what has been gathered, as one notice or none."""
-        if not self.is_pending:
-            return []
-        notice = PresenceChanged(self._room, tuple(self._joined), tuple(self._left), room_size)
+        """Return what has been gathered: one notice, none, or of very much one for each NAMES_PER_NOTICE."""
+        joined, left = tuple(self._joined), tuple(self._left)
         self._joined.clear()
         self._left.clear()
-        return [notice]
+        if len(joined) + len(left) <= NAMES_PER_NOTICE:
+            return [PresenceChanged(self._room, joined, left, room_size)] if joined or left else []
+        return [
+            *(PresenceChanged(self._room, names, (), room_size) for names in _pages(joined)),
+            *(PresenceChanged(self._room, (), names, room_size) for names in _pages(left)),
+        ]
+
+
+def _pages(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(names), NAMES_PER_NOTICE):
+        yield names[start : start + NAMES_PER_NOTICE]

@@ -1,7 +1,10 @@
 """Reads a room's events from the engine for one who asks, page by page where it may be long."""
 
+import attrs
+
 from broker.engine.base import Engine, Run
 from broker.model import Event, Position
+from broker.rooms.recovery import count_fitting
 
 
 async def read_missed(
@@ -30,8 +33,10 @@ async def read_missed(
         at = Position(since.epoch, _offset(page[-1]))
 
 
-async def read_page(engine: Engine, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
-    """Return at most `limit` events after `since`.
+async def read_page(
+    engine: Engine, room: str, since: Position | None, limit: int, *, reverse: bool, most_bytes: int
+) -> Run:
+    """Return at most `limit` events after `since`, and of these the first that fit into `most_bytes`.
 
     :raises EngineUnavailableError: if the engine cannot read.
     """
@@ -40,7 +45,7 @@ async def read_page(engine: Engine, room: str, since: Position | None, limit: in
     if since is not None and since.epoch != run.position.epoch:
         # All that is held is new to one who has seen another epoch.
         run = await engine.read(room, limit=limit, reverse=reverse)
-    return run
+    return attrs.evolve(run, events=run.events[: count_fitting(room, run.events, most_bytes)])
 
 
 def _offset(event: Event) -> int:

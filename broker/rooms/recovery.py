@@ -1,10 +1,41 @@
-"""What those who have fallen behind are still to hear. Pure."""
+"""The notices for members that have fallen behind, in pages that a client can read. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import attrs
 
 from broker.engine.base import Run
-from broker.model import Position
-from broker.notices import Gap, Notice, Said
+from broker.model import Event, Position
+from broker.notices import Gap, Joined, Notice, Said
+
+EVENT_BYTES = 192
+"""Most that a delivered event has besides its content and its room's name."""
+
+
+def count_fitting(room: str, events: Sequence[Event], most_bytes: int) -> int:
+    """Return how many of `events`, from the first on, fit into one message of `most_bytes`; at least one."""
+    # A character of a room's name takes four bytes at most, as UTF-8 or escaped.
+    overhead = EVENT_BYTES + 4 * len(room)
+    sizes = accumulate(len(event.content) + overhead for event in events)
+    return max(1, sum(1 for size in sizes if size <= most_bytes))
+
+
+def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
+    """Return the answer to a join as one message that any client can read, and the rest of its events behind it.
+
+    Common clients lose their connection over a message of more than 1 MiB. The first page is a `joined` whose
+    position is that of its last event, so what follows it are the next events: for a client there is no
+    difference to a join that was answered a moment earlier.
+    """
+    fitting = count_fitting(joined.room, joined.events, page_bytes)
+    page, rest = joined.events[:fitting], joined.events[fitting:]
+    if not rest:
+        return [joined]
+    epoch, last = joined.position.epoch, page[-1].offset
+    assert last is not None, "only stored events can be missed"
+    first = attrs.evolve(joined, events=page, position=Position(epoch, last))
+    return [first, *(Said(joined.room, epoch, event) for event in rest)]
 
 
 def missed_notices(room: str, told: Position, run: Run, own: Iterable[Said]) -> list[Notice]:

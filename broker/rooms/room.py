@@ -40,7 +40,7 @@ from broker.rooms.messages import (
     TellPresence,
 )
 from broker.rooms.reading import read_missed, read_page
-from broker.rooms.recovery import missed_notices
+from broker.rooms.recovery import joined_in_pages, missed_notices
 from broker.rooms.state import RoomOptions, RoomState
 
 
@@ -154,9 +154,10 @@ class Room(Actor[RoomMessage]):
         events, is_recovered = await self._missed_since(join.since)
         is_new = state.roster.add(member)
         member.added_to(state.name)
-        size = state.attendance.size
-        joined = Joined(state.name, size, self._delivered, is_recovered, events, join.request_id)
-        reply_to(state, member, joined, reply=join.reply)
+        joined = Joined(
+            state.name, state.attendance.size, self._delivered, is_recovered, events, join.request_id
+        )
+        reply_to(state, member, *joined_in_pages(joined, self._options.page_bytes), reply=join.reply)
         if is_new and member.is_visible:
             self._tell_all(state.attendance.came(member.user_id))
 
@@ -340,7 +341,14 @@ class Room(Actor[RoomMessage]):
         self._state.delivered = position
 
     async def _read_history(self, ask: TellHistory | ReadHistory) -> None:
-        run = await read_page(self._engine, self._state.name, ask.since, ask.limit, reverse=ask.reverse)
+        run = await read_page(
+            self._engine,
+            self._state.name,
+            ask.since,
+            ask.limit,
+            reverse=ask.reverse,
+            most_bytes=self._options.page_bytes,
+        )
         match ask:
             case TellHistory(member=member, request_id=request_id, reply=reply):
                 page = HistoryPage(self._state.name, run.events, run.position, request_id)

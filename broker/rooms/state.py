@@ -43,5 +43,7 @@ class RoomOptions:
     gather_seconds: float
     page_messages: int
     """How many events are read from the engine at once."""
+    page_bytes: int
+    """How much of the events one answer holds; the rest follows as messages of their own, or is to be asked for."""
     recovery_bytes: int
-    """How much of what was missed fits into one `joined`."""
+    """How much of what was missed one join sends."""

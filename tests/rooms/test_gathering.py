@@ -76,7 +76,7 @@ def test_changes_are_gathered_only_in_a_large_room_and_told_only_when_the_timer_
     _, told = play(steps, above)
     for step, notices in zip(steps, told, strict=False):
         gathered = [notice for notice in notices if isinstance(notice, PresenceChanged)]
-        assert len(notices) <= 1
+        assert len(notices) <= 1  # of so few; those of a crowd come in several
         assert not gathered or step == "t"
 
 
@@ -90,6 +90,6 @@ def test_a_large_rooms_joins_cost_their_number_and_not_its_square() -> None:
     gathering = Gathering("den", 100)
     told = [notice for size in range(1, 10_001) for notice in gathering.joined("ann", size)]
     assert len(told) == 100
-    [gathered] = gathering.take(10_000)
-    assert isinstance(gathered, PresenceChanged)
-    assert len(gathered.joined) == 9900
+    gathered = gathering.take(10_000)
+    assert len(gathered) == 10
+    assert sum(len(notice.joined) for notice in gathered if isinstance(notice, PresenceChanged)) == 9900

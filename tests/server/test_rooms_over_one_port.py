@@ -201,6 +201,26 @@ async def test_a_draining_server_sends_its_clients_away_and_returns(serve):
             await trio.open_tcp_stream("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
 
 
+async def test_a_client_with_default_limits_reads_all_that_it_missed_in_an_hour(serve):
+    async with serve() as served:
+        first = await served.broker.publish("lobby", {"type": "note", "text": "the last one heard"})
+        for number in range(999):
+            await served.broker.publish("lobby", {"type": "note", "number": number, "text": "x" * 980})
+        position = first.receipt.position
+        place = f"offset={position.offset}&epoch={position.epoch}"
+        async with served.dial(f"/ws/lobby?{place}&token={served.token('ann')}") as ann:
+            joined = await ann.receive("joined")
+            assert joined["recovered"]
+            heard = joined["messages"]
+            assert joined["offset"] == heard[-1]["offset"]
+            while heard[-1]["offset"] < 1000:
+                heard.append(await ann.receive("note"))
+            assert [event["offset"] for event in heard] == list(range(2, 1001))
+            held = (await ann.ask("history", type="history"))["messages"]
+            assert held == (heard if held[0]["offset"] == 2 else held)
+            assert [event["offset"] for event in held] == list(range(1, 1 + len(held)))
+
+
 async def test_what_the_articles_client_expects(serve):
     """The article's browser code knows user_joined, chat, user_left, pong, and Invalid JSON."""
     async with serve() as served, served.connect("/ws/lobby", "ann") as ann:
