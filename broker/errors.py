@@ -110,6 +110,15 @@ class Refused(GreenroomError):
         return f"{self.code}: {self.message}"
 
 
+class NotPortable(Refused):
+    """A message is JSON, but not every client could read it; over HTTP 422."""
+
+    @classmethod
+    def of(cls, message: str) -> "NotPortable":
+        """Return the refusal; `message` begins with the field."""
+        return cls(ErrorCode.INVALID_MESSAGE, message)
+
+
 @attrs.frozen
 class Disconnect(GreenroomError):
     """The connection must end with this code and reason (at most 123 bytes of UTF-8, RFC 6455 5.5)."""

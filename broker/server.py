@@ -8,7 +8,6 @@ from functools import partial
 from random import Random
 
 import attrs
-import msgspec
 import trio
 from hypercorn.typing import ASGIFramework
 
@@ -34,6 +33,7 @@ from broker.log import Log
 from broker.log.stdlib import open_stdlib_log
 from broker.metrics import open_metrics
 from broker.model import Draft, IdempotencyKey, WallClock, check_room_name
+from broker.portable import encode
 from broker.protocol.commands import CommandDecoder
 from broker.protocol.content import notifier_content
 from broker.refusals import Refusals
@@ -115,11 +115,14 @@ class Broker:
         Returns once it is in the engine and on its way to the members. If cancelled, it may or may not be
         said; repeat it with the same `idempotency_key` to have it said once.
 
-        :raises Refused: if the room's name or the message is not allowed.
+        NaN and infinities are said as null.
+
+        :raises Refused: if the room's name or the message is not allowed; see broker.portable.
+        :raises TypeError: if the message holds what has no JSON form.
         :raises EngineUnavailableError: if it was not stored.
         """
         key = None if idempotency_key is None else IdempotencyKey("http", idempotency_key)
-        content = notifier_content(msgspec.json.encode(message))
+        content = notifier_content(encode(message))
         return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key))
 
     def begin_drain(self) -> None:

@@ -9,6 +9,7 @@ import json
 import attrs
 from jwt import PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
+from jwt.utils import base64url_decode
 
 from broker.auth.claims import (
     MAX_TOKEN_CHARACTERS,
@@ -21,6 +22,7 @@ from broker.auth.keys import KeyRing, load_keys
 from broker.config.settings import AuthSettings
 from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.model import Claims, WallClock
+from broker.portable import is_deep
 
 
 def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVerifier":
@@ -69,7 +71,7 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise _unauthorized(f"token is longer than {MAX_TOKEN_CHARACTERS} characters")
         try:
-            payload = json.loads(self._verified_bytes(token).decode())
+            payload = json.loads(_shallow(self._verified_bytes(token)))
         except InvalidSignatureError:
             raise _unauthorized("token signature is wrong", RefusalReason.TOKEN_SIGNATURE) from None
         except (PyJWTError, ValueError, RecursionError):
@@ -79,6 +81,7 @@ class TokenVerifier:
         return payload
 
     def _verified_bytes(self, token: str) -> bytes:
+        _shallow(base64url_decode(token.partition(".")[0]))
         header = self._jws.get_unverified_header(token)
         # RFC 7515 section 4.1.11: extensions marked critical must be understood, and we know none.
         # Header members that carry or point to keys (jwk, jku, x5c, x5u) are never read.
@@ -88,6 +91,17 @@ class TokenVerifier:
         verified = self._jws.decode_complete(token, key.key, algorithms=key.algorithms)
         payload: bytes = verified["payload"]
         return payload
+
+
+def _shallow(json_bytes: bytes) -> str:
+    """Return a JSON text that is not nested so deep that it depends on the interpreter whether it can be read.
+
+    :raises ValueError: if it is, or is no UTF-8.
+    """
+    text = json_bytes.decode()
+    if is_deep(text):
+        raise ValueError("nested too deep")
+    return text
 
 
 def _unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_MALFORMED) -> Disconnect:

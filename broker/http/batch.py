@@ -12,7 +12,7 @@ from quart.wrappers.response import ResponseBody
 from actors import Ref, Reply
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.answers import BatchLine, BatchResult, Placed
-from broker.http.bodies import NDJSON_TYPES, check_content_type, check_utf8, decode_json
+from broker.http.bodies import NDJSON_TYPES, check_content_type, check_utf8, decode_json, find_names
 from broker.http.exchange import PacedBody, this_request
 from broker.http.lines import Line, LineSplitter
 from broker.http.openapi import operation
@@ -172,7 +172,11 @@ class Batch:
         if line.text is None:
             limit = self._settings.body_bytes
             raise Refused(ErrorCode.INVALID_MESSAGE, f"a line has at most {limit} bytes (http.body_bytes)")
-        fields = decode_json(check_utf8(line.text), BatchLine)
+        try:
+            fields = decode_json(check_utf8(line.text), BatchLine)
+        except Refused:
+            slot.id, slot.room = find_names(line.text)
+            raise
         slot.id = fields.id
         slot.room = fields.room
         key = None if fields.id is None else str(fields.id)

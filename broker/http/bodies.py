@@ -1,14 +1,20 @@
 """Request bodies and query strings: read within limits, and refused with the reason."""
 
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 import trio
+from msgspec import UNSET, UnsetType
 
 from broker.config.settings import HttpSettings
 from broker.errors import ErrorCode, Refused
 from broker.http.exchange import this_request
 from broker.http.problems import Problem, ProblemError
+from broker.notices import RequestId
+from broker.portable import MAX_LEVELS, MOST_RUNS, decode, members
+from broker.protocol.commands import Id
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -16,6 +22,9 @@ JSON_TYPES = frozenset({"", "application/json"})
 NDJSON_TYPES = frozenset(
     {"", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
 )
+
+_ids: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(Id)
+_rooms = msgspec.json.Decoder(str)
 
 MOST_SHOWN = 100
 """Characters of what a client sent that an answer repeats."""
@@ -79,14 +88,28 @@ async def read_json(settings: HttpSettings) -> bytes:
 def decode_json(text: bytes, model: type[S]) -> S:
     """Return what `text` holds.
 
+    :raises NotPortable: if it is nested too deep, or holds strings that are no Unicode text; see broker.portable.
     :raises Refused: `invalid_json`, or `invalid_message` naming the field.
     """
     try:
-        return msgspec.json.decode(text, type=model)
+        # A message within may itself have as many levels as may be.
+        value: S = decode(text, partial(msgspec.json.decode, type=model), MAX_LEVELS + 1)
     except msgspec.ValidationError as error:
         raise Refused(ErrorCode.INVALID_MESSAGE, explain(error)) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise Refused(ErrorCode.INVALID_JSON, "Invalid JSON") from None
+    return value
+
+
+def find_names(text: bytes) -> tuple[RequestId, str | UnsetType]:
+    """Return the `id` and the `room` of a line that is refused, as far as they can be read."""
+    written = members(text.decode(errors="replace"), most_runs=MOST_RUNS)
+    found = {member.key: member.value.encode(errors="replace") for member in written}
+    request_id: RequestId = None
+    room: str | UnsetType = UNSET
+    with suppress(msgspec.DecodeError):
+        request_id = _ids.decode(found.get('"id"', b"null"))
+    with suppress(msgspec.DecodeError):
+        room = _rooms.decode(found.get('"room"', b""))
+    return request_id, room
 
 
 def read_query(model: type[S]) -> S:

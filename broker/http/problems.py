@@ -14,7 +14,15 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from actors import ActorError
-from broker.errors import CloseCode, Disconnect, EngineUnavailableError, ErrorCode, GreenroomError, Refused
+from broker.errors import (
+    CloseCode,
+    Disconnect,
+    EngineUnavailableError,
+    ErrorCode,
+    GreenroomError,
+    NotPortable,
+    Refused,
+)
 from broker.http.exchange import this_request
 from broker.refusals import reason_of
 
@@ -81,7 +89,7 @@ def encode_problem(problem: Problem) -> bytes:
 def refused_problem(refused: Refused) -> Problem:
     """Return what a refusal is in HTTP."""
     return Problem.of(
-        _STATUS_OF_REFUSAL[refused.code],
+        422 if isinstance(refused, NotPortable) else _STATUS_OF_REFUSAL[refused.code],
         refused.message,
         code=refused.code.value,
         retry_after_ms=UNSET if refused.retry_after_ms is None else refused.retry_after_ms,

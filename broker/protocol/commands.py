@@ -5,8 +5,9 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
-from broker.errors import ErrorCode, Refused
+from broker.errors import ErrorCode, NotPortable, Refused
 from broker.notices import RequestId
+from broker.portable import MOST_RUNS, decode, explain_undecoded, members
 
 T = TypeVar("T")
 
@@ -118,35 +119,35 @@ class CommandDecoder:
     def decode(self, text: str | bytes) -> AnyCommand:
         """Return the command that `text` holds.
 
-        :raises BadCommandError: `invalid_json`, `invalid_message` or `unknown_type`, with the request's id where
-            it can be read.
+        :raises BadCommandError: `invalid_json`, `invalid_message` or `unknown_type`, with the request's id if the
+            text is JSON and has one.
         """
         try:
-            # UTF-8 is checked here, as msgspec does not look at what it passes on (RFC 8259 section 8.1).
-            checked = text if isinstance(text, str) else text.decode()
-            return self._commands.decode(checked)
+            return decode(text, self._commands.decode)
         except msgspec.ValidationError as error:
-            raise self._explain(checked, error) from None
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            # Nesting beyond the interpreter's recursion limit ends in RecursionError.
-            raise BadCommandError(Refused(ErrorCode.INVALID_JSON, "Invalid JSON")) from None
+            raise self._explain(text, error) from None
+        except Refused as refused:
+            raise self._with_id(refused, text) from None
 
-    def request_id(self, text: str) -> RequestId:
+    def request_id(self, text: str | bytes) -> RequestId:
         """Return the id of a message that is refused unread, None if it has none that can be read."""
-        try:
-            return _read(self._ids, self._envelopes.decode(text).id)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            return None
+        written = text if isinstance(text, str) else text.decode(errors="replace")
+        ids = [member.value for member in members(written, most_runs=MOST_RUNS) if member.key == '"id"']
+        return _read(self._ids, ids[-1].encode(errors="replace")) if ids else None
 
-    def _explain(self, text: str, error: msgspec.ValidationError) -> BadCommandError:
+    def _with_id(self, refused: Refused, text: str | bytes) -> BadCommandError:
+        # Only JSON has an id.
+        return BadCommandError(refused, self.request_id(text) if isinstance(refused, NotPortable) else None)
+
+    def _explain(self, text: str | bytes, error: msgspec.ValidationError) -> BadCommandError:
         """Find out more about JSON that does not fit: slower, and only for those who err."""
         try:
             envelope = self._envelopes.decode(text)
         except msgspec.ValidationError:
             return BadCommandError(Refused(ErrorCode.INVALID_MESSAGE, "a message is one JSON object"))
         except (msgspec.DecodeError, RecursionError):
-            # The first decoding stopped at the mistake; there is no JSON behind it.
-            return BadCommandError(Refused(ErrorCode.INVALID_JSON, "Invalid JSON"))
+            # The first decoding stopped at the mistake; something else is wrong behind it.
+            return self._with_id(explain_undecoded(text), text)
         kind = _read(self._types, envelope.type)
         if kind is None:
             refused = Refused(ErrorCode.INVALID_MESSAGE, f"type: a string, one of {_TYPES}")
@@ -157,7 +158,7 @@ class CommandDecoder:
         return BadCommandError(refused, _read(self._ids, envelope.id))
 
 
-def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw) -> T | None:
+def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | bytes) -> T | None:
     """Return what a field holds, None if it is not what it should be."""
     try:
         return decoder.decode(raw)

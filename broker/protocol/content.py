@@ -6,6 +6,7 @@ Content lacks `room`, `offset`, `epoch` and `time`; they are known only once the
 import msgspec
 
 from broker.errors import ErrorCode, Refused
+from broker.portable import decode, explain, has_wild_number
 
 PLACED_FIELDS = frozenset({"room", "offset", "epoch", "time"})
 
@@ -32,6 +33,7 @@ NATIVE_TYPES = frozenset(
 """Message types with a meaning of their own, which an application's message may not take."""
 
 _encode = msgspec.json.encode
+_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Chat(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True):
@@ -54,22 +56,29 @@ def chat_content(user_id: str, text: str, max_characters: int) -> bytes:
 
 
 def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
-    """Return the content of a client's own event; `data` is passed on as it was written."""
+    """Return the content of a client's own event; `data` is passed on as it was written.
+
+    :raises NotPortable: if a number of `data` is out of range.
+    """
+    written = bytes(data)
+    if has_wild_number(written):
+        raise explain(f'{{"data":{written.decode()}}}')
     return _encode(_Custom(event, user_id, data))
 
 
 def notifier_content(message: bytes | msgspec.Raw) -> bytes:
     """Return the content of an application's message.
 
+    :raises NotPortable: if not every client could read it.
     :raises Refused: `invalid_json` or `invalid_message`, if it is not a JSON object with a `type` of its own.
     """
+    written = bytes(message)
     try:
-        # UTF-8 is checked here, as msgspec does not look at what it passes on (RFC 8259 section 8.1).
-        fields = msgspec.json.decode(bytes(message).decode(), type=dict[str, msgspec.Raw])
+        fields = decode(written, _objects.decode)
     except msgspec.ValidationError:
         raise Refused(ErrorCode.INVALID_MESSAGE, "message: one JSON object") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise Refused(ErrorCode.INVALID_JSON, "Invalid JSON") from None
+    if has_wild_number(written):
+        raise explain(written.decode())
     try:
         kind = msgspec.json.decode(fields.get("type", b"null"), type=str)
     except msgspec.ValidationError:

@@ -1,5 +1,7 @@
 """Rooms over HTTP: publish, look, remove."""
 
+import json
+
 import pytest
 import trio
 
@@ -150,6 +152,46 @@ async def test_publish_refuses_what_is_no_message(world, body, code, detail):
     assert problem["code"] == code
     assert detail in problem["detail"]
     assert (problem["type"], problem["title"], problem["status"]) == ("about:blank", "Bad Request", 400)
+
+
+UNPORTABLE = [
+    ("1e400", "range"),
+    ("[9223372036854775808]", "64-bit"),
+    ('{"a":"\\ud800"}', "surrogate"),
+    ("[" * 64 + "]" * 64, "64 levels"),
+    ("[" * 5000 + "]" * 5000, "64 levels"),
+]
+
+
+@pytest.mark.parametrize(("data", "told"), UNPORTABLE, ids=lambda text: text[:12])
+async def test_what_not_every_client_could_read_is_a_422_by_every_way(world, data, told):
+    message = f'{{"type":"x","data":{data}}}'
+    response = await world.client.post("/api/rooms/a/messages", content=message)
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_message")
+    assert problem["detail"].startswith("data: ")
+    assert told in problem["detail"]
+    broadcast = await world.client.post("/api/broadcast", content=f'{{"rooms":["a"],"message":{message}}}')
+    assert (broadcast.status_code, broadcast.json()["code"]) == (422, "invalid_message")
+    assert told in broadcast.json()["detail"]
+    lines = f'{{"room":"a","message":{message},"id":"k"}}\n{{"id":7,"room":"b","message":{message}}}\n'
+    batch = await world.client.post("/api/messages", content=lines + '{"room":"a","message":{"type":"y"}}\n')
+    bad, worse, good = [json.loads(line) for line in batch.text.splitlines()]
+    assert [(line["id"], line["room"], line["error"]["code"]) for line in (bad, worse)] == [
+        ("k", "a", "invalid_message"),
+        (7, "b", "invalid_message"),
+    ]
+    assert told in bad["error"]["message"]
+    assert good["offset"] == 1, "nothing else was said"
+
+
+async def test_a_message_has_as_many_levels_in_every_request(world):
+    message = '{"type":"x","data":%s}' % ("[" * 63 + "]" * 63)
+    assert (await world.client.post("/api/rooms/a/messages", content=message)).status_code == 200
+    broadcast = await world.client.post("/api/broadcast", content=f'{{"rooms":["a"],"message":{message}}}')
+    assert broadcast.json()["results"][0]["offset"] == 2
+    batch = await world.client.post("/api/messages", content=f'{{"room":"a","message":{message}}}\n')
+    assert batch.json()["offset"] == 3
 
 
 async def test_room_names_are_percent_encoded_utf_8(world):

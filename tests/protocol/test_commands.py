@@ -172,12 +172,10 @@ def test_json_that_is_no_object_is_an_invalid_message(decoder: CommandDecoder, t
         "{'type':'ping'}",
         '{"type":"ping",}',
         '{"type":"chat","text":NaN}',
-        '{"type":"chat","text":"\\ud800"}',
         '{"type":"chat","text":"\ud800"}',
         '{"type":"chat","text":"\t"}',
         '{"type":"publish","event":"e","data":NaN}',
         '{"type":"publish","event":"e","data":01}',
-        '{"type":"publish","event":"e","data":"\\udfff"}',
         '{"type":"chat","text":3} x',
         '\ufeff{"type":"ping"}',
         b'{"type":"chat","text":"\xff"}',
@@ -193,6 +191,51 @@ def test_what_is_no_json_gets_the_one_message_for_it(decoder: CommandDecoder, te
     assert bad.refused.code is ErrorCode.INVALID_JSON
     assert bad.refused.message == "Invalid JSON"
     assert bad.request_id is None
+
+
+@pytest.mark.parametrize(
+    ("text", "request_id", "field"),
+    [
+        ('{"type":"chat","text":"\\ud800","id":7}', 7, "text"),
+        ('{"id":"a","type":"publish","event":"e","data":["\\udfff"]}', "a", "data"),
+        ('{"id":1,"type":"ping","id":2,"other":{"\\udc00":1}}', 2, "other"),
+        ('{"type":"chat","text":3,"id":4,"other":"\\ud800"}', 4, "other"),
+        ('{"type":"dance","id":5,"other":"\\ud800"}', 5, "other"),
+        ('{"type":"ping","id":"\\ud800"}', None, "id"),
+        ('{"type":"ping","id":1.5,"other":"\\ud800"}', None, "other"),
+        ('{"type":"\\ud800","id":-1}', -1, "type"),
+        ('{"\\ud800":"id","type":"ping","id":"\\ud83d\\udca9"}', "\U0001f4a9", r"\ufffd"),
+    ],
+)
+def test_json_with_half_a_surrogate_pair_is_an_invalid_message_with_its_id(
+    decoder: CommandDecoder, text: str, request_id: str | int | None, field: str
+) -> None:
+    for written in (text, text.encode()):
+        bad = refusal(decoder, written)
+        assert bad.refused.code is ErrorCode.INVALID_MESSAGE
+        assert bad.refused.message.startswith(f"{field}: ")
+        assert bad.request_id == request_id
+        assert decoder.request_id(written) == request_id
+
+
+@pytest.mark.parametrize("levels", [65, 1000, 30_000])
+@pytest.mark.parametrize(
+    ("frame", "request_id", "field"),
+    [
+        ('{"type":"chat","id":7,"text":%s}', 7, "text"),
+        ('{"type":"publish","event":"e","data":%s,"id":"a"}', "a", "data"),
+        ('{"type":"ping","other":{"id":3,"a":%s},"id":4}', 4, "other"),
+        ('{"type":"ping","id":%s}', None, "id"),
+        ('{"type":%s,"id":"x"}', "x", "type"),
+    ],
+)
+def test_what_is_nested_too_deep_is_an_invalid_message_with_its_id(
+    decoder: CommandDecoder, levels: int, frame: str, request_id: str | int | None, field: str
+) -> None:
+    for nested in ("[" * levels + "]" * levels, '{"a":' * levels + "1" + "}" * levels):
+        bad = refusal(decoder, frame % nested)
+        assert (bad.refused.code, bad.request_id) == (ErrorCode.INVALID_MESSAGE, request_id)
+        assert bad.refused.message == f"{field}: nested deeper than 64 levels"
 
 
 @pytest.mark.parametrize("depth", [2_000, 100_000])

@@ -19,7 +19,11 @@ from broker.protocol.content import (
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
@@ -117,9 +121,6 @@ def test_a_notifiers_message_is_an_object_with_a_type(message: bytes, told: str)
         b"order",
         b'{"type":"order"} x',
         b'{"type":"order","a":NaN}',
-        b'{"type":"order","a":"\\ud800"}',
-        b'{"type":"order","\\ud800":1}',
-        b'{"type":"\\ud800"}',
         b'{"type":"order","a":"\t"}',
         b'{"type":"order","a":"\xff"}',
         b'{"type":"order","\xff":1}',
@@ -127,8 +128,6 @@ def test_a_notifiers_message_is_an_object_with_a_type(message: bytes, told: str)
         b'{"type":"order","room":"\xff"}',
         b"\xff",
         b'{"type":"order","a":%b}' % (b"[" * 100_000),
-        b'{"type":"order","a":%b%b}' % (b"[" * 100_000, b"]" * 100_000),
-        b'{"type":%b%b}' % (b"[" * 100_000, b"]" * 100_000),
     ],
 )
 def test_a_notifiers_message_that_is_no_json_is_refused(message: bytes) -> None:
