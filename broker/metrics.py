@@ -68,6 +68,15 @@ class BrokerCollector(Collector):
         engine = self._engine.statistics()
         yield CounterMetricFamily("greenroom_engine_commits", "Transactions of the engine", engine.commits)
         yield CounterMetricFamily("greenroom_engine_messages", "Messages in them", engine.messages)
+        yield CounterMetricFamily(
+            "greenroom_rooms_evicted",
+            "Rooms forgotten before their time, as all histories came to history.total_bytes",
+            engine.rooms_evicted,
+        )
+        if engine.history_bytes is not None:
+            yield GaugeMetricFamily(
+                "greenroom_history_bytes", "Memory that all histories take together", engine.history_bytes
+            )
         yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
         yield CounterMetricFamily(
             "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated

@@ -137,6 +137,11 @@ class HistorySettings(Section, frozen=True):
     messages: Annotated[CountOrNone, _doc("events kept of a room")] = 1000
     bytes: Annotated[int, Meta(ge=0, le=1 << 30), _doc("bytes of events kept of a room")] = 1_048_576
     age_seconds: Annotated[SecondsOrNone, _doc("how long an event is kept")] = 86_400.0
+    total_bytes: Annotated[
+        int,
+        Meta(ge=1, le=1 << 50),
+        _doc("memory:// only: all histories together; past it the longest idle rooms are forgotten"),
+    ] = 536_870_912
     page_messages: Annotated[Count, _doc("most events in one answer")] = 1000
     page_bytes: Annotated[Bytes, _doc("most bytes of events in one answer; an event alone may be larger")] = (
         524_288

@@ -11,7 +11,8 @@
   position. The window outlives rooms' actors, and the engine's restarts where the engine is durable.
 - An ephemeral draft takes its turn among the others and is not stored. An append of nothing but ephemeral drafts
   without keys stores nothing, and needs nothing that can be stored to.
-- History is kept up to the given retention. What is trimmed is gone from the front only, so that what `read`
+- History is kept up to the given retention, and to a bound on all rooms together where the engine has one: the
+  rooms idle for longest are then forgotten before their time. What is trimmed is gone from the front only, so that what `read`
   gives is always a run without gaps up to the room's position.
 - Whatever cannot be done just now raises EngineUnavailableError, and then nothing of the call was done. If a
   call is cancelled, its drafts are stored all or none; asking again with the same keys tells which. The same goes
@@ -76,6 +77,10 @@ class EngineStatistics:
     """Drafts in them."""
     waiting: int = 0
     """Appends that are not committed yet."""
+    history_bytes: int | None = None
+    """Memory that all histories take together; None if they are not in memory."""
+    rooms_evicted: int = 0
+    """Rooms forgotten before their time to make space."""
 
 
 def is_kept(draft: Draft) -> bool:

@@ -3,17 +3,25 @@
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 import attrs
 import trio
 
-from broker.engine.base import Engine, Receipt, Retention, Run
+from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
 
 UNTOUCHED_SECONDS = 3600.0
 """How long a room that nothing was said in keeps its epoch."""
+
+TOTAL_BYTES = 1 << 29
+
+ROOM_BYTES = 2048
+"""What a room takes besides its events: its name, epoch, queue and places in the indexes."""
+
+EVENT_BYTES = 256
+"""What an event takes besides its content."""
 
 
 @attrs.define
@@ -32,6 +40,10 @@ class _RoomLog:
     def first_held(self) -> int:
         return self.offset - len(self.events) + 1
 
+    @property
+    def memory_bytes(self) -> int:
+        return ROOM_BYTES + self.bytes + EVENT_BYTES * len(self.events)
+
     def trim(self, now: float) -> None:
         retention = self.retention
         oldest_ms = (now - retention.age_seconds) * 1000
@@ -39,23 +51,34 @@ class _RoomLog:
         while events and (
             len(events) > retention.messages or self.bytes > retention.bytes or events[0].time_ms <= oldest_ms
         ):
-            self.bytes -= len(events.popleft().content)
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        self.bytes -= len(self.events.popleft().content)
 
 
 class MemoryEngine(Engine):
-    """Answers at once. Rooms whose newest event is past its age are forgotten, epoch and all."""
+    """Answers at once. Rooms whose newest event is past its age are forgotten, epoch and all.
+
+    So are the rooms in which nothing was said for longest, once all together take more than `total_bytes`.
+    """
 
     def __init__(
         self,
         *,
         wall_clock: WallClock,
         idempotency_seconds: float,
+        total_bytes: int = TOTAL_BYTES,
         make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._wall_clock = wall_clock
         self._idempotency_seconds = idempotency_seconds
         self._make_epoch = make_epoch
-        self._logs: dict[str, _RoomLog] = {}
+        self._total_bytes = total_bytes
+        # In the order of their last appends, a new one behind them.
+        self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
+        self._held_bytes = 0
+        self._evicted = 0
         # A heap of when to look at which room again; one brought forward leaves its old entry behind.
         self._looks: list[tuple[float, str]] = []
         # Oldest first: every key has the same window.
@@ -73,9 +96,14 @@ class MemoryEngine(Engine):
         now = self._wall_clock()
         self._forget(now)
         log = self._log(room)
+        self._logs.move_to_end(room)
+        before = log.memory_bytes
         receipts = [self._append_one(room, log, draft, now) for draft in drafts]
         log.retention = retention
         log.trim(now)
+        self._held_bytes += log.memory_bytes - before
+        if self._held_bytes > self._total_bytes:
+            self._evict(log)
         log.forget_after = now + max(retention.age_seconds, self._idempotency_seconds)
         if log.forget_after < log.look_again_at:
             self._look_again(room, log)
@@ -87,7 +115,9 @@ class MemoryEngine(Engine):
         """See Engine. Others get a turn: what is read may be large, and asked for many times in a row."""
         await trio.lowlevel.checkpoint()
         log = self._log(room)
+        before = log.memory_bytes
         log.trim(self._wall_clock())
+        self._held_bytes += log.memory_bytes - before
         count = min(len(log.events), max(0, log.offset - after))
         if reverse:
             events = tuple(islice(reversed(log.events), count))[:limit]
@@ -101,6 +131,10 @@ class MemoryEngine(Engine):
         """See Engine: always ready."""
         await trio.lowlevel.checkpoint()
 
+    def statistics(self) -> EngineStatistics:
+        """Return a snapshot."""
+        return EngineStatistics(history_bytes=self._held_bytes, rooms_evicted=self._evicted)
+
     def _log(self, room: str) -> _RoomLog:
         log = self._logs.get(room)
         if log is None:
@@ -110,11 +144,33 @@ class MemoryEngine(Engine):
                 retention=Retention(0, 0, 0.0),
             )
             self._look_again(room, log)
+            self._held_bytes += ROOM_BYTES
+            if self._held_bytes > self._total_bytes:
+                self._evict(log)
         return log
 
     def _look_again(self, room: str, log: _RoomLog) -> None:
         log.look_again_at = log.forget_after
         heappush(self._looks, (log.look_again_at, room))
+
+    def _evict(self, newest: _RoomLog) -> None:
+        """Forget the rooms that were idle for longest, until all take no more than they may.
+
+        Each room is made once before it is evicted, so this costs each append a constant on average. Keys stay: what
+        was said once is not said again because its room was forgotten.
+        """
+        while self._held_bytes > self._total_bytes and len(self._logs) > 1:
+            _, log = self._logs.popitem(last=False)
+            self._held_bytes -= log.memory_bytes
+            self._evicted += 1
+        before = newest.memory_bytes
+        while newest.events and self._held_bytes - before + newest.memory_bytes > self._total_bytes:
+            newest.drop_oldest()
+        self._held_bytes += newest.memory_bytes - before
+        if len(self._looks) > 2 * len(self._logs) + 100:
+            # Most are of rooms that are gone.
+            self._looks = [(log.look_again_at, room) for room, log in self._logs.items()]
+            heapify(self._looks)
 
     def _append_one(self, room: str, log: _RoomLog, draft: Draft, now: float) -> Receipt:
         if draft.key is not None:
@@ -145,5 +201,6 @@ class MemoryEngine(Engine):
                 continue
             if log.forget_after <= now:
                 del self._logs[room]
+                self._held_bytes -= log.memory_bytes
             else:
                 self._look_again(room, log)

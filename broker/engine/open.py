@@ -27,7 +27,11 @@ async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) ->
     scheme, _, rest = settings.server.engine.partition("://")
     idempotency_seconds = settings.history.idempotency_seconds
     if scheme == "memory":
-        yield MemoryEngine(wall_clock=wall_clock, idempotency_seconds=idempotency_seconds)
+        yield MemoryEngine(
+            wall_clock=wall_clock,
+            idempotency_seconds=idempotency_seconds,
+            total_bytes=settings.history.total_bytes,
+        )
     elif scheme == "sqlite":
         async with open_sqlite(
             sqlite_path(rest),

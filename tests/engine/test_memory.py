@@ -1,15 +1,18 @@
 """What the engine in memory lets go of, and when. The rest of it is in the contract."""
 
 import gc
+import tracemalloc
 import weakref
 from itertools import count
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.config.settings import ServerSettings, Settings
 from broker.engine.base import Retention
-from broker.engine.memory import UNTOUCHED_SECONDS, MemoryEngine
+from broker.engine.memory import EVENT_BYTES, ROOM_BYTES, UNTOUCHED_SECONDS, MemoryEngine
 from broker.engine.open import ENGINE_SCHEMES, open_engine
 from broker.errors import ConfigurationError
 from broker.log import stdlib_log
@@ -147,3 +150,110 @@ async def test_a_scheme_of_no_engine_is_refused_with_what_there_is(url: str) -> 
     with pytest.raises(ConfigurationError, match=f"is none of {', '.join(ENGINE_SCHEMES)}"):
         async with open_engine(settings, wall_clock=lambda: 0.0, log=stdlib_log()):
             pytest.fail("opened")
+
+
+def bounded(total_bytes: int) -> MemoryEngine:
+    return MemoryEngine(
+        wall_clock=lambda: 1_700_000_000.0, idempotency_seconds=WINDOW_SECONDS, total_bytes=total_bytes
+    )
+
+
+def held(engine: MemoryEngine) -> int:
+    history_bytes = engine.statistics().history_bytes
+    assert history_bytes is not None
+    return history_bytes
+
+
+async def test_past_the_bound_the_rooms_idle_for_longest_begin_a_new_epoch() -> None:
+    engine = bounded(4 * (ROOM_BYTES + EVENT_BYTES + 1000))
+    keep = Retention(1000, 1 << 20, HOUR)
+    say = [Draft(b"x" * 1000)]
+    for room in ("a", "b", "c", "d"):
+        await engine.append(room, say, keep)
+    await engine.append("a", [Draft(b"{}", ephemeral=True)], keep)
+    epochs = {room: (await engine.position(room)).epoch for room in "abcd"}
+    assert engine.statistics().rooms_evicted == 0
+    await engine.append("e", say, keep)
+    assert engine.statistics().rooms_evicted == 1
+    runs = {room: await engine.read(room) for room in "acde"}
+    assert all(runs[room].position.epoch == epochs[room] for room in "acd")
+    [receipt] = await engine.append("b", say, keep)
+    assert receipt.position is not None
+    assert receipt.position.epoch != epochs["b"]
+    assert receipt.position.offset == 1
+
+
+async def test_what_was_said_once_is_not_said_again_when_its_room_was_forgotten() -> None:
+    engine = bounded(2 * ROOM_BYTES)
+    keep = Retention(1000, 1 << 20, HOUR)
+    draft = Draft(b"{}", key=IdempotencyKey("ann", "k"))
+    [first] = await engine.append("den", [draft], keep)
+    for number in range(3):
+        await engine.append(f"room {number}", [Draft(b"{}")], keep)
+    assert (await engine.position("den")).offset == 0
+    [again] = await engine.append("den", [draft], keep)
+    assert (again.position, again.event) == (first.position, None)
+
+
+@given(
+    st.integers(1, 60_000),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append", "read", "position", "pass"]),
+            st.integers(0, 8),
+            st.integers(2, 9000),
+            st.integers(1, 4),
+            st.sampled_from([0, 3000, 1 << 20]),
+        ),
+        max_size=60,
+    ),
+)
+def test_all_histories_together_stay_within_the_bound(
+    total_bytes: int, steps: list[tuple[str, int, int, int, int]]
+) -> None:
+    now = [1_700_000_000.0]
+    engine = MemoryEngine(
+        wall_clock=lambda: now[0], idempotency_seconds=WINDOW_SECONDS, total_bytes=total_bytes
+    )
+
+    async def play() -> None:
+        for step, number, size, drafts, keep_bytes in steps:
+            room = f"room {number}"
+            match step:
+                case "append":
+                    await engine.append(room, [Draft(b"x" * size)] * drafts, Retention(3, keep_bytes, 600.0))
+                case "read":
+                    await engine.read(room)
+                case "position":
+                    await engine.position(room)
+                case _:
+                    now[0] += size / 10
+            logs = engine._logs.values()
+            assert held(engine) == sum(log.memory_bytes for log in logs)
+            # A single room is never forgotten for its own sake.
+            assert held(engine) <= max(total_bytes, ROOM_BYTES)
+            assert all(log.bytes == sum(len(event.content) for event in log.events) for log in logs)
+
+    trio.run(play)
+
+
+async def test_the_bytes_shown_are_about_what_is_taken() -> None:
+    """Else the bound would bound nothing. Whatever is made for each room and forgotten with it counts."""
+    total_bytes = 2_000_000
+    for events, size in ((0, 0), (1, 10), (20, 10), (3, 5000)):
+        engine = bounded(total_bytes)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for number in range(4 * total_bytes // (ROOM_BYTES + events * (EVENT_BYTES + size))):
+                room = f"{number:0128}"
+                await engine.position(room)
+                if events:
+                    drafts = [Draft(b"%d" % n + b"x" * size) for n in range(events)]
+                    await engine.append(room, drafts, Retention(1000, 1 << 20, HOUR))
+            gc.collect()
+            taken = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert held(engine) > 0.9 * total_bytes
+        assert taken < 1.2 * held(engine)

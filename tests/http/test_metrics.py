@@ -6,6 +6,8 @@ import sys
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from broker.engine.memory import MemoryEngine
+
 
 async def scrape(world):
     response = await world.client.get("/metrics")
@@ -113,3 +115,13 @@ async def test_a_scrape_costs_the_same_however_many_rooms_there_are(world):
     for number in range(50):
         await world.say(f"room {number}", 1)
     assert calls_of_a_scrape(world) < before + 50
+
+
+async def test_histories_are_shown_with_what_they_take_and_what_was_forgotten_for_them(open_world):
+    engine = MemoryEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300, total_bytes=20_000)
+    async with open_world(engine=engine) as world:
+        for number in range(20):
+            await world.say(f"room {number}", 1)
+        metrics = await scrape(world)
+        assert 10_000 < metrics["greenroom_history_bytes",] <= 20_000
+        assert metrics["greenroom_rooms_evicted_total",] > 5
