@@ -38,8 +38,17 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE file (secret BLOB NOT NULL, boot TEXT NOT NULL);
     INSERT INTO file VALUES (randomblob(16), '');
     """,
+    """
+    DROP INDEX rooms_by_expiry;
+    CREATE INDEX rooms_by_expiry ON rooms (expires_ms);
+    UPDATE rooms SET expires_ms = max(expires_ms, coalesce((SELECT max(expires_ms) FROM keys), 0)) WHERE bytes = 0;
+    CREATE TABLE forgotten (bucket INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+    """,
 )
 """What brings a file of version n to version n + 1; the version is the file's `user_version`.
+
+`rooms.expires_ms` is when the room's events have run out or, if it holds none, when its row may go.
+`forgotten.generation` counts the rooms of a bucket whose rows went.
 
 `file.secret` makes the first epochs of rooms. `file.boot` is the boot of the machine during which somebody began to
 write without waiting for the disk, and empty once all that was written is on it.
@@ -106,6 +115,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         )
     if not is_new and _pragma(connection, "quick_check(1)") != "ok":
         raise ConfigurationError(f"server.engine: {path} is corrupt; restore it from a copy")
+    if is_new:
+        # Only before anything else is written: lets the file become smaller again.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if _pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigurationError(f"server.engine: {path} is where SQLite cannot keep a write-ahead log")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")

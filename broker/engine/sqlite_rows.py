@@ -1,13 +1,18 @@
 """Rooms, events and keys as rows of the SQLite file: every statement that reads or writes them. Blocking; no trio.
 
 One room is one row in `rooms`, with its epoch and how far it got; its events are rows in `events`, under the
-room's number and their offset. A room that nothing was ever said in has no row: its epoch is computed from its name
-and the file's secret, so that telling it needs no space and it stays the same.
+room's number and their offset. A room without a row has an epoch that is computed from its name, the file's secret
+and a generation, so that telling it needs no space and it stays the same.
+
+A row goes once its room holds nothing and no key. So that its epoch never comes back, the generation of its bucket
+rises then: every name belongs to one of 65,536 buckets, so that what is remembered of forgotten rooms is bounded too.
+(Another room without a row in that bucket begins a new epoch with it.)
 """
 
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,6 +23,12 @@ from broker.model import Draft, Event, Position
 
 MORE_FORGOTTEN = 1000
 """So many more than it adds an append deletes of what has run out, at most."""
+
+MOST_FREE_PAGES = 1000
+"""Beyond these, and half of the file, free pages are given back to the file system."""
+
+PAGES_GIVEN_BACK = 500
+"""How many an append gives back at most."""
 
 
 @attrs.frozen
@@ -39,9 +50,18 @@ class _RoomRow:
     age_ms: int
 
 
-def first_epoch(secret: bytes, room: str) -> str:
-    """Return the epoch with which a room begins in the file that has this secret."""
-    return blake2b(room.encode(), key=secret, digest_size=8).hexdigest()
+def bucket_of(room: str) -> int:
+    """Return the bucket whose generation counts for a room."""
+    return int.from_bytes(blake2b(room.encode(), digest_size=2).digest(), "big")
+
+
+def first_epoch(connection: sqlite3.Connection, secret: bytes, room: str) -> str:
+    """Return the epoch with which a room without a row begins in the file that has this secret."""
+    found = connection.execute(
+        "SELECT generation FROM forgotten WHERE bucket = ?", (bucket_of(room),)
+    ).fetchone()
+    generation: int = 0 if found is None else found[0]
+    return blake2b(room.encode(), key=secret, salt=generation.to_bytes(8, "big"), digest_size=8).hexdigest()
 
 
 class Writer:
@@ -73,7 +93,19 @@ class Writer:
             if self._connection.in_transaction:
                 run("ROLLBACK")
             raise
+        # What is stored is stored, whatever becomes of this.
+        with suppress(sqlite3.Error):
+            self._give_back_pages()
         return receipts
+
+    def _give_back_pages(self) -> None:
+        [free], [pages] = (
+            self._connection.execute(f"PRAGMA {count}").fetchone()
+            for count in ("freelist_count", "page_count")
+        )
+        if free > max(MOST_FREE_PAGES, pages // 2):
+            # Each step frees one page, and `execute` makes only one as there is nothing to fetch.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})")
 
     def _check_file(self) -> None:
         """SQLite goes on writing to a file that has no name any more, and all is gone with the process."""
@@ -100,9 +132,16 @@ class Writer:
         age_ms = int(append.retention.age_seconds * 1000)
         self._connection.execute(
             "UPDATE rooms SET offset = ?, first_held = ?, bytes = ?, age_ms = ?, expires_ms = ? WHERE id = ?",
-            (row.offset, row.first_held, row.bytes, age_ms, now_ms + age_ms, row.id),
+            (row.offset, row.first_held, row.bytes, age_ms, now_ms + self._keep_ms(row, age_ms), row.id),
         )
         return receipts
+
+    def _keep_ms(self, row: _RoomRow, age_ms: int) -> int:
+        """Return for how long the room's events are kept or, where none is, its row."""
+        if row.bytes:
+            return age_ms
+        # Where nothing was stored but keys, there is no position to remember.
+        return max(age_ms, self._idempotency_ms) if row.offset else self._idempotency_ms
 
     def _room(self, name: str) -> _RoomRow:
         found = self._connection.execute(
@@ -110,7 +149,7 @@ class Writer:
         ).fetchone()
         if found is not None:
             return _RoomRow(*found)
-        epoch = first_epoch(self._secret, name)
+        epoch = first_epoch(self._connection, self._secret, name)
         cursor = self._connection.execute(
             "INSERT INTO rooms (name, epoch, offset, first_held, bytes, age_ms, expires_ms)"
             " VALUES (?, ?, 0, 1, 0, 0, 0)",
@@ -165,9 +204,9 @@ class Writer:
             row.first_held = first
 
     def _forget(self, now_ms: int, limit: int) -> None:
-        """Delete what has run out: old keys, and the events of rooms in which nothing was said for long.
+        """Delete what has run out: old keys, the events of rooms in which nothing was said for long, their rows.
 
-        At most `limit` of either: after a long silence much has run out, and nobody is to wait for all of it.
+        About `limit` of either: after a long silence much has run out, and nobody is to wait for all of it.
         """
         run = self._connection.execute
         run(
@@ -176,11 +215,37 @@ class Writer:
             (now_ms, limit),
         )
         expired = run(
-            "SELECT id FROM rooms WHERE bytes > 0 AND expires_ms <= ? LIMIT ?", (now_ms, limit)
+            "SELECT id, name, offset, first_held, bytes FROM rooms WHERE expires_ms <= ?"
+            " ORDER BY expires_ms LIMIT ?",
+            (now_ms, limit),
         ).fetchall()
-        for (room,) in expired:
-            run("DELETE FROM events WHERE room = ?", (room,))
-            run("UPDATE rooms SET first_held = offset + 1, bytes = 0 WHERE id = ?", (room,))
+        for room, name, offset, first_held, held_bytes in expired:
+            if limit <= 0:
+                break
+            limit -= 1 + offset + 1 - first_held
+            if held_bytes:
+                self._forget_events(room, now_ms)
+            else:
+                self._forget_room(room, name, has_position=offset > 0)
+
+    def _forget_events(self, room: int, now_ms: int) -> None:
+        """Delete a room's events; its row, with its position, stays as long as a key can."""
+        self._connection.execute("DELETE FROM events WHERE room = ?", (room,))
+        self._connection.execute(
+            "UPDATE rooms SET first_held = offset + 1, bytes = 0, expires_ms = ? WHERE id = ?",
+            (now_ms + self._idempotency_ms, room),
+        )
+
+    def _forget_room(self, room: int, name: str, *, has_position: bool) -> None:
+        """Delete a room that holds nothing; if positions of its epoch were told, the epoch must not come back."""
+        # None is left, or its number would go to another room.
+        self._connection.execute("DELETE FROM keys WHERE room = ?", (room,))
+        self._connection.execute("DELETE FROM rooms WHERE id = ?", (room,))
+        if has_position:
+            self._connection.execute(
+                "INSERT INTO forgotten VALUES (?, 1) ON CONFLICT DO UPDATE SET generation = generation + 1",
+                (bucket_of(name),),
+            )
 
 
 _OLDEST_FIRST = """
@@ -204,7 +269,9 @@ class Reader:
         :raises sqlite3.Error: if it cannot be read.
         """
         found = self.connection.execute("SELECT epoch, offset FROM rooms WHERE name = ?", (room,)).fetchone()
-        return Position(*found) if found is not None else Position(first_epoch(self.secret, room), 0)
+        if found is not None:
+            return Position(*found)
+        return Position(first_epoch(self.connection, self.secret, room), 0)
 
     def run(self, room: str, *, after: int, limit: int | None, reverse: bool, now_ms: int) -> Run:
         """Return a run of a room's events as `Engine.read` does.
@@ -218,7 +285,7 @@ class Reader:
                 "SELECT id, epoch, offset, first_held, age_ms FROM rooms WHERE name = ?", (room,)
             ).fetchone()
             if found is None:
-                return Run(Position(first_epoch(self.secret, room), 0), 1, ())
+                return Run(Position(first_epoch(self.connection, self.secret, room), 0), 1, ())
             number, epoch, offset, first_held, age_ms = found
             first_held = _first_young(self.connection, number, first_held, now_ms - age_ms)
             query = _NEWEST_FIRST if reverse else _OLDEST_FIRST

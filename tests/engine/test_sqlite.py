@@ -8,7 +8,7 @@ from broker.engine.base import Retention
 from broker.engine.sqlite import SqliteEngine
 from broker.engine.sqlite_rows import MORE_FORGOTTEN
 from broker.errors import EngineUnavailableError
-from broker.model import Draft, Position
+from broker.model import Draft, IdempotencyKey, Position
 from tests.engine.sqlite_files import KEEP, Wall, connected, draft, fill_disk, opened
 
 
@@ -219,3 +219,83 @@ async def test_what_has_run_out_is_deleted_little_by_little_and_all_of_it(tmp_pa
             assert len(counts) == 5
             # Those of the new room are young.
             assert connection.execute("SELECT count(DISTINCT room) FROM events").fetchone() == (1,)
+
+
+def count_rows(path, table):
+    with connected(path) as connection:
+        return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+async def test_rooms_that_hold_nothing_any_more_leave_the_file(tmp_path):
+    wall, path = Wall(), tmp_path / "rooms.db"
+    ephemeral = Draft(b"{}", ephemeral=True, key=IdempotencyKey("ann", "e"))
+    async with opened(path, wall) as engine:
+        for number in range(100):
+            await engine.position(f"joined {number}")
+            await engine.append(f"kept {number}", [draft(1, "k")], Retention(10, 1 << 20, 600.0))
+            await engine.append(f"not kept {number}", [draft(1, "k")], Retention(0, 1 << 20, 600.0))
+            await engine.append(f"ephemeral {number}", [ephemeral], KEEP)
+            await engine.append(f"joined {number}", [Draft(b"{}", ephemeral=True)], KEEP)
+        assert count_rows(path, "rooms") == 300
+        rows = []
+        for seconds in (301, 300, 300):
+            wall.now += seconds
+            await engine.append("den", [draft(1)], KEEP)
+            rows.append(count_rows(path, "rooms") - 1)
+        # Those with nothing but keys, those with a position only, and those whose events ran out first.
+        assert rows == [200, 100, 0]
+        assert count_rows(path, "keys") == 0
+        assert count_rows(path, "events") == 3
+        assert count_rows(path, "forgotten") <= 200
+
+
+async def test_the_epoch_of_a_room_that_left_the_file_never_comes_back(tmp_path):
+    wall, path = Wall(), tmp_path / "rooms.db"
+    keep = Retention(10, 1 << 20, 60.0)
+    epochs, untouched = [], None
+    for _ in range(3):
+        async with opened(path, wall) as engine:
+            epoch = (await engine.position("den")).epoch
+            [receipt] = await engine.append("den", [draft(1, "k")], keep)
+            assert receipt.position == Position(epoch, 1)
+            assert receipt.event is not None
+            epochs.append(epoch)
+            assert untouched in {None, await engine.position("attic")}
+            untouched = await engine.position("attic")
+            for seconds in (61, 301, 301):
+                wall.now += seconds
+                await engine.append("another", [draft(1)], keep)
+            assert await engine.position("den") not in {Position(each, 0) for each in epochs}
+    assert len(set(epochs)) == 3
+
+
+async def test_a_number_given_again_brings_no_keys_of_the_room_before(tmp_path):
+    wall = Wall()
+    async with opened(tmp_path / "rooms.db", wall) as engine:
+        for number in range(5):
+            [receipt] = await engine.append(f"room {number}", [draft(1, "k")], Retention(0, 0, 0.0))
+            assert receipt.event is not None
+            assert receipt.position is not None
+            assert receipt.position.offset == 1
+            wall.now += 299 + number % 2
+
+
+async def test_the_file_becomes_smaller_when_much_was_forgotten(tmp_path):
+    wall, path = Wall(), tmp_path / "rooms.db"
+    keep = Retention(1000, 1 << 30, 60.0)
+
+    async def grow(engine):
+        for number in range(60):
+            await engine.append(f"room {number}", [draft(n, size=4000) for n in range(50)], keep)
+        with connected(path) as connection:
+            return connection.execute("PRAGMA page_count").fetchone()[0]
+
+    async with opened(path, wall) as engine:
+        grown = await grow(engine)
+        wall.now += 61
+        for _ in range(30):
+            await engine.append("den", [draft(1)], keep)
+        with connected(path) as connection:
+            assert connection.execute("PRAGMA page_count").fetchone()[0] < grown / 2
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert await grow(engine) <= grown + 10, "and is no larger than before when it fills again"

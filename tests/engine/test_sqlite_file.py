@@ -9,7 +9,7 @@ from broker.engine.sqlite import SqliteEngine
 from broker.engine.sqlite_file import APPLICATION_ID, LOG_BYTES, MIGRATIONS
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.model import Position
-from tests.engine.sqlite_files import KEEP, connected, copied, draft, opened
+from tests.engine.sqlite_files import KEEP, Wall, connected, copied, draft, opened
 
 
 async def test_a_second_server_on_the_same_file_is_refused(tmp_path):
@@ -73,6 +73,32 @@ async def test_the_file_can_be_copied_while_it_is_used(tmp_path):
         copy = copied(tmp_path / "rooms.db", "copy.db")
     async with opened(copy) as engine:
         assert (await engine.position("den")).offset == 1
+
+
+async def test_rows_of_empty_rooms_in_a_file_of_an_earlier_version_go_with_their_keys(tmp_path):
+    path, wall = tmp_path / "rooms.db", Wall()
+    now_ms = int(wall.now * 1000)
+    with connected(path) as connection:
+        for step in MIGRATIONS[:2]:
+            connection.executescript(step)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 2")
+        for number in range(50):
+            connection.execute(
+                "INSERT INTO rooms VALUES (?, ?, 'old', 1, 2, 0, 60000, ?)",
+                (number, f"room {number}", now_ms - 1000),
+            )
+        connection.execute("INSERT INTO keys VALUES (7, 'ann', 'k', 1, ?)", (now_ms + 100_000,))
+    async with opened(path, wall) as engine:
+        wall.now += 99
+        await engine.append("den", [draft(1)], KEEP)
+        [again] = await engine.append("room 7", [draft(1, "k")], KEEP)
+        assert (again.position, again.event) == (Position("old", 1), None)
+        wall.now += 2
+        await engine.append("den", [draft(1)], KEEP)
+        assert await engine.position("room 8") != Position("old", 1)
+    with connected(path) as connection:
+        assert connection.execute("SELECT count(*) FROM rooms").fetchone() == (2,)
 
 
 async def test_a_file_of_an_earlier_version_is_brought_up(tmp_path):

@@ -7,7 +7,7 @@ import attrs
 import msgspec
 import trio
 
-from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
+from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.presence import Presence
 from broker.engine.redis.keys import Names
@@ -87,7 +87,9 @@ class RedisEngine(Engine, Feed):
         keys = [names.meta, names.stream]
         age_ms = int(retention.age_seconds * 1000)
         now_ms = self._now_ms()
-        keep_room_ms = max(age_ms, self._idempotency_ms) + SLACK_MS
+        kept = sum(map(is_kept, drafts))
+        # A room in which nothing is stored may come up with it, and is remembered like one that is joined.
+        keep_room_ms = max(age_ms, self._idempotency_ms) + SLACK_MS if kept else UNTOUCHED_MS
         args: list[str | bytes | int] = [
             *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, names.channel),
             *(retention.messages, retention.bytes, age_ms),
@@ -97,7 +99,6 @@ class RedisEngine(Engine, Feed):
                 keys.append(names.sent(draft.key))
             args += (0 if draft.key is None else len(keys), int(draft.ephemeral), draft.content)
         reply = await self._scripts.append.run(self._server(room).link, keys, *args)
-        kept = sum(not draft.ephemeral or draft.key is not None for draft in drafts)
         self._commits += kept > 0
         self._messages += kept
         return parse_receipts(reply, drafts, now_ms)
