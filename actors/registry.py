@@ -5,7 +5,9 @@ closing the mailbox loses nothing. A message that comes later finds the mailbox 
 actor, after the old one has finished its `on_stop`.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 import attrs
@@ -25,6 +27,9 @@ PASSIVATED_PER_TURN = 50
 K = TypeVar("K")
 M = TypeVar("M")
 R = TypeVar("R")
+
+LOOKS_FOR_ONE = 64
+"""How many actors `passivate_one` looks at."""
 
 
 @attrs.frozen
@@ -68,13 +73,19 @@ class Registry(Generic[K, M]):
         self._capacity = capacity
         self._on_escalate = on_escalate
         self._on_stopped = on_stopped
-        self._children: dict[K, _Child[M]] = {}
+        # A dict's first item is not found in constant time once others before it were taken out.
+        self._children: OrderedDict[K, _Child[M]] = OrderedDict()
         self._started = 0
         self._passivated = 0
 
     def __len__(self) -> int:
         """How many actors are alive or starting."""
         return len(self._children)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether the actor for `key` is alive or starting, and not about to stop."""
+        child = self._children.get(key)
+        return child is not None and not child.ref.is_stopping
 
     def __iter__(self) -> Iterator[K]:
         """Iterate over the keys of a snapshot."""
@@ -131,6 +142,20 @@ class Registry(Generic[K, M]):
     def passivate_idle(self) -> int:
         """Put away the actors that have been idle long enough, all in one turn; returns how many."""
         return sum(self._passivate_in_pieces())
+
+    def passivate_one(self) -> bool:
+        """Put away an idle actor now, however short a time it has been idle; returns whether one was found.
+
+        Looks at a few only, and at others the next time: an actor with something to do goes behind all others.
+        """
+        for key in list(islice(self._children, LOOKS_FOR_ONE)):
+            child = self._children[key]
+            if not child.ref.is_stopping and child.is_passive():
+                child.ref.stop_nowait()
+                self._passivated += 1
+                return True
+            self._children.move_to_end(key)
+        return False
 
     async def run_passivation(self) -> None:
         """Put away idle actors for ever, some at a turn; run it in a nursery that ends before the supervisor does."""

@@ -18,6 +18,9 @@ def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec
             # The load comes from one address, as fast as it is answered.
             "LIMITS__MESSAGES_PER_SECOND": "1000000",
             "LIMITS__MESSAGES_BURST": "1000000",
+            "LIMITS__USER_BYTES_PER_SECOND": "1000000000",
+            "LIMITS__USER_BYTES_BURST": "1000000000",
+            "LIMITS__IDS_PER_USER": "10000000",
             # Some loads have texts of many KiB; no server cuts them.
             "LIMITS__TEXT_CHARACTERS": str(MAX_TEXT),
             "LIMITS__CONNECTIONS_PER_ADDRESS": "100000",

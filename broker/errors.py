@@ -62,6 +62,10 @@ class RefusalReason(StrEnum):
     NODE_FULL = "node_full"
     ADDRESS_FULL = "address_full"
     USER_FULL = "user_full"
+    USER_BYTES = "user_bytes"
+    USER_ROOMS = "user_rooms"
+    USER_IDS = "user_ids"
+    ROOMS_FULL = "rooms_full"
     DRAINING = "draining"
     ORIGIN = "origin"
     ROOM = "room"
@@ -105,6 +109,8 @@ class Refused(GreenroomError):
     code: ErrorCode
     message: str
     retry_after_ms: int | None = None
+    why: RefusalReason | None = attrs.field(default=None, eq=False, kw_only=True)
+    """What metrics and the log call it, where the code does not say."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

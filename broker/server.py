@@ -371,6 +371,7 @@ async def _open_parts(
             siblings=siblings,
             traffic=traffic,
             looks=looks,
+            allowances=sessions.allowances,
             is_dev=dev,
             refusals=refusals,
         )

@@ -120,6 +120,24 @@ class LimitSettings(Section, frozen=True):
         10_000
     )
     rooms_per_connection: Annotated[Count, _doc("rooms that one connection may be in")] = 100
+    rooms: Annotated[
+        Count, _doc("rooms up on the node; at the limit, idle ones are put away before their time")
+    ] = 200_000
+    user_rooms_per_second: Annotated[
+        float, Meta(gt=0, le=1_000_000), _doc("sustained rate at which one user may bring up rooms")
+    ] = 1.0
+    user_rooms_burst: Annotated[Count, _doc("rooms that one user may bring up at once above that rate")] = 200
+    user_bytes_per_second: Annotated[
+        float,
+        Meta(gt=0, le=1 << 40),
+        _doc("sustained rate of one user's messages over all connections; each counts 256 bytes more"),
+    ] = 65_536.0
+    user_bytes_burst: Annotated[Bytes, _doc("bytes of one user that may come at once above that rate")] = (
+        4_194_304
+    )
+    ids_per_user: Annotated[
+        Count, _doc("messages with an id of one user within history.idempotency_seconds")
+    ] = 30_000
     messages_per_second: Annotated[
         float, Meta(gt=0, le=1_000_000), _doc("sustained rate of messages from one connection")
     ] = 50.0

@@ -97,11 +97,11 @@ class MemoryEngine(Engine):
         self._forget(now)
         log = self._log(room)
         self._logs.move_to_end(room)
-        before = log.memory_bytes
+        before = log.bytes + EVENT_BYTES * len(log.events)
         receipts = [self._append_one(room, log, draft, now) for draft in drafts]
         log.retention = retention
         log.trim(now)
-        self._held_bytes += log.memory_bytes - before
+        self._held_bytes += log.bytes + EVENT_BYTES * len(log.events) - before
         if self._held_bytes > self._total_bytes:
             self._evict(log)
         log.forget_after = now + max(retention.age_seconds, self._idempotency_seconds)

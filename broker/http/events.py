@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import attrs
 import msgspec
+import trio
 from msgspec import UNSET, UnsetType
 from quart import Quart, Response
 from quart.wrappers.response import ResponseBody
@@ -27,6 +28,7 @@ from broker.model import Capability, Claims, Position, check_room_name
 from broker.notices import Reconnect
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, RoomMessage
+from broker.sessions.allowance import Allowance
 
 HEARTBEAT_SECONDS = 15.0
 """After so long a silence a comment is sent; the HTML standard (9.2.7) suggests every 15 seconds or so."""
@@ -116,12 +118,20 @@ class EventRoutes:
         with answer_within(self.services.settings.http.request_seconds):
             since = parse_event_id(event_id)
             since = since if claims is None else recovery_start(claims, since)
-            await stream.join(self.services.rooms, room, since)
+            allowance = None if claims is None else self._enter(claims)
+            await stream.join(self.services.rooms, room, since, allowance)
         return stream
 
     def _note_end(self, address: str | None, ending: Disconnect) -> None:
         self.services.refusals.count_close(ending.code)
         self.services.refusals.note_ending(ending, address)
+
+    def _enter(self, claims: Claims) -> Allowance:
+        """Return what the user may cause, which outlives this request."""
+        allowances = self.services.allowances
+        allowance = allowances.of(claims.user_id, trio.current_time())
+        this_request().exits.callback(lambda: allowances.leave(allowance, trio.current_time()))
+        return allowance
 
 
 def _response(body: ResponseBody | bytes) -> Response:
@@ -173,15 +183,19 @@ class EventStream:
         """Where to send what is said."""
         return self._outbox
 
-    async def join(self, rooms: Rooms, room: str, since: Position | None) -> None:
+    async def join(
+        self, rooms: Rooms, room: str, since: Position | None, allowance: Allowance | None = None
+    ) -> None:
         """Come into the room. Whatever becomes of it, call `end` after it.
 
+        :raises Refused: if the room would have to come up, which `allowance` or the node does not let it for now.
         :raises EngineUnavailableError: if the engine cannot serve.
         :raises ActorError: if the room failed.
         """
         reply: Reply[None] = Reply()
         # No checkpoint between the room's accepting the join and keeping the Ref: from there on `end` leaves.
-        self._ref = await rooms.tell(room, Join(self, since, None, reply))
+        pay = None if allowance is None else lambda: allowance.take_room(trio.current_time())
+        self._ref = await rooms.tell(room, Join(self, since, None, reply), on_start=pay)
         await self._ref.wait_reply(reply)
 
     def end(self) -> None:

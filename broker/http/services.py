@@ -20,6 +20,7 @@ from broker.log import Log
 from broker.model import WallClock
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
+from broker.sessions.allowance import Allowances
 from broker.sessions.directory import Connections
 
 
@@ -46,6 +47,10 @@ class HttpServices:
     """What a scraper presents; None lets anybody scrape."""
     traffic: Traffic = attrs.Factory(Traffic)
     looks: Looks = attrs.Factory(Looks)
+    allowances: Allowances = attrs.field(
+        default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
+    )
+    """The same as the sessions'."""
     is_dev: bool = False
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 

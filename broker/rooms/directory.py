@@ -22,7 +22,7 @@ from broker.auth.permissions import find_rule
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
 from broker.engine.presence import Presence
-from broker.errors import CloseCode
+from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, Position
 from broker.rooms.attendance import Attendance
@@ -36,6 +36,10 @@ from broker.rooms.state import RoomOptions, RoomState
 
 STOP_SECONDS = 1.0
 """How long a stopping room may take over what waits in its inbox: a drain has little time left by then."""
+
+
+FULL_RETRY_MS = 1000
+"""When to ask again for a room that cannot come up because too many are."""
 
 
 @attrs.frozen
@@ -75,7 +79,11 @@ def retention_for(settings: Settings, room: str) -> Retention:
 
 
 class Rooms:
-    """Finds a room, or brings it up; made by `open_rooms`. Every method may raise EngineUnavailableError."""
+    """Finds a room, or brings it up; made by `open_rooms`. Every method may raise EngineUnavailableError.
+
+    Where a room must come up and `most` are up already, one that is idle is put away for it; if there is none,
+    `Refused` is raised (`unavailable`, to be tried again).
+    """
 
     def __init__(
         self,
@@ -84,7 +92,10 @@ class Rooms:
         tally: Tally,
         census: Census,
         presence: Presence | None = None,
+        *,
+        most: int,
     ) -> None:
+        self._most = most
         self._registry = registry
         self._states = states
         self._tally = tally
@@ -121,9 +132,32 @@ class Rooms:
         """What was delivered since the rooms were opened; it goes on counting."""
         return self._tally
 
-    async def tell(self, room: str, message: RoomMessage) -> Ref[RoomMessage]:
-        """Send a message to a room; returns the Ref that took it, which stays good while a member is in."""
+    async def tell(
+        self, room: str, message: RoomMessage, *, on_start: Callable[[], None] | None = None
+    ) -> Ref[RoomMessage]:
+        """Send a message to a room; returns the Ref that took it, which stays good while a member is in.
+
+        `on_start` is called first if the room has to come up; what it raises is raised, and nothing is done.
+        """
+        self._admit(room, on_start)
         return await self._registry.tell(room, message)
+
+    def _admit(self, room: str, on_start: Callable[[], None] | None = None) -> None:
+        """Let a room come up, if it is not up.
+
+        :raises Refused: if it may not for now.
+        """
+        if room in self._registry:
+            return
+        if on_start is not None:
+            on_start()
+        if len(self._registry) >= self._most and not self._registry.passivate_one():
+            raise Refused(
+                ErrorCode.UNAVAILABLE,
+                "as many rooms are up as may be (limits.rooms)",
+                FULL_RETRY_MS,
+                why=RefusalReason.ROOMS_FULL,
+            )
 
     def tell_nowait(self, room: str, message: RoomMessage) -> Ref[RoomMessage] | None:
         """Send as `tell` does, if the room is up and its inbox has space; else do nothing and return None."""
@@ -136,18 +170,22 @@ class Rooms:
 
     async def publish(self, room: str, draft: Draft) -> Published:
         """Say something in a room; returns once it is in the engine and on its way to the members."""
+        self._admit(room)
         return await self._registry.ask(room, lambda reply: Publish(draft, reply=reply))
 
     async def read(self, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
         """Return some of a room's events."""
+        self._admit(room)
         return await self._registry.ask(room, lambda reply: ReadHistory(since, limit, reverse, reply))
 
     async def inspect(self, room: str) -> RoomInfo:
         """Return who is in a room and where it stands."""
+        self._admit(room)
         return await self._registry.ask(room, Inspect)
 
     async def remove(self, room: str, user_id: str) -> int:
         """Remove a user's connections from a room; returns how many there were."""
+        self._admit(room)
         return await self._registry.ask(room, lambda reply: Remove(user_id, reply))
 
     def statistics(self) -> RoomsStatistics:
@@ -221,5 +259,5 @@ async def open_rooms(
             on_stopped=forget,
         )
         nursery.start_soon(registry.run_passivation)
-        yield Rooms(registry, states, tally, census, engine.presence)
+        yield Rooms(registry, states, tally, census, engine.presence, most=settings.limits.rooms)
         nursery.cancel_scope.cancel()

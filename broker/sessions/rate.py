@@ -23,9 +23,9 @@ class TokenBucket:
         self._tokens -= count
         return 0.0
 
-    def give_back(self) -> None:
-        """Undo letting one through, as it will come again."""
-        self._tokens += 1
+    def give_back(self, count: int = 1) -> None:
+        """Undo letting `count` through, as they will come again."""
+        self._tokens += count
 
     def excuse(self, now: float) -> None:
         """Let the time since the last message count in full: who was held up may catch up, whatever the burst."""

@@ -28,6 +28,7 @@ from broker.rooms.answers import as_refused
 from broker.rooms.directory import Rooms
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, TellHistory, TellPresence
+from broker.sessions.allowance import Allowance, Allowances, ByteMeter, rate_limited
 from broker.sessions.rate import TokenBucket
 
 REFUSALS_PER_MESSAGE = 2
@@ -46,6 +47,10 @@ class SessionServices:
     policy: RoomPolicy
     verifier: TokenVerifier
     decoder: commands.CommandDecoder
+    allowances: Allowances = attrs.field(
+        default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
+    )
+    """What users may cause, whatever they connect with."""
 
 
 class SessionOutbox(Outbox, Protocol):
@@ -71,7 +76,7 @@ class Session:
         on_disconnect: Callable[[CloseCode, str], None],
         *,
         home: str | None = None,
-        on_refused: Callable[[ErrorCode], None] = lambda _code: None,
+        on_refused: Callable[[ErrorCode | RefusalReason], None] = lambda _why: None,
     ) -> None:
         """`on_refused` is called for each request that is answered with an `error`."""
         self.claims = claims
@@ -87,6 +92,8 @@ class Session:
         self._joining: Ref[RoomMessage] | None = None
         limits = services.settings.limits
         now = trio.current_time()
+        self._allowance: Allowance = services.allowances.of(claims.user_id, now)
+        self._bytes = ByteMeter(self._allowance)
         self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
         self._refusals = TokenBucket(
             limits.messages_per_second * REFUSALS_PER_MESSAGE, limits.refused_burst, now
@@ -127,6 +134,8 @@ class Session:
         for ref in self._memberships.values():
             self._tell_leave(ref)
         self._memberships.clear()
+        self._bytes.close()
+        self._services.allowances.leave(self._allowance, trio.current_time())
 
     def tell_reconnect(self, after_ms: int) -> None:
         """Ask the peer to come back later."""
@@ -135,13 +144,14 @@ class Session:
     async def join_home(self, since: Position | None) -> None:
         """Join the room that the connection was made to.
 
-        :raises Disconnect: 4003 if it may not, 1013 if the engine cannot serve.
+        :raises Disconnect: 4003 if it may not, 4129 if it may not yet, 1013 if engine or node cannot serve.
         """
         assert self._home is not None
         try:
             await self._join(self._home, since, None)
         except Refused as refused:
-            raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
+            code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
+            raise Disconnect(code, refused.message, why=refused.why) from None
         except EngineUnavailableError:
             raise Disconnect(CloseCode.TRY_AGAIN_LATER, "engine unavailable") from None
 
@@ -170,12 +180,13 @@ class Session:
         if self._begin(text) is None:
             return True
         self._bucket.give_back()
+        self._bytes.give_back(text)
         return False
 
     def _begin(self, text: str) -> commands.AnyCommand | None:
         """Do what can be done at once; returns the command if that was nothing."""
         try:
-            self._check_rate()
+            self._check_rate(text)
             command = self._services.decoder.decode(text)
         except commands.BadCommandError as bad:
             self._refuse(bad.refused, bad.request_id)
@@ -191,18 +202,24 @@ class Session:
 
     def _refuse(self, refused: Refused, request_id: RequestId) -> None:
         """Answer one request with an error; the connection goes on."""
-        self._on_refused(refused.code)
+        self._on_refused(refused.why or refused.code)
         self.outbox.reply(Failed(refused, request_id))
 
-    def _check_rate(self) -> None:
+    def _check_rate(self, text: str) -> None:
         now = trio.current_time()
-        wait_seconds = self._bucket.take(now)
-        if not wait_seconds:
-            return
+        if wait_seconds := self._bucket.take(now):
+            raise self._too_much(now, wait_seconds, "too many messages")
+        if wait_seconds := self._bytes.take(now, text):
+            message = "too many bytes (limits.user_bytes_per_second)"
+            raise self._too_much(now, wait_seconds, message, RefusalReason.USER_BYTES)
+
+    def _too_much(
+        self, now: float, wait_seconds: float, message: str, why: RefusalReason | None = None
+    ) -> Refused | Disconnect:
+        """Return how a message that comes too soon is refused; past the budget of refusals, with the connection."""
         if self._refusals.take(now):
-            raise Disconnect(CloseCode.TOO_MANY, "too many messages")
-        retry_after_ms = int(wait_seconds * 1000) + 1
-        raise Refused(ErrorCode.RATE_LIMITED, "too many messages", retry_after_ms)
+            return Disconnect(CloseCode.TOO_MANY, message, why=why)
+        return rate_limited(message, wait_seconds, why)
 
     def _obey_nowait(self, command: commands.AnyCommand) -> bool:
         """Obey a command, unless that has to wait: then do nothing and return False."""
@@ -251,6 +268,8 @@ class Session:
         try:
             ref.tell_nowait(publish)
         except MailboxFullError:
+            if publish.draft.key is not None:
+                self._allowance.give_back_id()
             return False
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
@@ -280,6 +299,7 @@ class Session:
     def _key(self, request_id: RequestId) -> IdempotencyKey | None:
         if request_id is None:
             return None
+        self._allowance.take_id(trio.current_time())
         # 1 and "1" are two ids.
         kind = "i" if isinstance(request_id, int) else "s"
         return IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
@@ -293,7 +313,9 @@ class Session:
         reply: Reply[None] = Reply()
         with self._waiting_for_room():
             ref = await self._services.rooms.tell(
-                room, Join(self, recovery_start(self.claims, since), request_id, reply)
+                room,
+                Join(self, recovery_start(self.claims, since), request_id, reply),
+                on_start=self._pay_for_room,
             )
             # No checkpoint between the room's accepting the join and this line, so none before `added_to`.
             self._joining = ref
@@ -311,6 +333,9 @@ class Session:
                 # Cancelled: the join may be handled yet, and the leave comes behind it.
                 self._tell_leave(ref)
                 raise
+
+    def _pay_for_room(self) -> None:
+        self._allowance.take_room(trio.current_time())
 
     @contextmanager
     def _waiting_for_room(self) -> Iterator[None]:
@@ -358,6 +383,13 @@ class Session:
         with suppress(ActorStoppedError):
             # One leave for each join: bounded, so it need not wait for space.
             ref.tell_always(leave or Leave(self))
+
+
+_CLOSE_CODES = {
+    ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,
+    ErrorCode.UNAVAILABLE: CloseCode.TRY_AGAIN_LATER,
+}
+"""How a connection ends that was made to a room it cannot join for now."""
 
 
 def _position(since: commands.Since | None) -> Position | None:

@@ -362,8 +362,8 @@ class ServedConnection:
         user_id = None if self._session is None else self._session.user_id
         self._services.refusals.note_ending(ending, self._address, user_id=user_id)
 
-    def _note_refused(self, code: ErrorCode) -> None:
-        self._services.refusals.note(code, self._address, user_id=self.user_id)
+    def _note_refused(self, why: ErrorCode | RefusalReason) -> None:
+        self._services.refusals.note(why, self._address, user_id=self.user_id)
 
     async def _answer_bad_frame(self, closed: CloseReason | None) -> None:
         """Tell the peer which of its frames could not be read (RFC 6455 section 7.1.7); trio-websocket does not."""

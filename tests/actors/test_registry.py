@@ -21,7 +21,7 @@ from actors import (
     RestartPolicy,
     open_supervisor,
 )
-from actors.registry import PASSIVATED_PER_TURN
+from actors.registry import LOOKS_FOR_ONE, PASSIVATED_PER_TURN
 
 
 @attrs.frozen
@@ -403,3 +403,30 @@ async def test_the_end_of_each_actor_is_told_however_it_comes_about(way: str, au
         assert ended == ["ann"]
         await registry.get("ann")
         assert ended == ["ann"]
+
+
+async def test_an_idle_actor_is_put_away_at_once_when_asked_for_one() -> None:
+    house = House()
+    async with guests(house) as registry:
+        house.is_idle = False
+        # More than it looks at in one go.
+        for number in range(LOOKS_FOR_ONE + 10):
+            await registry.get(str(number))
+        assert not registry.passivate_one()
+        house.is_idle = True
+        assert registry.passivate_one()
+        assert len([key for key in registry if key not in registry]) == 1, "it is on its way out"
+        await wait_all_tasks_blocked()
+        assert len(registry) == LOOKS_FOR_ONE + 9
+        assert registry.statistics().passivated == 1
+
+
+async def test_one_idle_actor_among_many_busy_ones_is_found_in_the_end(autojump_clock: object) -> None:
+    house = House(turn_seconds=1000)
+    async with guests(house) as registry:
+        for number in range(5 * LOOKS_FOR_ONE):
+            await registry.tell(str(number), "work")
+        await registry.get("idle")
+        await wait_all_tasks_blocked()
+        assert [registry.passivate_one() for _ in range(6)] == [False] * 5 + [True]
+        assert "idle" not in registry

@@ -421,3 +421,39 @@ async def test_head_is_answered_and_does_not_listen(world):
         assert (response.status_code, response.content) == (status, b"")
     assert len(world.connections) == 0
     assert world.log.lines == []
+
+
+async def test_a_user_who_brings_up_too_many_rooms_is_told_when_to_come_again(open_world):
+    limits = {"user_rooms_burst": 2, "user_rooms_per_second": 0.01}
+    async with open_world(limits=limits) as world:
+        token = world.token("ann")
+        for number in range(2):
+            async with world.connect() as client:
+                await client.send(
+                    f"GET /api/rooms/r{number}/events?token={token} HTTP/1.1\r\nHost: t\r\n\r\n"
+                )
+                await client.until(b'"joined"')
+        # Each on a connection of its own, and after the others have ended.
+        response = await world.client.get(
+            "/api/rooms/r2/events", headers={"Authorization": f"Bearer {token}"}
+        )
+        assert (response.status_code, response.json()["code"]) == (429, "rate_limited")
+        assert 98 < int(response.headers["Retry-After"]) <= 100
+        assert (await world.client.get("/api/rooms/r2")).status_code == 200, "the API key has no such bound"
+
+
+async def test_a_node_full_of_rooms_is_503_for_whoever_asks(open_world):
+    async with open_world(limits={"rooms": 1}) as world, world.connect() as client:
+        await client.send(f"GET /api/rooms/a/events?token={world.token('ann')} HTTP/1.1\r\nHost: t\r\n\r\n")
+        await client.until(b'"joined"')
+        for method, path, body in (
+            ("POST", "/api/rooms/b/messages", {"type": "note"}),
+            ("GET", "/api/rooms/b/messages", None),
+            ("GET", "/api/rooms/b", None),
+            ("GET", "/api/rooms/b/events", None),
+            ("DELETE", "/api/rooms/b/users/ann", None),
+        ):
+            response = await world.client.request(method, path, json=body)
+            assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+            assert response.headers["Retry-After"] == "1"
+        assert (await world.client.post("/api/rooms/a/messages", json={"type": "note"})).status_code == 200

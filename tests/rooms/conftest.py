@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Ref, Reply, RestartPolicy
-from broker.config.settings import HistorySettings, RoomRule, RoomSettings, Settings
+from broker.config.settings import HistorySettings, LimitSettings, RoomRule, RoomSettings, Settings
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
@@ -298,6 +298,7 @@ def open_stage() -> OpenStage:
         page_messages: int = 1000,
         page_bytes: int = 1 << 19,
         recovery_bytes: int = 1 << 20,
+        most_rooms: int = 1000,
         rules: tuple[RoomRule, ...] = (),
         policy: RestartPolicy | None = None,
     ) -> AsyncIterator[Stage]:
@@ -312,6 +313,7 @@ def open_stage() -> OpenStage:
                 page_bytes=page_bytes,
                 recovery_bytes=recovery_bytes,
             ),
+            limits=LimitSettings(rooms=most_rooms),
             rooms=rules,
         )
         memory = MemoryEngine(

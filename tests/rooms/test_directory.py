@@ -8,6 +8,7 @@ import trio
 from actors import ActorStoppedError
 from broker.config.settings import HistorySettings, RoomRule, Settings
 from broker.engine.base import Retention
+from broker.errors import ErrorCode, Refused
 from broker.model import Draft
 from broker.notices import UserJoined
 from broker.rooms.directory import retention_for
@@ -124,3 +125,35 @@ async def test_a_rooms_rule_holds_for_what_is_said_in_it(
             await stage.say("1", "2", "3", room=room)
             run = await stage.rooms.read(room, None, 10, reverse=False)
             assert len(run.events) == kept
+
+
+async def test_a_room_that_is_idle_makes_way_for_another_before_its_time(open_stage: "OpenStage") -> None:
+    async with open_stage(most_rooms=3) as stage:
+        await stage.enter("ann", room="kept")
+        for number in range(200):
+            await stage.rooms.publish(f"passing {number}", Draft(b"{}"))
+            assert stage.rooms.statistics().rooms <= 3 + 1, "one may be on its way out"
+        assert "kept" in await names(stage)
+        await stage.say("x", room="kept")
+
+
+async def test_no_more_rooms_come_up_than_may_be_until_one_is_left(open_stage: "OpenStage") -> None:
+    async with open_stage(most_rooms=2) as stage:
+        ann = await stage.enter("ann", room="a")
+        await stage.enter("ann", room="b")
+        for ask in (
+            lambda: stage.rooms.publish("c", Draft(b"{}")),
+            lambda: stage.rooms.read("c", None, 1, reverse=False),
+            lambda: stage.rooms.inspect("c"),
+            lambda: stage.rooms.remove("c", "ann"),
+            lambda: stage.join(stage.person("bob"), room="c"),
+        ):
+            with pytest.raises(Refused) as refusal:
+                await ask()
+            assert (refusal.value.code, bool(refusal.value.retry_after_ms)) == (ErrorCode.UNAVAILABLE, True)
+        assert await names(stage) == ["a", "b"]
+        await stage.join(stage.person("bob"), room="b")
+        await stage.say("1", room="a")
+        await stage.leave(ann, room="a")
+        await stage.join(stage.person("bob"), room="c")
+        assert await names(stage) == ["b", "c"]

@@ -1,0 +1,229 @@
+"""What one user may cause over all connections: never more than the stated bound, whatever is done in whatever order."""
+
+import gc
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from broker.config.settings import HistorySettings, LimitSettings, Settings
+from broker.engine.base import Receipt, Retention
+from broker.engine.memory import MemoryEngine
+from broker.errors import CloseCode, ErrorCode, Refused
+from broker.model import Draft
+from broker.sessions.allowance import MESSAGE_BYTES, Allowances, ByteMeter
+from tests.transport.conftest import OpenNode
+from tests.transport.peers import Client, Message
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["message", "id", "room", "reconnect"]), st.sampled_from([0.0, 0.1, 3.0, 100.0])
+    ),
+    max_size=200,
+)
+
+
+def attempt(allowances: Allowances, step: str, now: float, text: str) -> bool:
+    """Make one connection, try one thing, and end the connection; returns whether it was let through."""
+    allowance = allowances.of("ann", now)
+    meter = ByteMeter(allowance)
+    try:
+        match step:
+            case "message":
+                return not meter.take(now, text)
+            case "id":
+                allowance.take_id(now)
+            case "room":
+                allowance.take_room(now)
+            case _:
+                return False
+    except Refused as refused:
+        return refused.code != ErrorCode.RATE_LIMITED
+    finally:
+        meter.close()
+        allowances.leave(allowance, now)
+    return True
+
+
+@given(STEPS, st.text(max_size=30))
+def test_no_order_of_things_and_connections_goes_past_the_bounds(
+    steps: list[tuple[str, float]], text: str
+) -> None:
+    limits = LimitSettings(
+        user_bytes_per_second=50.0,
+        user_bytes_burst=1000,
+        user_rooms_per_second=0.5,
+        user_rooms_burst=3,
+        ids_per_user=8,
+    )
+    allowances = Allowances(Settings(limits=limits, history=HistorySettings(idempotency_seconds=60.0)))
+    now, done = 0.0, list[tuple[str, float]]()
+    for step, gap in steps:
+        now += gap
+        if attempt(allowances, step, now, text):
+            done.append((step, now))
+        if step == "reconnect":
+            gc.collect(0)
+    size = len(text.encode()) + len("ann") + MESSAGE_BYTES
+    for _, begin in done:
+        for _, end in done:
+            if end >= begin:
+                inside = [step for step, at in done if begin <= at <= end]
+                assert inside.count("message") * size <= 1000 + 50.0 * (end - begin) + 1e-6
+                assert inside.count("room") <= 3 + 0.5 * (end - begin) + 1e-6
+                if end - begin < 60:
+                    assert inside.count("id") <= 8
+
+
+def test_users_who_are_gone_are_forgotten_once_that_gives_them_nothing() -> None:
+    settings = Settings()
+    allowances = Allowances(settings)
+    for number in range(10_000):
+        now = number * 1.0
+        allowance = allowances.of(f"user {number}", now)
+        allowance.take_room(now)
+        allowances.leave(allowance, now)
+    del allowance
+    assert len(allowances) <= settings.history.idempotency_seconds + 2
+
+
+@pytest.mark.parametrize("connections", [1, 10])
+def test_the_defaults_are_not_met_by_ordinary_use(connections: int) -> None:
+    """A busy person types into several pages; each page comes back into 100 rooms after the node was restarted."""
+    settings = Settings()
+    allowances = Allowances(settings)
+    held = [allowances.of("ann", 0.0) for _ in range(connections)]
+    meters = [ByteMeter(allowance) for allowance in held]
+    for allowance in held:
+        for _ in range(min(100, 200 // connections)):
+            allowance.take_room(0.0)
+    for second in range(3600):
+        for allowance, meter in zip(held, meters, strict=True):
+            for _ in range(2):
+                assert not meter.take(second, "x" * 500)
+                allowance.take_id(second)
+
+
+def test_one_connection_at_its_own_limit_meets_none_of_its_users() -> None:
+    settings = Settings()
+    allowance = Allowances(settings).of("ann", 0.0)
+    meter = ByteMeter(allowance)
+    rate = settings.limits.messages_per_second
+    for number in range(int(600 * rate)):
+        assert not meter.take(number / rate, "x" * 1000)
+        allowance.take_id(number / rate)
+
+
+def test_a_message_larger_than_the_burst_is_not_refused_for_ever() -> None:
+    settings = Settings(limits=LimitSettings(user_bytes_burst=1000, user_bytes_per_second=10.0))
+    meter = ByteMeter(Allowances(settings).of("ann", 0.0))
+    assert not meter.take(0.0, "x" * 5000)
+    wait_seconds = meter.take(0.0, "x" * 5000)
+    assert wait_seconds
+    assert not meter.take(wait_seconds + 1e-6, "x" * 5000)
+
+
+async def test_bytes_count_over_all_connections_and_rooms_of_a_user(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"user_bytes_burst": 10_000, "user_bytes_per_second": 1000.0}) as node:
+        clients = [await node.client("ann", f"room {number}") for number in range(4)]
+        bob = await node.client("bob", "room 0")
+        said = {"type": "publish", "event": "e", "data": "x" * 3000}
+        replies = [await client.ask(**said) for client in clients]
+        assert [reply["type"] for reply in replies] == ["ack"] * 3 + ["error"]
+        assert replies[-1]["code"] == "rate_limited"
+        assert node.services.refusals.counts["user_bytes"] == 1
+        assert (await bob.ask(**said))["type"] == "ack", "others have an allowance of their own"
+        for client in clients:
+            await client.aclose()
+        again = await node.client("ann", "room 0")
+        assert (await again.ask(**said))["code"] == "rate_limited"
+        await trio.sleep(replies[-1]["retry_after_ms"] / 1000)
+        assert (await again.ask(**said))["type"] == "ack"
+
+
+async def test_ids_count_over_all_connections_and_those_without_go_on(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"ids_per_user": 6}, history={"idempotency_seconds": 60.0}) as node:
+        clients = [await node.client("ann", "den") for _ in range(2)]
+        replies = [await clients[n % 2].ask(type="chat", text="x", id=n) for n in range(4)]
+        assert [reply["type"] for reply in replies] == ["ack"] * 3 + ["error"]
+        assert replies[3]["code"] == "rate_limited"
+        assert node.services.refusals.counts["user_ids"] == 1
+        assert 19_000 < replies[3]["retry_after_ms"] <= 20_001
+        await clients[0].send(type="chat", text="without")
+        assert "without" in [message.get("text") for message in await clients[0].settle()]
+        assert (await clients[0].ask(type="ping", id=9))["type"] == "pong", "nothing is remembered of it"
+
+
+async def test_rooms_brought_up_count_over_all_connections_and_those_that_are_up_do_not(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"user_rooms_burst": 3, "user_rooms_per_second": 0.01}) as node:
+        other = await node.client("eve", "up")
+        clients = [await node.client("ann", f"own {number}") for number in range(3)]
+        assert (await clients[0].ask(type="join", room="up"))["type"] == "joined"
+        refused = await clients[0].ask(type="join", room="own 3")
+        assert refused["code"] == "rate_limited"
+        assert 99_000 < refused["retry_after_ms"] <= 100_001
+        assert await (await node.client("ann", "own 4")).read_code() == CloseCode.TOO_MANY
+        assert node.services.refusals.counts["user_rooms"] == 2
+        assert (await other.ask(type="join", room="own 4"))["type"] == "joined"
+        await trio.sleep(refused["retry_after_ms"] / 1000)
+        assert (await clients[0].ask(type="join", room="own 3"))["type"] == "joined"
+
+
+async def test_a_node_full_of_rooms_says_so_and_when_to_come_again(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"rooms": 1}) as node:
+        ann = await node.client("ann", "den")
+        await ann.settle()
+        refused = await ann.ask(type="join", room="attic")
+        assert (refused["code"], bool(refused["retry_after_ms"])) == ("unavailable", True)
+        assert await (await node.client("bob", "attic")).read_code() == CloseCode.TRY_AGAIN_LATER
+        assert node.services.refusals.counts["rooms_full"] == 2
+        assert (await ann.ask(type="leave"))["type"] == "left"
+        assert (await ann.ask(type="join", room="attic"))["type"] == "joined"
+
+
+async def first(client: Client, count: int) -> AsyncIterator[Message]:
+    """Give the next replies that carry an id."""
+    while count:
+        message = await client.receive()
+        if "id" in message:
+            count -= 1
+            yield message
+
+
+class SlowEngine(MemoryEngine):
+    """Keeps a room busy, so that its inbox fills."""
+
+    def __init__(self) -> None:
+        super().__init__(wall_clock=lambda: 1_700_000_000.0, idempotency_seconds=300.0)
+
+    async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
+        await trio.sleep(1)
+        return await super().append(room, drafts, retention)
+
+
+async def test_a_message_that_waits_for_its_room_is_paid_for_once(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    limits = {
+        "mailbox_messages": 1,
+        "ids_per_user": 40,
+        "user_bytes_burst": 20 * 400,
+        "user_bytes_per_second": 0.001,
+    }
+    async with open_node(limits=limits, engine=lambda _clock: SlowEngine()) as node:
+        ann = await node.client("ann", "den")
+        for number in range(20):
+            await ann.send(type="chat", text="x", id=number)
+        replies = [message async for message in first(ann, 20)]
+        assert [reply["type"] for reply in replies] == ["ack"] * 20
