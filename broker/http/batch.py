@@ -1,5 +1,6 @@
 """Any number of publishes in one request, answered while the request still comes in."""
 
+from collections import deque
 from contextlib import suppress
 
 import attrs
@@ -82,6 +83,8 @@ class _Slot:
     reply: Reply[Published] = attrs.Factory(Reply)
     told: trio.Event | None = None
     """Set when the room has it, or never will; None if that did not take a task."""
+    give_up_at: float = 0.0
+    """The trio time until which the room may take to have it."""
 
     @property
     def is_done(self) -> bool:
@@ -121,7 +124,7 @@ class Batch:
     """Publishes the lines of one request.
 
     A line is told to its room in a plain call. Only if that has to wait, as the room must come up first or has its
-    inbox full, a task does it, and others wait for that task only if they are for the same room.
+    inbox full, a task does it, and takes along the lines for the same room that come meanwhile.
     """
 
     def __init__(self, services: HttpServices, nursery: trio.Nursery) -> None:
@@ -130,8 +133,8 @@ class Batch:
         self._settings = services.settings.http
         self._note_refused = part_notes(services.refusals)
         self._sender, self._slots = trio.open_memory_channel[_Slot](LOOK_AHEAD_LINES)
-        # The last line of each room that has lines waiting to be told.
-        self._last: dict[str, trio.Event] = {}
+        # The lines that wait to be told, of each room that a task tells them to.
+        self._waiting: dict[str, deque[_Slot]] = {}
         self._open: set[_Slot] = set()
         self._next: _Slot | None = None
 
@@ -184,27 +187,41 @@ class Batch:
         return _Ask(check_room_name(fields.room), draft)
 
     def _tell(self, slot: _Slot, ask: _Ask) -> None:
-        before = self._last.get(ask.room)
-        if before is None:
-            ref = self._services.rooms.tell_nowait(ask.room, Publish(ask.draft, reply=slot.reply))
-            if ref is not None:
-                slot.accept(ref)
+        waiting = self._waiting.get(ask.room)
+        if waiting is None:
+            if self._tell_nowait(slot, ask):
                 return
-        slot.told = self._last[ask.room] = trio.Event()
-        self._nursery.start_soon(self._tell_later, slot, ask, slot.told, before)
+            waiting = self._waiting[ask.room] = deque()
+            self._nursery.start_soon(self._tell_waiting, ask.room, waiting)
+        slot.told = trio.Event()
+        slot.give_up_at = trio.current_time() + self._settings.request_seconds
+        waiting.append(slot)
 
-    async def _tell_later(self, slot: _Slot, ask: _Ask, told: trio.Event, before: trio.Event | None) -> None:
+    def _tell_nowait(self, slot: _Slot, ask: _Ask) -> bool:
+        ref = self._services.rooms.tell_nowait(ask.room, Publish(ask.draft, reply=slot.reply))
+        if ref is not None:
+            slot.accept(ref)
+        return ref is not None
+
+    async def _tell_waiting(self, room: str, waiting: deque[_Slot]) -> None:
+        """Tell a room the lines that wait, in their order, and those that come while it is at it."""
+        while waiting:
+            slot = waiting[0]
+            assert slot.ask is not None
+            if not self._tell_nowait(slot, slot.ask):
+                await self._tell_slowly(slot, slot.ask)
+            assert slot.told is not None
+            slot.told.set()
+            waiting.popleft()
+        # No checkpoint since the last look: what comes now finds the room as it is.
+        del self._waiting[room]
+
+    async def _tell_slowly(self, slot: _Slot, ask: _Ask) -> None:
         try:
-            with answer_within(self._settings.request_seconds):
-                if before is not None:
-                    await before.wait()
+            with answer_within(max(0.0, slot.give_up_at - trio.current_time())):
                 slot.accept(await self._services.rooms.tell(ask.room, Publish(ask.draft, reply=slot.reply)))
         except FAILURES as error:
             slot.fail(error)
-        finally:
-            told.set()
-            if self._last.get(ask.room) is told:
-                del self._last[ask.room]
 
     async def wait_results(self) -> list[BatchResult]:
         """Wait for the next result, and take along those behind it that are there too; empty at the end."""

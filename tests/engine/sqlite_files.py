@@ -31,13 +31,17 @@ class Wall:
 
 @asynccontextmanager
 async def opened(
-    path: Path, wall: Wall | None = None, synchronous: Synchronous = "full", boot: str = "first"
+    path: Path,
+    wall: Wall | None = None,
+    synchronous: Synchronous = "full",
+    boot: str = "first",
+    idempotency_seconds: float = 300.0,
 ) -> AsyncIterator[SqliteEngine]:
     with trio.fail_after(60):
         async with open_sqlite(
             path,
             synchronous=synchronous,
-            idempotency_seconds=300.0,
+            idempotency_seconds=idempotency_seconds,
             wall_clock=wall or Wall(),
             log=stdlib_log(),
             boot=boot,

@@ -285,3 +285,52 @@ async def test_httpx2_can_stream_both_ways(world):
     async with world.client.stream("POST", "/api/messages", content=generate()) as response:
         offsets = [json.loads(text)["offset"] async for text in response.aiter_lines()]
     assert offsets == [1, 2, 3, 4, 5]
+
+
+class TasksStarted(trio.abc.Instrument):
+    """Counts the tasks that are started."""
+
+    def __init__(self):
+        self.count = 0
+
+    def task_spawned(self, _task):
+        self.count += 1
+
+
+async def test_lines_for_a_room_that_is_not_up_take_one_task_and_not_one_each(world):
+    async def count_tasks(room):
+        tasks = TasksStarted()
+        trio.lowlevel.add_instrument(tasks)
+        results = await send_batch(world, *[line(room, n) for n in range(1000)])
+        trio.lowlevel.remove_instrument(tasks)
+        assert len({result["offset"] for result in results}) == 1000
+        return tasks.count
+
+    await world.say("up", 1)
+    assert await count_tasks("not up") <= await count_tasks("up") + 20
+
+
+async def test_lines_that_wait_for_their_room_keep_their_order_among_those_of_others(open_world):
+    class SlowStart(MemoryEngine):
+        """Takes a while to tell where a room stands."""
+
+        async def position(self, room):
+            await trio.sleep(0.01)
+            return await super().position(room)
+
+    async with open_world(engine=SlowStart(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
+        lines = [line(f"room {n % 7}", n) for n in range(700)]
+        results = await send_batch(world, *lines)
+        assert [result["offset"] for result in results] == [n // 7 + 1 for n in range(700)]
+        history = (await world.client.get("/api/rooms/room%203/messages")).json()["messages"]
+        assert [message["n"] for message in history] == list(range(3, 700, 7))
+
+
+async def test_lines_for_rooms_that_cannot_come_up_fail_alone(open_world):
+    async with open_world(limits={"rooms": 1}) as world, world.connect() as ann:
+        await ann.send(f"GET /api/rooms/a/events?token={world.token('ann')} HTTP/1.1\r\nHost: t\r\n\r\n")
+        await ann.until(b'"joined"')
+        results = await send_batch(world, line("a", 1), line("b", 1), line("b", 2), line("a", 2))
+        assert [result.get("offset") for result in results] == [1, None, None, 2]
+        assert [result["error"]["code"] for result in results[1:3]] == ["unavailable"] * 2
+        assert results[1]["error"]["retry_after_ms"] > 0

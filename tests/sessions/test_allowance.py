@@ -16,7 +16,7 @@ from broker.errors import CloseCode, ErrorCode, Refused
 from broker.model import Draft
 from broker.sessions.allowance import MESSAGE_BYTES, Allowances, ByteMeter
 from tests.transport.conftest import OpenNode
-from tests.transport.peers import Client, Message
+from tests.transport.peers import Client, Message, text_of
 
 STEPS = st.lists(
     st.tuples(
@@ -227,3 +227,16 @@ async def test_a_message_that_waits_for_its_room_is_paid_for_once(
             await ann.send(type="chat", text="x", id=number)
         replies = [message async for message in first(ann, 20)]
         assert [reply["type"] for reply in replies] == ["ack"] * 20
+
+
+async def test_a_request_that_is_tried_the_fast_way_first_is_paid_for_once(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    limits = {"user_bytes_burst": 20 * 400, "user_bytes_per_second": 0.001}
+    async with open_node(limits=limits) as node:
+        peer = await node.raw_peer(node.target("den", token=node.token("ann")))
+        for number in range(20):
+            await peer.send(text_of(type="presence", id=number))
+            while (message := await peer.read_message()).get("id") != number:
+                pass
+            assert message["type"] == "presence"
