@@ -101,6 +101,7 @@ class EventRoutes:
 
     async def _open_stream(self, room: str, claims: Claims | None) -> "EventStream":
         request = this_request()
+        request.end_with_client()
         event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
         settings = self.services.settings
         stream = EventStream(

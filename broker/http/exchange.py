@@ -63,6 +63,31 @@ class PacedRequest(TrioRequest):
         self.began_at = trio.current_time()
         self.why: RefusalReason | ErrorCode | None = None
         """Why it was refused, if an error handler knows better than its status."""
+        self._is_read = False
+        self._is_client_gone = False
+        self._needs_client = False
+
+    def end_with_client(self) -> None:
+        """End when the client ends its side of the connection, as one does that goes away; for endless answers.
+
+        A client may also end its side because it has no more to ask (RFC 9112 section 9.6), and then waits for the
+        answer. The two look the same until something is written. So any other request that was read to its end is
+        answered, unless the connection breaks.
+        """
+        self._needs_client = True
+        if self._is_client_gone:
+            self.nursery.cancel_scope.cancel()
+
+    def read_out(self) -> None:
+        """Let the reader of the body come to its end."""
+        self._is_read = True
+        self.body.finish()
+
+    def client_gone(self) -> None:
+        """Hear that nothing more comes from the client."""
+        self._is_client_gone = True
+        if self._needs_client or not self._is_read:
+            self.nursery.cancel_scope.cancel()
 
 
 def this_request() -> PacedRequest:
@@ -83,17 +108,20 @@ class Exchange(TrioASGIHTTPConnection):
                 nursery.start_soon(self.handle_request, nursery, paced, send)
 
     async def handle_messages(  # type: ignore[override]  # as Quart-trio has it
-        self, nursery: trio.Nursery, request: Request, receive: ASGIReceiveCallable
+        self,
+        nursery: trio.Nursery,  # noqa: ARG002  # the request has it too
+        request: Request,
+        receive: ASGIReceiveCallable,
     ) -> None:
-        """Pass the body on as it is read, and end the exchange when the client is gone."""
-        body = cast("PacedRequest", request).body
+        """Pass the body on as it is read, and see the client go."""
+        paced = cast("PacedRequest", request)
         while True:
             event = await receive()
             if event["type"] == "http.disconnect":
-                nursery.cancel_scope.cancel()
+                paced.client_gone()
                 return
             assert event["type"] == "http.request", "there is no other in HTTP"
             if chunk := event.get("body", b""):
-                await body.feed(bytes(chunk))
+                await paced.body.feed(bytes(chunk))
             if not event.get("more_body", False):
-                body.finish()
+                paced.read_out()

@@ -6,7 +6,8 @@ neither `Connection: close` nor the keep-alive timeout works then. So a send is 
 a deadline. And an application that does not read all of a body must not block hypercorn's queue for ever.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import attrs
 import trio
@@ -18,8 +19,10 @@ from hypercorn.typing import (
     ASGISendEvent,
     HTTPScope,
     Scope,
+    WebsocketScope,
 )
 
+from broker.http.app_tasks import ClientGoneError
 from broker.http.problems import Problem, send_problem
 from broker.log import Log
 
@@ -29,15 +32,27 @@ class Lifeline:
 
     def __init__(self, close_at_once: Callable[[], None]) -> None:
         self.scope = trio.CancelScope()
-        self.shields: set[trio.CancelScope] = set()
+        self._shields: set[trio.CancelScope] = set()
         self._close_at_once = close_at_once
 
     def abort(self) -> None:
         """End it now; every task of the connection is cancelled, also behind a shield."""
         self._close_at_once()
         self.scope.cancel()
-        for shield in self.shields:
+        for shield in self._shields:
             shield.cancel()
+
+    @contextmanager
+    def shield(self, seconds: float) -> Iterator[trio.CancelScope]:
+        """Shield the block from cancellation, but neither longer than `seconds` nor from `abort`."""
+        with trio.move_on_after(seconds, shield=True) as shield:
+            if self.scope.cancel_called:
+                shield.cancel()
+            self._shields.add(shield)
+            try:
+                yield shield
+            finally:
+                self._shields.discard(shield)
 
 
 @attrs.frozen
@@ -59,7 +74,31 @@ class Guard:
         if scope["type"] == "http":
             await _Call(self, receive, send).run(scope)
         else:
-            await self.app(scope, receive, send)
+            with self.log_failures("GET", scope):
+                await self.app(scope, receive, send)
+
+    @contextmanager
+    def log_failures(self, method: str, scope: HTTPScope | WebsocketScope) -> Iterator[None]:
+        """Log what the application fails with, and let cancellation go on."""
+        try:
+            yield
+        except ClientGoneError:
+            # It was told of the end by this alone.
+            pass
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this request's
+            self._log_failure(method, scope, error)
+        except BaseExceptionGroup as group:
+            # It failed while it was being cancelled: the failure stays here, the cancellation goes on.
+            errors, others = group.split(Exception)
+            if errors is not None:
+                self._log_failure(method, scope, errors)
+            assert others is not None
+            raise others from None
+
+    def _log_failure(self, method: str, scope: HTTPScope | WebsocketScope, error: Exception) -> None:
+        if isinstance(error, ExceptionGroup) and error.split(ClientGoneError)[1] is None:
+            return
+        self.log.error("request failed", method=method, path=scope["path"], exc_info=error)
 
 
 @attrs.define
@@ -75,26 +114,15 @@ class _Call:
     receiving: set[trio.CancelScope] = attrs.Factory(set)
 
     async def run(self, scope: HTTPScope) -> None:
-        try:
+        with self.guard.log_failures(scope["method"], scope):
             await self.guard.app(scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this request's
-            self._log_failure(scope, error)
-        except BaseExceptionGroup as group:
-            # It failed while it was being cancelled: the failure stays here, the cancellation goes on.
-            errors, others = group.split(Exception)
-            if errors is not None:
-                self._log_failure(scope, errors)
-            assert others is not None
-            raise others from None
         if self.is_finished or self.is_disconnected:
             return
         if self.is_begun:
             self.guard.lifeline.abort()
         else:
-            await self._send_failure()
-
-    def _log_failure(self, scope: HTTPScope, error: Exception) -> None:
-        self.guard.log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+            with self.guard.log_failures(scope["method"], scope):
+                await self._send_failure()
 
     async def receive(self) -> ASGIReceiveEvent:
         """Receive as ASGI says, also after the answer is complete."""
@@ -118,15 +146,11 @@ class _Call:
                 headers = [*message.get("headers", ()), (b"connection", b"close")]
                 message = {**message, "headers": headers}
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        with trio.move_on_after(self.guard.send_seconds, shield=True) as shield:
-            self.guard.lifeline.shields.add(shield)
-            try:
-                if is_last:
-                    await self._send_last(message)
-                else:
-                    await self.send_event(message)
-            finally:
-                self.guard.lifeline.shields.discard(shield)
+        with self.guard.lifeline.shield(self.guard.send_seconds) as shield:
+            if is_last:
+                await self._send_last(message)
+            else:
+                await self.send_event(message)
         if shield.cancelled_caught:
             self.guard.lifeline.abort()
             await trio.lowlevel.checkpoint()

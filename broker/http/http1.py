@@ -1,26 +1,37 @@
 """Hypercorn's HTTP/1.1 server on one stream. The only place that knows hypercorn's insides (0.18)."""
 
+import select
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import h11
+import trio
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
 from broker.config.settings import HttpSettings
+from broker.http.app_tasks import AppTasks
+from broker.http.guard import Lifeline
 from broker.http.stream import HttpStream
 from broker.log import Log
 
 STARTUP_SECONDS = 10.0
 """How long an application may take to start."""
+
+CLOSE_SECONDS = 2.0
+"""How long closing an idle connection may take; the peer has one second of it to end its side."""
+
+LOOK_SECONDS = 1.0
+"""How long the end of a client may go unseen behind a request that waits for the one before it."""
 
 SHUTDOWN_SECONDS = 1.0
 """How long it may take to stop: it does so at the end of a drain, which has little time left by then."""
@@ -67,6 +78,33 @@ class StopSign(EventWrapper):
     def set_nowait(self) -> None:
         """Set it."""
         self._event.set()
+
+
+class _GoOn(EventWrapper):
+    """Hypercorn's event for reading on, which it waits for while a request behind another has come.
+
+    Meanwhile nothing is read, not even the end, which an application may wait for. So it is looked for here.
+    """
+
+    def __init__(self, sock: Any, on_end: Callable[[], None]) -> None:
+        super().__init__()
+        self._socket = sock
+        self._on_end = on_end
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        while not self.is_set() and not self._has_peer_ended():
+            with trio.move_on_after(LOOK_SECONDS):
+                await super().wait()
+        if not self.is_set():
+            self._on_end()
+        await super().wait()
+
+    def _has_peer_ended(self) -> bool:
+        poll = select.poll()
+        # Elsewhere than on Linux this sees only a reset.
+        poll.register(self._socket.fileno(), getattr(select, "POLLRDHUP", 0))
+        return bool(poll.poll(0))
 
 
 class Worker(WorkerContext):
@@ -137,6 +175,23 @@ class _Http1(H11Protocol):
             if not self.context.takes_websocket(path):
                 request = _without_upgrade(request)
         await super()._create_stream(request)
+        if isinstance(self.stream, WSStream):
+            assert isinstance(self.connection, H11WSConnection)
+            # Hypercorn keeps the connection of a WebSocket that it has refused.
+            if self.stream.closed or self.connection.buffer:
+                await self.send(Closed())
+
+    async def handle(self, event: Event) -> None:
+        """Take what has come. A client must not send before its handshake is answered (RFC 6455 section 4.1).
+
+        Hypercorn would answer 400, whatever the application is just about to answer.
+        """
+        stream = self.stream
+        is_early = isinstance(stream, WSStream) and not stream.handshake.accepted
+        if is_early and isinstance(event, RawData) and event.data:
+            await self.send(Closed())
+        else:
+            await super().handle(event)
 
 
 def _without_upgrade(request: h11.Request) -> h11.Request:
@@ -152,9 +207,19 @@ class Http1Server(TCPServer):
     """Serves one connection; made and run once."""
 
     def __init__(
-        self, app: AppWrapper, config: Config, worker: Worker, state: LifespanState, *, stream: HttpStream
+        self,
+        app: AppWrapper,
+        config: Config,
+        worker: Worker,
+        state: LifespanState,
+        *,
+        stream: HttpStream,
+        lifeline: Lifeline,
     ) -> None:
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
+        self._lifeline = lifeline
+        self._reading = trio.CancelScope()
+        self._tasks = AppTasks(on_websocket_end=partial(self.protocol_send, Closed()))
         self._socket: Any = stream.socket
         self._find_handler = stream.find_handler
         self._is_read_out = False
@@ -168,7 +233,7 @@ class Http1Server(TCPServer):
         except OSError:
             # Gone before its addresses were asked for.
             return
-        async with TaskGroup() as task_group:
+        async with self._tasks as task_group:
             self._task_group = task_group
             self.protocol = _Http1(  # type: ignore[assignment]
                 self.app,
@@ -182,10 +247,15 @@ class Http1Server(TCPServer):
                 self.protocol_send,
                 find_handler=self._find_handler,
             )
+            self.protocol.can_read = _GoOn(self._socket, task_group.hang_up)  # type: ignore[attr-defined]
             await self.idle_task.restart(task_group, self._idle_timeout)
             handler = await self._read_requests()
             self._is_read_out = True
+            task_group.hang_up()
             await self.idle_task.stop()
+            if handler is None and isinstance(self.protocol.connection, H11WSConnection):  # type: ignore[attr-defined]
+                # The application may go on for long, with nobody to send to.
+                await self._close()
             if handler is not None:
                 # Here, because the application may still be busy with what it does behind its last answer.
                 del self.protocol
@@ -196,7 +266,8 @@ class Http1Server(TCPServer):
     async def _read_requests(self) -> Callable[[], Awaitable[None]] | None:
         """Serve requests until there are no more; returns what serves the connection from then on, if anything."""
         try:
-            await self._read_data()
+            with self._reading:
+                await self._read_data()
         except _Handover as handover:
             return handover.handler
         return None
@@ -205,3 +276,18 @@ class Http1Server(TCPServer):
         """Take what the protocol wants done. Hypercorn would keep a connection that is gone for the idle time."""
         if not (self._is_read_out and isinstance(event, Updated)):
             await super().protocol_send(event)
+        if isinstance(event, Closed):
+            self._stop_reading()
+
+    async def _idle_timeout(self) -> None:
+        """Close the connection when it was idle for too long; hypercorn shields that without a deadline."""
+        with trio.move_on_after(self.config.keep_alive_timeout):
+            await self.context.terminated.wait()
+        with self._lifeline.shield(CLOSE_SECONDS):
+            await self._initiate_server_close()
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        """Let go of what reads, wherever it waits: the connection is closed."""
+        self._tasks.disconnect()
+        self._reading.cancel()

@@ -64,8 +64,12 @@ async def open_lifespan(app: ASGIFramework, config: Config, log: Log) -> AsyncIt
 
 async def _shut_down(lifespan: _Lifespan) -> None:
     try:
-        # Closed if the application's lifespan has ended by itself.
-        with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+        with (
+            # Hypercorn's own limit leaves out an application that does not even take the event.
+            trio.fail_after(lifespan.config.shutdown_timeout),
+            # Closed if the application's lifespan has ended by itself.
+            suppress(trio.ClosedResourceError, trio.BrokenResourceError),
+        ):
             await lifespan.wait_for_shutdown()
-    except LifespanTimeoutError:
+    except (LifespanTimeoutError, trio.TooSlowError):
         lifespan.failure = "it took too long"

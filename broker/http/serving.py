@@ -56,7 +56,8 @@ class HttpServer:
         careful = HttpStream(stream, write_seconds=self._write_seconds, on_broken=lifeline.abort)
         # A send may be more than one write.
         guard = Guard(self._app, lifeline, self._log, 2 * self._write_seconds, self._is_stopping)
-        server = Http1Server(ASGIWrapper(guard), self._config, self._worker, self._state, stream=careful)
+        app = ASGIWrapper(guard)
+        server = Http1Server(app, self._config, self._worker, self._state, stream=careful, lifeline=lifeline)
         try:
             with lifeline.scope:
                 await server.run()

@@ -70,6 +70,7 @@ class HttpStream:
         """See trio.abc.ReceiveStream.
 
         :raises trio.ClosedResourceError: if it is being closed, also while this waits.
+        :raises trio.BrokenResourceError: if the peer reset it.
         """
         data: bytes | bytearray | None = None
         if not self._is_closing:
@@ -77,6 +78,10 @@ class HttpStream:
                 self._reading = scope
                 try:
                     data = await self._inner.receive_some(max_bytes)
+                except trio.BrokenResourceError:
+                    # An end can be that of the peer's side alone; this is the end of both.
+                    self._on_broken()
+                    raise
                 finally:
                     self._reading = None
                     self._reader_gone.set()
@@ -87,8 +92,10 @@ class HttpStream:
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream.
 
-        :raises trio.BrokenResourceError: also if the peer has not taken everything in time.
+        :raises trio.BrokenResourceError: also if the peer has not taken everything in time, or it is being closed.
         """
+        if self._is_closing:
+            raise trio.BrokenResourceError("the connection is being closed")
         try:
             with trio.fail_after(self._write_seconds):
                 await self._inner.send_all(data)
@@ -97,7 +104,8 @@ class HttpStream:
             raise trio.BrokenResourceError("the peer is gone, or does not read") from error
 
     async def send_eof(self) -> None:
-        """See trio.abc.HalfCloseableStream."""
+        """See trio.abc.HalfCloseableStream. Hypercorn does this only to close."""
+        self._is_closing = True
         await self._inner.send_eof()
 
     async def aclose(self) -> None:
