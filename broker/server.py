@@ -375,6 +375,8 @@ async def _open_parts(
             is_dev=dev,
             refusals=refusals,
         )
+        if engine.cluster is not None:
+            engine.cluster.on_question(NodeAnswers(http).answer)
         yield Broker(services, http, draining, random)
         nursery.cancel_scope.cancel()
 

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
 from broker.engine.presence import Presence
 from broker.model import Draft, Event, Position
@@ -99,6 +100,11 @@ class Engine(ABC):
     @property
     def presence(self) -> Presence | None:
         """What tells of users on other nodes; None if there are no other nodes. There is none without a feed."""
+        return None
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """What asks other nodes; None if there are no other nodes."""
         return None
 
     @abstractmethod

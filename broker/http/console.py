@@ -1,39 +1,20 @@
-"""What the console at `/` is told of this node. Nothing is gathered while nobody asks, but for the traffic."""
-
-import heapq
+"""What the console at `/` is told. Nothing is gathered while nobody asks, but for the traffic."""
 
 import attrs
-import trio
 from quart import Blueprint, Response
 
 from broker.http.answers import answer
 from broker.http.bodies import read_query
-from broker.http.busiest import Look, Top, messages_per_second
-from broker.http.console_answers import (
-    EngineState,
-    NodeQuery,
-    NodeState,
-    RoomActivity,
-    RoomsState,
-    SlowReader,
-    SlowReaders,
-)
+from broker.http.cluster import ClusterView
+from broker.http.console_answers import NodeQuery, NodeState
 from broker.http.openapi import operation
-from broker.http.readiness import find_obstacles
+from broker.http.problems import Problem, ProblemError
 from broker.http.services import HttpServices
-
-LOOKED_AT_PER_TURN = 500
-"""After so many rooms or connections the other tasks get their turn: a millisecond, more or less."""
-
-TOP_SLOW_READERS = 20
-
-ENGINE_SECONDS = 0.5
-"""How long the engine may take to say that it is ready: a console asks again each second."""
 
 
 @attrs.frozen
 class NodeRoutes:
-    """The route for the state of the node."""
+    """The route for the state of one node, or of all."""
 
     services: HttpServices
 
@@ -43,76 +24,14 @@ class NodeRoutes:
 
     @operation(query=NodeQuery, response=NodeState)
     async def node(self) -> Response:
-        """Tell how this node is: its rooms, its engine, its slow readers, and its traffic of the last minutes.
+        """Tell how a node is: its rooms, its engine, its slow readers, and its traffic of the last minutes.
 
-        Ask again each second with `since`, the number of the last traffic point that came.
+        `nodes` lists all nodes that share the engine, and all workers of this machine. Without `node` it is the node
+        that took the connection; `node=all` puts all of them together. Ask again each second with `since`, the number
+        of the last traffic point that came.
         """
         query = read_query(NodeQuery)
-        services, node = self.services, self.services.node
-        is_draining = services.is_draining()
-        reasons = await find_obstacles(
-            services.engine, is_draining=is_draining, patience_seconds=ENGINE_SECONDS
-        )
-        tally = services.rooms.tally
-        return answer(
-            NodeState(
-                name=node.name,
-                version=node.version,
-                started_ms=node.started_ms,
-                time_ms=int(services.wall_clock() * 1000),
-                is_ready=not reasons,
-                is_draining=is_draining,
-                reasons=reasons,
-                makes_tokens=services.makes_tokens,
-                engine=self._engine(),
-                connections=len(services.connections),
-                deliveries=tally.deliveries,
-                deliveries_lost=tally.deliveries_lost,
-                rooms=await self._rooms(query),
-                slow_readers=await self._slow_readers(),
-                traffic=services.traffic.since(query.since),
-            )
-        )
-
-    def _engine(self) -> EngineState:
-        scheme = self.services.settings.server.engine.partition("://")[0]
-        statistics = attrs.asdict(self.services.engine.statistics())
-        plain = {name: value for name, value in statistics.items() if isinstance(value, int | float | str)}
-        return EngineState(scheme, plain)
-
-    async def _rooms(self, query: NodeQuery) -> RoomsState:
-        now = trio.current_time()
-        looks = self.services.looks
-        before = looks.baseline(now)
-        top = Top(query.rooms, query.order)
-        said: dict[str, int] = {}
-        members = found = 0
-        for room, size, count in self.services.rooms.loads():
-            said[room] = count
-            members += size
-            if room.startswith(query.prefix):
-                found += 1
-                top.add(room, size, messages_per_second(before, now, room, count))
-            if len(said) % LOOKED_AT_PER_TURN == 0:
-                await trio.lowlevel.checkpoint()
-        looks.keep(Look(now, said))
-        rooms = [
-            RoomActivity(room, size, None if rate is None else round(rate, 1))
-            for room, size, rate in top.rooms()
-        ]
-        return RoomsState(len(said), members, found, rooms)
-
-    async def _slow_readers(self) -> SlowReaders:
-        slow: list[SlowReader] = []
-        for number, connection in enumerate(self.services.connections, 1):
-            queued_bytes = connection.queued_bytes
-            if queued_bytes:
-                slow.append(SlowReader(connection.user_id, queued_bytes))
-            if number % LOOKED_AT_PER_TURN == 0:
-                await trio.lowlevel.checkpoint()
-        return SlowReaders(
-            count=len(slow),
-            queued_bytes=sum(reader.queued_bytes for reader in slow),
-            limit_bytes=self.services.settings.websocket.outbox_bytes,
-            top=heapq.nlargest(TOP_SLOW_READERS, slow, key=lambda reader: reader.queued_bytes),
-        )
+        state = await ClusterView(self.services).look(query)
+        if state is None:
+            raise ProblemError(Problem.of(404, f"no node {query.node} has answered"))
+        return answer(state)

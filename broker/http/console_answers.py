@@ -22,6 +22,9 @@ class NodeQuery(msgspec.Struct, frozen=True):
         Order, Meta(description="the rooms with most messages per second, or most connections")
     ] = "busiest"
     prefix: Annotated[str, Meta(description="only rooms whose names begin so")] = ""
+    node: Annotated[
+        str, Meta(description="a name out of `nodes`, or all; not given: the node that took the connection")
+    ] = ""
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -66,10 +69,31 @@ class SlowReaders(msgspec.Struct, frozen=True):
     top: list[SlowReader]
 
 
+class NodeSummary(msgspec.Struct, frozen=True):
+    """One of the nodes that share an engine."""
+
+    name: str
+    machine: str
+    worker: int
+    version: str
+    started_ms: int
+    is_ready: bool
+    is_draining: bool
+    connections: int
+    rooms: Annotated[int, Meta(description="in memory on this node")]
+    members: Annotated[int, Meta(description="connections of this node, once for each room they are in")]
+    publishes_per_second: float
+    deliveries_per_second: float
+    cpu: float
+    p99_ms: float | None
+
+
 class NodeState(msgspec.Struct, frozen=True):
     """How this node is, and what went on in the last minutes."""
 
-    name: str
+    name: Annotated[str, Meta(description="all, if it is all nodes together")]
+    machine: str
+    worker: Annotated[int, Meta(description="which of the workers of its machine, from 0")]
     version: str
     started_ms: int
     time_ms: int
@@ -83,7 +107,14 @@ class NodeState(msgspec.Struct, frozen=True):
     deliveries_lost: Annotated[int, Meta(description="refused by outboxes that were full")]
     rooms: RoomsState
     slow_readers: SlowReaders
-    traffic: Annotated[list[TrafficPoint], Meta(description="a point for each second, five minutes at most")]
+    traffic: Annotated[
+        list[TrafficPoint],
+        Meta(
+            description="a point for each second, five minutes at most; of all nodes, numbered by Unix second"
+        ),
+    ]
+    nodes: Annotated[list[NodeSummary], Meta(description="those that answered")] = []
+    silent_nodes: Annotated[int, Meta(description="those that did not answer in time")] = 0
 
 
 class TokenRequest(msgspec.Struct, frozen=True):

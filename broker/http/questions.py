@@ -1,22 +1,54 @@
-"""What the workers of a machine ask each other, and how each answers."""
+"""What nodes ask each other, and how each answers."""
+
+from typing import TypeAlias
 
 import attrs
 import msgspec
 
+from broker.http.console_answers import NodeQuery, NodeState, NodeSummary
+from broker.http.node_view import NodeView
 from broker.http.scrape import pack_metrics
 from broker.http.services import HttpServices
+
+ALL = "all"
+"""Instead of a node's name: all of them together."""
 
 
 class MetricsQuestion(msgspec.Struct, frozen=True, tag="metrics"):
     """Asks for the metrics of a worker."""
 
 
-_decoder = msgspec.json.Decoder(MetricsQuestion)
+class NodeQuestion(msgspec.Struct, frozen=True, tag="node"):
+    """Asks every node for its summary, and the one that is looked at for its state too."""
+
+    query: NodeQuery
+    """Without a `node`, none is looked at. For ALL, `since` is a Unix second."""
 
 
-def pack_question(question: MetricsQuestion) -> bytes:
+class NodeReply(msgspec.Struct, frozen=True):
+    """How a node is."""
+
+    summary: NodeSummary
+    state: NodeState | None
+
+
+Question: TypeAlias = MetricsQuestion | NodeQuestion
+
+_decoder: msgspec.json.Decoder[Question] = msgspec.json.Decoder(MetricsQuestion | NodeQuestion)
+_replies = msgspec.json.Decoder(NodeReply)
+
+
+def pack_question(question: Question) -> bytes:
     """Return a question as it is sent."""
     return msgspec.json.encode(question)
+
+
+def parse_reply(packed: bytes) -> NodeReply | None:
+    """Return the answer to a NodeQuestion; None if it is not understood, as of another version."""
+    try:
+        return _replies.decode(packed)
+    except msgspec.MsgspecError:
+        return None
 
 
 @attrs.frozen
@@ -28,11 +60,23 @@ class NodeAnswers:
     async def answer(self, packed: bytes) -> bytes:
         """Answer a question; one that is not understood, as of another version, with nothing."""
         try:
-            _decoder.decode(packed)
+            question = _decoder.decode(packed)
         except msgspec.MsgspecError:
             return b""
-        return self.metrics()
+        if isinstance(question, MetricsQuestion):
+            return self.metrics()
+        return msgspec.json.encode(await self.reply(question.query))
 
     def metrics(self) -> bytes:
         """Return the metrics of this worker."""
         return pack_metrics((self.services.metrics, self.services.requests.registry))
+
+    async def reply(self, query: NodeQuery) -> NodeReply:
+        """Tell how this node is."""
+        view, traffic = NodeView(self.services), self.services.traffic
+        state, reasons = None, await view.obstacles()
+        if query.node == ALL:
+            state = await view.state(query, traffic.after((query.since + 1) * 1000), reasons)
+        elif query.node == self.services.node.name:
+            state = await view.state(query, traffic.since(query.since), reasons)
+        return NodeReply(view.summary(reasons), state)

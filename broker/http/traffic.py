@@ -88,6 +88,15 @@ class Traffic:
             self._points.append(point_between(self._number, self._last, reading))
         self._last = reading
 
+    @property
+    def last(self) -> TrafficPoint | None:
+        """The newest point, None before there is one."""
+        return self._points[-1] if self._points else None
+
+    def after(self, time_ms: int) -> list[TrafficPoint]:
+        """Return the points that ended at or after a time, in Unix milliseconds."""
+        return [point for point in self._points if point.time_ms >= time_ms]
+
     def since(self, number: int) -> list[TrafficPoint]:
         """Return the points behind that number; all of them if it is of the future, as from an earlier run."""
         if number > self._number:

@@ -137,6 +137,36 @@ async def test_thousands_of_rooms_are_looked_at_without_holding_up_the_others(wo
     assert (state["rooms"]["count"], len(state["rooms"]["top"])) == (2_000, 5)
 
 
+class TestNodes:
+    """Which node is told of."""
+
+    async def test_one_alone_is_the_only_one_in_the_list(self, world):
+        state = await look(world)
+        (node,) = state["nodes"]
+        assert (node["name"], node["machine"], node["worker"]) == (state["name"], socket.gethostname(), 0)
+        assert state["silent_nodes"] == 0
+
+    async def test_it_can_be_asked_for_by_name(self, world):
+        name = (await look(world))["name"]
+        assert (await look(world, node=name))["name"] == name
+
+    @pytest.mark.parametrize("name", ["nobody:1", "ALL", "*", "\0", "é"])
+    async def test_a_name_that_no_node_has_is_not_found(self, world, name):
+        response = await world.client.get("/api/node", params={"node": name})
+        assert response.status_code == 404
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+    async def test_all_together_are_shaped_like_one(self, world):
+        async with world.connect() as ann:
+            await listen(ann, "lobby", f"Authorization: Bearer {world.token('ann')}")
+            one, together = await look(world), await look(world, node="all")
+        assert set(one) == set(together)
+        assert together["name"] == "all"
+        for field in ("connections", "deliveries", "is_ready", "engine", "nodes", "slow_readers", "version"):
+            assert together[field] == one[field]
+        assert together["rooms"]["count"] == together["rooms"]["members"] == 1
+
+
 class TestDevTokens:
     """Client tokens by HTTP, for trials."""
 

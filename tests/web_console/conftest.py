@@ -21,6 +21,7 @@ import websockets.trio.client
 
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
+from broker.http.siblings import Siblings
 from broker.server import Broker, open_broker
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -168,7 +169,12 @@ class Member:
 
 @asynccontextmanager
 async def open_world_with(
-    chromium: Chromium, *, dev: bool = True, port: int = 0, **sections: dict[str, Any]
+    chromium: Chromium,
+    *,
+    dev: bool = True,
+    port: int = 0,
+    siblings: Siblings | None = None,
+    **sections: dict[str, Any],
 ) -> AsyncIterator[World]:
     tables: dict[str, Any] = {
         "server": {"port": port, "drain_seconds": 0.2},
@@ -178,7 +184,7 @@ async def open_world_with(
     for section, values in sections.items():
         tables[section] = {**tables.get(section, {}), **values}
     settings = msgspec.convert(tables, Settings)
-    async with open_broker(settings, dev=dev) as broker, trio.open_nursery() as nursery:
+    async with open_broker(settings, siblings=siblings, dev=dev) as broker, trio.open_nursery() as nursery:
         url = await nursery.start(broker.serve)
         headers = {"Authorization": f"Bearer {API_KEY}"}
         async with (

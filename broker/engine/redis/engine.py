@@ -10,6 +10,7 @@ import trio
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.presence import Presence
+from broker.engine.redis.cluster import RedisCluster
 from broker.engine.redis.keys import Names
 from broker.engine.redis.presence import RedisPresence
 from broker.engine.redis.replies import (
@@ -26,6 +27,7 @@ from broker.engine.redis.ring import Ring
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import Server
 from broker.errors import EngineUnavailableError
+from broker.log import Log
 from broker.model import Draft, Position, WallClock
 
 UNTOUCHED_MS = 3_600_000
@@ -48,6 +50,7 @@ class RedisEngine(Engine, Feed):
         lease_seconds: float,
         wall_clock: WallClock,
         idempotency_seconds: float,
+        log: Log,
         make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._servers = servers
@@ -58,6 +61,7 @@ class RedisEngine(Engine, Feed):
         self._presence = RedisPresence(
             servers, self._ring, scripts, names, node=node, lease_seconds=lease_seconds
         )
+        self._cluster = RedisCluster(servers[self._ring.index_of("")], names, node=node, log=log)
         self._wall_clock = wall_clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch
@@ -73,6 +77,11 @@ class RedisEngine(Engine, Feed):
     def presence(self) -> Presence:
         """What tells of users on other nodes."""
         return self._presence
+
+    @property
+    def cluster(self) -> RedisCluster:
+        """What asks other nodes."""
+        return self._cluster
 
     async def position(self, room: str) -> Position:
         """See Engine."""

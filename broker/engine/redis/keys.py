@@ -65,6 +65,15 @@ class Names:
         return self._channel("nodes")
 
     @property
+    def questions(self) -> str:
+        """The channel on which nodes ask all others."""
+        return self._channel("questions")
+
+    def answers(self, node: str) -> str:
+        """Return the channel on which a node hears the answers to its questions."""
+        return self._channel(f"answers:{node}")
+
+    @property
     def board(self) -> str:
         """The key that is lost when all that nodes have told is lost."""
         return f"{self.prefix}:board"

@@ -75,10 +75,12 @@ async def open_redis(
             lease_seconds=settings.lease_seconds,
             wall_clock=wall_clock,
             idempotency_seconds=idempotency_seconds,
+            log=log,
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         for server in servers:
             nursery.start_soon(server.run)
+        nursery.start_soon(engine.cluster.run)
         yield engine
         with trio.move_on_after(FAREWELL_SECONDS):
             for server in servers:

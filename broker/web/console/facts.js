@@ -1,19 +1,22 @@
 // What there is to know of the node and its engine, and the line in the head of the page.
 
 import { $, make, setText } from "./dom.js";
-import { count, duration } from "./format.js";
+import { count, duration, plural } from "./format.js";
+import { ALL } from "./nodes.js";
 
 const ENGINE_WORDS = { commits: "Commits", messages: "Messages in them", waiting: "Appends waiting" };
 
 export function showFacts(state) {
   const uptime = duration(state.time_ms - state.started_ms);
-  setText($("node-line"), `${state.name} · ${state.version} · ${state.engine.name} · up ${uptime}`);
+  const name = state.name === ALL ? plural(state.nodes.length, "node") : state.name;
+  setText($("node-line"), `${name} · ${state.version} · ${state.engine.name} · up ${uptime}`);
   $("node-line").hidden = false;
   const last = state.traffic_now;
   // The memory engine commits nothing and has nothing to tell.
   const isTold = Object.values(state.engine.statistics).some(Boolean);
   const facts = [
-    ["Node", state.name],
+    ["Node", name],
+    ["Machine", state.machine],
     ["Version", state.version],
     ["Up", uptime],
     ["Ready", state.is_ready ? "yes" : `no: ${state.reasons.join("; ")}`, !state.is_ready],

@@ -5,6 +5,7 @@ import { $, setText } from "./dom.js";
 import { showFacts } from "./facts.js";
 import { bringsKey, forgetKey, keepKey, takeKey } from "./key.js";
 import { openMint } from "./mint.js";
+import { ALL, NodeList } from "./nodes.js";
 import { Poll } from "./poll.js";
 import { Pulse } from "./pulse.js";
 import { RoomView } from "./room.js";
@@ -57,26 +58,32 @@ function begin(api, first) {
   const { signal } = end;
   $("door").hidden = true;
   $("console").hidden = $("tools").hidden = false;
+  const nodes = new NodeList(() => poll.hurry());
   const rooms = new RoomList(api, () => poll.hurry());
   const view = new RoomView(api, signal);
   const poll = new Poll(api, {
-    query: () => ({ since: pulse.last, ...rooms.query }),
-    onState: (state) => show(state),
+    query: () => ({ node: nodes.node, since: pulse.lastOf(nodes.node), ...rooms.query }),
+    // An answer that was asked for before another node was chosen is of no use.
+    onState: (state, query) => query.node === nodes.node && show(state, query.node),
     onFailure(error, isRefused) {
       if (error.status === 401) signOut("The key is no longer accepted.");
+      else if (error.status === 404) nodes.reset();
       else showState("bad", isRefused ? error.message : "no answer");
     },
   });
 
-  function show(state) {
-    pulse.show(state);
+  function show(state, node) {
+    pulse.show(state, node);
+    nodes.show(state);
     rooms.show(state);
     view.showState(state);
     showSlowReaders(api, state.slow_readers);
     showFacts({ ...state, traffic_now: pulse.now });
     $("open-mint").hidden = !state.makes_tokens;
+    const ready = state.nodes.filter((one) => one.is_ready).length;
     if (state.is_draining) showState("wait", "draining");
     else if (state.is_ready) showState("good", "ready");
+    else if (ready > 0 && node === ALL) showState("wait", `${ready} of ${state.nodes.length} ready`);
     else showState("bad", "not ready");
   }
 
@@ -96,7 +103,7 @@ function begin(api, first) {
     event.preventDefault();
     location.hash = roomHash($("room-name").value);
   }, { signal });
-  show(first);
+  show(first, "");
   follow();
   poll.run(signal);
 }

@@ -32,7 +32,8 @@ export class Poll {
       this.#wake = new AbortController();
       if (!document.hidden) {
         try {
-          this.#onState(await this.#api.node(this.#query(), signal));
+          const query = this.#query();
+          this.#onState(await this.#api.node(query, signal), query);
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;

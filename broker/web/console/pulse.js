@@ -2,6 +2,7 @@
 
 import { $ } from "./dom.js";
 import { compact, count, delay } from "./format.js";
+import { ALL } from "./nodes.js";
 import { Plot } from "./plot.js";
 
 const MOST_POINTS = 300;
@@ -9,12 +10,17 @@ const MOST_POINTS = 300;
 export class Pulse {
   #points = [];
   #node = "";
+  #asked = "";
   #deliveries = new Plot($("plot-deliveries"), { title: "Deliveries per second", format: (n) => [compact(n), "/s"], least: 5 });
   #connections = new Plot($("plot-connections"), { title: "Connections", format: (n) => [count(n), ""], least: 5 });
   #p99 = new Plot($("plot-p99"), { title: "Delivery time, p99", format: delay, least: 0.1 });
 
-  /** The number of the last point that is here, to ask for those behind it. */
-  get last() {
+  /** The number of the last point that is here of a node, to ask for those behind it. */
+  lastOf(asked) {
+    return asked === this.#asked ? this.#last : 0;
+  }
+
+  get #last() {
     return this.#points.at(-1)?.number ?? 0;
   }
 
@@ -23,12 +29,15 @@ export class Pulse {
     return this.#points.at(-1);
   }
 
-  show(state) {
-    const node = `${state.name} ${state.started_ms}`;
-    const known = this.last;
+  /** `asked` is the node that was asked for, as `lastOf` takes it. */
+  show(state, asked) {
+    // All nodes together go on whichever of them come and go.
+    const node = asked === ALL ? ALL : `${state.name} ${state.started_ms}`;
+    const known = this.#last;
     // A server that started anew counts from 1 again.
     if (node !== this.#node || state.traffic[0]?.number <= known) this.#points = [];
     this.#node = node;
+    this.#asked = asked;
     this.#points.push(...state.traffic);
     this.#points.splice(0, this.#points.length - MOST_POINTS);
     const series = (field) => this.#points.map((point) => [point.time_ms, point[field]]);

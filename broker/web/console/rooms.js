@@ -2,6 +2,7 @@
 
 import { $, keep, make, setText } from "./dom.js";
 import { count, plural, rate } from "./format.js";
+import { ALL } from "./nodes.js";
 
 const PAGE = 50;
 const BY_NAME_EVERY_MS = 2000;
@@ -55,7 +56,9 @@ export class RoomList {
 
   show(state) {
     const { count: all, members, found, top } = state.rooms;
-    setText($("rooms-count"), `${count(all)} in memory · ${plural(members, "member")}`);
+    // A room is in memory on every node that somebody in it is connected to.
+    const where = state.name === ALL ? ` over ${plural(state.nodes.length, "node")}` : "";
+    setText($("rooms-count"), `${count(all)} in memory${where} · ${plural(members, "member")}`);
     $("rooms-pages").hidden = !this.#isByName;
     if (this.#isByName) {
       if (performance.now() - this.#asked > BY_NAME_EVERY_MS) this.#showPage();

@@ -1,0 +1,142 @@
+"""Questions to all nodes and their answers, published on channels of one of the servers."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import token_hex
+
+import attrs
+import msgspec
+import trio
+
+from broker.engine.cluster import Answer, Answers, Cluster
+from broker.engine.redis.keys import Names
+from broker.engine.redis.server import Server
+from broker.errors import EngineUnavailableError
+from broker.log import Log
+
+AT_ONCE = 4
+MOST_WAITING = 64
+"""Questions past these are dropped: who asked, asks again."""
+
+
+class _Question(msgspec.Struct, frozen=True, array_like=True):
+    node: str
+    number: str
+    content: bytes
+
+
+class _Reply(msgspec.Struct, frozen=True, array_like=True):
+    number: str
+    content: bytes
+
+
+_questions = msgspec.msgpack.Decoder(_Question)
+_replies = msgspec.msgpack.Decoder(_Reply)
+
+
+@attrs.frozen
+class _Channel:
+    """Hands on what comes on a channel; what another program publishes there is dropped."""
+
+    take: Callable[[bytes], None]
+
+    def arrived(self, payload: bytes) -> None:
+        with suppress(msgspec.MsgspecError):
+            self.take(payload)
+
+    def fell_behind(self) -> None:
+        """Hear that something may have been missed: who asked, asks again."""
+
+
+@attrs.define(eq=False)
+class _Asked:
+    """A question that is out. That this node hears its own is counted as one of the answers."""
+
+    expected: int | None = None
+    count: int = 0
+    given: list[bytes] = attrs.Factory(list)
+    complete: trio.Event = attrs.Factory(trio.Event)
+
+    def look(self) -> None:
+        if self.expected is not None and self.count >= self.expected:
+            self.complete.set()
+
+
+class RedisCluster(Cluster):
+    """See Cluster; `run` it in a nursery."""
+
+    def __init__(self, server: Server, names: Names, *, node: str, log: Log) -> None:
+        self._link = server.link
+        self._names = names
+        self._node = node
+        self._log = log
+        self._answer: Answer | None = None
+        self._asked: dict[str, _Asked] = {}
+        self._send, self._receive = trio.open_memory_channel[_Question](MOST_WAITING)
+        server.feed.listen(names.questions, _Channel(self._question_came))
+        server.feed.listen(names.answers(node), _Channel(self._reply_came))
+
+    def on_question(self, answer: Answer) -> None:
+        """See Cluster."""
+        self._answer = answer
+
+    async def ask(self, question: bytes, *, patience_seconds: float) -> Answers:
+        """See Cluster."""
+        number = token_hex(8)
+        asked = self._asked[number] = _Asked()
+        try:
+            with trio.move_on_after(patience_seconds):
+                packed = msgspec.msgpack.encode(_Question(self._node, number, question))
+                asked.expected = await self._publish(self._names.questions, packed)
+                asked.look()
+                await asked.complete.wait()
+        finally:
+            del self._asked[number]
+        return Answers(asked.given, max(0, (asked.expected or 0) - asked.count))
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(AT_ONCE):
+                nursery.start_soon(self._answer_some)
+
+    async def _answer_some(self) -> None:
+        async for question in self._receive:
+            assert self._answer is not None
+            try:
+                content = await self._answer(question.content)
+            except Exception as error:  # noqa: BLE001  # nothing that is only looked at may end the node
+                self._log.error("question failed", exc_info=error)
+                continue
+            if content:
+                packed = msgspec.msgpack.encode(_Reply(question.number, content))
+                await self._publish(self._names.answers(question.node), packed)
+
+    async def _publish(self, channel: str, payload: bytes) -> int:
+        """Publish, and return how many nodes have heard it; none if it cannot be done."""
+        with suppress(EngineUnavailableError):
+            heard = await self._link.ask("PUBLISH", channel, payload)
+            if isinstance(heard, int):
+                return heard
+        return 0
+
+    def _question_came(self, payload: bytes) -> None:
+        question = _questions.decode(payload)
+        if question.node == self._node:
+            self._note(question.number, None)
+        elif self._answer is not None:
+            with suppress(trio.WouldBlock):
+                self._send.send_nowait(question)
+
+    def _reply_came(self, payload: bytes) -> None:
+        reply = _replies.decode(payload)
+        self._note(reply.number, reply.content)
+
+    def _note(self, number: str, content: bytes | None) -> None:
+        asked = self._asked.get(number)
+        if asked is None:
+            return  # too late
+        asked.count += 1
+        if content is not None:
+            asked.given.append(content)
+        asked.look()

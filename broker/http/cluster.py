@@ -1,0 +1,75 @@
+"""All nodes that share an engine, and all workers of this machine, as one of them sees them."""
+
+import attrs
+import msgspec
+import trio
+
+from broker.engine.cluster import Answers
+from broker.http.console_answers import NodeQuery, NodeState
+from broker.http.merging import merge_states
+from broker.http.questions import ALL, NodeAnswers, NodeQuestion, NodeReply, pack_question, parse_reply
+from broker.http.services import HttpServices
+
+OTHERS_SECONDS = 1.0
+"""How long other nodes may take to answer: a console asks again each second."""
+
+
+@attrs.frozen
+class ClusterView:
+    """Looks at all nodes."""
+
+    services: HttpServices
+
+    async def look(self, query: NodeQuery) -> NodeState | None:
+        """Return the state that is asked for, with a list of all nodes; None if no node of that name answers.
+
+        Workers of this machine are reached whether the engine is there or not.
+        """
+        services = self.services
+        asked = query if query.node else msgspec.structs.replace(query, node=services.node.name)
+        packed: list[bytes] = []
+        silent: list[int] = []
+
+        async def ask_siblings() -> None:
+            if services.siblings is not None:
+                others = services.siblings.others
+                given = await services.siblings.ask(others, question, patience_seconds=OTHERS_SECONDS)
+                packed.extend(given.values())
+                silent.append(len(others) - len(given))
+
+        async def ask_cluster() -> None:
+            cluster = services.engine.cluster
+            if cluster is not None:
+                answers: Answers = await cluster.ask(question, patience_seconds=OTHERS_SECONDS)
+                packed.extend(answers.given)
+                silent.append(answers.silent)
+
+        question = pack_question(NodeQuestion(asked))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_siblings)
+            nursery.start_soon(ask_cluster)
+            own = await NodeAnswers(services).reply(asked)
+        replies = _by_node([own, *filter(None, map(parse_reply, packed))])
+        state = _choose(asked, replies, services)
+        if state is None:
+            return None
+        # A worker that stands still is missed on both ways.
+        return msgspec.structs.replace(
+            state, nodes=[reply.summary for reply in replies], silent_nodes=max(silent, default=0)
+        )
+
+
+def _by_node(replies: list[NodeReply]) -> list[NodeReply]:
+    """Return one reply of each node, in the order of machines and workers; some are reached on two ways."""
+    found = {(reply.summary.name, reply.summary.started_ms): reply for reply in replies}
+    return sorted(
+        found.values(), key=lambda reply: (reply.summary.machine, reply.summary.worker, reply.summary.name)
+    )
+
+
+def _choose(query: NodeQuery, replies: list[NodeReply], services: HttpServices) -> NodeState | None:
+    states = [reply.state for reply in replies if reply.state is not None]
+    if query.node == ALL:
+        members = sum(reply.summary.members for reply in replies)
+        return merge_states(query, states, members=members, time_ms=int(services.wall_clock() * 1000))
+    return states[0] if states else None
