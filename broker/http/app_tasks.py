@@ -39,7 +39,7 @@ class AppTasks(TaskGroup):
         sender, receiver = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
         call = _Call(scope, sender, receiver, send)
         self._calls.add(call)
-        self._nursery.start_soon(self._run, app, call)
+        self.spawn(self._run, app, call)
         return call.put
 
     def hang_up(self) -> None:

@@ -73,7 +73,7 @@ class Guard:
         """Handle one request, or one WebSocket of the application's own."""
         if scope["type"] == "http":
             await _Call(self, receive, send).run(scope)
-        else:
+        elif scope["type"] == "websocket":
             with self.log_failures("GET", scope):
                 await self.app(scope, receive, send)
 

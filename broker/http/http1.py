@@ -233,7 +233,8 @@ class Http1Server(TCPServer):
         except OSError:
             # Gone before its addresses were asked for.
             return
-        async with self._tasks as task_group:
+        task_group = self._tasks
+        async with task_group:
             self._task_group = task_group
             self.protocol = _Http1(  # type: ignore[assignment]
                 self.app,
