@@ -13,7 +13,7 @@ from quart.wrappers.response import ResponseBody
 from actors import Ref, Reply
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.answers import BatchLine, BatchResult, Placed
-from broker.http.bodies import NDJSON_TYPES, check_content_type, check_utf8, decode_json, find_names
+from broker.http.bodies import NDJSON_TYPES, check_content, check_utf8, decode_json, find_names
 from broker.http.exchange import PacedBody, this_request
 from broker.http.lines import Line, LineSplitter
 from broker.http.openapi import operation
@@ -52,7 +52,7 @@ class BatchRoutes:
         room keep their order. The request may be of any length; when nothing comes for http.request_seconds,
         or the server is stopping, it is answered up to there and ended.
         """
-        check_content_type(NDJSON_TYPES)
+        check_content(NDJSON_TYPES)
         request = this_request()
         batch = Batch(self.services, request.nursery)
         request.exits.callback(batch.close)

@@ -30,12 +30,17 @@ MOST_SHOWN = 100
 """Characters of what a client sent that an answer repeats."""
 
 
-def check_content_type(allowed: frozenset[str]) -> None:
-    """Check the type of the body; a missing one is taken for what is wanted.
+def check_content(allowed: frozenset[str]) -> None:
+    """Check type and coding of the body; a missing type is taken for what is wanted, and no coding is taken.
 
-    :raises ProblemError: 415.
+    :raises ProblemError: 415 (RFC 9110 section 15.5.16).
     """
-    content_type: str = this_request().mimetype
+    request = this_request()
+    codings = ",".join(request.headers.getlist("Content-Encoding")).lower().split(",")
+    if any(coding.strip() not in {"", "identity"} for coding in codings):
+        problem = Problem.of(415, "Content-Encoding: none is taken here; send the body as it is")
+        raise ProblemError(problem, (("Accept-Encoding", "identity"),))
+    content_type: str = request.mimetype
     if content_type in allowed or ("application/json" in allowed and content_type.endswith("+json")):
         return
     wanted = ", ".join(sorted(allowed - {""}))
@@ -70,7 +75,7 @@ async def read_json(settings: HttpSettings) -> bytes:
     :raises ProblemError: 413, 415, or 408 if it does not arrive within `http.request_seconds`.
     :raises Refused: `invalid_json` if it is not UTF-8.
     """
-    check_content_type(JSON_TYPES)
+    check_content(JSON_TYPES)
     request = this_request()
     if (request.content_length or 0) > settings.body_bytes:
         raise too_large(settings.body_bytes)

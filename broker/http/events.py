@@ -13,9 +13,16 @@ from msgspec import UNSET, UnsetType
 from quart import Quart, Response
 from quart.wrappers.response import ResponseBody
 
-from actors import ActorStoppedError, Ref, Reply
+from actors import ActorError, ActorStoppedError, Ref, Reply
 from broker.auth.permissions import recovery_start
-from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason, Refused
+from broker.errors import (
+    CloseCode,
+    Disconnect,
+    EngineUnavailableError,
+    ErrorCode,
+    RefusalReason,
+    Refused,
+)
 from broker.http.access import Access
 from broker.http.bodies import read_query
 from broker.http.exchange import this_request
@@ -26,6 +33,7 @@ from broker.http.services import HttpServices
 from broker.http.sse import EventOutbox, parse_event_id
 from broker.model import Capability, Claims, Position, check_room_name
 from broker.notices import Reconnect
+from broker.refusals import reason_of
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, RoomMessage
 from broker.sessions.allowance import Allowance
@@ -34,6 +42,8 @@ HEARTBEAT_SECONDS = 15.0
 """After so long a silence a comment is sent; the HTML standard (9.2.7) suggests every 15 seconds or so."""
 
 EVENTS_ROUTE = "/api/rooms/<room>/events"
+
+EVENT_STREAM_TYPE = "text/event-stream"
 
 RETRY_MS = (1000, 3000)
 """Between these, a browser is told to wait before it comes back, so that not all of them come at once."""
@@ -76,7 +86,7 @@ class EventRoutes:
         query=EventsQuery,
         headers=EventsHeaders,
         response=EventData,
-        response_media="text/event-stream",
+        response_media=EVENT_STREAM_TYPE,
         security=("apiKey", "clientToken"),
     )
     async def listen(self, room: str) -> Response:
@@ -91,15 +101,30 @@ class EventRoutes:
         claims = self.access.authenticate_listener()
         if claims is not None:
             self.services.policy.check(claims, room, Capability.JOIN)
-        if self.services.is_draining():
-            raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         if this_request().method == "HEAD":
             return _response(b"")
-        stream = await self._open_stream(room, claims)
+        try:
+            stream = await self._open_stream(room, claims)
+        except (Refused, EngineUnavailableError, ActorError, Disconnect) as error:
+            ending = _passing_refusal(error)
+            if ending is None or not _asks_for_event_stream():
+                raise
+            return self._ended_stream(ending)
         retry = b"retry:%d\n\n" % self.random.randint(*RETRY_MS)
         return _response(EventBody(stream, retry, self.heartbeat_seconds))
 
+    def _ended_stream(self, ending: Disconnect) -> Response:
+        """Return a stream that says why it ends, for a refusal that will not last.
+
+        A browser's EventSource comes back by itself after a stream has ended; any status but 200 ends it for good
+        (the HTML standard, section 9.2.3).
+        """
+        this_request().why = reason_of(ending) or ErrorCode.UNAVAILABLE
+        return _response(b"retry:%d\n\n" % self.random.randint(*RETRY_MS) + _close_event(ending))
+
     async def _open_stream(self, room: str, claims: Claims | None) -> "EventStream":
+        if self.services.is_draining():
+            raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         request = this_request()
         request.end_with_client()
         event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
@@ -135,10 +160,36 @@ class EventRoutes:
         return allowance
 
 
+def _asks_for_event_stream() -> bool:
+    """Whether the request names the type, as a browser's EventSource does; `*/*` does not."""
+    accepted = this_request().accept_mimetypes
+    return any(value.lower() == EVENT_STREAM_TYPE and quality > 0 for value, quality in accepted)
+
+
+def _passing_refusal(error: Exception) -> Disconnect | None:
+    """Return the end of a stream that stands for a refusal which will not last, or None for one that will."""
+    match error:
+        case Disconnect(code=CloseCode.TOO_MANY):
+            return error
+        case Refused(retry_after_ms=None) | Disconnect():
+            return None
+        case Refused(code=ErrorCode.RATE_LIMITED | ErrorCode.TOO_MANY_ROOMS):
+            return Disconnect(CloseCode.TOO_MANY, error.message)
+        case ActorError():
+            return Disconnect(CloseCode.INTERNAL_ERROR, "room failed")
+        case _:
+            return Disconnect(CloseCode.TRY_AGAIN_LATER, "unavailable")
+
+
+def _close_event(ending: Disconnect) -> bytes:
+    told = msgspec.json.encode({"code": int(ending.code), "reason": ending.reason})
+    return b"event:close\ndata:%b\n\n" % told
+
+
 def _response(body: ResponseBody | bytes) -> Response:
-    # nginx must not collect events until its buffer is full.
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    response = Response(body, headers=headers, content_type="text/event-stream")
+    # Neither nginx nor a middleware that compresses may collect events until a buffer is full (RFC 9111 5.2.2.6).
+    headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+    response = Response(body, headers=headers, content_type=EVENT_STREAM_TYPE)
     response.timeout = None
     return response
 
@@ -228,8 +279,8 @@ class EventStream:
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See Member: tell the client why, and end. What waits is not sent to one that reads too slowly."""
-        told = msgspec.json.encode({"code": int(code), "reason": reason})
-        self._close(Disconnect(code, reason), last=b"event:close\ndata:%b\n\n" % told)
+        ending = Disconnect(code, reason)
+        self._close(ending, last=_close_event(ending))
 
     def _close(self, ending: Disconnect, *, last: bytes) -> None:
         if not self._is_ended:

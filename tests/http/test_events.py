@@ -1,6 +1,7 @@
 """A room as server-sent events, over real sockets."""
 
 import json
+import re
 
 import attrs
 import pytest
@@ -9,6 +10,8 @@ import trio.testing
 
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
+from broker.http.events import EventStream
+from broker.model import Claims
 from tests.http.conftest import wait_until
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -120,7 +123,7 @@ async def test_the_first_event_is_joined_and_messages_follow(world):
     async with world.connect() as client:
         listener = await listen(client)
         assert listener.head["content-type"] == "text/event-stream"
-        assert listener.head["cache-control"] == "no-store"
+        assert listener.head["cache-control"] == "no-store, no-transform"
         assert listener.head["x-accel-buffering"] == "no"
         joined = await listener.message()
         assert joined["type"] == "joined"
@@ -386,6 +389,80 @@ async def test_an_engine_that_is_away_is_told_before_the_stream(open_world):
         response = await world.client.get("/api/rooms/lobby/events")
         assert response.status_code == 503
         await wait_no_connections(world)
+
+
+ACCEPT = "Accept: text/event-stream"
+
+
+class AwayEngine(MemoryEngine):
+    async def position(self, room):
+        raise EngineUnavailableError("away")
+
+
+async def drain(world):
+    world.draining.set()
+
+
+async def fill(world):
+    for _ in range(world.services.settings.limits.connections_per_user):
+        assert world.connections.add(EventStream(Claims("ann"), 1000, 0.0))
+
+
+PASSING = {
+    "engine away": (
+        {"engine": AwayEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)},
+        None,
+        1013,
+        503,
+    ),
+    "draining": ({}, drain, 1013, 503),
+    "user full": ({"limits": {"connections_per_user": 1}}, fill, 4129, 429),
+}
+
+
+@pytest.mark.parametrize("case", PASSING)
+async def test_a_browser_s_event_source_comes_back_after_a_refusal_that_passes(open_world, case):
+    options, prepare, code, status = PASSING[case]
+    async with open_world(**options) as world:
+        if prepare is not None:
+            await prepare(world)
+        bearer = f"Authorization: Bearer {world.token('ann')}"
+        answers = {
+            ACCEPT: 200,
+            "Accept: text/html, text/event-stream;q=0.5": 200,
+            "Accept: */*": status,
+            "Accept: application/json": status,
+            "Accept: text/event-stream;q=0": status,
+        }
+        for accept, expected in answers.items():
+            async with world.connect() as client:
+                await client.send(
+                    f"GET /api/rooms/lobby/events HTTP/1.1\r\nHost: t\r\n{bearer}\r\n{accept}\r\n\r\n"
+                )
+                answered, head, body = await client.response()
+                assert answered == expected, accept
+                if answered == 200:
+                    # Any other status, or another type, ends an EventSource for good.
+                    assert head["content-type"].startswith("text/event-stream")
+                    retry, kind, data = re.fullmatch(
+                        r"retry:(\d+)\n\nevent:(\w+)\ndata:(.*)\n\n", body.decode()
+                    ).groups()
+                    assert (kind, json.loads(data)["code"]) == ("close", code)
+                    assert int(retry) >= 1000
+
+
+async def test_a_lasting_refusal_ends_an_event_source(world):
+    for headers, status in [("", 401), (f"Authorization: Bearer {world.token('ann', rooms=['x'])}\r\n", 403)]:
+        async with world.connect() as client:
+            await client.send(f"GET /api/rooms/lobby/events HTTP/1.1\r\nHost: t\r\n{headers}{ACCEPT}\r\n\r\n")
+            assert (await client.head())[0] == status
+
+
+async def test_nobody_on_the_way_may_compress_or_collect_events(world):
+    async with world.connect() as client:
+        head = (await listen(client)).head
+        assert {"no-store", "no-transform"} <= {part.strip() for part in head["cache-control"].split(",")}
+        assert head["x-accel-buffering"] == "no"
 
 
 async def test_a_head_request_joins_nothing(world):

@@ -126,6 +126,32 @@ async def test_publish_takes_json_by_any_of_its_names(world, content_type):
     assert response.status_code == 200
 
 
+BODIES = [
+    ("POST", "/api/rooms/a/messages", b'{"type":"x"}'),
+    ("POST", "/api/broadcast", b'{"rooms":["a"],"message":{"type":"x"}}'),
+    ("POST", "/api/messages", b'{"room":"a","message":{"type":"x"}}\n'),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), BODIES)
+@pytest.mark.parametrize(
+    "coding", ["gzip", "GZIP", "br", "deflate", "x-gzip", "identity, gzip", "unheard-of"]
+)
+async def test_no_body_may_be_encoded(world, method, path, body, coding):
+    response = await world.client.request(method, path, content=body, headers={"Content-Encoding": coding})
+    assert response.status_code == 415
+    assert response.headers["Accept-Encoding"] == "identity"
+    assert "Content-Encoding" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), BODIES)
+async def test_the_coding_identity_is_none(world, method, path, body):
+    response = await world.client.request(
+        method, path, content=body, headers={"Content-Encoding": "identity"}
+    )
+    assert response.status_code == 200
+
+
 async def test_publish_takes_no_other_content_type(world):
     response = await world.client.post("/api/rooms/a/messages", data={"type": "x"})
     assert response.status_code == 415
