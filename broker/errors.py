@@ -138,9 +138,41 @@ class Disconnect(GreenroomError):
         return f"{int(self.code)} {self.reason}"
 
 
-class EngineUnavailableError(GreenroomError):
-    """The engine cannot store or read just now; nothing of the call was acknowledged."""
+class EngineTrouble(StrEnum):
+    """The kind of an engine's trouble, in the words that clients and `/ready` are told."""
 
-    def __init__(self, message: str, *, retry_after_ms: int = 1000) -> None:
-        super().__init__(message)
+    UNAVAILABLE = "engine: unavailable"
+    UNREACHABLE = "engine: cannot be reached"
+    REFUSED = "engine: refuses the request"
+    CANNOT_READ = "engine: cannot read"
+    CANNOT_STORE = "engine: cannot store"
+    FULL = "engine: cannot store: no space left"
+    NOT_DELIVERING = "engine: does not deliver"
+    NO_ANSWER = "engine: no answer in time; whether it was stored is not known"
+    ROOM_FAILED = "the room failed; try again"
+    NODE_NOT_REACHED = "a node cannot hear of it just now; repeat it"
+
+
+class EngineUnavailableError(GreenroomError):
+    """The engine cannot store or read just now; nothing of the call was acknowledged.
+
+    `detail`, also the text of the error, is for the log: it may hold addresses and words of a library. Clients are
+    told `trouble` and nothing else. `since` is when it began, in Unix seconds, where that is known.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        trouble: EngineTrouble = EngineTrouble.UNAVAILABLE,
+        since: float | None = None,
+        retry_after_ms: int = 1000,
+    ) -> None:
+        super().__init__(detail)
+        self.trouble = trouble
+        self.since = since
         self.retry_after_ms = retry_after_ms
+
+    def as_refused(self) -> Refused:
+        """Return what a client is told."""
+        return Refused(ErrorCode.UNAVAILABLE, self.trouble.value, self.retry_after_ms)

@@ -17,6 +17,8 @@
 - Whatever cannot be done just now raises EngineUnavailableError, and then nothing of the call was done. If a
   call is cancelled, its drafts are stored all or none; asking again with the same keys tells which. The same goes
   for a call whose answer was lost on a network.
+- The text of an EngineUnavailableError is for the log, where the engine itself says when trouble begins: clients
+  are told its `trouble` and nothing else.
 """
 
 from abc import ABC, abstractmethod

@@ -25,7 +25,7 @@ from broker.engine.sqlite_file import (
     read_secret,
 )
 from broker.engine.sqlite_rows import Append, Reader, Writer
-from broker.errors import EngineUnavailableError
+from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Event, Position, WallClock
 
@@ -51,9 +51,9 @@ class _Pending:
     error: EngineUnavailableError | None = None
     done: trio.Event = attrs.Factory(trio.Event)
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, error: EngineUnavailableError) -> None:
         """Answer that nothing of it was stored, as far as is known."""
-        self.error = EngineUnavailableError(reason)
+        self.error = error
         self.done.set()
 
 
@@ -69,7 +69,8 @@ class SqliteEngine(Engine):
         self._is_closed = False
         self._readers = list(readers)
         self._reading = trio.Semaphore(len(readers))
-        self._failure: str | None = None
+        self._is_storing_refused = False
+        self._is_reading_refused = False
         self._commits = 0
         self._messages = 0
 
@@ -96,7 +97,7 @@ class SqliteEngine(Engine):
 
     async def wait_ready(self) -> None:
         """See Engine: after a failed commit, whether one goes through now."""
-        if self._failure is not None:
+        if self._is_storing_refused:
             await self._commit(PROBE)
         await trio.lowlevel.checkpoint()
 
@@ -116,9 +117,15 @@ class SqliteEngine(Engine):
         async with self._reading:
             reader = self._readers.pop()
             try:
-                return await trio.to_thread.run_sync(read, reader)
+                result = await trio.to_thread.run_sync(read, reader)
             except sqlite3.Error as error:
-                raise EngineUnavailableError(f"cannot read: {error}") from error
+                if not self._is_reading_refused:
+                    self._is_reading_refused = True
+                    self._log.exception("engine cannot read", exc_info=error)
+                raise _unavailable(error, EngineTrouble.CANNOT_READ) from error
+            else:
+                self._is_reading_refused = False
+                return result
             finally:
                 self._readers.append(reader)
 
@@ -147,7 +154,7 @@ class SqliteEngine(Engine):
             self._is_closed = True
             for pending in self._pending:
                 if not pending.done.is_set():
-                    pending.refuse("the engine is closed")
+                    pending.refuse(EngineUnavailableError("the engine is closed"))
 
     async def _commit_batch(self, batch: Sequence[_Pending]) -> None:
         """Commit appends as one, or answer why that cannot be; if one of them is at fault, the others without it."""
@@ -169,7 +176,7 @@ class SqliteEngine(Engine):
     def _answer(self, batch: Sequence[_Pending], results: Sequence[Sequence[Receipt]]) -> None:
         if any(receipt.event is not None for receipts in results for receipt in receipts):
             # A commit with nothing to write goes through on a full disk too.
-            self._failure = None
+            self._is_storing_refused = False
         self._commits += 1
         for pending, receipts in zip(batch, results, strict=True):
             self._messages += len(receipts)
@@ -177,12 +184,19 @@ class SqliteEngine(Engine):
             pending.done.set()
 
     def _refuse(self, batch: Sequence[_Pending], error: Exception) -> None:
-        reason = f"cannot store: {error}"
-        if self._failure is None:
+        if not self._is_storing_refused:
+            self._is_storing_refused = True
             self._log.exception("engine cannot store", exc_info=error)
-        self._failure = reason
+        refusal = _unavailable(error, EngineTrouble.CANNOT_STORE)
         for pending in batch:
-            pending.refuse(reason)
+            pending.refuse(refusal)
+
+
+def _unavailable(error: Exception, trouble: EngineTrouble) -> EngineUnavailableError:
+    """Return SQLite's error as ours: the one edge where they are mapped."""
+    if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        trouble = EngineTrouble.FULL
+    return EngineUnavailableError(str(error), trouble=trouble)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from actors import ActorError
 from broker.errors import (
     CloseCode,
     Disconnect,
+    EngineTrouble,
     EngineUnavailableError,
     ErrorCode,
     GreenroomError,
@@ -101,8 +102,8 @@ def as_refused(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     if isinstance(error, EngineUnavailableError):
-        return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
-    return Refused(ErrorCode.UNAVAILABLE, "the room failed; try again", 1000)
+        return error.as_refused()
+    return EngineUnavailableError(str(error), trouble=EngineTrouble.ROOM_FAILED).as_refused()
 
 
 def problem_response(problem: Problem, headers: tuple[tuple[str, str], ...] = ()) -> Response:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import trio
 
 from actors import ActorError
-from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.errors import EngineTrouble, EngineUnavailableError, ErrorCode, Refused
 from broker.http.answers import ErrorInfo
 from broker.http.problems import as_refused
 from broker.model import IdempotencyKey
@@ -27,7 +27,9 @@ def answer_within(seconds: float) -> Iterator[None]:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
-        raise EngineUnavailableError("no answer in time; whether it was stored is not known") from None
+        raise EngineUnavailableError(
+            f"no answer within {seconds:g} seconds", trouble=EngineTrouble.NO_ANSWER
+        ) from None
 
 
 def make_key(key: str | None, name: str = "Idempotency-Key") -> IdempotencyKey | None:

@@ -1,5 +1,7 @@
 """Whether the server can serve, and why not."""
 
+from datetime import UTC, datetime
+
 import trio
 
 from broker.engine.base import Engine
@@ -15,5 +17,13 @@ async def find_obstacles(engine: Engine, *, is_draining: bool, patience_seconds:
     except trio.TooSlowError:
         reasons.append(f"engine: no answer within {patience_seconds:g} seconds")
     except EngineUnavailableError as error:
-        reasons.append(f"engine: {error}")
+        reasons.append(_reason(error))
     return reasons
+
+
+def _reason(error: EngineUnavailableError) -> str:
+    """Return the kind of trouble and when it began: `/ready` is open to all, so the details are in the log only."""
+    if error.since is None:
+        return error.trouble.value
+    since = datetime.fromtimestamp(error.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{error.trouble.value} (since {since})"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from actors import Reply
 from broker.engine.base import Receipt
-from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.errors import EngineUnavailableError
 from broker.notices import Acknowledged, Failed, Notice
 from broker.rooms.member import Member
 from broker.rooms.messages import (
@@ -18,11 +18,6 @@ from broker.rooms.messages import (
     TellHistory,
 )
 from broker.rooms.state import RoomState
-
-
-def as_refused(error: EngineUnavailableError) -> Refused:
-    """Return what a client is told when the engine cannot serve."""
-    return Refused(ErrorCode.UNAVAILABLE, str(error), error.retry_after_ms)
 
 
 def reply_to(state: RoomState, member: Member, *notices: Notice, reply: Reply[None] | None = None) -> None:
@@ -65,9 +60,9 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
                 reply.fail(error)
             if sender is not None:
                 state.fanout.note_unavailable()
-                reply_to(state, sender, Failed(as_refused(error), request_id))
+                reply_to(state, sender, Failed(error.as_refused(), request_id))
         case TellHistory(member=member, request_id=request_id, reply=told):
             state.fanout.note_unavailable()
-            reply_to(state, member, Failed(as_refused(error), request_id), reply=told)
+            reply_to(state, member, Failed(error.as_refused(), request_id), reply=told)
         case _:
             raise error

@@ -15,6 +15,7 @@ from broker.config.settings import Settings
 from broker.errors import (
     CloseCode,
     Disconnect,
+    EngineTrouble,
     EngineUnavailableError,
     ErrorCode,
     RefusalReason,
@@ -24,7 +25,6 @@ from broker.model import Capability, Claims, Draft, IdempotencyKey, Position, ch
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
 from broker.protocol.content import chat_content, custom_content
-from broker.rooms.answers import as_refused
 from broker.rooms.directory import Rooms
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, TellHistory, TellPresence
@@ -168,7 +168,7 @@ class Session:
         except Refused as refused:
             self._refuse(refused, command.id)
         except EngineUnavailableError as error:
-            self._refuse(as_refused(error), command.id)
+            self._refuse(error.as_refused(), command.id)
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
 
@@ -294,7 +294,7 @@ class Session:
             with self._waiting_for_room():
                 await ref.ask(make_message)
         except ActorFailedError as error:
-            raise EngineUnavailableError("the room failed; try again") from error
+            raise EngineUnavailableError("the room failed", trouble=EngineTrouble.ROOM_FAILED) from error
 
     def _key(self, request_id: RequestId) -> IdempotencyKey | None:
         if request_id is None:
@@ -328,7 +328,7 @@ class Session:
                 if not was_in:
                     self._memberships.pop(room, None)
                     self._tell_leave(ref)
-                raise EngineUnavailableError("the room failed; try again") from error
+                raise EngineUnavailableError("the room failed", trouble=EngineTrouble.ROOM_FAILED) from error
             except BaseException:
                 # Cancelled: the join may be handled yet, and the leave comes behind it.
                 self._tell_leave(ref)

@@ -159,7 +159,7 @@ async def test_an_engine_that_is_away_fails_its_lines_alone(open_world):
         results = await send_batch(world, line("bad", 1), line("good", 2))
         assert results[0]["error"] == {
             "code": "unavailable",
-            "message": "not this one",
+            "message": "engine: unavailable",
             "retry_after_ms": 1000,
         }
         assert results[1]["offset"] == 1

@@ -57,7 +57,7 @@ async def test_an_engine_that_cannot_serve_is_named_and_the_rest_is_still_told(o
 
         monkeypatch.setattr(world.services.engine, "wait_ready", wait_ready)
         state = await look(world)
-        assert (state["is_ready"], state["reasons"]) == (False, ["engine: the disk is full"])
+        assert (state["is_ready"], state["reasons"]) == (False, ["engine: unavailable"])
         assert state["engine"]["name"] == "memory"
 
 

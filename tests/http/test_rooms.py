@@ -445,7 +445,7 @@ async def test_each_room_of_a_broadcast_fails_alone(open_world):
         assert good["offset"] == 1
         assert bad == {
             "room": "bad",
-            "error": {"code": "unavailable", "message": "not this one", "retry_after_ms": 1000},
+            "error": {"code": "unavailable", "message": "engine: unavailable", "retry_after_ms": 1000},
         }
 
 

@@ -39,7 +39,7 @@ async def test_a_server_without_its_engine_is_not_ready(open_world):
     async with open_world(engine=SickEngine(fail)) as world:
         response = await world.client.get("/ready")
         assert response.status_code == 503
-        assert response.json()["reasons"] == ["engine: connection refused"]
+        assert response.json()["reasons"] == ["engine: unavailable"]
 
 
 async def test_an_engine_that_does_not_answer_is_not_ready(open_world):

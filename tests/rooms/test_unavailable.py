@@ -26,7 +26,7 @@ def refusals(person: "Person") -> list[tuple[str, str, int | None, object]]:
     ]
 
 
-TOLD = (ErrorCode.UNAVAILABLE, "engine is down", 250)
+TOLD = (ErrorCode.UNAVAILABLE, "engine: unavailable", 250)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ async def test_an_engine_that_cannot_serve_is_told(world, monkeypatch):
 
     def look(page):
         page.locator("#state", has_text="not ready").wait_for()
-        page.locator("#facts", has_text="no: engine: the disk is full").wait_for()
+        page.locator("#facts", has_text="no: engine: unavailable").wait_for()
 
     await world.browse(look)
 
