@@ -6,13 +6,13 @@ is on its way is told together next. Should anything be lost, here or there, it 
 
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import attrs
 import trio
 
 from broker.engine.redis.keys import Names
 from broker.engine.redis.link import Link
+from broker.engine.redis.replies import parse_board_version
 from broker.engine.redis.scripts import Script
 from broker.errors import EngineUnavailableError
 
@@ -110,12 +110,13 @@ class Board:
         follows, entry.changed = entry.version, {}
         names = self._names.room(room)
         try:
-            version: Any = await self._script.run(
+            version = await self._script.run(
                 self._link,
                 (names.nodes, names.users + self._node, self._names.alive, self._names.rooms),
                 *(self._node, self._lease_ms, KEEP_MS, names.channel, follows),
                 *(room, sum(entry.counts.values())),
                 *told,
+                parse=parse_board_version,
             )
         except EngineUnavailableError as error:
             # It may have been told all the same.

@@ -10,6 +10,7 @@ import trio
 
 from broker.engine.cluster import Answer, Answers, Cluster
 from broker.engine.redis.keys import Names
+from broker.engine.redis.replies import parse_count
 from broker.engine.redis.server import Server
 from broker.errors import EngineUnavailableError
 from broker.log import Log
@@ -41,7 +42,8 @@ class _Channel:
     take: Callable[[bytes], None]
 
     def arrived(self, payload: bytes) -> None:
-        with suppress(msgspec.MsgspecError):
+        # MemoryError: an array that announces 2**32 elements.
+        with suppress(msgspec.MsgspecError, ValueError, MemoryError):
             self.take(payload)
 
     def fell_behind(self) -> None:
@@ -115,9 +117,7 @@ class RedisCluster(Cluster):
     async def _publish(self, channel: str, payload: bytes) -> int:
         """Publish, and return how many nodes have heard it; none if it cannot be done."""
         with suppress(EngineUnavailableError):
-            heard = await self._link.ask("PUBLISH", channel, payload)
-            if isinstance(heard, int):
-                return heard
+            return await self._link.ask("PUBLISH", channel, payload, parse=parse_count)
         return 0
 
     def _question_came(self, payload: bytes) -> None:

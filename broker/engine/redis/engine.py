@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Sequence
 
 import attrs
-import msgspec
 import trio
 
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
@@ -88,7 +87,9 @@ class RedisEngine(Engine, Feed):
         names = self._names.room(room)
         link = self._server(room).link
         keys = (names.meta, names.stream)
-        return parse_position(await self._scripts.position.run(link, keys, self._make_epoch(), UNTOUCHED_MS))
+        return await self._scripts.position.run(
+            link, keys, self._make_epoch(), UNTOUCHED_MS, parse=parse_position
+        )
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled or unavailable, the drafts may be stored all the same, or none of them."""
@@ -107,23 +108,25 @@ class RedisEngine(Engine, Feed):
             if draft.key is not None:
                 keys.append(names.sent(draft.key))
             args += (0 if draft.key is None else len(keys), int(draft.ephemeral), draft.content)
-        reply = await self._scripts.append.run(self._server(room).link, keys, *args)
+        receipts = await self._scripts.append.run(
+            self._server(room).link, keys, *args, parse=lambda reply: parse_receipts(reply, drafts, now_ms)
+        )
         self._commits += kept > 0
         self._messages += kept
-        return parse_receipts(reply, drafts, now_ms)
+        return receipts
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
         """See Engine."""
         names = self._names.room(room)
-        reply = await self._scripts.read.run(
+        return await self._scripts.read.run(
             self._server(room).link,
             (names.meta, names.stream),
             *(self._make_epoch(), UNTOUCHED_MS, self._now_ms()),
             *(after, -1 if limit is None else limit, int(reverse)),
+            parse=parse_run,
         )
-        return parse_run(reply)
 
     async def subscribe(self, room: str, listener: FeedListener) -> None:
         """See Feed."""
@@ -140,12 +143,14 @@ class RedisEngine(Engine, Feed):
     async def wait_ready(self) -> None:
         """See Engine: whether every server takes writes and brings back what is published."""
         for server in self._servers:
-            if server.health.reason() is None:
+            if server.health.trouble() is None:
                 await server.probe.wait_first()
         await trio.lowlevel.checkpoint()
-        reasons = [reason for server in self._servers if (reason := server.health.reason()) is not None]
-        if reasons:
-            raise EngineUnavailableError("; ".join(reasons))
+        troubles = [trouble for server in self._servers if (trouble := server.health.trouble()) is not None]
+        if troubles:
+            raise EngineUnavailableError(
+                "; ".join(map(str, troubles)), trouble=troubles[0].trouble, since=troubles[0].since
+            )
 
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
@@ -178,7 +183,7 @@ class _RoomListener:
                     self.listener.user_removed(user_id)
             else:
                 self.listener.arrived(*parse_said(payload))
-        except (msgspec.MsgspecError, ValueError):
+        except ValueError:
             # Published by another program, or content that is not UTF-8: what is true can be read.
             self.listener.fell_behind()
 

@@ -13,9 +13,9 @@ import attrs
 import hiredis
 import trio
 
-from broker.engine.redis.connection import Connection, lost
+from broker.engine.redis.connection import Connection
+from broker.engine.redis.errors import lost, shown, unreachable
 from broker.engine.redis.keeping import Keeper
-from broker.errors import EngineUnavailableError
 
 CHANNELS_PER_COMMAND = 500
 
@@ -36,6 +36,7 @@ class Listener(Protocol):
 class _Subscription:
     """A listener's place on a channel; `reason` is why it came to nothing."""
 
+    channel: bytes
     listener: Listener
     is_kept: bool
     """Whether it waits for a connection if there is none."""
@@ -58,7 +59,7 @@ class ServerFeed:
 
     def listen(self, channel: str, listener: Listener) -> None:
         """Subscribe now or when there is a connection; `listener.fell_behind` is called each time it is done."""
-        self._add(channel, _Subscription(listener, is_kept=True))
+        self._add(_Subscription(channel.encode(), listener, is_kept=True))
 
     async def subscribe(self, channel: str, listener: Listener) -> None:
         """Subscribe; whatever is published after this has returned reaches the listener, or it is told so.
@@ -68,11 +69,11 @@ class ServerFeed:
         :raises EngineUnavailableError: if it cannot be done now.
         """
         if self._down is not None:
-            error = EngineUnavailableError(self._down)
+            error = unreachable(self._down)
             await trio.lowlevel.checkpoint()
             raise error
-        subscription = _Subscription(listener, is_kept=False)
-        self._add(channel, subscription)
+        subscription = _Subscription(channel.encode(), listener, is_kept=False)
+        self._add(subscription)
         try:
             await subscription.settled.wait()
         except trio.Cancelled:
@@ -80,7 +81,7 @@ class ServerFeed:
                 self.unsubscribe(channel)
             raise
         if subscription.reason is not None:
-            raise EngineUnavailableError(subscription.reason)
+            raise unreachable(subscription.reason)
 
     def unsubscribe(self, channel: str) -> None:
         """Hear no more of a channel, from now on."""
@@ -96,11 +97,11 @@ class ServerFeed:
         """Keep the feed up until cancelled."""
         await self._keeper.run((self._write, self._read), self._fail)
 
-    def _add(self, channel: str, subscription: _Subscription) -> None:
-        self._subscriptions[channel.encode()] = subscription
+    def _add(self, subscription: _Subscription) -> None:
+        self._subscriptions[subscription.channel] = subscription
         if self._down is None:
             self._unconfirmed.append(subscription)
-            self._send("SUBSCRIBE", [channel.encode()])
+            self._send("SUBSCRIBE", [subscription.channel])
 
     def _send(self, command: str, channels: Sequence[bytes]) -> None:
         packed = hiredis.pack_command((command, *channels))  # type: ignore[arg-type]  # its stub means tuple[…, ...]
@@ -124,16 +125,23 @@ class ServerFeed:
     async def _read(self, connection: Connection) -> None:
         while True:
             for reply in await connection.receive():
-                if not isinstance(reply, list) or len(reply) != 3:
-                    raise lost(f"refused to subscribe: {reply!r}")
-                kind, channel, payload = reply
-                if kind == b"message":
-                    if (subscription := self._subscriptions.get(channel)) is not None:
-                        subscription.listener.arrived(payload)
-                elif kind == b"subscribe":
-                    self._confirm(self._unconfirmed.popleft())
+                match reply:
+                    case [b"message", bytes(channel), bytes(payload)]:
+                        if (subscription := self._subscriptions.get(channel)) is not None:
+                            subscription.listener.arrived(payload)
+                    case [b"subscribe", bytes(channel), int()]:
+                        self._confirm(channel)
+                    case [b"unsubscribe", bytes() | None, int()]:
+                        pass
+                    case hiredis.ReplyError():
+                        raise lost(f"refused to subscribe: {shown(reply)}")
+                    case _:
+                        raise lost(f"what came is no subscription's: {shown(reply)}")
 
-    def _confirm(self, subscription: _Subscription) -> None:
+    def _confirm(self, channel: bytes) -> None:
+        if not self._unconfirmed or self._unconfirmed[0].channel != channel:
+            raise lost(f"a subscription that nobody asked for: {shown(channel)}")
+        subscription = self._unconfirmed.popleft()
         is_again = subscription.is_confirmed
         subscription.is_confirmed = True
         subscription.settled.set()

@@ -97,7 +97,7 @@ async def _first_connection(door: Door, health: Health) -> Connection | EngineUn
     try:
         return await open_connection(door)
     except EngineUnavailableError as error:
-        health.note_trouble("requests", str(error))
+        health.note_trouble("requests", str(error), error.trouble)
         return error
 
 
@@ -113,13 +113,14 @@ class _Maker:
 
     def server(self, door: Door, health: Health, connection: Connection | EngineUnavailableError) -> Server:
         dial = partial(open_connection, door)
+        feed = ServerFeed(Keeper("feed", dial, health, self.random))
         link = Link(
             Keeper("requests", dial, health, self.random),
             connection,
             timeout_seconds=self.settings.timeout_seconds,
             pending_bytes=self.settings.pending_bytes,
+            on_other_server=partial(feed.restart, "redis: another server has taken over"),
         )
-        feed = ServerFeed(Keeper("feed", dial, health, self.random))
         lease_ms = int(self.settings.lease_seconds * 1000)
         board = Board(link, self.scripts.announce, self.names, node=self.node, lease_ms=lease_ms)
         lease = Lease(board)

@@ -1,23 +1,28 @@
 """Who is in rooms on other nodes, as they tell it through the servers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
-from typing import Any
 
-import hiredis
-import msgspec
 import trio
 
 from broker.engine.presence import Crowds, Presence, RoomGlance
-from broker.engine.redis.errors import unavailable
 from broker.engine.redis.keys import Names
-from broker.engine.redis.replies import pack_removal, parse_crowds, parse_glance, parse_removal
+from broker.engine.redis.replies import (
+    pack_removal,
+    parse_count,
+    parse_crowds,
+    parse_glance,
+    parse_heard,
+    parse_names,
+    parse_removal,
+)
 from broker.engine.redis.ring import Ring
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import Server
-from broker.errors import EngineUnavailableError
+from broker.errors import EngineTrouble, EngineUnavailableError
 
 
 class RedisPresence(Presence):
@@ -59,19 +64,20 @@ class RedisPresence(Presence):
     async def read_crowds(self, room: str) -> Crowds:
         """See Presence."""
         names = self._names.room(room)
-        reply = await self._scripts.crowds.run(
+        return await self._scripts.crowds.run(
             self._server(room).link,
             (names.nodes, self._names.alive, self._names.board, self._names.rooms),
             *(names.users, self._lease_ms, names.channel, room),
+            parse=lambda reply: parse_crowds(reply, self._node),
         )
-        return parse_crowds(reply, self._node)
 
     async def remove(self, room: str, user_id: str, *, listeners: int) -> None:
         """See Presence."""
         channel = self._names.room(room).channel
-        heard = await self._ask(self._server(room), "PUBLISH", channel, pack_removal(self._node, user_id))
+        removal = pack_removal(self._node, user_id)
+        heard = await self._server(room).link.ask("PUBLISH", channel, removal, parse=parse_count)
         if heard < listeners:
-            raise EngineUnavailableError("a node with users in the room cannot hear just now")
+            raise _not_heard("a node with users in the room cannot hear just now")
 
     async def list_rooms(self, *, prefix: str, after: str, limit: int) -> list[RoomGlance]:
         """See Presence."""
@@ -84,20 +90,20 @@ class RedisPresence(Presence):
 
     async def close_user(self, user_id: str) -> None:
         """See Presence."""
-        reply: Any = await self._scripts.close.run(
+        heard, alive = await self._scripts.close.run(
             self._meeting_place().link,
             (self._names.alive,),
             *(self._lease_ms, self._names.all_nodes, pack_removal(self._node, user_id)),
+            parse=parse_heard,
         )
-        heard, alive = reply
         if heard < alive:
-            raise EngineUnavailableError("a node cannot hear just now")
+            raise _not_heard("a node cannot hear just now")
 
     def arrived(self, payload: bytes) -> None:
         """Take what a node has told all nodes."""
         try:
             node, user_id = parse_removal(payload)
-        except msgspec.MsgspecError:
+        except ValueError:
             return  # published by another program
         if node != self._node:
             self._close_user(user_id)
@@ -112,8 +118,10 @@ class RedisPresence(Presence):
         last = b"(" + prefix.encode() + b"\xff"
         while len(glances) < limit:
             asked = limit - len(glances)
-            reply = await self._ask(server, "ZRANGEBYLEX", self._names.rooms, first, last, "LIMIT", 0, asked)
-            rooms = [name.decode() for name in reply]
+            rooms = await server.link.ask(
+                *("ZRANGEBYLEX", self._names.rooms, first, last, "LIMIT", 0, asked),
+                parse=partial(parse_names, after=first[1:] if first[0] == "(" else None),
+            )
             glances += [glance for glance in await self._glance_all(server, rooms) if glance is not None]
             if len(rooms) < asked:
                 break
@@ -128,28 +136,26 @@ class RedisPresence(Presence):
             names = self._names.room(room)
             keys = (names.meta, names.nodes, self._names.alive, self._names.rooms)
             try:
-                reply = await self._scripts.glance.run(server.link, keys, room, self._lease_ms)
+                found[room] = await self._scripts.glance.run(
+                    server.link, keys, room, self._lease_ms, parse=partial(parse_glance, room)
+                )
             except EngineUnavailableError as error:
                 failures.append(error)
-            else:
-                found[room] = parse_glance(room, reply)
 
         failures: list[EngineUnavailableError] = []
         async with trio.open_nursery() as nursery:
             for room in rooms:
                 nursery.start_soon(glance, room)
         if failures:
-            raise EngineUnavailableError(str(failures[0]))
+            raise failures[0]
         return [found[room] for room in rooms]
-
-    async def _ask(self, server: Server, *command: str | bytes | int) -> Any:
-        reply = await server.link.ask(*command)
-        if isinstance(reply, hiredis.ReplyError):
-            raise unavailable(reply)
-        return reply
 
     def _server(self, room: str) -> Server:
         return self._servers[self._ring.index_of(room)]
 
     def _meeting_place(self) -> Server:
         return self._servers[self._ring.index_of("")]
+
+
+def _not_heard(detail: str) -> EngineUnavailableError:
+    return EngineUnavailableError(detail, trouble=EngineTrouble.NODE_NOT_REACHED)

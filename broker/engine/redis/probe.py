@@ -6,7 +6,6 @@ is down, full, read-only or frozen, and a subscription that has died without a w
 
 from collections.abc import Callable, Sequence
 from secrets import token_hex
-from typing import Any
 
 import attrs
 import trio
@@ -15,8 +14,9 @@ from broker.engine.redis.feed import ServerFeed
 from broker.engine.redis.health import Health
 from broker.engine.redis.keys import Names
 from broker.engine.redis.link import Link
+from broker.engine.redis.replies import parse_lease
 from broker.engine.redis.scripts import Script
-from broker.errors import EngineUnavailableError
+from broker.errors import EngineTrouble, EngineUnavailableError
 
 
 @attrs.frozen
@@ -89,7 +89,7 @@ class Probe:
             try:
                 await self._renew()
             except EngineUnavailableError as error:
-                self._health.note_trouble("writes", str(error))
+                self._health.note_trouble("writes", str(error), error.trouble)
                 return
             self._health.note_well("writes")
             with trio.move_on_after(self._options.timeout_seconds) as waiting:
@@ -98,7 +98,7 @@ class Probe:
                 reason = (
                     f"what was published did not come back within {self._options.timeout_seconds:g} seconds"
                 )
-                self._health.note_trouble("deliveries", reason)
+                self._health.note_trouble("deliveries", reason, EngineTrouble.NOT_DELIVERING)
                 self._feed.restart(reason)
                 return
         self.seconds = trio.current_time() - began
@@ -106,7 +106,10 @@ class Probe:
 
     async def _renew(self) -> None:
         options = self._options
-        reply: Any = await self._script.run(
-            self._link, self._keys, options.node, options.lease_ms, token_hex(8), self._channel, self._sent
+        had_none, dead = await self._script.run(
+            self._link,
+            self._keys,
+            *(options.node, options.lease_ms, token_hex(8), self._channel, self._sent),
+            parse=parse_lease,
         )
-        options.on_lease(bool(reply[0]), [dead.decode() for dead in reply[1:]])
+        options.on_lease(had_none, dead)

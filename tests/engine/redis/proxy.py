@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
+
+P = TypeVar("P", bound="Proxy")
 
 
 @attrs.define(eq=False)
@@ -91,9 +94,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def open_proxy(server_port: int) -> AsyncIterator[Proxy]:
+async def open_proxy(server_port: int, kind: type[P] = Proxy) -> AsyncIterator[P]:  # type: ignore[assignment]
     """Open a way to a server; closed with all its connections when the block ends."""
-    proxy = Proxy(server_port)
+    proxy = kind(server_port)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy.port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:

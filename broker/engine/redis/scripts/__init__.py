@@ -1,14 +1,16 @@
 """The Lua scripts that run inside Redis, each a file beside this one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha1
 from importlib.resources import files
+from typing import TypeVar
 
 import attrs
-import hiredis
 
-from broker.engine.redis.errors import unavailable
+from broker.engine.redis.errors import ScriptMissingError
 from broker.engine.redis.link import Link
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -18,18 +20,18 @@ class Script:
     text: str
     sha: str
 
-    async def run(self, link: Link, keys: Sequence[str], *args: str | bytes | int) -> object:
-        """Run it; all or nothing.
+    async def run(
+        self, link: Link, keys: Sequence[str], *args: str | bytes | int, parse: Callable[[object], T]
+    ) -> T:
+        """Run it; all or nothing. Returns what `parse` makes of the reply.
 
         :raises EngineUnavailableError: if Redis refuses or cannot be reached; see `Link.ask`.
         """
-        reply = await link.ask("EVALSHA", self.sha, len(keys), *keys, *args)
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+        try:
+            return await link.ask("EVALSHA", self.sha, len(keys), *keys, *args, parse=parse)
+        except ScriptMissingError:
             # A server that was restarted, or asked for the first time.
-            reply = await link.ask("EVAL", self.text, len(keys), *keys, *args)
-        if isinstance(reply, hiredis.ReplyError):
-            raise unavailable(reply)
-        return reply
+            return await link.ask("EVAL", self.text, len(keys), *keys, *args, parse=parse)
 
 
 @attrs.frozen

@@ -1,0 +1,38 @@
+"""A node whose Redis is suddenly something else: it stays up, says so, and serves when the Redis is back."""
+
+from secrets import token_hex
+
+import pytest
+
+from tests.cluster.test_servers import REDIS, wait_ready
+from tests.engine.redis.opened import wait_until
+from tests.engine.redis.proxy import open_proxy
+from tests.engine.redis.servers import RedisServer
+from tests.engine.redis.strangers import STRANGERS, Switch
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+async def test_a_node_outlives_whatever_answers_on_redis_port(
+    shared_redis: RedisServer, serve, name: str
+) -> None:
+    async with open_proxy(shared_redis.port, Switch) as switch:
+        switch.turn(STRANGERS[name])
+        redis = {**REDIS, "prefix": token_hex(8)}
+        async with serve(server={"engine": switch.url}, redis=redis) as served:
+
+            async def has_met_a_stranger() -> bool:
+                return switch.strangers_connections >= 2
+
+            for offset in (1, 2):
+                [reason] = (await wait_ready(served, 503))["reasons"]
+                assert reason.startswith("engine: ")
+                await wait_until(has_met_a_stranger)
+                refused = await served.http.post("/api/rooms/den/messages", json={"type": "order"})
+                assert refused.status_code == 503
+                assert (await served.http.get("/health")).status_code == 200
+                switch.turn(None)
+                await wait_ready(served, 200)
+                stored = await served.http.post("/api/rooms/den/messages", json={"type": "order"})
+                assert stored.json()["offset"] == offset
+                switch.strangers_connections = 0
+                switch.turn(STRANGERS[name])

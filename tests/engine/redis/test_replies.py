@@ -1,0 +1,187 @@
+"""Whatever Redis, a script or another program says: each parser gives a value of its kind or ValueError."""
+
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.engine.base import Receipt, Run
+from broker.engine.presence import CrowdChange, Crowds, RoomGlance
+from broker.engine.redis.replies import (
+    MOST_CONNECTIONS,
+    Greeting,
+    pack_removal,
+    parse_board_version,
+    parse_count,
+    parse_crowd_change,
+    parse_crowds,
+    parse_glance,
+    parse_greeting,
+    parse_heard,
+    parse_lease,
+    parse_names,
+    parse_position,
+    parse_receipts,
+    parse_removal,
+    parse_run,
+    parse_said,
+)
+from broker.model import Draft, Event, Position
+
+DRAFTS = [Draft(b"{}"), Draft(b"{}")]
+
+PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
+    parse_greeting: (Greeting,),
+    parse_position: (Position,),
+    lambda reply: parse_receipts(reply, DRAFTS, 0): (list,),
+    parse_run: (Run,),
+    lambda reply: parse_crowds(reply, "here"): (Crowds,),
+    lambda reply: parse_glance("den", reply): (RoomGlance, type(None)),
+    parse_lease: (tuple,),
+    parse_board_version: (int,),
+    parse_count: (int,),
+    parse_heard: (tuple,),
+    lambda reply: parse_names(reply, "a"): (list,),
+}
+
+strings = st.sampled_from(
+    [b"", b"den", b"8.0.0", b"version", b"1-0", b"7", b"-1", b"\xff", b"9" * 30, b"1_0", b" 1 "]
+)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 5)
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | strings
+    | st.binary(max_size=8)
+    | st.builds(hiredis.ReplyError, st.just("ERR"))
+)
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=6) | st.dictionaries(strings, inner, max_size=2)
+)
+
+# Replies of the right shape but for one place or two.
+entries = st.lists(
+    st.tuples(strings | leaves, st.lists(strings | leaves, min_size=3, max_size=5)).map(list), max_size=3
+)
+nearly = st.one_of(
+    st.tuples(strings | leaves, leaves).map(list),
+    st.tuples(strings | leaves, leaves, leaves).map(list),
+    st.tuples(strings, st.integers(-1, 9), st.integers(-1, 9), entries | leaves).map(list),
+    st.lists(strings, min_size=2, max_size=6),
+    st.tuples(strings, leaves, strings, leaves, st.lists(strings | leaves, max_size=4) | leaves).map(list),
+)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(value=values | nearly)
+def test_a_reply_is_read_or_refused(parse: Callable[[Any], object], value: object) -> None:
+    try:
+        read = parse(value)
+    except ValueError:
+        return
+    assert isinstance(read, PARSERS[parse])
+    check(read)
+
+
+def check(read: object) -> None:
+    """What was read can be told to clients as it is."""
+    match read:
+        case Position():
+            assert isinstance(read.epoch, str)
+            assert type(read.offset) is int
+            assert read.offset >= 0
+        case Run():
+            check(read.position)
+            assert 1 <= read.first_held <= read.position.offset + 1
+            for event in read.events:
+                check(event)
+        case Event():
+            assert [type(read.time_ms), type(read.content)] == [int, bytes]
+            assert -(2**63) <= read.time_ms < 2**63
+            assert type(read.offset) in {int, type(None)}
+        case Receipt(position=Position() as position):
+            check(position)
+        case Crowds():
+            counts = [count for node in read.nodes.values() for count in node.counts.values()]
+            assert all(0 <= count <= MOST_CONNECTIONS for count in counts)
+        case list() | tuple():
+            for part in read:
+                check(part)
+
+
+@given(
+    value=st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.floats()
+        | st.text(max_size=4)
+        | st.binary(max_size=4),
+        lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    )
+)
+@pytest.mark.parametrize("parse", [parse_said, parse_crowd_change, parse_removal])
+def test_what_another_program_publishes_is_read_or_refused(
+    parse: Callable[[bytes], object], value: object
+) -> None:
+    try_payload(parse, msgspec.msgpack.encode(value))
+
+
+@given(
+    payload=st.binary(max_size=40),
+    head=st.sampled_from([b"", b"\x92", b"\x93", b"\x94", b"\x93\xa1e\x01", b"\xdd"]),
+)
+@pytest.mark.parametrize("parse", [parse_said, parse_crowd_change, parse_removal])
+def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: bytes, head: bytes) -> None:
+    try_payload(parse, head + payload)
+
+
+@pytest.mark.parametrize(
+    ("parse", "payload"),
+    [
+        (parse_said, b"\x93\xa1e\x01\xdd\xff\xff\xff\xff"),
+        (parse_said, b"\x93\xa1e\x01\x92\x01\xa1\xff"),
+        (parse_said, msgspec.msgpack.encode(("e", 1, ["{}", 1]))),
+        (parse_said, msgspec.msgpack.encode(("e", 1, [1]))),
+        (parse_said, msgspec.msgpack.encode(("e", 1, [-1, "{}"]))),
+        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", 2**60]))),
+        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", "9" * 5000]))),
+        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", -1]))),
+        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, [1, 1]))),
+        (parse_removal, b"\x92\xa1\xff\xa1a"),
+        (parse_removal, b"\x91" * 100_000),
+    ],
+)
+def test_a_payload_that_cannot_be_meant_is_refused(parse: Callable[[bytes], object], payload: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the text is msgspec's
+        parse(payload)
+
+
+def try_payload(parse: Callable[[bytes], object], payload: bytes) -> None:
+    try:
+        read = parse(payload)
+    except ValueError:
+        return
+    if isinstance(read, CrowdChange):
+        assert all(0 <= count <= MOST_CONNECTIONS for count in read.counts.values())
+    else:
+        check(read)
+
+
+def test_what_nodes_say_is_read() -> None:
+    assert parse_said(msgspec.msgpack.encode(("e", 5, [1, "{}", 0, "[]"]))) == (
+        "e",
+        [Event(b"{}", 5, 1), Event(b"[]", 5, None)],
+    )
+    assert parse_removal(pack_removal("n", "ann")) == ("n", "ann")
+    assert parse_crowd_change(msgspec.msgpack.encode(("n", 2, 1, ["ann", "3", "bob", 0]))).counts == {
+        "ann": 3,
+        "bob": 0,
+    }
+    assert parse_crowd_change(msgspec.msgpack.encode(("n", 2, 1, {}))).counts == {}
