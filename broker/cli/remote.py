@@ -13,7 +13,7 @@ import trio
 
 from broker.auth.mint import make_token
 from broker.cli.secret import check_secret_is_there
-from broker.client import ClientError
+from broker.client import AddressError, ClientError, NotSentError
 from broker.config.load import load_settings
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
@@ -91,12 +91,17 @@ async def _run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
     return status
 
 
+def usage_error(error: NotSentError) -> ConfigurationError:
+    """Return what is told of something in the command line or the environment that lets nothing be sent."""
+    return ConfigurationError(f"--url: {error}" if isinstance(error, AddressError) else str(error))
+
+
 async def _run(command: Callable[[], Awaitable[int]]) -> int:
     try:
         return await command()
+    except NotSentError as error:
+        click.echo(f"greenroom: {usage_error(error)}", err=True)
+        return 2
     except ClientError as error:
         click.echo(f"greenroom: {error}", err=True)
         return 1
-    except ValueError as error:
-        click.echo(f"greenroom: --url: {error}", err=True)
-        return 2

@@ -13,7 +13,9 @@ import httpx2
 import msgspec
 
 from broker.cli.rates import Order, Rates, RoomSummary, Row, sort_rows
-from broker.cli.remote import find_api_key, url_option
+from broker.cli.remote import find_api_key, url_option, usage_error
+from broker.client.errors import NotSentError
+from broker.client.http_client import open_client
 from broker.client.reasons import why
 from broker.errors import GreenroomError
 
@@ -57,11 +59,11 @@ def command(*, once: bool, interval_seconds: float, prefix: str, order: Order, u
     Needs the API key (GREENROOM_API_KEY). Without a terminal it prints JSON lines, once. Exit status: 1 when the
     server cannot be reached at the start, or refuses the key.
     """
-    headers = {"Authorization": f"Bearer {find_api_key()}"}
+    key = find_api_key()
     try:
-        client = httpx2.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS)
-    except httpx2.InvalidURL as error:
-        raise UnreachableError(f"--url: {error}") from None
+        client = open_client(httpx2.Client, url, key, TIMEOUT_SECONDS)
+    except NotSentError as error:
+        raise usage_error(error) from None
     with client:
         watch = Watch(client, prefix, order)
         watch.look()
@@ -120,21 +122,21 @@ class Watch:
         params = {"prefix": self._prefix, "limit": str(PAGE_ROOMS), "cursor": cursor}
         try:
             response = self._client.get("/api/rooms", params=params)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             what = "connect to" if isinstance(error, httpx2.ConnectError) else "ask"
             raise UnreachableError(f"cannot {what} {self._server()}: {why(error)}") from None
         if response.status_code != 200:
             raise UnreachableError(_refusal(response))
         try:
             return msgspec.json.decode(response.content, type=_Page)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             raise UnreachableError(f"{self._client.base_url} is no Greenroom server") from None
 
 
 def _refusal(response: httpx2.Response) -> str:
     try:
         detail = msgspec.json.decode(response.content, type=_Problem).detail
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return f"the server answered with status {response.status_code}"
     hint = "; put the server's into GREENROOM_API_KEY" if response.status_code == 401 else ""
     return f"the server answered with status {response.status_code}: {detail}{hint}"

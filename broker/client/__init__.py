@@ -7,9 +7,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 from broker.client.errors import (
+    AddressError,
     ClientError,
     ClosedError,
     ConnectionLostError,
+    NotSentError,
     RefusedError,
     RemovedError,
     UnavailableError,
@@ -36,12 +38,14 @@ _PLACES = {
 }
 
 __all__ = [
+    "AddressError",
     "AsyncPublisher",
     "Client",
     "ClientError",
     "ClosedError",
     "ConnectionLostError",
     "History",
+    "NotSentError",
     "Position",
     "Presence",
     "Published",

@@ -1,8 +1,10 @@
 """Where a server is."""
 
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import attrs
+
+from broker.client.errors import AddressError
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
@@ -22,15 +24,34 @@ class Address:
 def parse_address(url: str) -> Address:
     """Read a server's address; a path is kept before `/ws`, for servers behind a proxy.
 
-    :raises ValueError: if it is no http://, https://, ws:// or wss:// address.
+    :raises AddressError: if it is no http://, https://, ws:// or wss:// address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError(f"{url!r} is no http://, https://, ws:// or wss:// address")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = _ascii_host(parts.hostname or "")
+        # What is percent-encoded already stays as it is.
+        target = quote(f"{parts.path.rstrip('/')}/ws", safe="/%:@!$&'()*+,;=-._~")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise AddressError(f"{url!r} is no http://, https://, ws:// or wss:// address: {error}") from None
+    if parts.scheme not in _PORTS or not host:
+        raise AddressError(f"{url!r} is no http://, https://, ws:// or wss:// address")
     return Address(
-        host=parts.hostname,
-        port=parts.port or _PORTS[parts.scheme],
+        host=host,
+        port=port or _PORTS[parts.scheme],
         is_tls=parts.scheme in {"https", "wss"},
-        authority=parts.netloc.rpartition("@")[2],
-        target=f"{parts.path.rstrip('/')}/ws",
+        authority=(f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}"),
+        target=target,
     )
+
+
+def _ascii_host(host: str) -> str:
+    """Return a host's name as it is looked up and sent (RFC 5890).
+
+    :raises ValueError: if no host can have it.
+    """
+    ascii_host = host if host.isascii() else host.encode("idna").decode()
+    ascii_host.encode("idna")  # as the standard library does when it looks it up
+    if not all("\x21" <= character <= "\x7e" for character in ascii_host):
+        raise ValueError("no host has such a name")
+    return ascii_host

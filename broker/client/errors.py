@@ -10,6 +10,14 @@ class ClientError(GreenroomError):
     """The root of what a client or a publisher raises."""
 
 
+class NotSentError(ClientError, ValueError):
+    """An argument, or what the environment says, does not let anything be sent; nothing was."""
+
+
+class AddressError(NotSentError):
+    """What was given as the server's address is none."""
+
+
 class ClosedError(ClientError):
     """The client is over: the server does not want it back, or it was closed.
 

@@ -1,10 +1,10 @@
 """Publishing from any service over the HTTP API; needs neither trio nor the server."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -13,16 +13,22 @@ import attrs
 import httpx2
 import msgspec
 
+from broker.client.errors import NotSentError
+from broker.client.http_client import (
+    PerProcess,
+    check_can_be_sent,
+    check_header_value,
+    open_client,
+)
 from broker.client.reasons import why
 from broker.client.results import Outcome, Published
 from broker.client.retries import Again, Attempts, read_outcomes, read_published
 
 TIMEOUT_SECONDS = 5.0
 GIVE_UP_SECONDS = 15.0
-KEEP_ALIVE_SECONDS = 60.0
-"""Shorter than the server keeps an idle connection (75 s), so that no request meets one that is being closed."""
 
 Message = Mapping[str, Any]
+C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
 
 
 @attrs.frozen
@@ -35,44 +41,86 @@ class _Call:
     attempts: Attempts
 
 
-class _Calls:
+@attrs.frozen
+class _Resources(Generic[C]):
+    """What belongs to one process."""
+
+    client: C
+    random: Random
+    """Spreads retries, keeps no secret; those of forked children must not go alike."""
+
+
+class _Calls(Generic[C]):
     """Makes calls; the same for both publishers."""
 
-    def __init__(self, give_up_seconds: float, random: Random | None) -> None:
+    def __init__(
+        self,
+        kind: type[C],
+        url: str,
+        api_key: str,
+        *,
+        timeout_seconds: float,
+        give_up_seconds: float,
+        random: Random | None,
+    ) -> None:
+        def make() -> _Resources[C]:
+            client = open_client(kind, url, api_key, timeout_seconds)
+            return _Resources(client, random or Random())  # noqa: S311  # keeps no secret
+
+        self._resources: PerProcess[_Resources[C]] = PerProcess(make)
         self._give_up_seconds = give_up_seconds
-        self._random = random or Random()  # noqa: S311  # spreads retries, keeps no secret
+        self._is_closed = False
+
+    def client(self) -> C:
+        """Return this process' client.
+
+        :raises NotSentError: if the publisher is closed, or the client cannot be made.
+        """
+        return self._own().client
+
+    def _own(self) -> _Resources[C]:
+        if self._is_closed:
+            raise NotSentError("the publisher is closed")
+        return self._resources.get()
+
+    def close(self) -> C | None:
+        """Make no more calls; returns what is to be closed."""
+        self._is_closed = True
+        resources = self._resources.pop()
+        return None if resources is None else resources.client
 
     def publish(self, room: str, message: Message, idempotency_key: str | None, *, ephemeral: bool) -> _Call:
+        try:
+            name = quote(room, safe="")
+        except (TypeError, ValueError) as error:
+            raise NotSentError(f"room: {error}") from None
         # A name of dots would be taken for a step in the path (RFC 3986 section 5.2.4).
-        name = quote(room, safe="").replace(".", "%2E") if room in {".", ".."} else quote(room, safe="")
+        name = name.replace(".", "%2E") if room in {".", ".."} else name
         path = f"/api/rooms/{name}/messages"
-        return self._call(path, message, idempotency_key, ephemeral=ephemeral)
+        return self._call(path, lambda: message, idempotency_key, ephemeral=ephemeral)
 
     def broadcast(
         self, rooms: Sequence[str], message: Message, idempotency_key: str | None, *, ephemeral: bool
     ) -> _Call:
-        body = {"rooms": list(rooms), "message": message}
+        def body() -> Message:
+            return {"rooms": list(rooms), "message": message}
+
         return self._call("/api/broadcast", body, idempotency_key, ephemeral=ephemeral)
 
-    def _call(self, path: str, body: Message, idempotency_key: str | None, *, ephemeral: bool) -> _Call:
-        key = idempotency_key or uuid4().hex
+    def _call(
+        self, path: str, make_body: Callable[[], Message], idempotency_key: str | None, *, ephemeral: bool
+    ) -> _Call:
+        if idempotency_key is not None:
+            check_header_value("idempotency_key", idempotency_key)
+        try:
+            body = msgspec.json.encode(make_body())
+        except Exception as error:  # the application's own values may raise what they like
+            raise NotSentError(f"message: {error}") from error
+        key = uuid4().hex if idempotency_key is None else idempotency_key
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        attempts = Attempts(key, time.monotonic() + self._give_up_seconds, self._random)
+        attempts = Attempts(key, time.monotonic() + self._give_up_seconds, self._own().random)
         target = path + ("?ephemeral=1" if ephemeral else "")
-        return _Call(target, msgspec.json.encode(body), headers, attempts)
-
-
-def _options(url: str, api_key: str, timeout_seconds: float) -> dict[str, Any]:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{url!r} is no http:// or https:// address")
-    return {
-        "base_url": url,
-        "headers": {"Authorization": f"Bearer {api_key}"},
-        "timeout": timeout_seconds,
-        "limits": httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-        # The key is for this server, and not for where it might point.
-        "follow_redirects": False,
-    }
+        return _Call(target, body, headers, attempts)
 
 
 def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
@@ -80,15 +128,16 @@ def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
     return call.attempts.answered(response.status_code, headers, response.content, time.monotonic())
 
 
-def _after_failure(call: _Call, error: httpx2.TransportError) -> Again:
+def _after_failure(call: _Call, error: httpx2.RequestError) -> Again:
+    check_can_be_sent(error)
     return call.attempts.failed(f"no answer: {why(error)}", time.monotonic())
 
 
 class Publisher:
     """Says things in rooms, for synchronous services: Django, Flask, a script.
 
-    Connections are kept alive; one publisher serves a whole process and all of its threads. A forked process needs
-    one of its own. Without an answer, or with 429, 502, 503 or 504, a request is sent again with the same key, after
+    Connections are kept alive; one publisher serves a whole process and all of its threads. A forked process may use
+    it too, and makes connections of its own. Without an answer, or with 429, 502, 503 or 504, a request is sent again with the same key, after
     a delay with full jitter and not before `Retry-After`, so that a message is said once.
     """
 
@@ -106,10 +155,17 @@ class Publisher:
         `timeout_seconds` bounds each step of an attempt (connecting, writing, reading), `give_up_seconds` when the
         last attempt begins.
 
-        :raises ValueError: if `url` is no http:// or https:// address.
+        :raises AddressError: if `url` is no http:// or https:// address.
+        :raises NotSentError: if the key, or what the environment says of proxies and certificates, cannot be used.
         """
-        self._calls = _Calls(give_up_seconds, random)
-        self._client = httpx2.Client(**_options(url, api_key, timeout_seconds))
+        self._calls = _Calls(
+            httpx2.Client,
+            url,
+            api_key,
+            timeout_seconds=timeout_seconds,
+            give_up_seconds=give_up_seconds,
+            random=random,
+        )
 
     def publish(
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
@@ -119,6 +175,7 @@ class Publisher:
         The same `idempotency_key` in the same room within the server's window (5 minutes) is said once. An
         ephemeral message is in no history.
 
+        :raises NotSentError: if an argument cannot be sent, or the server's certificate is not to be trusted.
         :raises RefusedError: if the server refuses it: nothing was said.
         :raises UnavailableError: if there was no answer in time: it may or may not have been said.
         :raises ClientError: if what answered is no Greenroom server.
@@ -142,7 +199,9 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        client = self._calls.close()
+        if client is not None:
+            client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,10 +215,12 @@ class Publisher:
         self.close()
 
     def _send(self, call: _Call) -> bytes:
+        client = self._calls.client()
         while True:
             try:
-                step = _next_step(call, self._client.post(call.path, content=call.body, headers=call.headers))
-            except httpx2.TransportError as error:
+                response = client.post(call.path, content=call.body, headers=call.headers)
+                step = _next_step(call, response)
+            except httpx2.RequestError as error:
                 step = _after_failure(call, error)
             if isinstance(step, bytes):
                 return step
@@ -169,7 +230,7 @@ class Publisher:
 class AsyncPublisher:
     """The same for asyncio and trio: FastAPI, Starlette, Quart.
 
-    Make and use one in one event loop.
+    Make and use one in one event loop; a forked process may use it in one of its own.
     """
 
     def __init__(
@@ -182,8 +243,14 @@ class AsyncPublisher:
         random: Random | None = None,
     ) -> None:
         """See `Publisher`."""
-        self._calls = _Calls(give_up_seconds, random)
-        self._client = httpx2.AsyncClient(**_options(url, api_key, timeout_seconds))
+        self._calls = _Calls(
+            httpx2.AsyncClient,
+            url,
+            api_key,
+            timeout_seconds=timeout_seconds,
+            give_up_seconds=give_up_seconds,
+            random=random,
+        )
 
     async def publish(
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
@@ -208,7 +275,9 @@ class AsyncPublisher:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        client = self._calls.close()
+        if client is not None:
+            await client.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -222,11 +291,12 @@ class AsyncPublisher:
         await self.aclose()
 
     async def _send(self, call: _Call) -> bytes:
+        client = self._calls.client()
         while True:
             try:
-                response = await self._client.post(call.path, content=call.body, headers=call.headers)
+                response = await client.post(call.path, content=call.body, headers=call.headers)
                 step = _next_step(call, response)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 step = _after_failure(call, error)
             if isinstance(step, bytes):
                 return step

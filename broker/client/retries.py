@@ -98,7 +98,7 @@ class _Results(msgspec.Struct):
 def _naming_strangers() -> Iterator[None]:
     try:
         yield
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ClientError("what answered is no Greenroom server") from None
 
 
@@ -123,7 +123,7 @@ class _Problem(msgspec.Struct):
 def _read_problem(status: int, body: bytes, retry_after_seconds: float | None) -> RefusedError:
     try:
         problem = msgspec.json.decode(body, type=_Problem)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         # A proxy answers in its own way.
         problem = _Problem()
     return RefusedError(
@@ -141,8 +141,13 @@ def _retry_after_seconds(value: str | None) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        OverflowError,
+    ):  # whatever the standard library's parser raises
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -114,7 +114,7 @@ class Socket:
             raise _as_socket_closed(error) from None
         try:
             message: Message = msgspec.json.decode(text, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             raise SocketClosed(NO_CODE, "what the server says is no message of ours") from None
         return message, len(text)
 

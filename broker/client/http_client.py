@@ -1,0 +1,116 @@
+"""HTTP clients that are made once in each process, and whose errors before anything was sent are ours."""
+
+import os
+import re
+import ssl
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import httpx2
+
+from broker.client.address import parse_address
+from broker.client.errors import AddressError, NotSentError
+from broker.client.reasons import why
+
+KEEP_ALIVE_SECONDS = 60.0
+"""Shorter than the server keeps an idle connection (75 s), so that no request meets one that is being closed."""
+
+C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
+T = TypeVar("T")
+
+_VARIABLES = (
+    "ALL_PROXY",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSLKEYLOGFILE",
+)
+
+# RFC 9110 section 5.5: visible characters, and blanks between them; what is not ASCII has no meaning there.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+class PerProcess(Generic[T]):
+    """Something that each process makes for itself when it first needs it: a forked child shares no connection.
+
+    No lock, which a thread of the parent might hold at the fork, and no hook: it holds wherever the fork is made. What
+    the parent has made is left as it is in the child; to close it there could wait for such a lock.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made = {os.getpid(): make()}
+
+    def get(self) -> T:
+        """Return this process' own."""
+        process = os.getpid()
+        made = self._made.get(process)
+        return self._made.setdefault(process, self._make()) if made is None else made
+
+    def pop(self) -> T | None:
+        """Return this process' own if it was made, and forget it."""
+        return self._made.pop(os.getpid(), None)
+
+
+def open_client(kind: type[C], url: str, api_key: str, timeout_seconds: float) -> C:
+    """Return a client that presents an API key; no connection is made.
+
+    :raises AddressError: if `url` is no http:// or https:// address.
+    :raises NotSentError: if the key, or what the environment says of proxies and certificates, cannot be used.
+    """
+    check_header_value("api_key", api_key)
+    _check_address(url)
+    options: dict[str, Any] = {
+        "base_url": url,
+        "headers": {"Authorization": f"Bearer {api_key}"},
+        "timeout": timeout_seconds,
+        "limits": httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+        # The key is for this server, and not for where it might point.
+        "follow_redirects": False,
+    }
+    try:
+        return kind(**options)
+    except Exception as error:  # noqa: BLE001  # whatever httpx2 and ssl raise for what the environment says
+        names = [name for name in _VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
+        raise NotSentError(
+            f"no HTTP client can be made; see {', '.join(names) or 'the environment'}: {why(error)}"
+        ) from None
+
+
+def check_header_value(name: str, value: object) -> None:
+    """Check that a value can be sent in a header as it is.
+
+    :raises NotSentError: if not; the message does not hold the value.
+    """
+    if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+        raise NotSentError(
+            f"{name}: must be a text of visible ASCII characters, with blanks only between them, and not empty"
+        )
+
+
+def check_can_be_sent(error: httpx2.RequestError) -> None:
+    """Pass over what may go better another time.
+
+    :raises NotSentError: if `error` will come again however often it is tried, before anything is sent.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise NotSentError(
+                f"the server's certificate is not to be trusted: {cause.verify_message}"
+            ) from None
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx2.UnsupportedProtocol):
+        raise NotSentError(why(error)) from None
+
+
+def _check_address(url: str) -> None:
+    try:
+        is_http = httpx2.URL(url).scheme in {"http", "https"} and bool(parse_address(url).host)
+    except (httpx2.InvalidURL, TypeError, ValueError):
+        is_http = False
+    if not is_http or httpx2.URL(url).port == 0:
+        # Not repeated: a key may have been given in its place.
+        raise AddressError("url: is no http:// or https:// address")
