@@ -58,7 +58,13 @@ async def _last_events(room: Room, count: int, until: Position) -> list[Message]
     page = await room.history(limit=count, reverse=True)
     if page.position.epoch != until.epoch:
         return []
-    return [message for message in reversed(page.messages) if message["offset"] <= until.offset]
+    return [message for message in reversed(page.messages) if _offset(message) <= until.offset]
+
+
+def _offset(message: Message) -> int:
+    """Return where an event stands, or the end of a gap where events cannot be read."""
+    offset: int = message["to"] if message["type"] == "gap" else message["offset"]
+    return offset
 
 
 def _tell_state(state: State) -> None:

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from random import Random
 from secrets import token_hex
 from typing import Literal, TypeAlias
@@ -107,6 +107,8 @@ class Client:
         self._has_outgoing = trio.Event()
         self._connection: trio.Nursery | None = None
         self._closed: ClosedError | None = None
+        self._is_ours = False
+        """Whether the server has said something that this client understands, on the present connection."""
 
     @property
     def state(self) -> State:
@@ -126,6 +128,7 @@ class Client:
         With `since`, the first messages are those said after that position.
 
         :raises RefusedError: if the room may not be joined.
+        :raises NotSentError: if its name cannot be written.
         :raises ClosedError: if the server does not want this client.
         :raises ValueError: if this client is in the room already.
         """
@@ -152,6 +155,7 @@ class Client:
         was under way with a refused one may be carried out before it. If cancelled, it may or may not be carried
         out, and is not sent again.
 
+        :raises NotSentError: if it has no JSON form.
         :raises RefusedError: if the server refuses it.
         :raises UnavailableError: if the server has refused for 240 s, for now, all that was asked in the room.
         :raises RemovedError: if this client is no longer in the room.
@@ -225,6 +229,7 @@ class Client:
         """Use a connection until it ends with SocketClosed."""
         self._reconnects.connected(trio.current_time())
         self._outgoing.clear()
+        self._is_ours = False
         self._tell(State("connected"))
         async with trio.open_nursery() as nursery:
             self._connection = nursery
@@ -237,12 +242,16 @@ class Client:
             finally:
                 self._connection = None
 
-    def _hear(self, message: Message, size: int) -> None:
-        try:
-            effects = self._core.received(message, size, trio.current_time())
-        except (KeyError, TypeError):
-            raise SocketClosed(NO_CODE, "what the server says is no message of ours") from None
-        self._apply(effects)
+    def _hear(self, message: Message | None, size: int) -> None:
+        """Take a message; one that cannot be read is passed over, unless all are so: then this is no server of ours."""
+        effects: list[Effect] | None = None
+        if message is not None:
+            with suppress(KeyError, TypeError, AttributeError):
+                effects = self._core.received(message, size, trio.current_time())
+                self._is_ours = True
+        if not self._is_ours:
+            raise SocketClosed(NO_CODE, "what the server says is no message of ours")
+        self._apply(effects or ())
 
     async def _write(self, socket: Socket) -> None:
         while True:
@@ -267,7 +276,7 @@ class Client:
                 is_pinged = False
             elif not is_pinged:
                 is_pinged = True
-                self._send('{"type":"ping"}')
+                self._send('{"type":"ping","id":0}')
             await trio.sleep(WATCH_SECONDS)
 
     def _apply(self, effects: Iterable[Effect]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import attrs
-import msgspec
 
 from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryAgain
 from broker.client.errors import (
@@ -22,6 +21,7 @@ from broker.client.errors import (
 )
 from broker.client.pace import PATIENCE_SECONDS
 from broker.client.track import RoomTrack
+from broker.client.wire import write_message
 from broker.errors import CloseCode, ErrorCode
 from broker.model import Position
 
@@ -77,6 +77,8 @@ class ClientCore:
     _requests: dict[str, _Request] = attrs.Factory(dict)
     _leaves: dict[str, str] = attrs.Factory(dict)
     """The leave of each room that has no answer yet."""
+    _nameless: list[Message] = attrs.Factory(list)
+    """Refusals on the present connection that do not say of what; see `_settle_nameless`."""
 
     def connected(self, now: float) -> list[Effect]:
         """Begin a connection: every room is joined where it was left."""
@@ -87,6 +89,7 @@ class ClientCore:
         """End a connection that was closed with `code`. What was asked waits for the next, where that can be."""
         self.is_connected = False
         self._leaves.clear()
+        self._nameless.clear()
         for track in self.rooms.values():
             track.disconnected()
         effects: list[Effect] = []
@@ -120,9 +123,12 @@ class ClientCore:
         """Follow a room.
 
         :raises ValueError: if it is followed already.
+        :raises NotSentError: if the name cannot be written.
         """
         if room in self.rooms:
             raise ValueError(f"this client is in {room!r} already")
+        # What cannot be written is refused to the caller now, and not with the connection later.
+        write_message({"room": room, "epoch": None if since is None else since.epoch})
         track = self.rooms[room] = RoomTrack(room, self.room_bytes, since)
         return self._join(track, now)
 
@@ -138,12 +144,13 @@ class ClientCore:
     def request(self, message: Message, now: float, kind: Kind = "send") -> list[Effect]:
         """Ask something of a room; `message` has its `room` and an `id` that is not in use.
 
-        :raises ValueError: if it has no JSON form, or its id is in use.
+        :raises ValueError: if its id is in use.
+        :raises NotSentError: if it cannot be written; see `write_message`.
         """
         request_id, room = message["id"], message["room"]
         if request_id in self._requests:
             raise ValueError(f"id {request_id!r} waits for its answer")
-        self._requests[request_id] = _Request(room, _encode(message), kind)
+        self._requests[request_id] = _Request(room, write_message(message), kind)
         track = self.rooms.get(room)
         if track is None or track.error is not None:
             error = RemovedError(f"not in {room}") if track is None or track.error is None else track.error
@@ -170,6 +177,10 @@ class ClientCore:
 
     def received(self, message: Message, size: int, now: float) -> list[Effect]:
         """Take a message of the server's that was `size` bytes long."""
+        effects = self._received(message, size, now)
+        return effects + self._settle_nameless(now) if self._nameless else effects
+
+    def _received(self, message: Message, size: int, now: float) -> list[Effect]:
         match message["type"]:
             case "joined":
                 return self._hear_joined(message, size, now)
@@ -217,6 +228,7 @@ class ClientCore:
     def _hear_error(self, message: Message, now: float) -> list[Effect]:
         request_id = message.get("id")
         if request_id is None:
+            self._nameless.append(message)
             return []
         after_ms = message.get("retry_after_ms")
         after_seconds = None if after_ms is None else after_ms / 1000
@@ -230,6 +242,25 @@ class ClientCore:
         if refused.code in _FOR_NOW:
             return self._hear_refused_for_now(request_id, refused, now)
         return self._hear_answer(request_id, refused, now)
+
+    def _settle_nameless(self, now: float) -> list[Effect]:
+        """Settle what was refused by errors without an id, once nothing else is under way.
+
+        Each of them answers one request, and all requests are answered: when as many are left as such errors have
+        come, they are those. Until then nothing more is asked.
+        """
+        under_way = [key for key, request in self._requests.items() if request.is_under_way]
+        under_way += [track.join_id for track in self.rooms.values() if track.join_id is not None]
+        under_way += self._leaves.values()
+        if len(under_way) > len(self._nameless):
+            return []
+        refused, self._nameless = self._nameless, []
+        effects: list[Effect] = []
+        for request_id, error in zip(under_way, refused, strict=False):
+            effects += self._hear_error(error | {"id": request_id}, now)
+        for track in self.rooms.values():
+            effects += self._send_waiting(track, now)
+        return effects
 
     def _hear_answer(self, request_id: str, outcome: Message | ClientError, now: float) -> list[Effect]:
         request = self._requests.get(request_id)
@@ -289,7 +320,7 @@ class ClientCore:
         requests = [(key, request) for key, request in self._requests.items() if request.room == track.name]
         if not requests:
             track.pace.emptied()
-        if not self.is_connected or not track.is_member or now < track.pace.not_before:
+        if not self.is_connected or self._nameless or not track.is_member or now < track.pace.not_before:
             return []
         effects: list[Effect] = []
         is_free = not any(request.is_under_way for _, request in requests)
@@ -328,9 +359,5 @@ def _wait_seconds(refused: RefusedError) -> float:
     return refused.retry_after_seconds or TRY_AGAIN_SECONDS
 
 
-def _encode(message: Message) -> str:
-    return msgspec.json.encode(message).decode()
-
-
 def _send(message: Message) -> Send:
-    return Send(_encode(message))
+    return Send(write_message(message))

@@ -3,10 +3,9 @@
 import math
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
-import msgspec
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import LocalProtocolError
@@ -15,6 +14,7 @@ from broker.client.address import Address
 from broker.client.effects import Message
 from broker.client.errors import NO_CODE
 from broker.client.reasons import why
+from broker.client.wire import read_message
 
 E = TypeVar("E", bound=BaseException)
 
@@ -103,8 +103,8 @@ class Socket:
         """When any byte last came, in trio's time."""
         return self._stream.last_received
 
-    async def receive(self) -> tuple[Message, int]:
-        """Wait for a message; returns it with its size in bytes (of the text's characters).
+    async def receive(self) -> tuple[Message | None, int]:
+        """Wait for a message; returns it (see `read_message`) with its size in bytes (of the text's characters).
 
         :raises SocketClosed: when the connection ends.
         """
@@ -112,11 +112,8 @@ class Socket:
             text = await self._connection.get_message()
         except ConnectionClosed as error:
             raise _as_socket_closed(error) from None
-        try:
-            message: Message = msgspec.json.decode(text, type=dict[str, Any])
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            raise SocketClosed(NO_CODE, "what the server says is no message of ours") from None
-        return message, len(text)
+        # No message of ours is binary.
+        return read_message(text) if isinstance(text, str) else None, len(text)
 
     async def send(self, text: str) -> None:
         """Write a message; if cancelled, the connection cannot be used any more.

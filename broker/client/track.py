@@ -95,7 +95,7 @@ class RoomTrack:
         size_each = size // (len(missed) + 1)
         self._put(self.joined, size_each, before)
         for event in missed:
-            self._put(event, size_each, Position(event["epoch"], event["offset"]))
+            self._put(event, size_each, Position(event["epoch"], event.get("offset", event.get("to"))))
         self.position = now_at
         self.is_behind = False
 
@@ -125,15 +125,18 @@ class RoomTrack:
     def _position_after(self, message: Message, here: Position) -> Position | None:
         """Return where the room is after this message; None if it is not to be delivered."""
         if message["type"] == "gap":
-            # The server tells of a hole that it will not fill. A gap in a new epoch begins at 1.
-            return Position(here.epoch, message["to"]) if message["from"] == here.offset + 1 else here
-        if "offset" not in message:
+            if "epoch" not in message:
+                # The server tells of a hole that it will not fill. A gap in a new epoch begins at 1.
+                return Position(here.epoch, message["to"]) if message["from"] == here.offset + 1 else here
+            first, there = message["from"], Position(message["epoch"], message["to"])
+        elif "offset" in message:
+            first, there = message["offset"], Position(message["epoch"], message["offset"])
+        else:
             return here
-        there = Position(message["epoch"], message["offset"])
         if there.epoch == here.epoch:
             if there.offset <= here.offset:
                 return None
-            if there.offset > here.offset + 1:
+            if first > here.offset + 1:
                 self.is_behind = True
                 return None
         return there

@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -71,6 +72,31 @@ def test_what_is_sent_is_tailed(server):
         tail.send_signal(signal.SIGINT)
         assert tail.wait(timeout=PATIENCE_SECONDS) == 130
         assert "Traceback" not in tail.stderr.read()
+
+
+def test_tail_passes_over_what_it_cannot_read(tmp_path):
+    engine = f"sqlite:///{tmp_path}/rooms.db"
+    with started("serve", "--port", "0", "--engine", engine) as server:
+        url = json.loads(server.stderr.readline())["url"]
+        for text in "abc":
+            assert run("send", "lobby", text, "--url", url).returncode == 0
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=PATIENCE_SECONDS) == 0
+    with closing(sqlite3.connect(tmp_path / "rooms.db")) as file:
+        # As a server let it in that asked for less.
+        poison = b'{"type":"event","event":"e","user_id":"eve","data":1e400}'
+        assert file.execute("UPDATE events SET content = ? WHERE offset = 2", (poison,)).rowcount == 1
+        file.commit()
+    with started("serve", "--port", "0", "--engine", engine) as server:
+        url = json.loads(server.stderr.readline())["url"]
+        with started("tail", "lobby", "-n", "3", "--url", url) as tail:
+            lines = [json.loads(tail.stdout.readline()) for _ in range(3)]
+            assert [line["type"] for line in lines] == ["chat", "gap", "chat"]
+            assert (lines[1]["from"], lines[1]["to"]) == (2, 2)
+            assert run("send", "lobby", "d", "--url", url).stdout == "lobby 4\n"
+            while (line := json.loads(tail.stdout.readline()))["type"] != "chat":
+                pass
+            assert line["text"] == "d"
 
 
 def test_tail_comes_back_and_prints_what_it_missed(server):

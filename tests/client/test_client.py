@@ -15,6 +15,7 @@ from broker.client import (
     ClientError,
     ClosedError,
     ConnectionLostError,
+    NotSentError,
     Position,
     RefusedError,
     RemovedError,
@@ -22,6 +23,7 @@ from broker.client import (
     State,
     connect,
 )
+from broker.model import Draft
 
 ROOM_BYTES = 2000
 
@@ -551,3 +553,66 @@ async def test_a_room_that_was_left_says_so(world, autojump_clock):
             await anext(room)
         with pytest.raises(RemovedError):
             await room.chat("hello")
+
+
+POISON = ["1e400", '"\\ud800"', "1" * 5000, "[" * 2000 + "]" * 2000]
+
+
+async def say_unread(world: World, *contents: str, ephemeral: bool = False) -> None:
+    """Let the room hold events as a server let them in that asked for less."""
+    for content in contents:
+        await world.node.rooms.publish("lobby", Draft(content.encode(), ephemeral))
+
+
+def gap_of(message: dict[str, Any]) -> tuple[str, int, int]:
+    return (message["type"], message["from"], message["to"])
+
+
+@pytest.mark.parametrize("data", POISON, ids=lambda data: data[:8])
+async def test_a_message_that_cannot_be_read_is_a_gap_and_the_room_goes_on(world, autojump_clock, data):
+    bad = f'{{"type":"event","event":"e","user_id":"eve","data":{data}}}'
+    async with world.client() as client, client.join("lobby") as room:
+        await room.chat("1")
+        await say_unread(world, bad, bad)
+        await say_unread(world, bad, ephemeral=True)
+        await room.chat("4")
+        assert (await next_of(room, "chat"))["text"] == "1"
+        assert [gap_of(await anext(room)) for _ in range(2)] == [("gap", 2, 2), ("gap", 3, 3)]
+        assert (await anext(room))["text"] == "4"
+        assert room.position.offset == 4
+        page = await room.history()
+        assert [message["type"] for message in page.messages] == ["chat", "gap", "gap", "chat"]
+        # The same when it was missed.
+        await world.cut()
+        await say_unread(world, bad)
+        await world.say("lobby", "6")
+        assert (await next_of(room, "joined"))["recovered"]
+        assert gap_of(await anext(room)) == ("gap", 5, 5)
+        assert (await anext(room))["text"] == "6"
+        assert world.kinds() == ["connecting", "connected", "waiting", "connecting", "connected"]
+
+
+async def test_what_cannot_be_written_is_the_fault_of_one_call(world, autojump_clock):
+    async with world.client() as client:
+        for name, since in [("caf\udce9", None), ("lobby", Position("\ud800", 1))]:
+            with pytest.raises(NotSentError):  # before there is a connection
+                async with client.join(name, since=since):
+                    pass
+        async with client.join("lobby") as room:
+            for call in (
+                lambda: room.chat("\ud800"),
+                lambda: room.publish("\udfff", 1),
+                lambda: room.publish("e", {"\ud800": 1}),
+                lambda: room.chat("x", id="\ud800"),
+                lambda: room.publish("e", object()),
+            ):
+                with pytest.raises(NotSentError):
+                    await call()
+            for call in (lambda: room.publish("e", 2**64), lambda: room.chat("x", id="i" * 129)):
+                with pytest.raises(RefusedError, match="invalid_message"):
+                    await call()
+            with pytest.raises(NotSentError):
+                async with client.join("\udce9"):
+                    pass
+            assert (await room.chat("x")).offset == 1
+        assert world.kinds() == ["connecting", "connected"]

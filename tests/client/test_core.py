@@ -344,3 +344,69 @@ def test_messages_of_other_places_and_types_are_let_pass(core):
         {"type": "error", "code": "x", "message": ""},
     ):
         assert core.received(message, 10, 0.0) == []
+
+
+def error(request_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    message = {"type": "error", "code": "invalid_json", "message": "Invalid JSON"} | fields
+    return message if request_id is None else message | {"id": request_id}
+
+
+def outcomes(effects: list[Any]) -> dict[str, Any]:
+    return {
+        effect.request_id: effect.outcome.code if isinstance(effect.outcome, RefusedError) else "answered"
+        for effect in effects
+        if isinstance(effect, Settle)
+    }
+
+
+def test_a_refusal_that_does_not_say_of_what_is_of_the_one_that_is_left(core):
+    enter(core)
+    for name in ("r1", "r2", "r3"):
+        core.request(ask(name), 0.0)
+    assert core.received(error(), 10, 0.0) == []
+    # Nothing more is asked until it is known which it was.
+    assert core.request(ask("r4"), 0.0) == []
+    assert outcomes(core.received({"type": "ack", "id": "r3"}, 10, 0.0)) == {"r3": "answered"}
+    effects = core.received({"type": "ack", "id": "r1"}, 10, 0.0)
+    assert outcomes(effects) == {"r1": "answered", "r2": "invalid_json"}
+    assert sent(effects) == [ask("r4")]
+
+
+def test_as_many_refusals_as_are_under_way_are_theirs(core):
+    enter(core)
+    core.request(ask("r1"), 0.0)
+    (join,) = sent(core.join("b", None, 0.0))
+    assert core.received(error(), 10, 0.0) == []
+    assert outcomes(core.received(error(), 10, 0.0)) == {"r1": "invalid_json"}
+    assert core.rooms["b"].error.code == "invalid_json"
+    assert join["room"] == "b"
+
+
+def test_a_refusal_of_nothing_that_is_under_way_holds_nobody_up(core):
+    enter(core)
+    assert core.received(error(), 10, 0.0) == []
+    assert sent(core.request(ask("r1"), 0.0)) == [ask("r1")]
+    core.received(error(code="rate_limited", retry_after_ms=500), 10, 0.0)
+    assert sent(core.try_again("a", 0.5)) == [ask("r1")], "it comes again"
+    core.request(ask("r2"), 0.5)
+    core.disconnected(1006)
+    (join,) = sent(core.connected(1.0))
+    assert len(sent(core.received(joined(join["id"]), 10, 1.0))) == 2
+
+
+def test_a_gap_with_its_epoch_stands_where_an_event_would(core):
+    enter(core)
+
+    def gap(first: int, last: int, epoch: str = "e") -> list[Any]:
+        return core.received({"type": "gap", "room": "a", "from": first, "to": last, "epoch": epoch}, 10, 0.0)
+
+    core.take("a", 0.0)
+    gap(1, 2)
+    gap(2, 2)
+    assert core.take("a", 0.0)[0]["to"] == 2
+    assert core.take("a", 0.0)[0] is None, "that was told"
+    assert core.rooms["a"].position == Position("e", 2)
+    gap(1, 3, "another")
+    assert core.rooms["a"].position == Position("another", 3)
+    (join,) = sent(gap(5, 5, "another"))
+    assert join["since"] == {"offset": 3, "epoch": "another"}

@@ -1,0 +1,60 @@
+"""Messages as text: what a client writes, and what it makes of what the server writes. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from broker.client.effects import Message
+from broker.client.errors import NotSentError
+from broker.portable import Member, elements, members
+
+
+def write_message(message: Mapping[str, Any]) -> str:
+    """Return a message as JSON, with null for NaN and infinities; the server looks at the rest.
+
+    :raises NotSentError: if it has no JSON form, holds a string that is no Unicode text (half of a surrogate pair, as
+        in names of files), or is nested so deep that it cannot be written.
+    """
+    try:
+        return msgspec.json.encode(message).decode()
+    except Exception as error:  # the application's own values may raise what they like
+        raise NotSentError(f"message: {error}") from error
+
+
+def read_message(text: str) -> Message | None:
+    """Return what the server says; None if there is nothing in it that can be read.
+
+    An event that is stored and cannot be read is a `gap` in its place, also within `joined` and `history`.
+    """
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        fields = {member.key: member for member in members(text)}
+    if _read(fields, "type") not in {"joined", "history"} or '"messages"' not in fields:
+        return _gap_of(fields)
+    message = {key[1:-1]: _read(fields, key[1:-1]) for key in fields if key != '"messages"'}
+    events = [_read_event(element) for element in elements(fields['"messages"'].value)]
+    return message | {"messages": [event for event in events if event is not None]}
+
+
+def _read_event(text: str) -> Message | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return _gap_of({member.key: member for member in members(text)})
+
+
+def _gap_of(fields: Mapping[str, Member]) -> Message | None:
+    """Return the gap that an unreadable event leaves, None if it is not known to be stored."""
+    room, offset, epoch = _read(fields, "room"), _read(fields, "offset"), _read(fields, "epoch")
+    if not isinstance(room, str) or not isinstance(offset, int) or not isinstance(epoch, str):
+        return None
+    return {"type": "gap", "room": room, "from": offset, "to": offset, "epoch": epoch}
+
+
+def _read(fields: Mapping[str, Member], name: str) -> object:
+    try:
+        return msgspec.json.decode(fields[f'"{name}"'].value)
+    except (KeyError, msgspec.DecodeError, RecursionError, UnicodeError):
+        return None

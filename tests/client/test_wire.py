@@ -1,0 +1,80 @@
+"""Messages as text: what cannot be written is the caller's fault, and what cannot be read is a gap."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.client.errors import NotSentError
+from broker.client.wire import read_message, write_message
+
+UNREADABLE = [
+    "1e400",
+    "NaN",
+    '"\\ud800"',
+    "1" * 5000,
+    "[" * 5000 + "]" * 5000,
+    '{"a":' * 5000 + "1" + "}" * 5000,
+    "x",
+    '"\t"',
+]
+unreadable = pytest.mark.parametrize("data", UNREADABLE, ids=lambda data: data[:8])
+
+
+def event(offset: int, data: str) -> str:
+    return f'{{"type":"event","data":{data},"room":"a","offset":{offset},"epoch":"e","time":1}}'
+
+
+def gap(offset: int) -> dict[str, Any]:
+    return {"type": "gap", "room": "a", "from": offset, "to": offset, "epoch": "e"}
+
+
+@unreadable
+def test_an_event_that_cannot_be_read_is_a_gap(data: str) -> None:
+    assert read_message(event(7, data)) == gap(7)
+
+
+@unreadable
+def test_one_that_is_not_stored_or_has_no_place_is_passed_over(data: str) -> None:
+    for text in (
+        f'{{"type":"event","data":{data},"room":"a","time":1}}',
+        f'{{"data":{data}}}',
+        data,
+        f"[{data}]",
+    ):
+        assert read_message(text) is None
+
+
+@unreadable
+@pytest.mark.parametrize("kind", ["joined", "history"])
+def test_of_many_events_the_others_are_read(kind: str, data: str) -> None:
+    fields = f'"room":"a","offset":4,"epoch":"e","id":"x","more":{data}'
+    good = event(3, '{"messages":["]"]}')
+    text = f'{{"type":"{kind}","messages":[{event(2, data)}, {good},{event(4, data)},{data}],{fields}}}'
+    assert read_message(text) == {
+        "type": kind,
+        "messages": [gap(2), json.loads(good), gap(4)],
+        "room": "a",
+        "offset": 4,
+        "epoch": "e",
+        "id": "x",
+        "more": None,
+    }
+
+
+@given(st.text('{}[]":,\\\\ud80 e1typeromfs0', max_size=80))
+def test_whatever_text_comes_harms_nobody(text: str) -> None:
+    message = read_message(text)
+    assert message is None or isinstance(message, dict)
+
+
+def test_what_cannot_be_written_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in ("caf\udce9", {"\ud800": 1}, deep, object()):
+        with pytest.raises(NotSentError, match="message: "):
+            write_message({"text": value})
+    assert write_message({"a": float("nan"), "b": float("inf")}) == '{"a":null,"b":null}'
