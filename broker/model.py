@@ -19,7 +19,7 @@ WallClock: TypeAlias = Callable[[], float]
 
 
 def check_room_name(name: str) -> str:
-    """Return `name` if it may name a room: 1 to 128 characters, no control character, no `/`.
+    """Return `name` if it may name a room: 1 to 128 characters, no control character, no `/`, not `.` or `..`.
 
     With `user_` before it, a name has up to 133: every user id has its private room.
 
@@ -28,7 +28,8 @@ def check_room_name(name: str) -> str:
     if not 1 <= len(name) <= room_name_limit(name) or not _is_clean(name):
         raise Refused(
             ErrorCode.INVALID_MESSAGE,
-            f"room: 1 to {MAX_ROOM_NAME_CHARACTERS} characters, none of them a control character or '/'",
+            f"room: 1 to {MAX_ROOM_NAME_CHARACTERS} characters, none of them a control character or '/'; "
+            "not '.' or '..'",
         )
     return name
 
@@ -38,9 +39,16 @@ def room_name_limit(name: str) -> int:
     return MAX_ROOM_NAME_CHARACTERS + (len(PRIVATE_PREFIX) if name.startswith(PRIVATE_PREFIX) else 0)
 
 
+def is_dot_segment(name: str) -> bool:
+    """Whether `name` is a step in a path (RFC 3986 section 5.2.4), so that no browser can address it."""
+    return name in {".", ".."}
+
+
 def _is_clean(name: str) -> bool:
     if name.isalnum():
         return True
+    if is_dot_segment(name):
+        return False
     # C0, DEL and C1 control characters; surrogates cannot be written as UTF-8.
     return not any(c == "/" or c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in name)
 

@@ -22,7 +22,8 @@ from broker.model import ALL_CAPABILITIES, Claims, check_room_name
         "team.42:en-GB",
         "Räume & Säle",
         " ",
-        "..",
+        "...",
+        ".a",
         "%2F",
         "*",
         "\u200b",
@@ -42,6 +43,8 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
         "User_" + "x" * 124,
         "a/b",
         "/",
+        ".",
+        "..",
         "a\nb",
         "a\0",
         "\x1f",
@@ -59,15 +62,17 @@ def test_a_name_that_cannot_be_is_refused_with_what_can(name: str) -> None:
     assert caught.value.code is ErrorCode.INVALID_MESSAGE
     assert (
         str(caught.value)
-        == "invalid_message: room: 1 to 128 characters, none of them a control character or '/'"
+        == "invalid_message: room: 1 to 128 characters, none of them a control character or '/'; not '.' or '..'"
     )
 
 
-@given(st.text(alphabet=st.characters(), max_size=140) | st.text(alphabet="ab/\x00\x9f\ud800", max_size=5))
+@given(st.text(alphabet=st.characters(), max_size=140) | st.text(alphabet="ab./\x00\x9f\ud800", max_size=5))
 def test_a_name_is_good_when_it_is_short_readable_and_has_no_control_character(name: str) -> None:
     # Cc: control characters; Cs: surrogates, which UTF-8 cannot hold.
-    is_good = 1 <= len(name) <= 128 and not any(
-        c == "/" or unicodedata.category(c) in {"Cc", "Cs"} for c in name
+    is_good = (
+        1 <= len(name) <= 128
+        and name not in {".", ".."}
+        and not any(c == "/" or unicodedata.category(c) in {"Cc", "Cs"} for c in name)
     )
     try:
         is_taken = check_room_name(name) == name

@@ -13,6 +13,7 @@ from broker.model import (
     Capability,
     Claims,
     check_room_name,
+    is_dot_segment,
     room_name_limit,
 )
 
@@ -94,8 +95,15 @@ def _user_id(payload: Mapping[str, object]) -> str:
     if "sub" not in payload:
         raise _unauthorized("token has no sub claim: it is the user's id")
     value = payload["sub"]
-    if not isinstance(value, str) or not value or not _fits_room_name(PRIVATE_PREFIX + value):
-        raise _unauthorized("claim sub: a string of 1 to 128 characters, none a control character or '/'")
+    if (
+        not isinstance(value, str)
+        or not value
+        or is_dot_segment(value)
+        or not _fits_room_name(PRIVATE_PREFIX + value)
+    ):
+        raise _unauthorized(
+            "claim sub: a string of 1 to 128 characters, none a control character or '/'; not '.' or '..'"
+        )
     return value
 
 

@@ -8,7 +8,15 @@ export class Refusal extends Error {
   }
 }
 
-export const roomPath = (room, rest = "") => `/api/rooms/${encodeURIComponent(room)}${rest}`;
+// A name as one segment of a path. The server has no "." and "..": browsers take them, also encoded, for steps.
+const segment = (name) => {
+  if (name === "." || name === "..") throw new Refusal(400, { detail: `no room and no user is named ${name}` });
+  return encodeURIComponent(name.toWellFormed?.() ?? name);
+};
+
+export const roomPath = (room, rest = "") => `/api/rooms/${segment(room)}${rest}`;
+export const userPath = (user) => `/api/users/${segment(user)}`;
+export const memberPath = (room, user) => roomPath(room, `/users/${segment(user)}`);
 
 // Not crypto.randomUUID: browsers have it only on https and on this machine.
 const newKey = () => [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
@@ -46,13 +54,13 @@ export class Api {
 
   node = (query, signal) => this.ask("GET", "/api/node", { query, signal });
   listRooms = (query, signal) => this.ask("GET", "/api/rooms", { query, signal });
-  room = (room, signal) => this.ask("GET", roomPath(room), { signal });
-  history = (room, limit, signal) => this.ask("GET", roomPath(room, "/messages"), { query: { limit, reverse: true }, signal });
-  removeFromRoom = (room, user) => this.ask("DELETE", roomPath(room, `/users/${encodeURIComponent(user)}`));
-  disconnect = (user) => this.ask("DELETE", `/api/users/${encodeURIComponent(user)}`);
+  room = async (room, signal) => this.ask("GET", roomPath(room), { signal });
+  history = async (room, limit, signal) => this.ask("GET", roomPath(room, "/messages"), { query: { limit, reverse: true }, signal });
+  removeFromRoom = async (room, user) => this.ask("DELETE", memberPath(room, user));
+  disconnect = async (user) => this.ask("DELETE", userPath(user));
   makeToken = (body) => this.ask("POST", "/api/dev/tokens", { body });
 
-  publish(room, message, isEphemeral) {
+  async publish(room, message, isEphemeral) {
     return this.ask("POST", roomPath(room, "/messages"), {
       body: message,
       query: isEphemeral ? { ephemeral: true } : {},
