@@ -60,8 +60,8 @@ def _has_header() -> bool:
     return subprocess.run(arguments, capture_output=True, timeout=_SECONDS, check=False).returncode == 0
 
 
-def count() -> dict[str, int]:
-    """Return the instructions of each stage; takes half a minute.
+def count(module: str = "bench.instructions.script", *, timeout_seconds: float = _SECONDS) -> dict[str, int]:
+    """Return the instructions of each stage of a script, which is given the library; takes half a minute.
 
     :raises BenchError: if something needed is missing, or the script fails.
     """
@@ -74,8 +74,9 @@ def count() -> dict[str, int]:
         _run(
             [
                 "valgrind", "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}",
-                sys.executable, "-m", "bench.instructions.script", str(library),
-            ]
+                sys.executable, "-m", module, str(library),
+            ],
+            timeout_seconds,
         )  # fmt: skip
         texts = [dump.read_text() for dump in Path(directory).glob("out.*")]
     stages = dict(found for text in texts if (found := _read(text)))
@@ -93,7 +94,7 @@ def _read(dump: str) -> tuple[str, int] | None:
     return (stage[1], int(total[1])) if stage and total else None
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], timeout_seconds: float = _SECONDS) -> None:
     # What the hashes of strings are decides in which order sets are walked; bytecode must be there already or never.
     environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -103,10 +104,10 @@ def _run(arguments: list[str]) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=_SECONDS,
+            timeout=timeout_seconds,
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        raise BenchError(f"{arguments[0]} did not end within {_SECONDS:g} s") from late
+        raise BenchError(f"{arguments[0]} did not end within {timeout_seconds:g} s") from late
     if done.returncode:
         raise BenchError(f"{arguments[0]} ended with status {done.returncode}:\n{done.stderr[-2000:]}")

@@ -21,6 +21,7 @@ from hypercorn.utils import parse_socket_addr
 from broker.config.settings import HttpSettings
 from broker.http.app_tasks import AppTasks
 from broker.http.guard import Lifeline
+from broker.http.h11_lines import check_lines_of
 from broker.http.stream import HttpStream
 from broker.log import Log
 
@@ -144,6 +145,7 @@ class _Http1(H11Protocol):
         self, *arguments: Any, find_handler: Callable[[bytes], Callable[[], Awaitable[None]] | None]
     ) -> None:
         super().__init__(*arguments)
+        check_lines_of(self.connection)
         self._find_handler = find_handler
 
     async def _check_protocol(self, event: h11.Request) -> None:
