@@ -1,4 +1,4 @@
-"""The lines that h11 reads, checked first in linear time.
+"""What h11 reads, checked first in linear time.
 
 h11 0.16 matches lines with expressions that try again from every blank when a line does not fit: 16 KB of blanks and
 a NUL, in a header, a trailer or the extension of a chunk, take more than a second. What does not fit is found here.
@@ -18,21 +18,29 @@ _BAD_CHUNK = re.compile(rb"[\x00\r\n\x0b\x0c]")
 class CheckedLines(ReceiveBuffer):
     """What h11 keeps of what came, until it has whole lines."""
 
-    def __init__(self, is_before_request: Callable[[], bool]) -> None:
+    def __init__(
+        self, is_before_request: Callable[[], bool], check_head: Callable[[bytes], int | None]
+    ) -> None:
         super().__init__()
         self._is_before_request = is_before_request
+        self._check_head = check_head
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Extract a head or a trailer section.
 
         :raises h11.RemoteProtocolError: if a line cannot be part of one.
         """
-        if self._is_before_request() and self._data.startswith(b"\r\n"):
+        is_before_request = self._is_before_request()
+        if is_before_request and self._data.startswith(b"\r\n"):
             # A server should ignore an empty line before a request (RFC 9112 section 2.2).
             self.maybe_extract_at_most(2)
         lines = super().maybe_extract_lines()
         if lines is not None and any(_BAD_HEADER.search(line) for line in lines):
             raise h11.RemoteProtocolError("illegal header line")
+        if lines and is_before_request:
+            status = self._check_head(b"\r\n".join([*lines, b"", b""]))
+            if status is not None:
+                raise h11.RemoteProtocolError("refused", error_status_hint=status)
         return lines
 
     def maybe_extract_next_line(self) -> bytearray | None:
@@ -51,6 +59,21 @@ class CheckedLines(ReceiveBuffer):
         return not is_half_empty and super().is_next_line_obviously_invalid_request_line()
 
 
-def check_lines_of(connection: h11.Connection) -> None:
-    """Let a connection read nothing but checked lines; to be called before it was given any bytes."""
-    connection._receive_buffer = CheckedLines(lambda: connection.their_state is h11.IDLE)  # noqa: SLF001
+class CheckedConnection(h11.Connection):
+    """The server's side of a connection, which reads nothing but checked lines."""
+
+    def __init__(self, max_incomplete_bytes: int, check_head: Callable[[bytes], int | None]) -> None:
+        """`check_head` is given the head of each request, and returns the status with which to refuse it."""
+        super().__init__(h11.SERVER, max_incomplete_event_size=max_incomplete_bytes)
+        self._receive_buffer = CheckedLines(lambda: self.their_state is h11.IDLE, check_head)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event.
+
+        What comes behind the last request is dropped (RFC 9112 section 9.6). h11 would call it an error, over which
+        hypercorn closes a connection in the midst of its last answer.
+        """
+        if self.their_state is h11.MUST_CLOSE:
+            self._receive_buffer.maybe_extract_at_most(len(self._receive_buffer))
+            return h11.NEED_DATA
+        return super().next_event()

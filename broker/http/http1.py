@@ -21,7 +21,7 @@ from hypercorn.utils import parse_socket_addr
 from broker.config.settings import HttpSettings
 from broker.http.app_tasks import AppTasks
 from broker.http.guard import Lifeline
-from broker.http.h11_lines import check_lines_of
+from broker.http.h11_lines import CheckedConnection
 from broker.http.stream import HttpStream
 from broker.log import Log
 
@@ -33,6 +33,9 @@ CLOSE_SECONDS = 2.0
 
 LOOK_SECONDS = 1.0
 """How long the end of a client may go unseen behind a request that waits for the one before it."""
+
+TARGET_TOO_LONG = 414
+TOO_LARGE = 431
 
 SHUTDOWN_SECONDS = 1.0
 """How long it may take to stop: it does so at the end of a drain, which has little time left by then."""
@@ -141,21 +144,20 @@ class _Http1(H11Protocol):
 
     context: Worker
 
-    def __init__(
-        self, *arguments: Any, find_handler: Callable[[bytes], Callable[[], Awaitable[None]] | None]
-    ) -> None:
+    def __init__(self, *arguments: Any, stream: HttpStream) -> None:
         super().__init__(*arguments)
-        check_lines_of(self.connection)
-        self._find_handler = find_handler
+        self._find_handler = stream.find_handler
+        self.connection = CheckedConnection(self.config.h11_max_incomplete_size, stream.check_head)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Find out whose request it is; hypercorn has answered those before it by now.
+        """Find out whose request it is, if it offers an upgrade; hypercorn has answered those before it by now.
 
         h2c is passed over: some clients offer it with every request, and HTTP/2 would pass by the limits here.
 
         :raises _Handover: if it is not for the application.
         """
-        if self.context.terminated.is_set():
+        offers_upgrade = any(name == b"upgrade" for name, _ in event.headers)
+        if not offers_upgrade or self.context.terminated.is_set():
             return
         lines = [
             b"%b %b HTTP/%b" % (event.method, event.target, event.http_version),
@@ -167,7 +169,11 @@ class _Http1(H11Protocol):
             raise _Handover(handler)
 
     async def _send_error_response(self, status_code: int) -> None:
+        """Refuse a request; where its target alone is too long, as RFC 9112 section 3 has it."""
         self.context.on_bad_request(None if self.client is None else self.client[0])
+        begun = self.connection.trailing_data[0]
+        if status_code == TOO_LARGE and b" " in begun and b"\n" not in begun:
+            status_code = TARGET_TOO_LONG
         await super()._send_error_response(status_code)
 
     async def _create_stream(self, request: h11.Request) -> None:
@@ -223,7 +229,7 @@ class Http1Server(TCPServer):
         self._reading = trio.CancelScope()
         self._tasks = AppTasks(on_websocket_end=partial(self.protocol_send, Closed()))
         self._socket: Any = stream.socket
-        self._find_handler = stream.find_handler
+        self._http_stream = stream
         self._is_read_out = False
 
     async def run(self) -> None:
@@ -248,7 +254,7 @@ class Http1Server(TCPServer):
                 client,
                 server,
                 self.protocol_send,
-                find_handler=self._find_handler,
+                stream=self._http_stream,
             )
             self.protocol.can_read = _GoOn(self._socket, task_group.hang_up)  # type: ignore[attr-defined]
             await self.idle_task.restart(task_group, self._idle_timeout)

@@ -14,6 +14,11 @@ class HttpTransport(Protocol):
         """The socket below, for its addresses."""
         ...
 
+    @property
+    def check_head(self) -> Callable[[bytes], int | None]:
+        """Returns with which status a request is to be refused, None if it is not, given its head."""
+        ...
+
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
         """Return what is to serve the connection from `request` on, None if it is HTTP.
 
@@ -61,6 +66,10 @@ class HttpStream:
     def socket(self) -> trio.socket.SocketType:
         """See HttpTransport."""
         return self._inner.socket
+
+    def check_head(self, head: bytes) -> int | None:
+        """See HttpTransport."""
+        return self._inner.check_head(head)
 
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
         """See HttpTransport. While it is being closed, nobody else can have it."""

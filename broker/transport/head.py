@@ -25,6 +25,11 @@ class HeadError(Exception):
         super().__init__(reason)
         self.response = response
 
+    @property
+    def status(self) -> int:
+        """The status of the answer, 400 where there is none."""
+        return int(self.response[9:12] or b"400")
+
 
 @attrs.frozen
 class Head:
@@ -66,6 +71,11 @@ class Head:
             for name, value in self.headers
         )
 
+    @property
+    def expects_continue(self) -> bool:
+        """Whether 100 is to be sent before anything else (RFC 9110 section 10.1.1)."""
+        return self.version > (1, 0) and b"100-continue" in map(bytes.lower, self.members(b"expect"))
+
     def header(self, name: bytes) -> str | None:
         """Return the first header of that lower-case name."""
         return next((value.decode("latin-1") for value in self.values(name)), None)
@@ -87,10 +97,13 @@ def refusal(status: bytes, *headers: bytes) -> bytes:
     )
 
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BAD_REQUEST = refusal(b"400 Bad Request")
 TIMED_OUT = refusal(b"408 Request Timeout")
 TOO_MANY = refusal(b"429 Too Many Requests")
+TARGET_TOO_LONG = refusal(b"414 URI Too Long")
 TOO_LARGE = refusal(b"431 Request Header Fields Too Large")
+NOT_IMPLEMENTED = refusal(b"501 Not Implemented")
 OVERLOADED = refusal(b"503 Service Unavailable")
 OTHER_VERSION = refusal(b"505 HTTP Version Not Supported")
 
@@ -136,9 +149,32 @@ def check_request(head: Head) -> None:
     is_counted = len(hosts) == 1 or (not hosts and head.version < (1, 1))
     if not is_counted or any(_HOST.fullmatch(host) is None for host in hosts):
         raise HeadError("missing, doubled or unreadable Host", BAD_REQUEST)
-    # RFC 9112 section 6.1.
-    if head.values(b"transfer-encoding") and (head.values(b"content-length") or head.version < (1, 1)):
+    if head.method != head.method.upper():
+        # Methods are case-sensitive (RFC 9110 section 9.1); hypercorn takes `get` for GET.
+        raise HeadError("a method in small letters", NOT_IMPLEMENTED)
+    if head.values(b"transfer-encoding"):
+        _check_transfer_encoding(head)
+
+
+def _check_transfer_encoding(head: Head) -> None:
+    """Refuse what makes the end of the content doubtful (RFC 9112 sections 6.1 and 6.3)."""
+    codings = [coding.lower() for coding in head.members(b"transfer-encoding")]
+    is_clear = codings[-1:] == [b"chunked"] and codings.count(b"chunked") == 1
+    if not is_clear or head.values(b"content-length") or head.version < (1, 1):
         raise HeadError("doubtful length of content", BAD_REQUEST)
+    if len(codings) > 1:
+        raise HeadError("an unknown transfer coding", NOT_IMPLEMENTED)
+
+
+def check_size(head: bytes | bytearray, max_bytes: int) -> None:
+    """Check the size of a head, which may be incomplete.
+
+    :raises HeadError: if it is too long, because of its target (RFC 9112 section 3) or of its headers.
+    """
+    if len(head) > max_bytes:
+        first_line = head[:max_bytes]
+        is_target = b" " in first_line and b"\n" not in first_line
+        raise HeadError("request head too long", TARGET_TOO_LONG if is_target else TOO_LARGE)
 
 
 async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_seconds: float) -> Head | None:
@@ -158,8 +194,7 @@ async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_s
             searched = max(0, len(raw) - 3)
             raw += data
             end = _END.search(raw, searched)
-            if (len(raw) if end is None else end.end()) > max_bytes:
-                raise HeadError("request head too long", TOO_LARGE)
+            check_size(raw if end is None else raw[: end.end()], max_bytes)
             if end is not None:
                 return parse_head(bytes(raw))
     if not raw:

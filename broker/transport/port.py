@@ -13,13 +13,16 @@ from broker.transport.admission import Admission, Verdict
 from broker.transport.connection import ConnectionServices, ServedConnection, parse_destination
 from broker.transport.handshake import HandshakeError
 from broker.transport.head import (
+    CONTINUE,
     OVERLOADED,
+    TARGET_TOO_LONG,
     TIMED_OUT,
     TOO_LARGE,
     TOO_MANY,
     Head,
     HeadError,
     check_request,
+    check_size,
     parse_head,
     read_head,
 )
@@ -34,6 +37,7 @@ Handler: TypeAlias = Callable[[], Awaitable[None]]
 
 _REASON_OF_RESPONSE = {
     TIMED_OUT: RefusalReason.HEAD_TIMEOUT,
+    TARGET_TOO_LONG: RefusalReason.HEAD_TOO_LARGE,
     TOO_LARGE: RefusalReason.HEAD_TOO_LARGE,
     b"": RefusalReason.HEAD_CUT_OFF,
 }
@@ -98,11 +102,13 @@ class Port:
             return partial(_refuse, stream, OVERLOADED)
         try:
             head = await self._read_head(stream)
-            websocket = None if head is None else self._find_websocket(stream, address, head, verdict)
+            if head is None:
+                return partial(trio.aclose_forcefully, stream)
+            check_request(head)
         except HeadError as error:
-            return self._refuse_head(stream, address, error)
-        if head is None:
-            return partial(trio.aclose_forcefully, stream)
+            self._note_bad_head(address, error)
+            return partial(_refuse, stream, error.response)
+        websocket = self._find_websocket(stream, address, head, verdict)
         return websocket or self._make_http_handler(stream, address, head, verdict)
 
     def _make_http_handler(
@@ -111,8 +117,22 @@ class Port:
         if verdict is Verdict.ADDRESS_FULL:
             self._services.refusals.note(RefusalReason.ADDRESS_FULL, address)
             return partial(_refuse, stream, TOO_MANY)
-        find_handler = partial(self._find_handler_of_next, stream, address)
-        return partial(self._serve_http, ReplayStream(stream, head.raw, find_handler=find_handler))
+        http_stream = ReplayStream(
+            stream,
+            head.raw,
+            check_head=self._check_head,
+            find_handler=partial(self._find_handler_of_next, stream, address),
+        )
+        return partial(self._serve_http, http_stream)
+
+    def _check_head(self, raw: bytes) -> int | None:
+        """Return with which status a later request is to be refused, None if it is not; HTTP notes the refusal."""
+        try:
+            check_size(raw, self._settings.head_bytes)
+            check_request(parse_head(raw))
+        except HeadError as error:
+            return error.status
+        return None
 
     def _find_handler_of_next(
         self, stream: trio.abc.HalfCloseableStream, address: str, request: bytes
@@ -122,19 +142,12 @@ class Port:
         `request` is its head and all that has been read behind it. Whether a connection becomes a WebSocket is
         decided by each request: a proxy may send one over any connection that it keeps (RFC 9110 section 7.8).
         """
-        try:
-            return self._find_websocket(stream, address, parse_head(request), Verdict.WELCOME)
-        except HeadError as error:
-            return self._refuse_head(stream, address, error)
+        return self._find_websocket(stream, address, parse_head(request), Verdict.WELCOME)
 
     def _find_websocket(
         self, stream: trio.abc.HalfCloseableStream, address: str, head: Head, verdict: Verdict
     ) -> Handler | None:
-        """Return what serves a WebSocket of ours, None if the head asks for none.
-
-        :raises HeadError: if the request is one to be refused, whoever it is for.
-        """
-        check_request(head)
+        """Return what serves a WebSocket of ours, None if the head asks for none."""
         destination = parse_destination(head.path, head.query) if head.is_websocket else None
         if destination is None:
             return None
@@ -151,12 +164,13 @@ class Port:
             self._services.refusals.note(RefusalReason.HANDSHAKE, address)
             seconds = self._services.sessions.settings.websocket.handshake_seconds
             return partial(_refuse, stream, error.response, seconds)
+        if head.expects_continue:
+            return partial(_continue, stream, connection.serve)
         return connection.serve
 
-    def _refuse_head(self, stream: trio.abc.HalfCloseableStream, address: str, error: HeadError) -> Handler:
+    def _note_bad_head(self, address: str, error: HeadError) -> None:
         why = _REASON_OF_RESPONSE.get(error.response, RefusalReason.BAD_HEAD)
         self._services.refusals.note(why, address, event="bad request", reason=str(error))
-        return partial(_refuse, stream, error.response)
 
     def begin_stop(self) -> None:
         """Let go of the connections that have not asked for anything yet."""
@@ -178,6 +192,14 @@ class Port:
             finally:
                 self._waiting_for_head.discard(scope)
         return None
+
+
+async def _continue(stream: trio.abc.SendStream, serve: Handler) -> None:
+    """Send 100 before 101, as RFC 9110 section 7.8 has it."""
+    with trio.move_on_after(REFUSAL_SECONDS) as waiting:
+        await stream.send_all(CONTINUE)
+    if not waiting.cancelled_caught:
+        await serve()
 
 
 async def _refuse(

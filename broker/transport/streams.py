@@ -21,9 +21,12 @@ class ReplayStream(trio.abc.Stream):
         inner: trio.abc.HalfCloseableStream,
         head: bytes,
         *,
+        check_head: Callable[[bytes], int | None] = lambda _head: None,
         find_handler: Callable[[bytes], Callable[[], Awaitable[None]] | None] = lambda _request: None,
     ) -> None:
         self._inner = inner
+        self.check_head = check_head
+        """Returns with which status a request is to be refused, None if it is not, given its head."""
         self._find_handler = find_handler
         self._head = head
         self._is_closing = False

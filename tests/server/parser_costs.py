@@ -117,6 +117,19 @@ def worsts(size: int) -> Iterator[bytes]:
             yield unit * (size // len(unit)) + end
 
 
+class PassingStream:
+    """What hypercorn is given the bytes from, as far as its protocol asks it anything."""
+
+    def check_head(self, head: bytes) -> int | None:
+        """Do what the port does with a later head."""
+        with suppress(HeadError):
+            check_request(parse_head(head))
+        return None
+
+    def find_handler(self, request: bytes) -> None:
+        """Serve everything as HTTP."""
+
+
 def look_at_head(raw: bytes) -> None:
     """Do what the port does."""
     with suppress(HeadError, HandshakeError, Disconnect):
@@ -132,7 +145,7 @@ def read_with_h11(raw: bytes, *, piece_bytes: int | None = None) -> None:
     """Do what hypercorn does, with the connection that it is given here."""
     app: Any = None
     protocol = _Http1(
-        app, CONFIG, Worker(lambda _path: False), app, app, False, app, app, app, find_handler=lambda _request: None
+        app, CONFIG, Worker(lambda _path: False), app, app, False, app, app, app, stream=PassingStream()
     )  # fmt: skip
     connection = protocol.connection
     with suppress(h11.RemoteProtocolError):
