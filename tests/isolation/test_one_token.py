@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from trio.testing import MockClock
 from trio_websocket import ConnectionClosed
 
 from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings
@@ -16,6 +17,7 @@ from broker.engine.base import Engine
 from broker.engine.memory import EVENT_BYTES, ROOM_BYTES, MemoryEngine
 from broker.engine.open import open_engine
 from broker.log import stdlib_log
+from broker.model import WallClock
 from broker.sessions.allowance import MESSAGE_BYTES
 from tests.engine.redis.servers import RedisServer, shared_redis
 from tests.engine.sqlite_files import connected
@@ -182,3 +184,25 @@ async def test_what_one_token_leaves_in_an_engine_is_bounded(
         # Others are served as before.
         bob = await node.client("bob", "another")
         assert (await bob.ask(type="chat", text="x"))["type"] == "ack"
+
+
+async def test_members_of_a_room_that_was_forgotten_for_others_miss_nothing(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    def small(clock: WallClock) -> MemoryEngine:
+        return MemoryEngine(wall_clock=clock, idempotency_seconds=300.0, total_bytes=3 * ROOM_BYTES)
+
+    async with open_node(engine=small) as node:
+        ann, bob = await node.member("ann", "den"), await node.member("bob", "den")
+        before = await ann.ask(type="chat", text="before")
+        for number in range(10):
+            eve = await node.client("eve", f"room {number}")
+            await eve.ask(type="chat", text="x" * 500)
+        assert node.engine.statistics().rooms_evicted > 0
+        after = [await ann.ask(type="chat", text=text, id=text) for text in ("after", "again")]
+        heard = [message for message in await bob.settle() if message["type"] == "chat"]
+        assert [message["text"] for message in heard] == ["before", "after", "again"]
+        assert [reply["offset"] for reply in after] == [1, 2]
+        assert after[0]["epoch"] == after[1]["epoch"] != before["epoch"]
+        since = {"offset": before["offset"], "epoch": before["epoch"]}
+        assert not (await ann.ask(type="join", room="den", since=since))["recovered"]
