@@ -14,11 +14,11 @@ from hypercorn.typing import ASGIFramework
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import open_verifier
-from broker.config.check import check_settings, with_normal_origins
+from broker.config.check import with_normal_origins
 from broker.config.problems import refuse
 from broker.config.settings import Settings
 from broker.drain import plan_departures
-from broker.engine.open import ENGINE_SCHEMES, open_engine
+from broker.engine.open import open_engine
 from broker.errors import CloseCode, StoppedAtOnceError
 from broker.garbage import collecting_seldom, run_collector
 from broker.http.app import create_app
@@ -34,6 +34,7 @@ from broker.log.stdlib import open_stdlib_log
 from broker.metrics import open_metrics
 from broker.model import Draft, IdempotencyKey, WallClock, check_room_name
 from broker.portable import encode
+from broker.preflight import find_problems
 from broker.protocol.commands import CommandDecoder
 from broker.protocol.content import notifier_content
 from broker.refusals import Refusals
@@ -330,7 +331,7 @@ async def _open_parts(
     *,
     dev: bool,
 ) -> AsyncIterator[Broker]:
-    refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES))
+    refuse(find_problems(settings, dev=dev))
     settings = with_normal_origins(settings)
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
     policy = RoomPolicy.from_settings(settings)

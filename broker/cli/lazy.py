@@ -4,12 +4,13 @@ import importlib
 import signal
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from broker.cli.streams import OutputError, standard_streams
 from broker.errors import ConfigurationError, GreenroomError
+from broker.output.text import is_utf8
 
 
 class LazyGroup(click.Group):
@@ -46,10 +47,13 @@ class LazyGroup(click.Group):
             try:
                 return super().main(*args, **extra)
             except OutputError as error:
-                if error.is_reader_gone:
-                    sys.exit(128 + signal.SIGPIPE)
-                click.echo(f"greenroom: {error}", err=True)
-                sys.exit(1)
+                _end_without_output(error)
+            except BaseExceptionGroup as group:
+                # As a nursery wraps it.
+                failed, rest = group.split(OutputError)
+                if failed is None or rest is not None:
+                    raise
+                _end_without_output(_first_leaf(failed))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say what went wrong on standard error, a line for each problem."""
@@ -61,3 +65,30 @@ class LazyGroup(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"greenroom: {line}", err=True)
             ctx.exit(2 if isinstance(error, ConfigurationError) else 1)
+
+
+class TextCommand(click.Command):
+    """A command whose texts, from arguments or the environment, must be UTF-8; file names may be anything."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        :raises click.BadParameter: if a text is not UTF-8, which Python gives as lone surrogates (PEP 383).
+        """
+        for parameter in self.get_params(ctx):
+            value = ctx.params.get(parameter.name or "")
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str) and not is_utf8(text):
+                    raise click.BadParameter("must be UTF-8", ctx, parameter)
+        return super().invoke(ctx)
+
+
+def _first_leaf(group: BaseExceptionGroup[OutputError]) -> OutputError:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _end_without_output(error: OutputError) -> NoReturn:
+    if not error.is_reader_gone:
+        click.echo(f"greenroom: {error}", err=True)
+    sys.exit(128 + signal.SIGPIPE if error.is_reader_gone else 1)

@@ -13,8 +13,11 @@ import trio
 
 from broker.auth.mint import make_token
 from broker.cli.secret import check_secret_is_there
+from broker.cli.streams import use_background
 from broker.client import AddressError, ClientError, NotSentError
+from broker.config.check import find_flaws
 from broker.config.load import load_settings
+from broker.config.problems import refuse
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 
@@ -63,7 +66,9 @@ def find_api_key() -> str:
 
 def _load_settings() -> Settings:
     file = os.environ.get("GREENROOM_CONFIG")
-    return load_settings(file=Path(file) if file else None, environ=os.environ, flags={}).settings
+    loaded = load_settings(file=Path(file) if file else None, environ=os.environ, flags={})
+    refuse(find_flaws(loaded.settings, origins=loaded.origins))
+    return loaded.settings
 
 
 def run_remote(command: Callable[[], Awaitable[int]]) -> None:
@@ -71,6 +76,7 @@ def run_remote(command: Callable[[], Awaitable[int]]) -> None:
 
     SIGINT and SIGTERM end it at once, with the status that a shell expects of them.
     """
+    use_background(with_output=False)
     sys.exit(trio.run(_run_until_signal, command))
 
 

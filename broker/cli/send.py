@@ -4,11 +4,13 @@ from functools import partial
 
 import click
 
+from broker.cli.lazy import TextCommand
+from broker.cli.printing import print_line
 from broker.cli.remote import find_token, run_remote, token_option, url_option
 from broker.client import connect
 
 
-@click.command("send")
+@click.command("send", cls=TextCommand)
 @click.argument("room")
 @click.argument("text")
 @url_option
@@ -25,5 +27,5 @@ def command(room: str, text: str, url: str, token: str | None, message_id: str |
 async def _send(room: str, text: str, url: str, token: str, message_id: str | None) -> int:
     async with connect(url, token=token, reconnects=False) as client, client.join(room) as joined:
         position = await joined.chat(text, id=message_id)
-    click.echo(f"{room} {position.offset}")
+    await print_line(f"{room} {position.offset}")
     return 0

@@ -8,21 +8,21 @@ from pathlib import Path
 import click
 import trio
 
+from broker.cli.lazy import TextCommand
 from broker.cli.notes import dev_notes, shell_name
 from broker.cli.options import config_option
 from broker.cli.serving import check_workers, serve_as_worker, serve_with_workers
 from broker.cli.streams import use_background
-from broker.config.check import check_settings
 from broker.config.dev import with_dev_secrets
 from broker.config.load import load_settings
 from broker.config.problems import refuse
-from broker.engine.open import ENGINE_SCHEMES
 from broker.log import open_log
+from broker.preflight import find_problems
 from broker.server import run_server
 from broker.transport.listening import authority
 
 
-@click.command("serve")
+@click.command("serve", cls=TextCommand)
 @click.option("--host", help="Address to listen on (server.host).")
 @click.option("--port", type=int, help="TCP port; 0 takes a free one (server.port).")
 @click.option("--engine", metavar="URL", help="Where events are kept, such as memory:// (server.engine).")
@@ -59,7 +59,7 @@ def command(
     if dev:
         loaded = with_dev_secrets(loaded)
     settings = loaded.settings
-    refuse(check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=loaded.origins))
+    refuse(find_problems(settings, dev=dev, origins=loaded.origins))
     check_workers(workers, settings.server.engine)
 
     def greet(address: str) -> None:

@@ -94,12 +94,14 @@ def standard_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def use_background() -> None:
-    """Let a thread write what is said from now on, so that nobody waits for a reader that stands still.
+def use_background(*, with_output: bool = True) -> None:
+    """Let a thread write what is said from now on, so that no event loop waits for a reader that stands still.
 
-    For servers: whatever writes to `sys.stderr`, as warnings and the logging of libraries do, writes so too.
+    Whatever writes to `sys.stderr`, as warnings and the logging of libraries do, writes so too. Lines may get lost:
+    not for output that is a command's purpose, hence `with_output`.
     """
-    sys.stdout = _background(sys.stdout)
+    if with_output:
+        sys.stdout = _background(sys.stdout)
     sys.stderr = _background(sys.stderr)
 
 

@@ -5,16 +5,17 @@ from collections.abc import Callable
 from functools import partial
 
 import click
-import msgspec
 import trio
 
+from broker.cli.lazy import TextCommand
 from broker.cli.lines import line_of
+from broker.cli.printing import json_line, print_line
 from broker.cli.remote import find_token, run_remote, token_option, url_option
 from broker.client import Position, Room, State, connect
 from broker.client.effects import Message
 
 
-@click.command("tail")
+@click.command("tail", cls=TextCommand)
 @click.argument("room")
 @click.option(
     "-n", "--lines", "count", default=0, metavar="N", help="First print the last N events that are held."
@@ -27,14 +28,14 @@ def command(room: str, count: int, url: str, token: str | None) -> None:
     Connects again after a lost connection, and prints what was missed. Exit status: 1 when the server does
     not want this client back.
     """
-    show = _show_line if sys.stdout.isatty() else _show_json
+    show = line_of if sys.stdout.isatty() else json_line
     find = partial(find_token, token)
     find()  # says at once what is wrong with the configuration
     run_remote(partial(_tail, room, count, url, find, show))
 
 
 async def _tail(
-    room: str, count: int, url: str, find_token: Callable[[], str], show: Callable[[Message], None]
+    room: str, count: int, url: str, find_token: Callable[[], str], show: Callable[[Message], str]
 ) -> int:
     async def token() -> str:
         await trio.lowlevel.checkpoint()
@@ -44,10 +45,10 @@ async def _tail(
         first = await anext(joined)
         if count:
             for message in await _last_events(joined, count, Position(first["epoch"], first["offset"])):
-                show(message)
+                await print_line(show(message))
         async for message in joined:
             if message["type"] != "joined":
-                show(message)
+                await print_line(show(message))
             elif not message["recovered"]:
                 click.echo("greenroom: what was missed is no longer held", err=True)
     raise AssertionError("a room goes on until an error")
@@ -70,11 +71,3 @@ def _offset(message: Message) -> int:
 def _tell_state(state: State) -> None:
     if state.kind == "waiting":
         click.echo(f"greenroom: {state.cause}; again in {state.retry_seconds:.1f} s", err=True)
-
-
-def _show_line(message: Message) -> None:
-    click.echo(line_of(message))
-
-
-def _show_json(message: Message) -> None:
-    click.echo(msgspec.json.encode(message).decode())

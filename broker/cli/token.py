@@ -7,13 +7,16 @@ from pathlib import Path
 import click
 
 from broker.auth.mint import make_token
+from broker.cli.lazy import TextCommand
 from broker.cli.options import config_option
 from broker.cli.secret import check_secret_is_there
+from broker.config.check import find_flaws
 from broker.config.load import load_settings
+from broker.config.problems import refuse
 from broker.model import Capability
 
 
-@click.command("token")
+@click.command("token", cls=TextCommand)
 @click.option("--user", "user_id", required=True, metavar="ID", help="Whom the token is for: its sub claim.")
 @click.option(
     "--room",
@@ -46,7 +49,9 @@ def command(
     It is signed with auth.secret (GREENROOM_SECRET), and carries the audience and issuer that the
     configuration asks for.
     """
-    auth = load_settings(file=config_file, environ=os.environ, flags={}).settings.auth
+    loaded = load_settings(file=config_file, environ=os.environ, flags={})
+    refuse(find_flaws(loaded.settings, origins=loaded.origins))
+    auth = loaded.settings.auth
     check_secret_is_there(auth)
     token = make_token(
         auth, user_id, ttl_seconds=ttl_seconds, now=time.time(), rooms=rooms or None, can=can or None

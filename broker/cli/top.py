@@ -12,6 +12,8 @@ import click
 import httpx2
 import msgspec
 
+from broker.cli.lazy import TextCommand
+from broker.cli.printing import json_line
 from broker.cli.rates import Order, Rates, RoomSummary, Row, sort_rows
 from broker.cli.remote import find_api_key, url_option, usage_error
 from broker.client.errors import NotSentError
@@ -38,7 +40,7 @@ class _Problem(msgspec.Struct, frozen=True):
     detail: str
 
 
-@click.command("top")
+@click.command("top", cls=TextCommand)
 @click.option("--once", is_flag=True, help="Print one table and end; so it is where there is no terminal.")
 @click.option(
     "--interval",
@@ -79,7 +81,7 @@ def command(*, once: bool, interval_seconds: float, prefix: str, order: Order, u
         print_table(watch.heading(), watch.rows)
         return
     for row in watch.rows:
-        click.echo(msgspec.json.encode(attrs.asdict(row)).decode())
+        click.echo(json_line(attrs.asdict(row)))
 
 
 @attrs.define

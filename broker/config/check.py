@@ -6,7 +6,8 @@ from types import MappingProxyType
 import attrs
 import msgspec
 
-from broker.config.keys import SHORT_VARIABLES
+from broker.config.flaws import flaw_of
+from broker.config.keys import SHORT_VARIABLES, read_schema
 from broker.config.origins import normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, Settings
@@ -31,8 +32,22 @@ def check_settings(
     or weak: they are made up, or belong to a server that only its own machine reaches.
     """
     checker = _Checker(settings, engine_schemes, origins)
-    problems = [*checker.algorithms(), *checker.engine(), *checker.page_origins()]
+    problems = [
+        *find_flaws(settings, origins=origins),
+        *checker.keys(),
+        *checker.algorithms(),
+        *checker.engine(),
+        *checker.page_origins(),
+    ]
     return problems if dev else [*checker.secrets(), *problems]
+
+
+def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) -> Iterator[Problem]:
+    """Find the values that cannot be meant, whatever is done with them: see `broker.config.flaws`."""
+    for key in read_schema(Settings).plain_keys():
+        flaw = flaw_of(key, getattr(getattr(settings, key.section), key.name))
+        if flaw is not None:
+            yield Problem(_place(key.dotted, origins), flaw)
 
 
 def with_normal_origins(settings: Settings) -> Settings:
@@ -57,7 +72,8 @@ def weakness(secret: str, *, least: int) -> str | None:
 
     Few different bytes, or one short piece again and again, are what people type to get past a length.
     """
-    held = secret.encode()
+    # What is no UTF-8 is a flaw of its own.
+    held = secret.encode(errors="surrogatepass")
     if not held:
         return "missing"
     if len(held) < least:
@@ -74,6 +90,11 @@ def _least_secret_bytes(auth: AuthSettings) -> int:
     return max(int(algorithm.removeprefix("HS")) // 8 for algorithm in hmac_algorithms(auth))
 
 
+def _place(key: str, origins: Mapping[str, str]) -> str:
+    origin = origins.get(key, "default")
+    return key if origin == "default" else f"{origin}: {key}"
+
+
 @attrs.frozen
 class _Checker:
     settings: Settings
@@ -81,16 +102,24 @@ class _Checker:
     origins: Mapping[str, str]
 
     def problem(self, key: str, message: str) -> Problem:
-        origin = self.origins.get(key, "default")
-        return Problem(key if origin == "default" else f"{origin}: {key}", message)
+        return Problem(_place(key, self.origins), message)
 
     def secrets(self) -> Iterator[Problem]:
         auth, http = self.settings.auth, self.settings.http
         if hmac_algorithms(auth):
             yield from self.secret("auth.secret", auth.secret, _least_secret_bytes(auth))
         yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
-        if http.metrics_key is not None:
+        if http.metrics_key:
             yield from self.secret("http.metrics_key", http.metrics_key, API_KEY_BYTES)
+
+    def keys(self) -> Iterator[Problem]:
+        """Keys that HTTP clients present: what cannot travel in a header matches nothing (RFC 9110 section 5.5)."""
+        for name in ("api_key", "metrics_key"):
+            key = getattr(self.settings.http, name)
+            if key and not all("!" <= character <= "~" for character in key) and key.strip() == key:
+                yield self.problem(
+                    f"http.{name}", "printable ASCII without blanks, as it travels in a header"
+                )
 
     def secret(self, key: str, secret: str | None, least: int) -> Iterator[Problem]:
         why = weakness(secret or "", least=least)
@@ -124,7 +153,8 @@ class _Checker:
         scheme, separator, _ = self.settings.server.engine.partition("://")
         if not separator or scheme not in self.engine_schemes:
             known = ", ".join(f"{one}://" for one in sorted(self.engine_schemes))
-            asked = f"{scheme}://" if separator else "a value without ://"
+            is_shown = separator and scheme.isalnum() and len(scheme) < 20
+            asked = f"{scheme}://" if is_shown else "another" if separator else "a value without ://"
             yield self.problem("server.engine", f"must begin with one of {known}; got {asked}")
 
     def page_origins(self) -> Iterator[Problem]:

@@ -41,7 +41,7 @@ class Findings:
         try:
             converted = msgspec.convert(value, key.annotation, strict=strict)
         except msgspec.ValidationError:
-            shown = "" if key.is_secret else f", not {_shown(value)}"
+            shown = "" if key.holds_secret else f", not {_shown(value)}"
             self.note(f"{origin}: {path_of(key, index)}", f"must be {key.allowed}{shown}")
         else:
             self.found.append(Found(key, converted, origin, index))

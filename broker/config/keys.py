@@ -53,6 +53,11 @@ class Key:
         return self.dotted in SHORT_VARIABLES
 
     @property
+    def holds_secret(self) -> bool:
+        """Whether a secret may stand somewhere in it: a URL may have a password."""
+        return self.is_secret or self.dotted == "server.engine"
+
+    @property
     def is_required(self) -> bool:
         """Whether it has no default."""
         return self.default is msgspec.NODEFAULT

@@ -56,13 +56,15 @@ def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mappi
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        # Editors on Windows begin a file with a byte order mark, which is no part of the text (RFC 3629 section 6).
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             str(Problem(str(file), f"must be UTF-8 (byte {error.start} is not)"))
         ) from error
-    except OSError as error:
-        raise ConfigurationError(str(Problem(str(file), f"cannot be read: {error.strerror}"))) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(str(Problem(str(file), f"cannot be read: {reason}"))) from error
 
 
 def _assemble(found: Iterable[Found]) -> Settings:

@@ -3,22 +3,26 @@
 from collections.abc import Mapping
 
 from broker.config.findings import Findings, offer
+from broker.config.foreign import PREFIX, is_foreign
 from broker.config.keys import Key, Schema, nearest_key
+from broker.output.text import is_utf8
 
-PREFIX = "GREENROOM_"
 CLIENT_VARIABLES = frozenset({"GREENROOM_URL", "GREENROOM_TOKEN", "GREENROOM_CONFIG"})
 """Variables that the command line reads for itself; they set no key."""
 
 
 def from_environment(environ: Mapping[str, str], schema: Schema) -> Findings:
-    """Read every variable that begins with `GREENROOM_`; lists are separated by commas."""
+    """Read every variable that begins with `GREENROOM_`; lists are separated by commas.
+
+    Those that cannot be meant for us are passed over, as Kubernetes' for a service of that name.
+    """
     findings = Findings()
     keys = {key.long_variable: key for key in schema.plain_keys()}
     keys |= {key.variable: key for key in schema.plain_keys()}
     for variable in sorted(set(environ) - CLIENT_VARIABLES):
         if variable in keys:
             _take_variable(findings, keys[variable], variable, environ)
-        elif variable.startswith(PREFIX):
+        elif variable.startswith(PREFIX) and not is_foreign(variable, environ[variable], schema):
             findings.note(variable, _unknown_variable(variable, schema))
     return findings
 
@@ -43,20 +47,11 @@ def _take_variable(findings: Findings, key: Key, variable: str, environ: Mapping
         findings.note(variable, f"sets {key.dotted}, which {key.variable} sets as well: keep one of them")
         return
     text = environ[variable]
-    if not _is_utf8(text):
+    if not is_utf8(text):
         findings.note(variable, f"sets {key.dotted}, which must be UTF-8")
         return
     value = [part.strip() for part in text.split(",") if part.strip()] if key.is_list else text
     findings.take(key, value, variable, strict=False)
-
-
-def _is_utf8(text: str) -> bool:
-    """Other bytes of the environment come as lone surrogates (PEP 383)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _unknown_variable(variable: str, schema: Schema) -> str:

@@ -8,8 +8,9 @@ from urllib.parse import unquote
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
-from broker.engine.redis.open import open_redis
+from broker.engine.redis.open import check_redis, open_redis
 from broker.engine.sqlite import open_sqlite
+from broker.engine.sqlite_file import check_path
 from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.model import WallClock
@@ -52,6 +53,18 @@ async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) ->
             yield engine
     else:
         raise ConfigurationError(f"server.engine: {scheme}:// is none of {', '.join(ENGINE_SCHEMES)}")
+
+
+def check_engine(settings: Settings) -> None:
+    """Check what can be known of the engine's URL and files without opening them; blocking.
+
+    :raises ConfigurationError: if `open_engine` would fail.
+    """
+    scheme, _, rest = settings.server.engine.partition("://")
+    if scheme == "sqlite":
+        check_path(sqlite_path(rest))
+    elif scheme in {"redis", "rediss"}:
+        check_redis(settings.server.engine, settings.redis)
 
 
 def sqlite_path(rest: str) -> Path:

@@ -17,6 +17,7 @@ import trio
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.sqlite_file import (
     Synchronous,
+    check_path,
     close_writer,
     lock_file,
     open_reader,
@@ -216,7 +217,7 @@ async def open_sqlite(
     :raises ConfigurationError: if the file is in use, not ours, corrupt, or cannot be opened.
     """
     # As SQLite does: a link to the file is the same file, with the same lock.
-    path = path.resolve()
+    path = check_path(path)
     with ExitStack() as stack:
         stack.enter_context(await trio.to_thread.run_sync(lock_file, path))
         boot = read_boot() if boot is None else boot

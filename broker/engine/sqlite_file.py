@@ -58,6 +58,29 @@ LOG_BYTES = 1 << 24
 """To this size the write-ahead log is cut when a burst is over."""
 
 
+def check_path(path: Path) -> Path:
+    """Return the path without links, of a file that may be there or be made.
+
+    :raises ConfigurationError: if nothing of that name can be a database.
+    """
+    try:
+        resolved = path.resolve()
+        is_usable = resolved.is_file() or not resolved.exists()
+        has_directory = resolved.parent.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        # Too long, a loop of links, a NUL.
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"server.engine: cannot open {str(path)!r}: {reason}") from None
+    if not is_usable:
+        what = "a directory" if resolved.is_dir() else "no regular file"
+        raise ConfigurationError(f"server.engine: {resolved} is {what}; name a file")
+    if not has_directory:
+        raise ConfigurationError(
+            f"server.engine: cannot open {resolved}: there is no directory {resolved.parent}"
+        )
+    return resolved
+
+
 def lock_file(path: Path) -> IO[bytes]:
     """Take the file for this process alone; closing what is returned gives it back, as does the process's end.
 

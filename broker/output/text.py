@@ -115,3 +115,12 @@ def write_some(descriptor: int, data: memoryview | bytes) -> int:
         except BlockingIOError:
             # Another program that shares this pipe or terminal has made it non-blocking.
             select.select((), (descriptor,), ())
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether `text` can be encoded: what came as other bytes holds lone surrogates (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -101,7 +101,7 @@ def test_tail_passes_over_what_it_cannot_read(tmp_path):
 
 def test_tail_comes_back_and_prints_what_it_missed(server):
     """The server cuts the connection (41xx and below 4000 mean: come back) while things are said."""
-    token = run("token", "--user", "ann", "--ttl", "2").stdout.strip()
+    token = run("token", "--user", "ann", "--ttl", "15").stdout.strip()
     with started("tail", "lobby", "--url", server.url, "--token", token) as tail:
         assert json.loads(tail.stdout.readline())["type"] == "user_joined"
         # The token runs out: 4101 asks to come back, and then 4001 says that this token never will.

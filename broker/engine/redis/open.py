@@ -88,6 +88,16 @@ async def open_redis(
         nursery.cancel_scope.cancel()
 
 
+def check_redis(url: str, settings: RedisSettings) -> None:
+    """Check a URL and the TLS files, without a connection.
+
+    :raises ConfigurationError: if one of them is wrong.
+    """
+    parsed = parse_redis_url(url)
+    if parsed.is_tls:
+        _tls_context(settings)
+
+
 def _door(url: RedisUrl, address: Address, tls: ssl.SSLContext | None, settings: RedisSettings) -> Door:
     return Door(address, url.user, url.password, url.database, tls, settings.timeout_seconds)
 
@@ -138,5 +148,6 @@ def _tls_context(settings: RedisSettings) -> ssl.SSLContext:
     """
     try:
         return ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise ConfigurationError(f"redis.ca_file: {settings.ca_file}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"redis.ca_file: {settings.ca_file}: {reason}") from None

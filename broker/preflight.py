@@ -1,0 +1,43 @@
+"""All that keeps a server from starting as configured, found without opening a port, a database or a connection.
+
+`greenroom config check` says of a configuration what a start would say, because both ask here.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from broker.auth.keys import load_keys
+from broker.config.check import check_settings
+from broker.config.problems import Problem
+from broker.config.settings import Settings
+from broker.engine.open import ENGINE_SCHEMES, check_engine
+from broker.errors import ConfigurationError
+
+_NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
+
+
+def find_problems(
+    settings: Settings, *, dev: bool, origins: Mapping[str, str] = _NO_ORIGINS
+) -> list[Problem]:
+    """Return every reason not to start with `settings`; reads the files that they name, blocking.
+
+    `origins` are by dotted key, see `broker.config.load.Loaded`.
+    """
+    problems = check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=origins)
+    # What is wrong already need not be tried.
+    tries: dict[str, Callable[[], object]] = {
+        "auth.": lambda: load_keys(settings.auth),
+        "server.engine": lambda: check_engine(settings),
+    }
+    for key, attempt in tries.items():
+        if not any(key in problem.place for problem in problems):
+            problems += _try(attempt)
+    return problems
+
+
+def _try(attempt: Callable[[], object]) -> list[Problem]:
+    try:
+        attempt()
+    except ConfigurationError as error:
+        return [Problem(*line.split(": ", 1)) for line in str(error).splitlines()]
+    return []

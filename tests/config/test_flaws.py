@@ -1,0 +1,89 @@
+"""Values that copying, quoting and templates leave wrong are refused, and never shown."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.config.check import check_settings, find_flaws
+from broker.config.keys import read_schema
+from broker.config.settings import AuthSettings, HttpSettings, Settings
+
+TEXT_KEYS = [
+    key.dotted
+    for key in read_schema(Settings).plain_keys()
+    if key.dotted.partition(".")[0] != "log" and "text" in key.allowed
+]
+WORD = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
+
+FLAWS: dict[str, Callable[[str], str]] = {
+    "line end": lambda word: f"{word}\n",
+    "Windows line end": lambda word: f"{word}\r\n",
+    "two line ends": lambda word: f"{word}\n\n",
+    "line end before": lambda word: f"\n{word}",
+    "blank behind": lambda word: f"{word} ",
+    "blank before": lambda word: f" {word}",
+    "no-break space": lambda word: f"{word}\N{NO-BREAK SPACE}",
+    "tab": lambda word: f"{word}\t",
+    "NUL": lambda word: f"{word}\0",
+    "byte order mark": lambda word: f"\N{ZERO WIDTH NO-BREAK SPACE}{word}",
+    "double quotes": lambda word: f'"{word}"',
+    "single quotes": lambda word: f"'{word}'",
+    "quotes and line end": lambda word: f'"{word}"\n',
+    "line end within": lambda word: f"{word}\n{word}",
+    "escape": lambda word: f"{word}\x1b[0m",
+    "no UTF-8": lambda word: f"{word}\udcff",
+}
+
+
+def with_value(dotted: str, value: object) -> Settings:
+    section, name = dotted.split(".")
+    settings = Settings(auth=AuthSettings(secret=WORD), http=HttpSettings(api_key=WORD[::-1]))
+    before = getattr(settings, section)
+    old = getattr(before, name)
+    changed = msgspec.structs.replace(before, **{name: (value,) if isinstance(old, tuple) else value})
+    return msgspec.structs.replace(settings, **{section: changed})
+
+
+def test_all_texts_are_among_the_keys() -> None:
+    assert {"auth.secret", "http.api_key", "auth.audience", "server.engine", "redis.ca_file"} < set(TEXT_KEYS)
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+@pytest.mark.parametrize("dotted", TEXT_KEYS)
+def test_a_value_nobody_can_mean_is_refused_and_not_shown(dotted: str, flaw: str) -> None:
+    settings = with_value(dotted, FLAWS[flaw](WORD))
+    problems = list(find_flaws(settings, origins={dotted: "GREENROOM_X"}))
+    assert [problem.place for problem in problems] == [f"GREENROOM_X: {dotted}"]
+    assert WORD not in str(problems)
+    for dev in (False, True):
+        of_key = [
+            problem
+            for problem in check_settings(settings, dev=dev, engine_schemes={"memory"})
+            if dotted in problem.place
+        ]
+        assert of_key
+
+
+@pytest.mark.parametrize("dotted", TEXT_KEYS)
+def test_an_empty_value_is_refused_unless_it_is_as_good_as_none(dotted: str) -> None:
+    flaws = list(find_flaws(with_value(dotted, "")))
+    assert bool(flaws) is (dotted not in {"auth.secret", "http.api_key"})
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1))
+def test_what_can_be_meant_is_taken(text: str) -> None:
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`"
+    assert bool(list(find_flaws(with_value("auth.audience", text)))) is is_quoted
+    assert not list(find_flaws(with_value("auth.audience", f"a {text} b")))
+
+
+@pytest.mark.parametrize("key", ["api key of two words", "schlüssel-der-länger-ist"])
+@pytest.mark.parametrize("name", ["api_key", "metrics_key"])
+@pytest.mark.parametrize("dev", [False, True])
+def test_a_key_that_no_header_can_hold_is_refused(name: str, key: str, dev: bool) -> None:
+    settings = with_value(f"http.{name}", key)
+    [problem] = check_settings(settings, dev=dev, engine_schemes={"memory"})
+    assert str(problem) == f"http.{name}: printable ASCII without blanks, as it travels in a header"
