@@ -1,4 +1,5 @@
 import { Emitter } from "./emitter.js";
+import { toJson } from "./json.js";
 import { Link } from "./link.js";
 import { type Kind, Requests } from "./requests.js";
 import { type Host, Member, outOf } from "./room.js";
@@ -63,7 +64,7 @@ export class RoomsClient implements Client, Host {
         throw new GreenroomError("disconnected", "there is no connection now");
       }
       const id = this.#newId();
-      const text = JSON.stringify({ ...message, room: member.name, id });
+      const text = toJson({ ...message, room: member.name, id });
       const when = () => (member.state === "joined" ? "now" : member.state === "left" ? "never" : "later");
       this.#requests.add({ id, room: member.name, kind, text, when, resolve, reject });
       this.#flush();
@@ -157,7 +158,18 @@ export class RoomsClient implements Client, Host {
   }
 
   #drain(): void {
-    while (!this.#isHeld && this.#inbox.length) this.#obey(this.#inbox.shift());
+    while (!this.#isHeld && this.#inbox.length) {
+      try {
+        this.#obey(this.#inbox.shift());
+      } catch (error) {
+        // One message that is not as it should be hinders no other.
+        this.#emitter.emit("error", error);
+      }
+      const refused = this.#requests.takeRefused();
+      if (!refused) continue;
+      for (const refusal of refused) this.#complain(refusal);
+      this.#flush();
+    }
   }
 
   /** Whoever waited for a join gets to listen before the next message is told, which may be here already. */
@@ -188,7 +200,7 @@ export class RoomsClient implements Client, Host {
         break;
       }
       case "error":
-        this.#complain(message);
+        if (id !== undefined || !this.#requests.refuseOne(message)) this.#complain(message);
         break;
       case "reconnect":
       case "pong":

@@ -1,6 +1,7 @@
 // The connection: made, watched, and made again after it was lost.
 
 import { backoffMs, isFinal } from "./backoff.js";
+import { fromJson } from "./json.js";
 import { look, type Signs } from "./liveness.js";
 import { watchPage } from "./page.js";
 import { tokenOf } from "./token.js";
@@ -127,7 +128,9 @@ export class Link {
     socket.onmessage = ({ data }) => {
       this.#signs = { heardAt: Date.now(), askedAt: null };
       if (this.#state.state === "connecting") this.#welcome();
-      this.#events.message(JSON.parse(data));
+      const message = fromJson(data);
+      if (message) this.#events.message(message);
+      else this.#events.failed(new GreenroomError("unreadable", "a message of the server cannot be read"));
     };
     socket.onclose = ({ code, reason }) => this.#lose(code, reason);
     // What follows it is `close`; but in Node an error that nobody listens to ends the process.
@@ -154,7 +157,8 @@ export class Link {
 
   #ask(): void {
     this.#signs.askedAt = Date.now();
-    this.send('{"type":"ping"}');
+    // With an id, a refusal of it is not taken for one of a request.
+    this.send('{"type":"ping","id":0}');
   }
 
   #lose(code: number, reason: string): void {

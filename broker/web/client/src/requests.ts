@@ -38,6 +38,8 @@ export class Requests {
   #inFlight = 0;
   /** What was refused for now, and may not be written again yet. */
   readonly #pauses = new Set<object>();
+  /** Errors that do not say of which request they are. Until it is known, nothing more is written. */
+  #nameless: object[] = [];
 
   add(request: Request): void {
     if (request.kind !== "once" && this.#entries.size >= MOST_WAITING) {
@@ -50,7 +52,7 @@ export class Requests {
   /** Return what to write now. */
   take(now: number): string[] {
     const texts: string[] = [];
-    if (this.#pauses.size) return texts;
+    if (this.#pauses.size || this.#nameless.length) return texts;
     for (const entry of this.#entries.values()) {
       if (this.#inFlight >= this.#mayBeInFlight) break;
       if (entry.isInFlight) continue;
@@ -88,6 +90,24 @@ export class Requests {
     return entry !== undefined;
   }
 
+  /** The server has refused one, and does not say which. Returns false if none is under way. */
+  refuseOne(refusal: object): boolean {
+    if (this.#inFlight) this.#nameless.push(refusal);
+    return this.#inFlight > 0;
+  }
+
+  /**
+   * Return what was refused by errors without an id, each error with its id, once that is known: every request is
+   * answered once, so when as many are left as such errors have come, they are those. Else null.
+   */
+  takeRefused(): object[] | null {
+    if (!this.#nameless.length || this.#inFlight > this.#nameless.length) return null;
+    const refusals = this.#nameless;
+    this.#nameless = [];
+    const left = [...this.#entries.values()].filter((entry) => entry.isInFlight);
+    return left.map(({ id }, index) => ({ ...refusals[index], id }));
+  }
+
   /**
    * The server could not do it now. Everything waits until the pause that is returned is given to `resume`, and then
    * goes one by one until nothing waits, so that it keeps its order and a busy server is not pressed. What was under
@@ -113,6 +133,7 @@ export class Requests {
   lose(): void {
     this.#mayBeInFlight = MOST_IN_FLIGHT;
     this.#pauses.clear();
+    this.#nameless = [];
     for (const entry of [...this.#entries.values()]) {
       if (entry.kind === "once") {
         this.#remove(entry).reject(new GreenroomError("disconnected", "the connection was lost"));

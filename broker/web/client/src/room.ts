@@ -96,10 +96,9 @@ export class Member implements Room {
 
   hear(event: any): void {
     if (this.state !== "joined") return;
-    const { epoch } = this.position!;
     if (event.type === "gap") {
-      this.position = { offset: event.from - 1, epoch };
-      this.#miss({ offset: event.to, epoch });
+      const until = { offset: event.to, epoch: event.epoch ?? this.position!.epoch };
+      if (placeOf(this.position!, until) !== "old") this.#miss(until);
       return;
     }
     if (event.offset !== undefined) {

@@ -60,7 +60,7 @@ export interface JoinedEvent extends Position {
 
 /**
  * Events are missing here: those after `since`, up to and with `until`. The server no longer held them when we came
- * back, began a new epoch, or did not write them because we read too slowly.
+ * back, began a new epoch, or did not write them because we read too slowly; or they cannot be read.
  */
 export interface GapEvent {
   readonly type: "gap";
@@ -153,11 +153,11 @@ export interface Room extends AsyncIterable<RoomEvent> {
   /** Settles once we are in the room, at once if we are. Rejects if we may not be. */
   joined(): Promise<void>;
   /**
-   * Say a text. Settles when it is stored; until then it is sent again after each lost connection, and stored once.
+   * Say a text; half of a surrogate pair in it (a string cut within an emoji) becomes U+FFFD. Settles when it is stored; until then it is sent again after each lost connection, and stored once.
    * Rejects with the code `uncertain` if it was away for longer than the server would know it again.
    */
   chat(text: string): Promise<Ack>;
-  /** Publish any JSON value under an event name; as `chat`. */
+  /** Publish any JSON value under an event name; as `chat`. At most 64 levels deep; NaN and infinities become null. */
   publish(event: string, data: unknown, options?: PublishOptions): Promise<Ack>;
   /** Ask who is here. */
   presence(): Promise<Presence>;
@@ -188,7 +188,10 @@ export interface StateEvent {
 
 export interface ClientEvents {
   state: StateEvent;
-  /** What nobody waits for: a token that could not be had, or a complaint of the server about no request of ours. */
+  /**
+   * What nobody waits for: a token that could not be had, a complaint of the server about no request of ours, or
+   * (`unreadable`) a message of the server that cannot be read and was passed over.
+   */
   error: unknown;
 }
 

@@ -322,3 +322,49 @@ test("a complaint about nothing we asked for is told", async () => {
   await until(() => errors.length > 0);
   assert.deepEqual(errors.map(({ code }) => code), ["invalid_json"]);
 });
+
+test("a message that cannot be read is passed over, and is a gap if it was stored", async () => {
+  const client = open(url(), { token: "t" });
+  const told: any[] = [];
+  client.on("error", (error) => told.push(error));
+  const room = await client.join("lobby");
+  const heard: unknown[] = [];
+  room.on("*", (event) => heard.push(event.type === "chat" ? event.text : [event.type, (event as GapEvent).since?.offset, (event as GapEvent).until?.offset]));
+  const { socket } = connections[0]!;
+  const unread = (offset: number) => `{"type":"event","data":NaN,"room":"lobby","offset":${offset},"epoch":"e","time":1}`;
+  say(socket, chat(6));
+  for (const text of [unread(7), unread(7), unread(6), "nonsense", "null", "[1]", '{"type":7}', '{"type":"event","data":NaN}']) socket.send(text);
+  say(socket, { type: "joined" });
+  say(socket, chat(8));
+  await until(() => heard.includes("8"));
+  assert.deepEqual(heard, ["6", ["gap", 6, 7], "8"]);
+  assert.deepEqual(told.map(({ code }) => code), Array(5).fill("unreadable"));
+  assert.equal(connections.length, 1);
+});
+
+test("a refusal that does not say of what is of the requests that are left", async () => {
+  const asked: any[] = [];
+  obey = (socket, message) => {
+    if (message.type !== "chat") return friendly(socket, message);
+    asked.push(message);
+    if (message.text.startsWith("bad")) say(socket, { type: "error", code: "invalid_json", message: "Invalid JSON" });
+    else setTimeout(() => friendly(socket, message), 20);
+  };
+  const room = await open(url(), { token: "t" }).join("lobby");
+  // Many more than may be under way at once.
+  const texts = Array.from({ length: 100 }, (_, i) => `${i % 3 ? "bad" : "good"} ${i}`);
+  const settled = await Promise.allSettled(texts.map((text) => room.chat(text)));
+  const outcomes = settled.map((outcome) => (outcome.status === "rejected" ? outcome.reason.code : "stored"));
+  assert.deepEqual(outcomes, texts.map((text) => (text.startsWith("bad") ? "invalid_json" : "stored")));
+  assert.equal((await room.chat("after")).offset, 5);
+  assert.equal(connections.length, 1);
+});
+
+test("a ping that is refused is no request", async () => {
+  obey = (socket, message) => {
+    if (message.type === "ping") say(socket, { type: "error", code: "rate_limited", message: "too many", id: message.id, retry_after_ms: 10 });
+    else setTimeout(() => friendly(socket, message), 50);
+  };
+  const room = await open(url(), { token: "t" }).join("lobby");
+  assert.equal((await room.chat("x")).offset, 5);
+});

@@ -186,6 +186,28 @@ test("a value that is no JSON is refused here", async () => {
   assert.equal((await room.chat("x")).offset, 1);
 });
 
+test("a text cut within an emoji is said, however often, and so is every number", async () => {
+  const room = await open(server.url, { token: token("ann") }).join("cut");
+  const cut = ("x".repeat(9) + "💩").slice(0, 10);
+  await Promise.all(Array.from({ length: 40 }, () => room.chat(cut)));
+  await room.publish(cut, { [cut]: [cut, 2 ** 63, -(2 ** 64), 1e20, NaN] });
+  const { messages } = await room.history();
+  const whole = "x".repeat(9) + "\ufffd";
+  assert.deepEqual(new Set(textsOf(messages)), new Set([whole]));
+  const last = messages.at(-1) as any;
+  assert.deepEqual([last.event, last.data], [whole, { [whole]: [whole, 2 ** 63, -(2 ** 64), 1e20, null] }]);
+});
+
+test("what no client could read is refused, for each request alone", async () => {
+  const room = await open(server.url, { token: token("ann") }).join("odd");
+  let deep: unknown = 1;
+  for (let i = 0; i < 64; i += 1) deep = [deep];
+  const refused = Array.from({ length: 40 }, () => room.publish("deep", deep));
+  for (const { reason } of (await Promise.allSettled(refused)) as PromiseRejectedResult[]) assert.equal(reason.code, "invalid_message");
+  await assert.rejects(open(server.url, { token: token("ann") }).join("\ud800"), fails("invalid_message"));
+  assert.equal((await room.publish("not so deep", (deep as unknown[])[0])).offset, 1);
+});
+
 test("a message too big is rejected, and the others are sent", async () => {
   const room = await open(server.url, { token: token("ann") }).join("big");
   const sends = ["1", "x".repeat(20_000), "3"].map((text) => room.chat(text));
