@@ -14,6 +14,7 @@ from hypercorn.typing import ASGIFramework
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import open_verifier
+from broker.clocks import boot_clock
 from broker.config.check import with_normal_origins
 from broker.config.problems import refuse
 from broker.config.settings import Settings
@@ -339,7 +340,7 @@ async def _open_parts(
     connections = Connections(settings.limits.connections_per_user)
     async with (
         _open_log(given_log) as log,
-        open_engine(settings, wall_clock=wall_clock, log=log) as engine,
+        open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log) as engine,
         open_rooms(settings, engine, log) as rooms,
         open_pump() as pump,
         open_flusher() as flusher,

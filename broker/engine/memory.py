@@ -1,4 +1,7 @@
-"""The engine of a single process: everything in memory, gone with it."""
+"""The engine of a single process: everything in memory, gone with it.
+
+Ages and windows go by the age clock of `broker.engine.clock`, which no step of the wall clock moves.
+"""
 
 import secrets
 from collections import OrderedDict, deque
@@ -9,7 +12,10 @@ from itertools import islice
 import attrs
 import trio
 
+from broker.clocks import Clock
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
+from broker.engine.clock import EngineClock
+from broker.log import Log, stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
 
 UNTOUCHED_SECONDS = 3600.0
@@ -29,11 +35,12 @@ class _RoomLog:
     """One room's history. `events` holds the offsets first_held … offset."""
 
     epoch: str
-    forget_after: float  # Unix seconds; nothing is held from then on
+    forget_after: float  # on the age clock; nothing is held from then on
     retention: Retention
-    look_again_at: float = 0.0  # Unix seconds; never later than forget_after
+    look_again_at: float = 0.0  # likewise; never later than forget_after
     offset: int = 0
     events: deque[Event] = attrs.Factory(deque)
+    said_at: deque[float] = attrs.Factory(deque)  # of each of them, on the age clock
     bytes: int = 0
 
     @property
@@ -46,15 +53,16 @@ class _RoomLog:
 
     def trim(self, now: float) -> None:
         retention = self.retention
-        oldest_ms = (now - retention.age_seconds) * 1000
-        events = self.events
+        oldest = now - retention.age_seconds
+        events, said_at = self.events, self.said_at
         while events and (
-            len(events) > retention.messages or self.bytes > retention.bytes or events[0].time_ms <= oldest_ms
+            len(events) > retention.messages or self.bytes > retention.bytes or said_at[0] <= oldest
         ):
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
         self.bytes -= len(self.events.popleft().content)
+        self.said_at.popleft()
 
 
 class MemoryEngine(Engine):
@@ -67,11 +75,13 @@ class MemoryEngine(Engine):
         self,
         *,
         wall_clock: WallClock,
+        boot_clock: Clock | None = None,
+        log: Log | None = None,
         idempotency_seconds: float,
         total_bytes: int = TOTAL_BYTES,
         make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
-        self._wall_clock = wall_clock
+        self._clock = EngineClock(wall_clock, log or stdlib_log(), boot_clock=boot_clock)
         self._idempotency_seconds = idempotency_seconds
         self._make_epoch = make_epoch
         self._total_bytes = total_bytes
@@ -87,18 +97,19 @@ class MemoryEngine(Engine):
     async def position(self, room: str) -> Position:
         """See Engine."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._forget(self._wall_clock())
+        self._forget(self._clock.age())
         log = self._log(room)
         return Position(log.epoch, log.offset)
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. Never waits: a checkpoint for each batch of each room would cost more than the append."""
-        now = self._wall_clock()
+        now = self._clock.age()
+        time_ms = self._clock.time_ms(now)
         self._forget(now)
         log = self._log(room)
         self._logs.move_to_end(room)
         before = log.bytes + EVENT_BYTES * len(log.events)
-        receipts = [self._append_one(room, log, draft, now) for draft in drafts]
+        receipts = [self._append_one(room, log, draft, now, time_ms) for draft in drafts]
         log.retention = retention
         log.trim(now)
         self._held_bytes += log.bytes + EVENT_BYTES * len(log.events) - before
@@ -116,7 +127,7 @@ class MemoryEngine(Engine):
         await trio.lowlevel.checkpoint()
         log = self._log(room)
         before = log.memory_bytes
-        log.trim(self._wall_clock())
+        log.trim(self._clock.age())
         self._held_bytes += log.memory_bytes - before
         count = min(len(log.events), max(0, log.offset - after))
         if reverse:
@@ -140,7 +151,7 @@ class MemoryEngine(Engine):
         if log is None:
             log = self._logs[room] = _RoomLog(
                 epoch=self._make_epoch(),
-                forget_after=self._wall_clock() + UNTOUCHED_SECONDS,
+                forget_after=self._clock.age() + UNTOUCHED_SECONDS,
                 retention=Retention(0, 0, 0.0),
             )
             self._look_again(room, log)
@@ -172,18 +183,18 @@ class MemoryEngine(Engine):
             self._looks = [(log.look_again_at, room) for room, log in self._logs.items()]
             heapify(self._looks)
 
-    def _append_one(self, room: str, log: _RoomLog, draft: Draft, now: float) -> Receipt:
+    def _append_one(self, room: str, log: _RoomLog, draft: Draft, now: float, time_ms: int) -> Receipt:
         if draft.key is not None:
             known = self._keys.get((room, draft.key))
             if known is not None:
                 return Receipt(known[0], None)
-        time_ms = int(now * 1000)
         if draft.ephemeral:
             receipt = Receipt(None, Event(draft.content, time_ms, None))
         else:
             log.offset += 1
             event = Event(draft.content, time_ms, log.offset)
             log.events.append(event)
+            log.said_at.append(now)
             log.bytes += len(draft.content)
             receipt = Receipt(Position(log.epoch, log.offset), event)
         if draft.key is not None:

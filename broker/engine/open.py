@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from broker.clocks import Clock
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
@@ -20,8 +21,12 @@ ENGINE_SCHEMES = ("memory", "sqlite", "redis", "rediss")
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) -> AsyncIterator[Engine]:
+async def open_engine(
+    settings: Settings, *, wall_clock: WallClock, log: Log, boot_clock: Clock | None = None
+) -> AsyncIterator[Engine]:
     """Open the engine that `server.engine` names; leaving the block flushes and closes it.
+
+    Things grow old by `boot_clock`; without one, by the wall clock, as in a test with a single clock.
 
     :raises ConfigurationError: if there is no such engine, or it cannot be opened.
     """
@@ -30,6 +35,8 @@ async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) ->
     if scheme == "memory":
         yield MemoryEngine(
             wall_clock=wall_clock,
+            boot_clock=boot_clock,
+            log=log,
             idempotency_seconds=idempotency_seconds,
             total_bytes=settings.history.total_bytes,
         )
@@ -39,6 +46,7 @@ async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) ->
             synchronous=settings.sqlite.synchronous,
             idempotency_seconds=idempotency_seconds,
             wall_clock=wall_clock,
+            boot_clock=boot_clock,
             log=log,
         ) as engine:
             yield engine
@@ -48,6 +56,7 @@ async def open_engine(settings: Settings, *, wall_clock: WallClock, log: Log) ->
             settings.redis,
             idempotency_seconds=idempotency_seconds,
             wall_clock=wall_clock,
+            boot_clock=boot_clock,
             log=log,
         ) as engine:
             yield engine

@@ -14,7 +14,9 @@ from typing import TypeVar
 import attrs
 import trio
 
+from broker.clocks import Clock
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
+from broker.engine.clock import EngineClock
 from broker.engine.sqlite_file import (
     Synchronous,
     check_path,
@@ -23,6 +25,7 @@ from broker.engine.sqlite_file import (
     open_reader,
     open_writer,
     read_boot,
+    read_clock,
     read_secret,
 )
 from broker.engine.sqlite_rows import Append, Reader, Writer
@@ -61,9 +64,9 @@ class _Pending:
 class SqliteEngine(Engine):
     """See the module's docstring; made by `open_sqlite`."""
 
-    def __init__(self, writer: Writer, readers: Sequence[Reader], wall_clock: WallClock, log: Log) -> None:
+    def __init__(self, writer: Writer, readers: Sequence[Reader], clock: EngineClock, log: Log) -> None:
         self._writer = writer
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._log = log
         self._pending: list[_Pending] = []
         self._work = trio.Event()
@@ -84,16 +87,16 @@ class SqliteEngine(Engine):
         if any(is_kept(draft) for draft in drafts):
             return await self._commit(Append(room, drafts, retention))
         await trio.lowlevel.checkpoint_if_cancelled()
-        time_ms = self._now_ms()
+        time_ms = self._clock.moment().time_ms
         return [Receipt(None, Event(draft.content, time_ms, None)) for draft in drafts]
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
         """See Engine."""
-        now_ms = self._now_ms()
+        age_ms = int(self._clock.age() * 1000)
         return await self._read(
-            lambda reader: reader.run(room, after=after, limit=limit, reverse=reverse, now_ms=now_ms)
+            lambda reader: reader.run(room, after=after, limit=limit, reverse=reverse, age_ms=age_ms)
         )
 
     async def wait_ready(self) -> None:
@@ -110,9 +113,6 @@ class SqliteEngine(Engine):
         """Take no more appends; `run_writer` commits what waits and returns."""
         self._is_closed = True
         self._work.set()
-
-    def _now_ms(self) -> int:
-        return int(self._wall_clock() * 1000)
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         async with self._reading:
@@ -162,7 +162,8 @@ class SqliteEngine(Engine):
         appends = [pending.append for pending in batch]
         try:
             # Not abandoned on cancellation: a commit takes its time and no more.
-            results = await trio.to_thread.run_sync(self._writer.append, appends, self._now_ms())
+            now, note = self._clock.moment(), self._clock.note()
+            results = await trio.to_thread.run_sync(self._writer.append, appends, now, note)
         except sqlite3.OperationalError as error:
             self._refuse(batch, error)
         except Exception as error:  # noqa: BLE001  # logged
@@ -208,11 +209,13 @@ async def open_sqlite(
     idempotency_seconds: float,
     wall_clock: WallClock,
     log: Log,
+    boot_clock: Clock | None = None,
     boot: str | None = None,
 ) -> AsyncIterator[SqliteEngine]:
     """Open the engine on a file, which is made if it is not there; leaving the block commits what waits.
 
-    `boot` names the machine's present boot, by default as the system tells it.
+    Ages and windows go by `boot_clock`, see `broker.engine.clock`; without one, by the wall clock. `boot` names the
+    machine's present boot, by default as the system tells it.
 
     :raises ConfigurationError: if the file is in use, not ours, corrupt, or cannot be opened.
     """
@@ -226,7 +229,9 @@ async def open_sqlite(
         secret = read_secret(connection)
         readers = [Reader(stack.enter_context(closing(open_reader(path))), secret) for _ in range(READERS)]
         writer = Writer(connection, path, secret=secret, idempotency_seconds=idempotency_seconds)
-        engine = SqliteEngine(writer, readers, wall_clock, log)
+        note, latest_ms = read_clock(connection)
+        clock = EngineClock(wall_clock, log, boot_clock=boot_clock, boot=boot, note=note, latest_ms=latest_ms)
+        engine = SqliteEngine(writer, readers, clock, log)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run_writer)
             yield engine

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Literal
 
+from broker.engine.clock import ClockNote
 from broker.errors import ConfigurationError
 
 APPLICATION_ID = 0x67726E72  # "grnr": tells our files from other programs'
@@ -44,6 +45,12 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE rooms SET expires_ms = max(expires_ms, coalesce((SELECT max(expires_ms) FROM keys), 0)) WHERE bytes = 0;
     CREATE TABLE forgotten (bucket INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
     """,
+    """
+    CREATE TABLE clock (
+        boot TEXT NOT NULL, ahead_of_boot_ms INTEGER NOT NULL, skew_ms INTEGER NOT NULL, latest_ms INTEGER NOT NULL
+    );
+    ALTER TABLE events ADD COLUMN skew_ms INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """What brings a file of version n to version n + 1; the version is the file's `user_version`.
 
@@ -52,6 +59,9 @@ MIGRATIONS: tuple[str, ...] = (
 
 `file.secret` makes the first epochs of rooms. `file.boot` is the boot of the machine during which somebody began to
 write without waiting for the disk, and empty once all that was written is on it.
+
+`clock` has at most one row: how the age clock stood (`broker.engine.clock`), and a time that it has shown since. `events.time_ms` is what is told, and was
+`skew_ms` ahead of the age clock; every other time in the file is the age clock's.
 """
 
 LOG_BYTES = 1 << 24
@@ -196,6 +206,20 @@ def read_secret(connection: sqlite3.Connection) -> bytes:
     """Return the file's secret."""
     [(secret,)] = connection.execute("SELECT secret FROM file")
     return bytes(secret)
+
+
+def read_clock(connection: sqlite3.Connection) -> tuple[ClockNote | None, int]:
+    """Return how the age clock stood when it was noted, and a time that it showed, at least; None and 0 if never."""
+    found = connection.execute("SELECT boot, ahead_of_boot_ms, skew_ms, latest_ms FROM clock").fetchone()
+    return (None, 0) if found is None else (ClockNote(*found[:3]), int(found[3]))
+
+
+def note_clock(connection: sqlite3.Connection, note: ClockNote, age_ms: int) -> None:
+    """Note, within a transaction, how the age clock stands, and what it shows."""
+    connection.execute("DELETE FROM clock")
+    connection.execute(
+        "INSERT INTO clock VALUES (?, ?, ?, ?)", (note.boot, note.ahead_of_boot_ms, note.skew_ms, age_ms)
+    )
 
 
 def read_boot() -> str:

@@ -19,7 +19,12 @@ from pathlib import Path
 import attrs
 
 from broker.engine.base import Receipt, Retention, Run
+from broker.engine.clock import ClockNote, Moment
+from broker.engine.sqlite_file import note_clock, read_clock
 from broker.model import Draft, Event, Position
+
+CLOCK_NOTED_EVERY_MS = 60_000
+"""By so much the age clock may go back where a machine that was off comes up with a time before that."""
 
 MORE_FORGOTTEN = 1000
 """So many more than it adds an append deletes of what has run out, at most."""
@@ -75,17 +80,25 @@ class Writer:
         self._file = path.stat()
         self._secret = secret
         self._idempotency_ms = int(idempotency_seconds * 1000)
+        self._clock_note, self._clock_noted_ms = read_clock(connection)
 
-    def append(self, appends: Sequence[Append], now_ms: int) -> list[list[Receipt]]:
+    def append(self, appends: Sequence[Append], now: Moment, clock_note: ClockNote) -> list[list[Receipt]]:
         """Store all or nothing; what is returned, receipts for each draft, is as safe as `synchronous` makes it.
+
+        `clock_note` is stored as well, if it is another than before, and now and then.
 
         :raises sqlite3.Error: if nothing was stored.
         """
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
         try:
-            receipts = [self._append(append, now_ms) for append in appends]
-            self._forget(now_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
+            receipts = [self._append(append, now) for append in appends]
+            self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
+            notes_clock = (
+                clock_note != self._clock_note or now.age_ms - self._clock_noted_ms >= CLOCK_NOTED_EVERY_MS
+            )
+            if notes_clock:
+                note_clock(self._connection, clock_note, now.age_ms)
             self._check_file()
             run("COMMIT")
         except BaseException:
@@ -93,6 +106,8 @@ class Writer:
             if self._connection.in_transaction:
                 run("ROLLBACK")
             raise
+        if notes_clock:
+            self._clock_note, self._clock_noted_ms = clock_note, now.age_ms
         # What is stored is stored, whatever becomes of this.
         with suppress(sqlite3.Error):
             self._give_back_pages()
@@ -116,23 +131,24 @@ class Writer:
         if not is_same:
             raise sqlite3.OperationalError("the file was removed or replaced")
 
-    def _append(self, append: Append, now_ms: int) -> list[Receipt]:
+    def _append(self, append: Append, now: Moment) -> list[Receipt]:
         row = self._room(append.room)
         known = row.offset
-        receipts = [self._place(row, draft, now_ms) for draft in append.drafts]
+        receipts = [self._place(row, draft, now) for draft in append.drafts]
+        skew_ms = now.time_ms - now.age_ms
         self._connection.executemany(
-            "INSERT INTO events VALUES (?, ?, ?, ?)",
+            "INSERT INTO events (room, offset, time_ms, content, skew_ms) VALUES (?, ?, ?, ?, ?)",
             [
-                (row.id, event.offset, event.time_ms, event.content)
+                (row.id, event.offset, event.time_ms, event.content, skew_ms)
                 for event in (receipt.event for receipt in receipts)
                 if event is not None and event.offset is not None
             ],
         )
-        self._trim(row, append.retention, now_ms, known)
+        self._trim(row, append.retention, now.age_ms, known)
         age_ms = int(append.retention.age_seconds * 1000)
         self._connection.execute(
             "UPDATE rooms SET offset = ?, first_held = ?, bytes = ?, age_ms = ?, expires_ms = ? WHERE id = ?",
-            (row.offset, row.first_held, row.bytes, age_ms, now_ms + self._keep_ms(row, age_ms), row.id),
+            (row.offset, row.first_held, row.bytes, age_ms, now.age_ms + self._keep_ms(row, age_ms), row.id),
         )
         return receipts
 
@@ -158,12 +174,12 @@ class Writer:
         assert cursor.lastrowid is not None
         return _RoomRow(cursor.lastrowid, epoch, 0, 1, 0, 0)
 
-    def _place(self, row: _RoomRow, draft: Draft, now_ms: int) -> Receipt:
+    def _place(self, row: _RoomRow, draft: Draft, now: Moment) -> Receipt:
         key = draft.key
         if key is not None:
             known = self._connection.execute(
                 "SELECT offset FROM keys WHERE room = ? AND scope = ? AND key = ? AND expires_ms > ?",
-                (row.id, key.scope, key.key, now_ms),
+                (row.id, key.scope, key.key, now.age_ms),
             ).fetchone()
             if known is not None:
                 return Receipt(None if known[0] is None else Position(row.epoch, known[0]), None)
@@ -175,10 +191,10 @@ class Writer:
         if key is not None:
             self._connection.execute(
                 "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)",
-                (row.id, key.scope, key.key, offset, now_ms + self._idempotency_ms),
+                (row.id, key.scope, key.key, offset, now.age_ms + self._idempotency_ms),
             )
         position = None if offset is None else Position(row.epoch, offset)
-        return Receipt(position, Event(draft.content, now_ms, offset))
+        return Receipt(position, Event(draft.content, now.time_ms, offset))
 
     def _trim(self, row: _RoomRow, retention: Retention, now_ms: int, known: int) -> None:
         """Delete from the front what is beyond the retention.
@@ -189,11 +205,12 @@ class Writer:
         oldest_ms = now_ms - int(retention.age_seconds * 1000)
         first = row.first_held
         oldest = self._connection.execute(
-            "SELECT offset, time_ms, length(content) FROM events WHERE room = ? ORDER BY offset", (row.id,)
+            "SELECT offset, time_ms - skew_ms, length(content) FROM events WHERE room = ? ORDER BY offset",
+            (row.id,),
         )
-        for offset, time_ms, size in oldest:
+        for offset, said_at_ms, size in oldest:
             held = row.offset - offset + 1
-            is_young = time_ms > oldest_ms and (offset > known or time_ms > oldest_known_ms)
+            is_young = said_at_ms > oldest_ms and (offset > known or said_at_ms > oldest_known_ms)
             if held <= retention.messages and row.bytes <= retention.bytes and is_young:
                 break
             row.bytes -= size
@@ -273,8 +290,8 @@ class Reader:
             return Position(*found)
         return Position(first_epoch(self.connection, self.secret, room), 0)
 
-    def run(self, room: str, *, after: int, limit: int | None, reverse: bool, now_ms: int) -> Run:
-        """Return a run of a room's events as `Engine.read` does.
+    def run(self, room: str, *, after: int, limit: int | None, reverse: bool, age_ms: int) -> Run:
+        """Return a run of a room's events as `Engine.read` does; `age_ms` is what the age clock shows.
 
         :raises sqlite3.Error: if it cannot be read.
         """
@@ -286,8 +303,8 @@ class Reader:
             ).fetchone()
             if found is None:
                 return Run(Position(first_epoch(self.connection, self.secret, room), 0), 1, ())
-            number, epoch, offset, first_held, age_ms = found
-            first_held = _first_young(self.connection, number, first_held, now_ms - age_ms)
+            number, epoch, offset, first_held, keep_ms = found
+            first_held = _first_young(self.connection, number, first_held, age_ms - keep_ms)
             query = _NEWEST_FIRST if reverse else _OLDEST_FIRST
             # Within what the room can hold: SQLite's integers end at 2**63 - 1, a client's offset may be just that.
             start = min(max(after + 1, first_held), offset + 1)
@@ -303,11 +320,11 @@ class Reader:
 def _first_young(connection: sqlite3.Connection, room: int, first_held: int, oldest_ms: int) -> int:
     """Return the oldest offset held that is not too old; what is too old is deleted at the next append."""
     rows = connection.execute(
-        "SELECT offset, time_ms FROM events WHERE room = ? AND offset >= ? ORDER BY offset",
+        "SELECT offset, time_ms - skew_ms FROM events WHERE room = ? AND offset >= ? ORDER BY offset",
         (room, first_held),
     )
-    for offset, time_ms in rows:
-        if time_ms > oldest_ms:
+    for offset, said_at_ms in rows:
+        if said_at_ms > oldest_ms:
             return int(offset)
         first_held = offset + 1
     return first_held

@@ -9,6 +9,7 @@ import trio
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.presence import Presence
+from broker.engine.redis.clock import NodeClock
 from broker.engine.redis.cluster import RedisCluster
 from broker.engine.redis.keys import Names
 from broker.engine.redis.presence import RedisPresence
@@ -27,7 +28,7 @@ from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import Server
 from broker.errors import EngineUnavailableError
 from broker.log import Log
-from broker.model import Draft, Position, WallClock
+from broker.model import Draft, Position
 
 UNTOUCHED_MS = 3_600_000
 """How long a room that nothing was said in keeps its epoch."""
@@ -47,7 +48,7 @@ class RedisEngine(Engine, Feed):
         *,
         node: str,
         lease_seconds: float,
-        wall_clock: WallClock,
+        clock: NodeClock,
         idempotency_seconds: float,
         log: Log,
         make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -61,7 +62,7 @@ class RedisEngine(Engine, Feed):
             servers, self._ring, scripts, names, node=node, lease_seconds=lease_seconds
         )
         self._cluster = RedisCluster(servers[self._ring.index_of("")], names, node=node, log=log)
-        self._wall_clock = wall_clock
+        self._clock = clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch
         self._commits = 0
@@ -96,7 +97,7 @@ class RedisEngine(Engine, Feed):
         names = self._names.room(room)
         keys = [names.meta, names.stream]
         age_ms = int(retention.age_seconds * 1000)
-        now_ms = self._now_ms()
+        now_ms = self._clock.now_ms()
         kept = sum(map(is_kept, drafts))
         # A room in which nothing is stored may come up with it, and is remembered like one that is joined.
         keep_room_ms = max(age_ms, self._idempotency_ms) + SLACK_MS if kept else UNTOUCHED_MS
@@ -123,7 +124,7 @@ class RedisEngine(Engine, Feed):
         return await self._scripts.read.run(
             self._server(room).link,
             (names.meta, names.stream),
-            *(self._make_epoch(), UNTOUCHED_MS, self._now_ms()),
+            *(self._make_epoch(), UNTOUCHED_MS, self._clock.now_ms()),
             *(after, -1 if limit is None else limit, int(reverse)),
             parse=parse_run,
         )
@@ -159,9 +160,6 @@ class RedisEngine(Engine, Feed):
 
     def _server(self, room: str) -> Server:
         return self._servers[self._ring.index_of(room)]
-
-    def _now_ms(self) -> int:
-        return int(self._wall_clock() * 1000)
 
 
 @attrs.frozen

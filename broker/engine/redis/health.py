@@ -29,6 +29,11 @@ class Health:
         self._troubles: dict[str, _Trouble] = {}  # by part
         self._log_refusals_after = 0.0  # trio time
 
+    @property
+    def server(self) -> str:
+        """What the server is called."""
+        return self._server
+
     def note_trouble(self, part: str, reason: str, kind: EngineTrouble) -> None:
         """Note that a part does not work; the time of the first note stays until it works."""
         before = self._troubles.get(part)

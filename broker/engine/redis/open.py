@@ -10,9 +10,11 @@ from secrets import token_hex
 import attrs
 import trio
 
+from broker.clocks import Clock
 from broker.config.settings import RedisSettings
 from broker.engine.redis.address import Address, RedisUrl, parse_redis_url
 from broker.engine.redis.board import Board
+from broker.engine.redis.clock import NodeClock
 from broker.engine.redis.connection import Connection, Door, open_connection
 from broker.engine.redis.engine import RedisEngine
 from broker.engine.redis.feed import ServerFeed
@@ -40,6 +42,7 @@ async def open_redis(
     idempotency_seconds: float,
     wall_clock: WallClock,
     log: Log,
+    boot_clock: Clock | None = None,
     random: Random | None = None,
 ) -> AsyncIterator[RedisEngine]:
     """Open the engine on the servers of a redis:// or rediss:// URL.
@@ -57,6 +60,7 @@ async def open_redis(
         Names(settings.prefix, parsed.database),
         token_hex(8),
         random or Random(),  # noqa: S311  # jitter
+        NodeClock(wall_clock, log, boot_clock=boot_clock),
     )
     servers: list[Server] = []
     async with AsyncExitStack() as stack:
@@ -73,7 +77,7 @@ async def open_redis(
             make.names,
             node=make.node,
             lease_seconds=settings.lease_seconds,
-            wall_clock=wall_clock,
+            clock=make.clock,
             idempotency_seconds=idempotency_seconds,
             log=log,
         )
@@ -120,6 +124,7 @@ class _Maker:
     names: Names
     node: str
     random: Random
+    clock: NodeClock
 
     def server(self, door: Door, health: Health, connection: Connection | EngineUnavailableError) -> Server:
         dial = partial(open_connection, door)
@@ -137,7 +142,9 @@ class _Maker:
         options = ProbeOptions(
             self.node, self.settings.probe_seconds, self.settings.timeout_seconds, lease_ms, lease.renewed
         )
-        probe = Probe(link, feed, health, script=self.scripts.lease, names=self.names, options=options)
+        probe = Probe(
+            link, feed, health, self.clock, script=self.scripts.lease, names=self.names, options=options
+        )
         return Server(str(door.address), link, feed, board, lease, probe, health)
 
 

@@ -10,6 +10,7 @@ from secrets import token_hex
 import attrs
 import trio
 
+from broker.engine.redis.clock import NodeClock
 from broker.engine.redis.feed import ServerFeed
 from broker.engine.redis.health import Health
 from broker.engine.redis.keys import Names
@@ -39,6 +40,7 @@ class Probe:
         link: Link,
         feed: ServerFeed,
         health: Health,
+        clock: NodeClock,
         *,
         script: Script,
         names: Names,
@@ -47,6 +49,7 @@ class Probe:
         self._link = link
         self._feed = feed
         self._health = health
+        self._clock = clock
         self._script = script
         self._keys = (names.alive, names.board)
         self._channel = names.node(options.node)
@@ -106,10 +109,12 @@ class Probe:
 
     async def _renew(self) -> None:
         options = self._options
-        had_none, dead = await self._script.run(
+        asked_at = self._clock.now()
+        had_none, server_ms, dead = await self._script.run(
             self._link,
             self._keys,
             *(options.node, options.lease_ms, token_hex(8), self._channel, self._sent),
             parse=parse_lease,
         )
+        self._clock.compare(self._health.server, server_ms / 1000, asked_at=asked_at)
         options.on_lease(had_none, dead)

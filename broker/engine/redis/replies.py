@@ -132,10 +132,10 @@ def parse_glance(room: str, reply: object) -> RoomGlance | None:
     return RoomGlance(room, size, position) if _integer(size) else None
 
 
-def parse_lease(reply: object) -> tuple[bool, list[str]]:
-    """Return what the script `lease` answered: whether the node had none, and the nodes that have died."""
-    had_none, *dead = _list(reply)
-    return _integer(had_none) == 1, [_text(node) for node in dead]
+def parse_lease(reply: object) -> tuple[bool, int, list[str]]:
+    """Return what the script `lease` answered: whether the node had none, the server's ms, the nodes that have died."""
+    had_none, server_ms, *dead = _list(reply)
+    return _integer(had_none) == 1, _integer(server_ms), [_text(node) for node in dead]
 
 
 def parse_board_version(reply: object) -> int:

@@ -7,6 +7,7 @@ from secrets import token_hex
 import attrs
 import pytest
 
+from broker.clocks import Clock
 from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
@@ -29,7 +30,7 @@ class Wall:
         return self.now
 
 
-OpenEngine = Callable[[WallClock], AbstractAsyncContextManager[Engine]]
+OpenEngine = Callable[..., AbstractAsyncContextManager[Engine]]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def wall() -> Wall:
 def open_engine_under_test(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> OpenEngine:
-    """Return what opens a new, empty engine on a clock; its idempotency window is 300 s."""
+    """Return what opens a new, empty engine on a wall clock and a boot clock; its idempotency window is 300 s."""
 
     def make_url() -> str:
         if request.param == "redis://PORT":
@@ -50,13 +51,15 @@ def open_engine_under_test(
         return str(request.param).replace("PATH", str(tmp_path_factory.mktemp("engine") / "rooms.db"))
 
     @asynccontextmanager
-    async def opened(wall_clock: WallClock) -> AsyncIterator[Engine]:
+    async def opened(wall_clock: WallClock, boot_clock: Clock | None = None) -> AsyncIterator[Engine]:
         settings = Settings(
             server=ServerSettings(engine=make_url()),
             history=HistorySettings(idempotency_seconds=300.0),
             redis=RedisSettings(prefix=token_hex(8)),
         )
-        async with open_engine(settings, wall_clock=wall_clock, log=stdlib_log()) as engine:
+        async with open_engine(
+            settings, wall_clock=wall_clock, boot_clock=boot_clock, log=stdlib_log()
+        ) as engine:
             yield engine
 
     return opened
