@@ -31,7 +31,7 @@ class Row:
 
 @attrs.define
 class Rates:
-    """Remembers the last look. Times are of a monotonic clock, in seconds."""
+    """Remembers the last look. Times are in seconds, of a clock that is never set and goes on while the machine sleeps."""
 
     _looked_at: float = 0.0
     _before: dict[str, RoomSummary] = attrs.Factory(dict)

@@ -19,6 +19,7 @@ from broker.cli.remote import find_api_key, url_option, usage_error
 from broker.client.errors import NotSentError
 from broker.client.http_client import open_client
 from broker.client.reasons import why
+from broker.clocks import boot_clock
 from broker.errors import GreenroomError
 
 PAGE_ROOMS = 1000
@@ -100,7 +101,7 @@ class Watch:
         :raises UnreachableError: if the server does not answer, or refuses.
         """
         rooms = list(self._rooms())
-        self.rows = sort_rows(self._rates.look(rooms, time.monotonic()), self._order)
+        self.rows = sort_rows(self._rates.look(rooms, boot_clock()), self._order)
 
     def heading(self) -> str:
         """Return what is true of all of them."""

@@ -26,7 +26,7 @@ def may_reconnect(code: int) -> bool:
 
 @attrs.define
 class Reconnects:
-    """Decides when to connect again. Times are trio's, in seconds."""
+    """Decides when to connect again. Times are trio's, in seconds: what is left of a delay is waited for after a sleep."""
 
     _random: Random
     _attempt: int = 0

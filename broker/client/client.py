@@ -18,6 +18,7 @@ from broker.client.errors import NO_CODE, ClientError, ClosedError
 from broker.client.room import Room
 from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
 from broker.client.token import clean_token
+from broker.clocks import Clock, SleepingClock
 from broker.errors import CloseCode
 from broker.model import Position
 
@@ -85,11 +86,13 @@ class Client:
         is_lasting: bool,
         on_state: Callable[[State], None],
         room_bytes: int,
+        clock: Clock,
     ) -> None:
         self._connect_once = connect_once
         self._reconnects = reconnects
         self._is_lasting = is_lasting
         self._on_state = on_state
+        self._clock = clock
         self._state = State("connecting")
         prefix = token_hex(8)
         self._count = 0
@@ -134,7 +137,7 @@ class Client:
         """
         if self._closed is not None:
             raise self._over()
-        effects = self._core.join(room, since, trio.current_time())
+        effects = self._core.join(room, since, self._clock())
         self._heard[room] = trio.lowlevel.ParkingLot()
         try:
             self._apply(effects)
@@ -167,14 +170,14 @@ class Client:
                 raise self._over()
             request_id = message.setdefault("id", self._make_id())
             answer = _Answer()
-            effects = self._core.request(message, trio.current_time(), kind)
+            effects = self._core.request(message, self._clock(), kind)
             self._answers[request_id] = answer
             try:
                 self._apply(effects)
                 await answer.settled.wait()
             finally:
                 del self._answers[request_id]
-                self._apply(self._core.cancel(request_id, trio.current_time()))
+                self._apply(self._core.cancel(request_id, self._clock()))
         return answer.unwrap()
 
     async def next_message(self, room: str) -> Message:
@@ -184,7 +187,7 @@ class Client:
             track = self._core.rooms.get(room)
             if track is None:
                 raise ClientError(f"left {room}")
-            message, effects = self._core.take(room, trio.current_time())
+            message, effects = self._core.take(room, self._clock())
             self._apply(effects)
             if message is not None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -234,7 +237,7 @@ class Client:
         async with trio.open_nursery() as nursery:
             self._connection = nursery
             try:
-                self._apply(self._core.connected(trio.current_time()))
+                self._apply(self._core.connected(self._clock()))
                 nursery.start_soon(self._write, socket)
                 nursery.start_soon(self._watch, socket)
                 while True:
@@ -247,7 +250,7 @@ class Client:
         effects: list[Effect] | None = None
         if message is not None:
             with suppress(KeyError, TypeError, AttributeError):
-                effects = self._core.received(message, size, trio.current_time())
+                effects = self._core.received(message, size, self._clock())
                 self._is_ours = True
         if not self._is_ours:
             raise SocketClosed(NO_CODE, "what the server says is no message of ours")
@@ -262,21 +265,23 @@ class Client:
                 await socket.send(text)
 
     async def _watch(self, socket: Socket) -> None:
-        """End a connection that is silent, or that the server wanted ended."""
-        is_pinged = False
+        """End a connection that is silent, or that the server wanted ended.
+
+        A machine that has slept asks the server first, and waits for its answer while it is awake.
+        """
+        pinged_at: float | None = None
         while True:
             now = trio.current_time()
             come_back_at = self._reconnects.come_back_at
             if come_back_at is not None and now >= come_back_at + COME_BACK_GRACE_SECONDS:
                 raise SocketClosed(CloseCode.SERVICE_RESTART, "service restart")
-            silent_seconds = now - socket.last_received
-            if silent_seconds >= SILENCE_SECONDS + PONG_SECONDS:
-                raise SocketClosed(NO_CODE, "the server is silent")
-            if silent_seconds < SILENCE_SECONDS:
-                is_pinged = False
-            elif not is_pinged:
-                is_pinged = True
+            if self._clock() - socket.last_received < SILENCE_SECONDS:
+                pinged_at = None
+            elif pinged_at is None:
+                pinged_at = now
                 self._send('{"type":"ping","id":0}')
+            elif now - pinged_at >= PONG_SECONDS:
+                raise SocketClosed(NO_CODE, "the server is silent")
             await trio.sleep(WATCH_SECONDS)
 
     def _apply(self, effects: Iterable[Effect]) -> None:
@@ -301,8 +306,10 @@ class Client:
         self._has_outgoing.set()
 
     async def _try_again_later(self, effect: TryAgain) -> None:
+        # Not a hair earlier by one clock than by the other.
+        not_before = self._clock() + effect.after_seconds
         await trio.sleep(effect.after_seconds)
-        self._apply(self._core.try_again(effect.room, trio.current_time()))
+        self._apply(self._core.try_again(effect.room, max(not_before, self._clock())))
 
     def _tell(self, state: State) -> None:
         self._state = state
@@ -327,6 +334,7 @@ async def connect(
     room_bytes: int = ROOM_BYTES,
     dial: Dial | None = None,
     random: Random | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Client]:
     """Be a client of the server at `url` (http, https, ws or wss) inside the block.
 
@@ -339,7 +347,8 @@ async def connect(
     a token is dropped; one with characters that no token has ends the client as a refused one does (4001).
     `on_state` is called with every change. `timeout_seconds` bounds one attempt. `room_bytes` is how much may
     wait in each room for an application that is slow to take it: beyond, the room lets go of what comes, and
-    asks the server again for what it missed. `dial` opens the stream of bytes instead of TCP.
+    asks the server again for what it missed. `dial` opens the stream of bytes instead of TCP. `clock` gives the
+    seconds by which it is told whether the server still knows an id; they must go on while the machine sleeps.
 
     Leaving the block closes the connection (at most a second). An exception of the block comes out as it is.
 
@@ -347,6 +356,7 @@ async def connect(
     """
     address = parse_address(url)
     dial = dial or dial_tcp(address, ssl_context)
+    clock = clock or SleepingClock(trio.current_time)
 
     async def connect_once(talk: Callable[[Socket], Awaitable[None]]) -> SocketClosed:
         try:
@@ -360,7 +370,7 @@ async def connect(
         if bearer is None:
             # What the server would say of it.
             return SocketClosed(CloseCode.UNAUTHORIZED, "the token is malformed")
-        return await hold_socket(dial, address, bearer, talk, timeout_seconds=timeout_seconds)
+        return await hold_socket(dial, address, bearer, talk, clock, timeout_seconds=timeout_seconds)
 
     client = Client(
         connect_once,
@@ -368,6 +378,7 @@ async def connect(
         is_lasting=reconnects,
         on_state=on_state,
         room_bytes=room_bytes,
+        clock=clock,
     )
     with _raising_alone():
         async with trio.open_nursery() as nursery:

@@ -66,7 +66,8 @@ class _Request:
 class ClientCore:
     """The rooms and requests of one client over all its connections.
 
-    Every method returns what is to be done, in order; times are trio's, in seconds.
+    Every method returns what is to be done, in order. Times are in seconds, of a clock that never goes back and goes on
+    while the machine sleeps: the server forgets ids meanwhile.
     """
 
     make_id: Callable[[], str]

@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 240.0
 class Pace:
     """Holds a room's requests back until the server wants them, and then sends one by one until none waits.
 
-    So they keep their order, and a busy server is not pressed. Times are trio's, in seconds.
+    So they keep their order, and a busy server is not pressed. Times are those of the core.
     """
 
     not_before: float = 0.0

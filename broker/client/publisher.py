@@ -23,6 +23,7 @@ from broker.client.http_client import (
 from broker.client.reasons import why
 from broker.client.results import Outcome, Published
 from broker.client.retries import Again, Attempts, read_outcomes, read_published
+from broker.clocks import Clock, boot_clock
 
 TIMEOUT_SECONDS = 5.0
 GIVE_UP_SECONDS = 15.0
@@ -39,6 +40,7 @@ class _Call:
     body: bytes
     headers: dict[str, str]
     attempts: Attempts
+    clock: Clock
 
 
 @attrs.frozen
@@ -62,6 +64,7 @@ class _Calls(Generic[C]):
         timeout_seconds: float,
         give_up_seconds: float,
         random: Random | None,
+        clock: Clock,
     ) -> None:
         def make() -> _Resources[C]:
             client = open_client(kind, url, api_key, timeout_seconds)
@@ -69,6 +72,7 @@ class _Calls(Generic[C]):
 
         self._resources: PerProcess[_Resources[C]] = PerProcess(make)
         self._give_up_seconds = give_up_seconds
+        self._clock = clock
         self._is_closed = False
 
     def client(self) -> C:
@@ -118,19 +122,19 @@ class _Calls(Generic[C]):
             raise NotSentError(f"message: {error}") from error
         key = uuid4().hex if idempotency_key is None else idempotency_key
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        attempts = Attempts(key, time.monotonic() + self._give_up_seconds, self._own().random)
+        attempts = Attempts(key, self._clock() + self._give_up_seconds, self._own().random)
         target = path + ("?ephemeral=1" if ephemeral else "")
-        return _Call(target, body, headers, attempts)
+        return _Call(target, body, headers, attempts, self._clock)
 
 
 def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return call.attempts.answered(response.status_code, headers, response.content, time.monotonic())
+    return call.attempts.answered(response.status_code, headers, response.content, call.clock())
 
 
 def _after_failure(call: _Call, error: httpx2.RequestError) -> Again:
     check_can_be_sent(error)
-    return call.attempts.failed(f"no answer: {why(error)}", time.monotonic())
+    return call.attempts.failed(f"no answer: {why(error)}", call.clock())
 
 
 class Publisher:
@@ -149,11 +153,12 @@ class Publisher:
         timeout_seconds: float = TIMEOUT_SECONDS,
         give_up_seconds: float = GIVE_UP_SECONDS,
         random: Random | None = None,
+        clock: Clock = boot_clock,
     ) -> None:
         """Make a publisher for the server at `url`; no connection is made yet.
 
         `timeout_seconds` bounds each step of an attempt (connecting, writing, reading), `give_up_seconds` when the
-        last attempt begins.
+        last attempt begins. `clock` gives the seconds by which that is measured; it must go on while the machine sleeps.
 
         :raises AddressError: if `url` is no http:// or https:// address.
         :raises NotSentError: if the key, or what the environment says of proxies and certificates, cannot be used.
@@ -165,6 +170,7 @@ class Publisher:
             timeout_seconds=timeout_seconds,
             give_up_seconds=give_up_seconds,
             random=random,
+            clock=clock,
         )
 
     def publish(
@@ -225,6 +231,7 @@ class Publisher:
             if isinstance(step, bytes):
                 return step
             time.sleep(step.after_seconds)
+            call.attempts.check_time(call.clock())
 
 
 class AsyncPublisher:
@@ -241,6 +248,7 @@ class AsyncPublisher:
         timeout_seconds: float = TIMEOUT_SECONDS,
         give_up_seconds: float = GIVE_UP_SECONDS,
         random: Random | None = None,
+        clock: Clock = boot_clock,
     ) -> None:
         """See `Publisher`."""
         self._calls = _Calls(
@@ -250,6 +258,7 @@ class AsyncPublisher:
             timeout_seconds=timeout_seconds,
             give_up_seconds=give_up_seconds,
             random=random,
+            clock=clock,
         )
 
     async def publish(
@@ -301,3 +310,4 @@ class AsyncPublisher:
             if isinstance(step, bytes):
                 return step
             await anyio.sleep(step.after_seconds)
+            call.attempts.check_time(call.clock())

@@ -29,7 +29,11 @@ class Again:
 
 @attrs.define
 class Attempts:
-    """The attempts at one request, all with the same key. Times are of a monotonic clock, in seconds."""
+    """The attempts at one request, all with the same key.
+
+    Times are in seconds, of a clock that is never set and goes on while the machine sleeps: the server forgets the key
+    meanwhile, and would do what is sent again a second time.
+    """
 
     idempotency_key: str
     _give_up_at: float
@@ -44,7 +48,8 @@ class Attempts:
         """
         if 200 <= status < 300:
             return body
-        refused = _read_problem(status, body, _retry_after_seconds(headers.get("retry-after")))
+        wait_seconds = _retry_after_seconds(headers.get("retry-after"), headers.get("date"))
+        refused = _read_problem(status, body, wait_seconds)
         if status not in RETRIED_STATUSES:
             raise refused
         return self._again(str(refused), refused.retry_after_seconds, now)
@@ -55,6 +60,16 @@ class Attempts:
         :raises UnavailableError: if there is no time left to ask again.
         """
         return self._again(reason, None, now)
+
+    def check_time(self, now: float) -> None:
+        """Look once more after a delay: the machine may have slept.
+
+        :raises UnavailableError: if there is no time left to ask again.
+        """
+        if now >= self._give_up_at:
+            raise UnavailableError(
+                f"gave up after {self._failures} attempts", idempotency_key=self.idempotency_key
+            )
 
     def _again(self, reason: str, retry_after_seconds: float | None, now: float) -> Again:
         cap = min(MAX_SECONDS, FIRST_SECONDS * 2.0**self._failures)
@@ -133,17 +148,28 @@ def _read_problem(status: int, body: bytes, retry_after_seconds: float | None) -
     )
 
 
-def _retry_after_seconds(value: str | None) -> float | None:
-    """Read Retry-After: seconds, or a date (RFC 9110 section 10.2.3); None if it is neither."""
+def _retry_after_seconds(value: str | None, date: str | None) -> float | None:
+    """Read Retry-After: seconds, or a date (RFC 9110 section 10.2.3); None if it is neither.
+
+    A date is of the server's clock, so it is compared with the answer's Date (section 6.6.1), where there is one.
+    """
     if value is None:
         return None
     if value.isascii() and value.isdigit():
         return float(value)
+    moment = _read_date(value)
+    if moment is None:
+        return None
+    now = None if date is None else _read_date(date)
+    return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
+
+
+def _read_date(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        # A year at the end of the calendar has no UTC.
+        return moment.astimezone(UTC)
     except (
         ValueError,
         TypeError,

@@ -15,6 +15,7 @@ from broker.client.effects import Message
 from broker.client.errors import NO_CODE
 from broker.client.reasons import why
 from broker.client.wire import read_message
+from broker.clocks import Clock
 
 E = TypeVar("E", bound=BaseException)
 
@@ -61,9 +62,10 @@ def dial_tcp(address: Address, ssl_context: ssl.SSLContext | None) -> Dial:
 class _WatchedStream(trio.abc.Stream):
     """Passes bytes on, and knows when the last came and whether the peer has gone."""
 
-    def __init__(self, inner: trio.abc.Stream) -> None:
+    def __init__(self, inner: trio.abc.Stream, clock: Clock) -> None:
         self._inner = inner
-        self.last_received = trio.current_time()
+        self._clock = clock
+        self.last_received = clock()
         self.ended = trio.Event()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -83,7 +85,7 @@ class _WatchedStream(trio.abc.Stream):
         finally:
             if not received:
                 self.ended.set()
-        self.last_received = trio.current_time()
+        self.last_received = self._clock()
         return received
 
     async def aclose(self) -> None:
@@ -100,7 +102,7 @@ class Socket:
 
     @property
     def last_received(self) -> float:
-        """When any byte last came, in trio's time."""
+        """When any byte last came, on the client's clock."""
         return self._stream.last_received
 
     async def receive(self) -> tuple[Message | None, int]:
@@ -138,6 +140,7 @@ async def hold_socket(
     address: Address,
     token: str,
     talk: Callable[[Socket], Awaitable[None]],
+    clock: Clock,
     *,
     timeout_seconds: float,
 ) -> SocketClosed:
@@ -149,7 +152,7 @@ async def hold_socket(
     endings: list[SocketClosed] = []
     try:
         with trio.fail_after(timeout_seconds) as opening:
-            stream = _WatchedStream(await dial())
+            stream = _WatchedStream(await dial(), clock)
             try:
                 await _converse(stream, address, token, talk, opening)
             finally:

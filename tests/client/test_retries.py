@@ -67,3 +67,19 @@ def test_other_statuses_are_final(status):
 def test_a_good_answer_of_somebody_else_is_told(read, body):
     with pytest.raises(ClientError, match="no Greenroom server"):
         read(body)
+
+
+@pytest.mark.parametrize("off_seconds", [-86_400, 0, 86_400])
+@pytest.mark.parametrize(("wait", "seconds"), [(7, 7.0), (-7, 0.0)])
+def test_retry_after_as_a_date_is_told_by_the_clock_of_who_says_it(off_seconds, wait, seconds):
+    now = datetime.now(UTC) + timedelta(seconds=off_seconds)
+    date, after = (format_datetime(moment, usegmt=True) for moment in (now, now + timedelta(seconds=wait)))
+    again = attempts().answered(503, {"retry-after": after, "date": date}, b"", 0.0)
+    assert again == Again(seconds)
+
+
+def test_a_date_that_is_none_is_passed_over():
+    after = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    again = attempts().answered(503, {"retry-after": after, "date": "today"}, b"", 0.0)
+    assert isinstance(again, Again)
+    assert 55 <= again.after_seconds <= 60
