@@ -86,6 +86,7 @@ class NodeSummary(msgspec.Struct, frozen=True):
     deliveries_per_second: float
     cpu: float
     p99_ms: float | None
+    up_ms: int = 0
 
 
 class NodeState(msgspec.Struct, frozen=True):
@@ -115,6 +116,7 @@ class NodeState(msgspec.Struct, frozen=True):
     ]
     nodes: Annotated[list[NodeSummary], Meta(description="those that answered")] = []
     silent_nodes: Annotated[int, Meta(description="those that did not answer in time")] = 0
+    up_ms: Annotated[int, Meta(description="since it started, whatever the wall clock was set to")] = 0
 
 
 class TokenRequest(msgspec.Struct, frozen=True):

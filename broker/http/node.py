@@ -6,6 +6,7 @@ import time
 
 import attrs
 
+from broker.clocks import boot_clock
 from broker.http.version import greenroom_version
 
 
@@ -20,10 +21,17 @@ class Node:
     """Which of the workers of its machine; 0 if it is the only one."""
     version: str
     started_ms: int
-    """Unix milliseconds."""
+    """Unix milliseconds, as the wall clock had it then."""
+    started_at: float
+    """On the boot clock."""
+
+    def up_ms(self) -> int:
+        """Return how long it has been up, whatever the wall clock was set to meanwhile."""
+        return int((boot_clock() - self.started_at) * 1000)
 
 
 def this_node(machine: str | None = None, worker: int = 0) -> Node:
     """Return the node of this process, as started now; `machine` is its host name unless it is given."""
     machine = machine or socket.gethostname()
-    return Node(f"{machine}:{os.getpid()}", machine, worker, greenroom_version(), int(time.time() * 1000))
+    started_ms, started_at = int(time.time() * 1000), boot_clock()
+    return Node(f"{machine}:{os.getpid()}", machine, worker, greenroom_version(), started_ms, started_at)

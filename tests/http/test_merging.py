@@ -102,7 +102,9 @@ def state(name: str, rooms: list[tuple[str, int, float | None]], **fields: objec
 
 
 def test_counts_are_added_and_rooms_are_taken_together():
-    one = state("a", [("x", 4, 2.0), ("y", 1, None)], started_ms=3, is_ready=False, reasons=["draining"])
+    one = state(
+        "a", [("x", 4, 2.0), ("y", 1, None)], started_ms=3, up_ms=9, is_ready=False, reasons=["draining"]
+    )
     other = state("b", [("x", 5, 1.5), ("z", 9, 0.5)], version="2", machine="web2")
     for order, names in {"busiest": ["x", "z"], "largest": ["z", "x"]}.items():
         query = NodeQuery(node="all", rooms=2, order=order)
@@ -113,6 +115,7 @@ def test_counts_are_added_and_rooms_are_taken_together():
     assert (merged.rooms.count, merged.rooms.members, merged.rooms.found) == (4, 6, 3)
     assert (merged.connections, merged.deliveries, merged.deliveries_lost) == (6, 10, 2)
     assert (merged.version, merged.machine, merged.started_ms) == ("1, 2", "web1, web2", 3)
+    assert merged.up_ms == 9
     assert (merged.is_ready, merged.reasons) == (False, ["a: draining"])
     assert merged.engine.statistics == {"commits": 4, "since": "then"}
     assert (merged.slow_readers.count, merged.slow_readers.queued_bytes) == (2, 20)

@@ -7,7 +7,7 @@ import { ALL } from "./nodes.js";
 const ENGINE_WORDS = { commits: "Commits", messages: "Messages in them", waiting: "Appends waiting" };
 
 export function showFacts(state) {
-  const uptime = duration(state.time_ms - state.started_ms);
+  const uptime = duration(state.up_ms);
   const name = state.name === ALL ? plural(state.nodes.length, "node") : state.name;
   setText($("node-line"), `${name} · ${state.version} · ${state.engine.name} · up ${uptime}`);
   $("node-line").hidden = false;

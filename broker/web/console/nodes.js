@@ -56,7 +56,7 @@ export class NodeList {
     keep($("nodes-body"), [all, ...nodes], {
       key: (node) => node.name,
       create: (node) => this.#create(node),
-      update: (row, node) => this.#update(row, node, state.time_ms),
+      update: (row, node) => this.#update(row, node),
     });
     if (wasOne !== this.#isOne) this.#onChoice();
   }
@@ -77,7 +77,7 @@ export class NodeList {
       number(), number(), number(), number(), number(), number());
   }
 
-  #update(row, node, now) {
+  #update(row, node) {
     const [, state, connections, members, deliveries, p99, cpu, up] = row.cells;
     const isAll = node.name === ALL;
     const [kind, text] = isAll ? ["", ""] : stateOf(node);
@@ -88,7 +88,7 @@ export class NodeList {
     setText(deliveries, compact(node.deliveries_per_second));
     setText(p99, node.p99_ms === null ? "–" : delay(node.p99_ms).join(" "));
     setText(cpu, `${Math.round(node.cpu * 100)} %`);
-    setText(up, isAll ? "" : duration(now - node.started_ms));
+    setText(up, isAll ? "" : duration(node.up_ms));
     row.title = isAll ? "" : `worker ${node.worker} on ${node.machine}, version ${node.version}`;
     this.#mark();
   }

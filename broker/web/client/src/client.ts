@@ -1,3 +1,4 @@
+import { sleepingClock } from "./clock.js";
 import { Emitter } from "./emitter.js";
 import { toJson } from "./json.js";
 import { Link } from "./link.js";
@@ -10,6 +11,7 @@ export class RoomsClient implements Client, Host {
   readonly #emitter = new Emitter();
   readonly #rooms = new Map<string, Member>();
   readonly #requests = new Requests();
+  readonly #clock = sleepingClock();
   readonly #link: Link;
   readonly #idPrefix = crypto.getRandomValues(new Uint32Array(3)).join("-");
   #idCount = 0;
@@ -20,7 +22,7 @@ export class RoomsClient implements Client, Host {
   #end: GreenroomError | null = null;
 
   constructor(address: string, options: Options) {
-    this.#link = new Link(address, options, {
+    this.#link = new Link(address, options, this.#clock, {
       state: (event) => this.#emitter.emit("state", event),
       opened: () => this.#opened(),
       message: (message) => {
@@ -129,7 +131,7 @@ export class RoomsClient implements Client, Host {
 
   #flush(): void {
     if (!this.#isUp) return;
-    for (const text of this.#requests.take(Date.now())) this.#link.send(text);
+    for (const text of this.#requests.take(this.#clock())) this.#link.send(text);
   }
 
   #opened(): void {

@@ -1,8 +1,9 @@
 // The connection: made, watched, and made again after it was lost.
 
 import { backoffMs, isFinal } from "./backoff.js";
+import { monotonicMs } from "./clock.js";
 import { fromJson } from "./json.js";
-import { look, type Signs } from "./liveness.js";
+import { look } from "./liveness.js";
 import { watchPage } from "./page.js";
 import { tokenOf } from "./token.js";
 import { GreenroomError, type Options, type StateEvent, type WebSocketLike } from "./types.js";
@@ -27,6 +28,8 @@ export class Link {
   readonly #address: string;
   readonly #options: Options;
   readonly #events: LinkEvents;
+  /** Counts sleep, in which the server hears nothing of us. */
+  readonly #clock: () => number;
   readonly #unwatchPage: () => void;
   readonly #WebSocket: NonNullable<Options["WebSocket"]>;
   #state: StateEvent = { state: "connecting" };
@@ -37,17 +40,21 @@ export class Link {
   #openedAt = 0;
   #comeBackAt: number | null = null;
   #retryAt = Infinity;
-  #signs: Signs = { heardAt: 0, askedAt: null };
+  /** When anything was last heard, by the clock that counts sleep. */
+  #heardAt = 0;
+  /** When the server was last asked, null if it has answered. Not by that clock: awake, it gets the time to answer. */
+  #askedAt: number | null = null;
   /** The one timer: for the next attempt, for the end of this one, or for the next look at the connection. */
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(address: string, options: Options, events: LinkEvents) {
+  constructor(address: string, options: Options, clock: () => number, events: LinkEvents) {
     const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: Options["WebSocket"] }).WebSocket;
     if (!WebSocket) throw new TypeError("there is no WebSocket here: give one as an option");
     this.#WebSocket = WebSocket;
     this.#address = address;
     this.#options = options;
     this.#events = events;
+    this.#clock = clock;
     this.#unwatchPage = watchPage({
       offline: () => this.#socket && this.#lose(NO_CODE, "offline"),
       online: () => this.#hurry(),
@@ -67,7 +74,7 @@ export class Link {
 
   /** The server asked us to come back in so long. It will close the connection. */
   comeBackIn(ms: number): void {
-    this.#comeBackAt = Date.now() + ms;
+    this.#comeBackAt = monotonicMs() + ms;
   }
 
   stop(error: GreenroomError, shown: Partial<StateEvent> = {}): void {
@@ -126,7 +133,8 @@ export class Link {
       this.#events.opened();
     };
     socket.onmessage = ({ data }) => {
-      this.#signs = { heardAt: Date.now(), askedAt: null };
+      this.#heardAt = this.#clock();
+      this.#askedAt = null;
       if (this.#state.state === "connecting") this.#welcome();
       const message = fromJson(data);
       if (message) this.#events.message(message);
@@ -138,7 +146,7 @@ export class Link {
   }
 
   #welcome(): void {
-    this.#openedAt = Date.now();
+    this.#openedAt = monotonicMs();
     this.#look();
     this.#setState({ state: "open" });
   }
@@ -146,7 +154,8 @@ export class Link {
   /** Look at the connection now, and again when the time comes. */
   #look(): void {
     const { pingMs = 25_000, pongMs = 10_000 } = this.#options;
-    const seen = look(Date.now(), this.#signs, pingMs, pongMs);
+    const askedMs = this.#askedAt === null ? null : monotonicMs() - this.#askedAt;
+    const seen = look(this.#clock() - this.#heardAt, askedMs, pingMs, pongMs);
     if (seen.todo === "give up") {
       this.#lose(NO_CODE, "the server does not answer");
       return;
@@ -156,7 +165,7 @@ export class Link {
   }
 
   #ask(): void {
-    this.#signs.askedAt = Date.now();
+    this.#askedAt = monotonicMs();
     // With an id, a refusal of it is not taken for one of a request.
     this.send('{"type":"ping","id":0}');
   }
@@ -166,7 +175,7 @@ export class Link {
       this.#refused(code, reason);
       return;
     }
-    const now = Date.now();
+    const now = monotonicMs();
     if (this.#state.state === "open" && now - this.#openedAt >= STABLE_MS) this.#failures = 0;
     this.#drop();
     const wait = this.#comeBackAt === null ? this.#backoffMs() : Math.max(0, this.#comeBackAt - now);
@@ -180,7 +189,7 @@ export class Link {
   }
 
   #wait(state: StateEvent & { retryInMs: number }): void {
-    this.#retryAt = Date.now() + state.retryInMs;
+    this.#retryAt = monotonicMs() + state.retryInMs;
     this.#arm(state.retryInMs, () => this.#connect());
     this.#setState(state);
   }
@@ -204,12 +213,12 @@ export class Link {
   /** The network is back, or somebody looks: ask whether the connection lives, or try again sooner. */
   #hurry(): void {
     if (this.#state.state === "open") {
-      if (this.#signs.askedAt === null) this.#ask();
+      if (this.#askedAt === null) this.#ask();
       this.#look();
     } else if (this.#state.state === "waiting" && this.#comeBackAt === null) {
       this.#failures = 0;
       const retryInMs = this.#backoffMs();
-      if (Date.now() + retryInMs < this.#retryAt) this.#wait({ ...this.#state, retryInMs });
+      if (monotonicMs() + retryInMs < this.#retryAt) this.#wait({ ...this.#state, retryInMs });
     }
   }
 

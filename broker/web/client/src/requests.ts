@@ -49,7 +49,7 @@ export class Requests {
     }
   }
 
-  /** Return what to write now. */
+  /** Return what to write now, at `now` of a clock that counts sleep: the server forgets ids meanwhile. */
   take(now: number): string[] {
     const texts: string[] = [];
     if (this.#pauses.size || this.#nameless.length) return texts;

@@ -30,8 +30,8 @@ export function closeAll(): void {
 
 /** Wait until something holds that tells nobody when it begins to. */
 export async function until(holds: () => boolean, what = "it", ms = 20_000): Promise<void> {
-  for (const end = Date.now() + ms; !holds(); await pause(5)) {
-    if (Date.now() > end) throw new Error(`${what} did not happen in ${ms} ms`);
+  for (const end = performance.now() + ms; !holds(); await pause(5)) {
+    if (performance.now() > end) throw new Error(`${what} did not happen in ${ms} ms`);
   }
 }
 
