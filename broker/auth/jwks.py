@@ -85,7 +85,8 @@ def _import_algorithm(jwk: Mapping[str, object]) -> str | None:
             return "ES256"
         case "OKP", "Ed25519" | "Ed448":
             return "EdDSA"
-    return None
+        case _:
+            return None
 
 
 def _check_kids(keys: Sequence[VerificationKey], place: str) -> None:

@@ -1,13 +1,12 @@
-"""Notices as JSON text, in the shapes of the native protocol."""
-
-from collections.abc import Callable
-from typing import Any
+"""Notices as JSON text, as messages of the native protocol."""
 
 import msgspec
 
 from broker import notices
 from broker.model import Event, Position
-from broker.notices import Notice, RequestId
+from broker.notices import Notice, Said
+from broker.protocol import messages
+from broker.protocol.messages import AnyMessage
 
 _encode = msgspec.json.encode
 
@@ -29,122 +28,50 @@ def encode_event(room: str, epoch: str, event: Event) -> bytes:
 
 def encode_notice(notice: Notice) -> bytes:
     """Return one notice as one JSON object."""
-    if isinstance(notice, notices.Said):
+    if isinstance(notice, Said):
         return encode_event(notice.room, notice.epoch, notice.event)
-    return _encode(_SHAPES[type(notice)](notice))
+    return _encode(_message(notice))
 
 
-def _reply(request_id: RequestId, fields: dict[str, object]) -> dict[str, object]:
-    if request_id is not None:
-        fields["id"] = request_id
-    return fields
+def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # one case for each notice, checked by mypy
+    match notice:
+        case notices.Acknowledged(room, position, request_id):
+            if position is None:
+                return messages.Acknowledged(room, id=request_id)
+            return messages.Acknowledged(room, position.offset, position.epoch, request_id)
+        case notices.UserJoined(room, user_id, room_size):
+            return messages.UserJoined(room, user_id, room_size)
+        case notices.UserLeft(room, user_id, room_size):
+            return messages.UserLeft(room, user_id, room_size)
+        case notices.PresenceChanged(room, joined, left, room_size):
+            return messages.PresenceChanged(room, joined, left, room_size)
+        case notices.Joined(room, room_size, position, is_recovered, events, request_id):
+            held = _raw_events(room, position, events)
+            return messages.Joined(
+                room, room_size, position.offset, position.epoch, is_recovered, held, request_id
+            )
+        case notices.Left(room, request_id):
+            return messages.Left(room, request_id)
+        case notices.PresenceList(room, room_size, users, request_id):
+            return messages.PresenceList(
+                room, room_size, [messages.User(*user) for user in users], request_id
+            )
+        case notices.HistoryPage(room, events, position, request_id):
+            held = _raw_events(room, position, events)
+            return messages.HistoryPage(room, held, position.offset, position.epoch, request_id)
+        case notices.Gap(room, first, last):
+            return messages.Gap(room, first, last)
+        case notices.Failed(refused, request_id):
+            return messages.Error(refused.code.value, refused.message, refused.retry_after_ms, request_id)
+        case notices.Pong(request_id):
+            return messages.Pong(request_id)
+        case notices.Refreshed(expires_at, request_id):
+            return messages.Refreshed(None if expires_at is None else int(expires_at), request_id)
+        case notices.Reconnect(after_ms):
+            return messages.Reconnect(after_ms)
+        case Said():
+            raise AssertionError("an event is spliced, not made anew")
 
 
 def _raw_events(room: str, position: Position, events: tuple[Event, ...]) -> list[msgspec.Raw]:
     return [msgspec.Raw(encode_event(room, position.epoch, event)) for event in events]
-
-
-def _user_joined(n: notices.UserJoined) -> dict[str, object]:
-    return {"type": "user_joined", "room": n.room, "user_id": n.user_id, "room_size": n.room_size}
-
-
-def _user_left(n: notices.UserLeft) -> dict[str, object]:
-    return {"type": "user_left", "room": n.room, "user_id": n.user_id, "room_size": n.room_size}
-
-
-def _presence_changed(n: notices.PresenceChanged) -> dict[str, object]:
-    return {
-        "type": "presence_changed",
-        "room": n.room,
-        "joined": n.joined,
-        "left": n.left,
-        "room_size": n.room_size,
-    }
-
-
-def _joined(n: notices.Joined) -> dict[str, object]:
-    fields = {
-        "type": "joined",
-        "room": n.room,
-        "room_size": n.room_size,
-        "offset": n.position.offset,
-        "epoch": n.position.epoch,
-        "recovered": n.is_recovered,
-        "messages": _raw_events(n.room, n.position, n.events),
-    }
-    return _reply(n.request_id, fields)
-
-
-def _left(n: notices.Left) -> dict[str, object]:
-    return _reply(n.request_id, {"type": "left", "room": n.room})
-
-
-def _acknowledged(n: notices.Acknowledged) -> dict[str, object]:
-    fields: dict[str, object] = {"type": "ack", "room": n.room}
-    if n.position is not None:
-        fields["offset"] = n.position.offset
-        fields["epoch"] = n.position.epoch
-    return _reply(n.request_id, fields)
-
-
-def _presence_list(n: notices.PresenceList) -> dict[str, object]:
-    users = [{"user_id": user_id, "connections": connections} for user_id, connections in n.users]
-    return _reply(
-        n.request_id, {"type": "presence", "room": n.room, "room_size": n.room_size, "users": users}
-    )
-
-
-def _history_page(n: notices.HistoryPage) -> dict[str, object]:
-    fields = {
-        "type": "history",
-        "room": n.room,
-        "messages": _raw_events(n.room, n.position, n.events),
-        "offset": n.position.offset,
-        "epoch": n.position.epoch,
-    }
-    return _reply(n.request_id, fields)
-
-
-def _gap(n: notices.Gap) -> dict[str, object]:
-    return {"type": "gap", "room": n.room, "from": n.first, "to": n.last}
-
-
-def _failed(n: notices.Failed) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "type": "error",
-        "code": n.refused.code.value,
-        "message": n.refused.message,
-    }
-    if n.refused.retry_after_ms is not None:
-        fields["retry_after_ms"] = n.refused.retry_after_ms
-    return _reply(n.request_id, fields)
-
-
-def _pong(n: notices.Pong) -> dict[str, object]:
-    return _reply(n.request_id, {"type": "pong"})
-
-
-def _refreshed(n: notices.Refreshed) -> dict[str, object]:
-    expires_at = None if n.expires_at is None else int(n.expires_at)
-    return _reply(n.request_id, {"type": "refreshed", "expires_at": expires_at})
-
-
-def _reconnect(n: notices.Reconnect) -> dict[str, object]:
-    return {"type": "reconnect", "after_ms": n.after_ms}
-
-
-_SHAPES: dict[type, Callable[[Any], dict[str, object]]] = {
-    notices.UserJoined: _user_joined,
-    notices.UserLeft: _user_left,
-    notices.PresenceChanged: _presence_changed,
-    notices.Joined: _joined,
-    notices.Left: _left,
-    notices.Acknowledged: _acknowledged,
-    notices.PresenceList: _presence_list,
-    notices.HistoryPage: _history_page,
-    notices.Gap: _gap,
-    notices.Failed: _failed,
-    notices.Pong: _pong,
-    notices.Refreshed: _refreshed,
-    notices.Reconnect: _reconnect,
-}

@@ -1,6 +1,6 @@
 """What a client may ask for, and how a text message becomes one of these."""
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -83,12 +83,11 @@ class Refresh(Command, frozen=True, tag="refresh"):
     token: str
 
 
-ToRoom: TypeAlias = Chat | Publish | Presence | History
-"""Commands that a room obeys."""
+AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | History | Refresh
 
-AnyCommand: TypeAlias = ToRoom | Ping | Join | Leave | Refresh
+COMMAND_TYPES: tuple[str, ...] = tuple(command.__struct_config__.tag for command in get_args(AnyCommand))
 
-_TYPES = "chat, publish, ping, join, leave, presence, history, refresh"
+_TYPES = ", ".join(COMMAND_TYPES)
 
 
 class _Envelope(msgspec.Struct):
@@ -151,7 +150,7 @@ class CommandDecoder:
         kind = _read(self._types, envelope.type)
         if kind is None:
             refused = Refused(ErrorCode.INVALID_MESSAGE, f"type: a string, one of {_TYPES}")
-        elif kind not in _TYPES.split(", "):
+        elif kind not in COMMAND_TYPES:
             refused = Refused(ErrorCode.UNKNOWN_TYPE, f"type: one of {_TYPES}")
         else:
             refused = Refused(ErrorCode.INVALID_MESSAGE, _say(error))

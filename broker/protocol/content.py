@@ -7,33 +7,10 @@ import msgspec
 
 from broker.errors import ErrorCode, Refused
 from broker.portable import decode, explain, has_wild_number
+from broker.protocol.commands import COMMAND_TYPES
+from broker.protocol.messages import MESSAGE_TYPES
 
 PLACED_FIELDS = frozenset({"room", "offset", "epoch", "time"})
-
-NATIVE_TYPES = frozenset(
-    {
-        *(
-            "ack",
-            "chat",
-            "error",
-            "event",
-            "gap",
-            "history",
-            "join",
-            "joined",
-            "leave",
-            "left",
-            "ping",
-            "pong",
-        ),
-        *("presence", "presence_changed", "publish", "reconnect", "refresh", "refreshed"),
-        *("user_joined", "user_left"),
-    }
-)
-"""Message types with a meaning of their own, which an application's message may not take."""
-
-_encode = msgspec.json.encode
-_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Chat(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True):
@@ -46,6 +23,13 @@ class _Custom(msgspec.Struct, tag_field="type", tag="event"):
     event: str
     user_id: str
     data: msgspec.Raw
+
+
+NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, "chat", "event"))
+"""Message types with a meaning of their own, which an application's message may not take."""
+
+_encode = msgspec.json.encode
+_objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def chat_content(user_id: str, text: str, max_characters: int) -> bytes:

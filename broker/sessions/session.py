@@ -234,21 +234,21 @@ class Session:
                 self._tell_leave(ref, Leave(self, is_answered=True, request_id=command.id))
             case commands.Refresh():
                 self._refresh(command)
-            case _:
+            case commands.Join() | commands.Presence() | commands.History():
                 return False
         return True
 
     async def _obey(self, command: commands.AnyCommand) -> None:
         """Obey a command that has to wait."""
-        if isinstance(command, commands.Chat | commands.Publish):
-            ref, publish = self._publish(command)
-            with self._waiting_for_room():
-                await ref.tell(publish)
-            return
-        # Their answers can be large. Who asks for many has to read them: each is in the outbox before the next
-        # is asked for.
-        await self.outbox.wait_space()
+        if not isinstance(command, commands.Chat | commands.Publish):
+            # Their answers can be large. Who asks for many has to read them: each is in the outbox before the next
+            # is asked for.
+            await self.outbox.wait_space()
         match command:
+            case commands.Chat() | commands.Publish():
+                ref, publish = self._publish(command)
+                with self._waiting_for_room():
+                    await ref.tell(publish)
             case commands.Join():
                 await self._join(command.room, _position(command.since), command.id)
             case commands.Presence():
@@ -262,6 +262,8 @@ class Session:
                 limit = page if command.limit is None else min(command.limit, page)
                 since = _position(command.since)
                 await self._ask(ref, partial(TellHistory, self, since, limit, command.reverse, command.id))
+            case commands.Ping() | commands.Leave() | commands.Refresh():
+                raise AssertionError("obeyed without waiting")
 
     def _publish_nowait(self, command: commands.Chat | commands.Publish) -> bool:
         ref, publish = self._publish(command)
