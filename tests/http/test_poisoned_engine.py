@@ -69,3 +69,17 @@ async def test_an_open_event_stream_ends_without_the_text_of_an_engines_error(op
         told = await client.until(b"event:close")
         told += await client.until(b"\n\n")
         assert MARK.encode() not in told
+
+
+@pytest.mark.parametrize("make_error", ERRORS)
+async def test_a_stream_that_ends_at_once_does_not_hold_the_text_of_an_engines_error(
+    open_world, make_error: Callable[[], Exception]
+):
+    """A browser's EventSource is answered with a stream that tells why it ends."""
+    engine = PoisonedEngine()
+    engine.make_error = make_error
+    async with open_world(engine=engine) as world:
+        headers = {"Accept": "text/event-stream"}
+        response = await world.client.get("/api/rooms/new/events", headers=headers)
+        for secret in SECRETS:
+            assert secret not in response.text

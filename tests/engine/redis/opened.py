@@ -28,14 +28,19 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def opened(
-    url: str, *, prefix: str | None = None, pending_bytes: int = 1 << 20, ca_file: str | None = None
+    url: str,
+    *,
+    prefix: str | None = None,
+    pending_bytes: int = 1 << 20,
+    ca_file: str | None = None,
+    probe_seconds: float = 0.05,
 ) -> AsyncIterator[RedisEngine]:
     """Open an engine under a prefix of its own, with everything bounded in time."""
     settings = RedisSettings(
         prefix=prefix or token_hex(8),
         ca_file=ca_file,
         timeout_seconds=TIMEOUT_SECONDS,
-        probe_seconds=0.05,
+        probe_seconds=probe_seconds,
         pending_bytes=pending_bytes,
     )
     with trio.fail_after(TEST_SECONDS):
