@@ -166,7 +166,7 @@ async def test_a_full_disk_refuses_what_is_said_and_goes_on_when_there_is_space(
                 for _ in range(3):
                     status, [reason] = await readiness(server)
                     assert status == 503
-                    assert reason.startswith("engine: cannot store: ")
+                    assert reason.startswith("engine: cannot store")
                 await load.check(server)
                 disk.leave(server, None)
                 assert await readiness(server) == (200, [])
