@@ -555,7 +555,7 @@ async def test_a_room_that_was_left_says_so(world, autojump_clock):
             await room.chat("hello")
 
 
-POISON = ["1e400", '"\\ud800"', "1" * 5000, "[" * 2000 + "]" * 2000]
+POISON = ["1e400", '"\\ud800"', "1" * 5000, "[" * 50_000 + "]" * 50_000]
 
 
 async def say_unread(world: World, *contents: str, ephemeral: bool = False) -> None:
