@@ -1,1 +1,64 @@
-"""Greenroom: real-time rooms over WebSocket and HTTP."""
+"""Greenroom: real-time rooms over WebSocket and HTTP.
+
+The names below are public, and so are `broker.client` and the structs of `broker.config.settings`; the rest is
+private and may change in any release. What a name needs is imported when it is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from broker.client.client import connect
+    from broker.client.errors import ClientError
+    from broker.client.publisher import AsyncPublisher, Publisher
+    from broker.config.load import load_settings
+    from broker.config.settings import Settings
+    from broker.errors import (
+        ConfigurationError,
+        EngineUnavailableError,
+        GreenroomError,
+        Refused,
+        StoppedAtOnceError,
+    )
+    from broker.server import Broker, open_broker, run_server
+
+_PLACES = {
+    "AsyncPublisher": "broker.client.publisher",
+    "Broker": "broker.server",
+    "ClientError": "broker.client.errors",
+    "ConfigurationError": "broker.errors",
+    "EngineUnavailableError": "broker.errors",
+    "GreenroomError": "broker.errors",
+    "Publisher": "broker.client.publisher",
+    "Refused": "broker.errors",
+    "Settings": "broker.config.settings",
+    "StoppedAtOnceError": "broker.errors",
+    "connect": "broker.client.client",
+    "load_settings": "broker.config.load",
+    "open_broker": "broker.server",
+    "run_server": "broker.server",
+}
+
+__all__ = [
+    "AsyncPublisher",
+    "Broker",
+    "ClientError",
+    "ConfigurationError",
+    "EngineUnavailableError",
+    "GreenroomError",
+    "Publisher",
+    "Refused",
+    "Settings",
+    "StoppedAtOnceError",
+    "connect",
+    "load_settings",
+    "open_broker",
+    "run_server",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)

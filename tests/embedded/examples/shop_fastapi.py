@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from fastapi import FastAPI
 
-from broker.client import AsyncPublisher
+from broker import AsyncPublisher
 
 app = FastAPI()
 publisher = AsyncPublisher(os.environ["GREENROOM_URL"], os.environ["GREENROOM_API_KEY"])

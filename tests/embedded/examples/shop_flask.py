@@ -4,7 +4,7 @@ import os
 
 from flask import Flask, request
 
-from broker.client import Publisher
+from broker import Publisher
 
 app = Flask(__name__)
 publisher = Publisher(os.environ["GREENROOM_URL"], os.environ["GREENROOM_API_KEY"])

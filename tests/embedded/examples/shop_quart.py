@@ -7,8 +7,7 @@ import trio
 from quart import request
 from quart_trio import QuartTrio
 
-from broker.config.load import load_settings
-from broker.server import Broker, run_server
+from broker import Broker, load_settings, run_server
 
 customers = {"5": "7"}
 
