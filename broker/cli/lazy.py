@@ -1,6 +1,7 @@
 """A command group that imports a command only when it is run, and turns our errors into exit statuses."""
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -73,14 +74,27 @@ class TextCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
-        :raises click.BadParameter: if a text is not UTF-8, which Python gives as lone surrogates (PEP 383).
+        :raises click.BadParameter: if a text is not UTF-8.
         """
         for parameter in self.get_params(ctx):
-            value = ctx.params.get(parameter.name or "")
-            for text in value if isinstance(value, tuple) else (value,):
-                if isinstance(text, str) and not is_utf8(text):
-                    raise click.BadParameter("must be UTF-8", ctx, parameter)
+            name = parameter.name or ""
+            value = ctx.params.get(name)
+            try:
+                if isinstance(value, str):
+                    ctx.params[name] = _as_utf8(value)
+                elif isinstance(value, tuple):
+                    ctx.params[name] = tuple(map(_as_utf8, value))
+            except UnicodeDecodeError:
+                raise click.BadParameter("must be UTF-8", ctx, parameter) from None
         return super().invoke(ctx)
+
+
+def _as_utf8(text: str) -> str:
+    """Return what was meant by a text in which Python found bytes that its locale lacks (PEP 383).
+
+    :raises UnicodeDecodeError: if they are no UTF-8 either.
+    """
+    return text if is_utf8(text) else os.fsencode(text).decode()
 
 
 def _first_leaf(group: BaseExceptionGroup[OutputError]) -> OutputError:
