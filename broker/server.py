@@ -30,6 +30,7 @@ from broker.http.services import HttpServices
 from broker.http.serving import open_http
 from broker.http.siblings import Siblings
 from broker.http.traffic import Traffic, TrafficMeter, run_traffic
+from broker.last_resort import last_resort
 from broker.log import Log
 from broker.log.stdlib import open_stdlib_log
 from broker.metrics import open_metrics
@@ -54,8 +55,14 @@ from broker.transport.listening import open_listeners, url_of
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
 
-DRAIN_GRACE_SECONDS = 3.0
+DRAIN_GRACE_SECONDS = 2.5
 """How long after the drain window connections may take to close; what comes after has the rest of the 5 s."""
+
+FORCE_SECONDS = 4.5
+"""How long after the drain window the process is ended whatever it does; the rest of the 5 s is for the log."""
+
+AT_ONCE_SECONDS = 1.0
+"""How long the process may take to end after a second signal."""
 
 KEEPER_SECONDS = 1.0
 
@@ -73,6 +80,8 @@ class BrokerStatistics:
     sockets_closed: int
     """Connections of any kind that have ended."""
     is_draining: bool
+    appends_waiting: int
+    """What the engine was given to store and has not stored yet."""
 
 
 class Broker:
@@ -138,6 +147,7 @@ class Broker:
             sockets=len(self._admission),
             sockets_closed=self._admission.left,
             is_draining=self._draining.is_set(),
+            appends_waiting=self._http.engine.statistics().waiting,
         )
 
     def count_alive(self) -> int:
@@ -400,7 +410,9 @@ async def run_server(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return: all of a program whose rooms are in its own process.
 
-    A signal that comes while the broker is still being opened ends that. SIGHUP is logged and ends nothing.
+    A signal that comes while the broker is still being opened ends that. SIGHUP is logged and ends nothing. If the
+    drain takes 5 s more than its window, or anything is left a second after a second signal, the whole process is
+    ended with status 1, whatever it does.
 
     `make_app` is given the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
     are as for `Broker.serve`, and `siblings` as for `open_broker`.
@@ -427,7 +439,17 @@ async def _run_server(
     # Before the nurseries, so that a port in use is raised as what it is.
     listeners = listeners or await open_listeners(settings.server)
     stop = _Stop(log)
-    with handling_signals(stop.handle), stop.everything, collecting_seldom():
+    with (
+        last_resort(
+            log,
+            drain_seconds=settings.server.drain_seconds + FORCE_SECONDS,
+            at_once_seconds=AT_ONCE_SECONDS,
+            is_flushed=stop.is_flushed,
+        ),
+        handling_signals(stop.handle),
+        stop.everything,
+        collecting_seldom(),
+    ):
         async with _closing(listeners), open_broker(settings, log=log, siblings=siblings, dev=dev) as broker:
             stop.broker = broker
             app = make_app(broker)
@@ -457,6 +479,10 @@ class _Stop:
     everything: trio.CancelScope = attrs.Factory(trio.CancelScope)
     is_asked: bool = False
     is_at_once: bool = False
+
+    def is_flushed(self) -> bool:
+        """Tell whether the engine has stored what it was given; from any thread."""
+        return self.broker is None or not self.broker.statistics().appends_waiting
 
     def handle(self, number: signal.Signals) -> None:
         """Obey one signal; for `handling_signals`."""

@@ -14,19 +14,23 @@ from broker.config.load import Loaded
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 from broker.http.siblings import Siblings, sibling_folder
+from broker.last_resort import last_resort
 from broker.log import Log
 from broker.server import run_server
 from broker.transport.listening import authority
 from broker.workers.heartbeat import send_heartbeats, write_line
 from broker.workers.lifeline import drain_without_parent
 from broker.workers.port import open_shared_listeners, reserve_port
-from broker.workers.supervisor import SERVING, Supervisor
+from broker.workers.supervisor import AT_ONCE_SECONDS, SERVING, Supervisor
 
 SHARED_ENGINES = ("redis", "rediss")
 """Engines that several processes may use at once."""
 
-STOP_SECONDS = 7.0
+STOP_SECONDS = 6.0
 """How long a worker may take beyond the drain window: the contract's 5 s, and its end."""
+
+FORCE_SECONDS = 1.0
+"""How long after workers are killed their parent is ended whatever it does."""
 
 
 def check_workers(count: int, engine: str) -> None:
@@ -85,6 +89,7 @@ def serve_with_workers(
         if folder is None:
             log.warning("no private folder", effect="each worker answers /metrics for itself only")
         server = msgspec.structs.replace(settings.server, port=port)
+        stop_seconds = server.drain_seconds + STOP_SECONDS
 
         def tell_serving() -> None:
             url = f"http://{authority(server.host, port)}"
@@ -100,11 +105,20 @@ def serve_with_workers(
             count,
             environ=_with_made_up_secrets(loaded, _environ_of_workers()),
             log=log,
-            stop_seconds=server.drain_seconds + STOP_SECONDS,
+            stop_seconds=stop_seconds,
             silence_seconds=server.worker_silence_seconds,
             on_serving=tell_serving,
         )
-        trio.run(supervisor.run)
+
+        async def run() -> None:
+            with last_resort(
+                log,
+                drain_seconds=stop_seconds + FORCE_SECONDS,
+                at_once_seconds=AT_ONCE_SECONDS + FORCE_SECONDS,
+            ):
+                await supervisor.run()
+
+        trio.run(run)
 
 
 def _this_program() -> list[str]:
