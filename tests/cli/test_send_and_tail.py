@@ -8,8 +8,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
+import httpx2
 import pytest
 
 from tests.support.patience import PATIENCE_SECONDS
@@ -109,6 +110,28 @@ def test_tail_comes_back_and_prints_what_it_missed(server):
         problems = tail.stderr.read()
         assert "token expired (4101); again in" in problems
         assert "(4001)" in problems
+
+
+def test_tail_obeys_a_signal_while_its_reader_stands_still(server):
+    reading, writing = os.pipe()
+    end = os.open(f"/proc/self/fd/{writing}", os.O_WRONLY | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(end, b"x")
+    command = [*BROKER, "tail", "lobby", "--url", server.url]
+    tail = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stdout=writing)
+    try:
+        key = {"Authorization": f"Bearer {ENVIRONMENT['GREENROOM_API_KEY']}"}
+        while httpx2.get(f"{server.url}/api/rooms/lobby", headers=key).json()["room_size"] == 0:
+            assert tail.poll() is None
+        # It is in the room, and on its way to write that to a full pipe.
+        tail.terminate()
+        assert tail.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    finally:
+        tail.kill()
+        tail.wait(PATIENCE_SECONDS)
+        for descriptor in (reading, writing, end):
+            os.close(descriptor)
 
 
 def test_tail_begins_with_what_was_said_before(server):
