@@ -11,7 +11,7 @@ from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
 from broker.engine.redis.open import check_redis, open_redis
 from broker.engine.sqlite import open_sqlite
-from broker.engine.sqlite_file import check_path
+from broker.engine.sqlite_place import check_path
 from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.model import WallClock

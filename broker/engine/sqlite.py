@@ -19,15 +19,14 @@ from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.clock import EngineClock
 from broker.engine.sqlite_file import (
     Synchronous,
-    check_path,
     close_writer,
-    lock_file,
     open_reader,
     open_writer,
     read_boot,
     read_clock,
     read_secret,
 )
+from broker.engine.sqlite_place import check_path, lock_database
 from broker.engine.sqlite_rows import Append, Reader, Writer
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
@@ -219,10 +218,9 @@ async def open_sqlite(
 
     :raises ConfigurationError: if the file is in use, not ours, corrupt, or cannot be opened.
     """
-    # As SQLite does: a link to the file is the same file, with the same lock.
     path = check_path(path)
     with ExitStack() as stack:
-        stack.enter_context(await trio.to_thread.run_sync(lock_file, path))
+        stack.enter_context(await trio.to_thread.run_sync(lock_database, path))
         boot = read_boot() if boot is None else boot
         connection = await trio.to_thread.run_sync(open_writer, path, synchronous, boot)
         stack.callback(close_writer, connection)

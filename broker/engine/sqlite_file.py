@@ -3,12 +3,11 @@
 In WAL mode readers go on while the writer commits.
 """
 
-import fcntl
 import secrets
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from broker.engine.clock import ClockNote
 from broker.errors import ConfigurationError
@@ -66,51 +65,6 @@ write without waiting for the disk, and empty once all that was written is on it
 
 LOG_BYTES = 1 << 24
 """To this size the write-ahead log is cut when a burst is over."""
-
-
-def check_path(path: Path) -> Path:
-    """Return the path without links, of a file that may be there or be made.
-
-    :raises ConfigurationError: if nothing of that name can be a database.
-    """
-    try:
-        resolved = path.resolve()
-        is_usable = resolved.is_file() or not resolved.exists()
-        has_directory = resolved.parent.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:
-        # Too long, a loop of links, a NUL.
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"server.engine: cannot open {str(path)!r}: {reason}") from None
-    if not is_usable:
-        what = "a directory" if resolved.is_dir() else "no regular file"
-        raise ConfigurationError(f"server.engine: {resolved} is {what}; name a file")
-    if not has_directory:
-        raise ConfigurationError(
-            f"server.engine: cannot open {resolved}: there is no directory {resolved.parent}"
-        )
-    return resolved
-
-
-def lock_file(path: Path) -> IO[bytes]:
-    """Take the file for this process alone; closing what is returned gives it back, as does the process's end.
-
-    The lock is on a file beside it: closing any descriptor of the database file itself would drop SQLite's own
-    locks (fcntl(2), POSIX).
-
-    :raises ConfigurationError: if another process has it, or the directory cannot be written.
-    """
-    try:
-        lock = path.with_name(path.name + "-lock").open("ab")
-    except OSError as error:
-        raise ConfigurationError(f"server.engine: cannot open {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise ConfigurationError(
-            f"server.engine: {path} is in use by another server; several servers need redis://"
-        ) from None
-    return lock
 
 
 def open_writer(path: Path, synchronous: Synchronous, boot: str) -> sqlite3.Connection:

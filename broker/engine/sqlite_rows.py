@@ -76,8 +76,10 @@ class Writer:
         self, connection: sqlite3.Connection, path: Path, *, secret: bytes, idempotency_seconds: float
     ) -> None:
         self._connection = connection
-        self._path = path
-        self._file = path.stat()
+        # Both are there once somebody has read.
+        log = path.with_name(path.name + "-wal")
+        connection.execute("SELECT secret FROM file").fetchone()
+        self._files = {each: each.stat() for each in (path, log)}
         self._secret = secret
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._clock_note, self._clock_noted_ms = read_clock(connection)
@@ -99,7 +101,7 @@ class Writer:
             )
             if notes_clock:
                 note_clock(self._connection, clock_note, now.age_ms)
-            self._check_file()
+            self._check_files()
             run("COMMIT")
         except BaseException:
             # A full disk may have rolled back already.
@@ -122,14 +124,14 @@ class Writer:
             # Each step frees one page, and `execute` makes only one as there is nothing to fetch.
             self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})")
 
-    def _check_file(self) -> None:
-        """SQLite goes on writing to a file that has no name any more, and all is gone with the process."""
+    def _check_files(self) -> None:
+        """SQLite goes on writing to files that have no name any more, and all is gone with the process."""
         try:
-            is_same = os.path.samestat(self._path.stat(), self._file)
+            is_same = all(os.path.samestat(path.stat(), file) for path, file in self._files.items())
         except OSError:
             is_same = False
         if not is_same:
-            raise sqlite3.OperationalError("the file was removed or replaced")
+            raise sqlite3.OperationalError("the file, or the -wal beside it, was removed or replaced")
 
     def _append(self, append: Append, now: Moment) -> list[Receipt]:
         row = self._room(append.room)

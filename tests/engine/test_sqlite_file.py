@@ -39,7 +39,7 @@ async def test_files_that_are_not_ours_are_refused(tmp_path):
         (later, "later greenroom"),
         (rubbish, "not a database"),
         (tmp_path / "no" / "such" / "directory.db", "cannot open"),
-        (tmp_path, "cannot be used"),
+        (tmp_path, "is a directory"),
     ):
         with pytest.raises(ConfigurationError, match=reason):
             async with opened(path):
