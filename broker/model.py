@@ -1,5 +1,6 @@
 """The values that every layer speaks of: positions, drafts, events, claims."""
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
@@ -16,6 +17,10 @@ PRIVATE_PREFIX = "user_"
 
 WallClock: TypeAlias = Callable[[], float]
 """Gives Unix seconds; a parameter wherever time of day matters, so that tests decide what time it is."""
+
+
+_UNCLEAN = re.compile("[/\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""C0, DEL and C1 control characters; surrogates cannot be written as UTF-8."""
 
 
 def check_room_name(name: str) -> str:
@@ -45,12 +50,7 @@ def is_dot_segment(name: str) -> bool:
 
 
 def _is_clean(name: str) -> bool:
-    if name.isalnum():
-        return True
-    if is_dot_segment(name):
-        return False
-    # C0, DEL and C1 control characters; surrogates cannot be written as UTF-8.
-    return not any(c == "/" or c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in name)
+    return _UNCLEAN.search(name) is None and not is_dot_segment(name)
 
 
 @attrs.frozen

@@ -28,6 +28,8 @@ def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
     position is that of its last event, so what follows it are the next events: for a client there is no
     difference to a join that was answered a moment earlier.
     """
+    if not joined.events:
+        return [joined]
     fitting = count_fitting(joined.room, joined.events, page_bytes)
     page, rest = joined.events[:fitting], joined.events[fitting:]
     if not rest:

@@ -105,6 +105,8 @@ def network_of(address: str) -> str:
     An IPv4 address that is written as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) is that IPv4 address. What is no IP
     address is itself.
     """
+    if ":" not in address:
+        return address
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,6 +1,7 @@
 """A request head: enough of it to know where the connection belongs, and that every reader will see the same in it."""
 
 import re
+from collections.abc import Sequence
 
 import attrs
 import trio
@@ -8,9 +9,13 @@ import trio
 READ_BYTES = 16_384
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(rb"[\x00\r\x0b\x0c]")
-"""What may not stand in a line (RFC 9110 section 5.5): NUL, a bare CR, and the blanks that are neither SP nor HTAB."""
+_HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n\x0b\x0c]*(?:\r?\n|\Z))*")
+"""Lines of a name, a colon and a value (RFC 9112 section 5).
+
+An empty line here is an end before the end; one that begins with a blank continues the one before, which a server may
+refuse (section 5.2); a blank before the colon must be refused (section 5.1). In a value neither NUL, a bare CR, nor the
+blanks that are neither SP nor HTAB may stand (RFC 9110 section 5.5).
+"""
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 """The characters of `uri-host [ ":" port ]` (RFC 3986 section 3.2.2). Nothing here decides by the host."""
 _END = re.compile(rb"\n\r?\n")
@@ -40,6 +45,14 @@ class Head:
     headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
     method: bytes = b"GET"
     version: tuple[int, int] = (1, 1)
+    _values: dict[bytes, list[bytes]] = attrs.field(init=False, repr=False, eq=False)
+
+    @_values.default
+    def _by_name(self) -> dict[bytes, list[bytes]]:
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in self.headers:
+            values.setdefault(name, []).append(value)
+        return values
 
     @property
     def path(self) -> str:
@@ -66,9 +79,8 @@ class Head:
     @property
     def has_content(self) -> bool:
         """Whether content follows (RFC 9112 section 6.3)."""
-        return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-            for name, value in self.headers
+        return bool(self.values(b"transfer-encoding")) or any(
+            value != b"0" for value in self.values(b"content-length")
         )
 
     @property
@@ -78,11 +90,12 @@ class Head:
 
     def header(self, name: bytes) -> str | None:
         """Return the first header of that lower-case name."""
-        return next((value.decode("latin-1") for value in self.values(name)), None)
+        values = self.values(name)
+        return values[0].decode("latin-1") if values else None
 
-    def values(self, name: bytes) -> list[bytes]:
+    def values(self, name: bytes) -> Sequence[bytes]:
         """Return every header of that lower-case name."""
-        return [value for key, value in self.headers if key == name]
+        return self._values.get(name, ())
 
     def members(self, name: bytes) -> list[bytes]:
         """Return the members of a header that is a list, in as many lines as it came (RFC 9110 section 5.6.1)."""
@@ -116,27 +129,18 @@ def parse_head(raw: bytes) -> Head:
     # A server should ignore an empty line before the request (RFC 9112 section 2.2).
     text = raw.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0]
     # h11 takes a bare LF for the end of a line, as it may (ibid.): both must see the same headers.
-    lines = [line.removesuffix(b"\r") for line in text.split(b"\n")]
-    request_line = _REQUEST_LINE.fullmatch(lines[0])
+    first, _, rest = text.partition(b"\n")
+    request_line = _REQUEST_LINE.fullmatch(first.removesuffix(b"\r"))
     if request_line is None:
         raise HeadError("not an HTTP request", BAD_REQUEST)
     method, target, major, minor = request_line.groups()
     if major != b"1":
         raise HeadError("another version of HTTP", OTHER_VERSION)
-    headers = tuple(_parse_header(line) for line in lines[1:])
-    return Head(raw, target.decode("ascii"), headers, method, (int(major), int(minor)))
-
-
-def _parse_header(line: bytes) -> tuple[bytes, bytes]:
-    """Return name and value (RFC 9112 section 5).
-
-    An empty line here is an end before the end; one that begins with a blank continues the one before, which a
-    server may refuse (section 5.2); a blank before the colon must be refused (section 5.1).
-    """
-    name, colon, value = line.partition(b":")
-    if not colon or _NAME.fullmatch(name) is None or _CONTROL.search(value) is not None:
+    if _HEADERS.fullmatch(rest) is None:
         raise HeadError("unreadable header", BAD_REQUEST)
-    return name.lower(), value.strip(b" \t")
+    fields = [line.partition(b":") for line in rest.split(b"\n")] if rest else []
+    headers = tuple((name.lower(), value.strip(b" \t\r")) for name, _, value in fields)
+    return Head(raw, target.decode("ascii"), headers, method, (int(major), int(minor)))
 
 
 def check_request(head: Head) -> None:
