@@ -1,7 +1,7 @@
 """How many connections the node and one address may have. Pure."""
 
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 MOST_REFUSED = 64
 """Connections that are told at one time that there are too many."""
@@ -108,14 +108,12 @@ def network_of(address: str) -> str:
     if ":" not in address:
         return address
     try:
-        parsed = ip_address(address.partition("%")[0])
+        parsed = IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(parsed, IPv6Address):
-        embedded = parsed.ipv4_mapped
-        if embedded is None and parsed in _NAT64:
-            embedded = IPv4Address(int(parsed) & 0xFFFF_FFFF)
-        if embedded is None:
-            return f"{IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS)}/{_NETWORK_BITS}"
-        parsed = embedded
-    return str(parsed)
+    embedded = parsed.ipv4_mapped
+    if embedded is None and parsed in _NAT64:
+        embedded = IPv4Address(int(parsed) & 0xFFFF_FFFF)
+    if embedded is not None:
+        return str(embedded)
+    return f"{IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS)}/{_NETWORK_BITS}"

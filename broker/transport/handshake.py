@@ -16,7 +16,7 @@ from broker.transport.head import BAD_REQUEST, Head, refusal
 
 _KEY_BYTES = 16
 _VERSION = b"13"
-_LISTS = (b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions")
+_LISTS = frozenset({b"connection", b"sec-websocket-protocol", b"sec-websocket-extensions"})
 _UPGRADE_REQUIRED = refusal(
     b"426 Upgrade Required", b"Upgrade: websocket", b"Sec-WebSocket-Version: " + _VERSION
 )
@@ -61,7 +61,7 @@ def _check_handshake(head: Head) -> bytes:
     if len(version) == 1 and version[0] != _VERSION:
         raise HandshakeError(_UPGRADE_REQUIRED)
     is_upgrade = head.method == b"GET" and b"upgrade" in map(bytes.lower, head.members(b"connection"))
-    is_readable = all(value.isascii() for name in _LISTS for value in head.values(name))
+    is_readable = all(value.isascii() for name, value in head.headers if name in _LISTS)
     # Content would have to be read to its end first (RFC 9110 section 7.8), or be taken for frames.
     if not (is_upgrade and is_readable and len(version) == len(keys) == 1) or head.has_content:
         raise HandshakeError(BAD_REQUEST)

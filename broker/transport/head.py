@@ -9,7 +9,7 @@ import trio
 READ_BYTES = 16_384
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
-_HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n\x0b\x0c]*(?:\r?\n|\Z))*")
+_HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n\x0b\x0c]*(?:\r?\n(?!\Z)|\Z))*")
 """Lines of a name, a colon and a value (RFC 9112 section 5).
 
 An empty line here is an end before the end; one that begins with a blank continues the one before, which a server may
@@ -99,7 +99,10 @@ class Head:
 
     def members(self, name: bytes) -> list[bytes]:
         """Return the members of a header that is a list, in as many lines as it came (RFC 9110 section 5.6.1)."""
-        members = (member.strip(b" \t") for member in b",".join(self.values(name)).split(b","))
+        values = self.values(name)
+        if not values:
+            return []
+        members = [member.strip(b" \t") for member in b",".join(values).split(b",")]
         return [member for member in members if member]
 
 
@@ -151,7 +154,7 @@ def check_request(head: Head) -> None:
     hosts = head.values(b"host")
     # RFC 9112 section 3.2; HTTP/1.0 needs none.
     is_counted = len(hosts) == 1 or (not hosts and head.version < (1, 1))
-    if not is_counted or any(_HOST.fullmatch(host) is None for host in hosts):
+    if not is_counted or (hosts and _HOST.fullmatch(hosts[0]) is None):
         raise HeadError("missing, doubled or unreadable Host", BAD_REQUEST)
     if head.method != head.method.upper():
         # Methods are case-sensitive (RFC 9110 section 9.1); hypercorn takes `get` for GET.

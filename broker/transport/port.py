@@ -1,8 +1,8 @@
 """The one port: reads each connection's request head and hands the connection to WebSocket or HTTP."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
-from math import inf
 from typing import TypeAlias
 
 import trio
@@ -73,9 +73,9 @@ class Port:
     async def serve_stream(self, stream: trio.abc.HalfCloseableStream, address: str) -> None:
         """Serve any stream as a connection from `address`."""
         verdict = self._admission.enter(address)
-        kept_seconds = inf if verdict is Verdict.WELCOME else REFUSAL_SECONDS
+        is_welcome = verdict is Verdict.WELCOME
         try:
-            with trio.move_on_after(kept_seconds):
+            with nullcontext() if is_welcome else trio.move_on_after(REFUSAL_SECONDS):
                 handle = await self._find_handler(stream, address, verdict)
                 await handle()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
