@@ -16,11 +16,14 @@ An empty line here is an end before the end; one that begins with a blank contin
 refuse (section 5.2); a blank before the colon must be refused (section 5.1). In a value neither NUL, a bare CR, nor the
 blanks that are neither SP nor HTAB may stand (RFC 9110 section 5.5).
 """
-_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
-"""The characters of `uri-host [ ":" port ]` (RFC 3986 section 3.2.2). Nothing here decides by the host."""
+_HOST = re.compile(
+    rb"(?:\[(?:[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~%-]+)?|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
+    rb"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+"""`uri-host [ ":" port ]` (RFC 3986 section 3.2.2), and zones of IPv6. Nothing here decides by the host."""
 _END = re.compile(rb"\n\r?\n")
-"""An empty line, which may end in a bare LF; parse_head takes only CRLF CRLF for the end and refuses the others."""
-_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
+"""An empty line; it and the line before may end in a bare LF, as any line may (RFC 9112 section 2.2)."""
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
 
 
 class HeadError(Exception):
@@ -69,7 +72,7 @@ class Head:
     @property
     def behind(self) -> bytes:
         """What came behind the head."""
-        return self.raw.removeprefix(b"\r\n").partition(b"\r\n\r\n")[2]
+        return _split(self.raw)[1]
 
     @property
     def is_websocket(self) -> bool:
@@ -124,13 +127,22 @@ OVERLOADED = refusal(b"503 Service Unavailable")
 OTHER_VERSION = refusal(b"505 HTTP Version Not Supported")
 
 
+def _split(raw: bytes) -> tuple[bytes, bytes]:
+    """Return a head without the line ends around it, and what came behind it."""
+    # A server should ignore an empty line before the request (RFC 9112 section 2.2).
+    request = raw.removeprefix(b"\r\n")
+    end = _END.search(request)
+    if end is None:
+        return request, b""
+    return request[: end.start()].removesuffix(b"\r"), request[end.end() :]
+
+
 def parse_head(raw: bytes) -> Head:
     """Split a complete head, in time linear in its size.
 
     :raises HeadError: if it is no HTTP/1.x request, or if two readers could see different things in it.
     """
-    # A server should ignore an empty line before the request (RFC 9112 section 2.2).
-    text = raw.removeprefix(b"\r\n").partition(b"\r\n\r\n")[0]
+    text, _ = _split(raw)
     # h11 takes a bare LF for the end of a line, as it may (ibid.): both must see the same headers.
     first, _, rest = text.partition(b"\n")
     request_line = _REQUEST_LINE.fullmatch(first.removesuffix(b"\r"))
@@ -156,11 +168,29 @@ def check_request(head: Head) -> None:
     is_counted = len(hosts) == 1 or (not hosts and head.version < (1, 1))
     if not is_counted or (hosts and _HOST.fullmatch(hosts[0]) is None):
         raise HeadError("missing, doubled or unreadable Host", BAD_REQUEST)
+    if not _is_target(head):
+        raise HeadError("a target of none of the forms", BAD_REQUEST)
     if head.method != head.method.upper():
         # Methods are case-sensitive (RFC 9110 section 9.1); hypercorn takes `get` for GET.
         raise HeadError("a method in small letters", NOT_IMPLEMENTED)
     if head.values(b"transfer-encoding"):
         _check_transfer_encoding(head)
+
+
+def _is_target(head: Head) -> bool:
+    """Whether the target has one of the four forms (RFC 9112 section 3.2); none of them has a fragment."""
+    target = head.target
+    if "#" in target:
+        return False
+    absolute = _AUTHORITY.match(target)
+    if absolute is not None:
+        # An empty host is invalid (RFC 9110 section 4.2.1), user information is to be an error (section 4.2.4).
+        authority = absolute[1].encode()
+        return authority != b"" and not authority.startswith(b":") and _HOST.fullmatch(authority) is not None
+    # Nothing here is at what CONNECT asks for.
+    return (
+        target.startswith("/") or head.method == b"CONNECT" or (target == "*" and head.method == b"OPTIONS")
+    )
 
 
 def _check_transfer_encoding(head: Head) -> None:

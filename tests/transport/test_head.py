@@ -1,5 +1,6 @@
 """The request head: read from any pieces, bounded in bytes and time."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -68,7 +69,9 @@ def test_any_split_gives_the_same(data: bytes, cuts: list[int]) -> None:
         assert await read_pieces(pieces) == (whole, kept)
         if kept:
             assert kept == data, "what comes behind the head is kept"
-            assert data.index(b"\r\n\r\n") + 4 <= MAX_BYTES
+            end = re.search(rb"\n\r?\n", data)
+            assert end is not None
+            assert end.end() <= MAX_BYTES
 
     trio.run(compare)
 
@@ -89,6 +92,13 @@ def check_head(head: Head, data: bytes) -> None:
     assert head.target.encode("latin-1") in data
     assert head.path + ("?" + head.query if head.query else "") in {head.target, head.target[:-1]}
     assert "token" not in repr(head)
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"])
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+def test_what_comes_behind_a_head_is_known_however_its_lines_end(before: bytes, end: bytes) -> None:
+    head = parse_head(before + b"GET /ws HTTP/1.1\nHost: a" + end + b"\r\n\r\nrest")
+    assert (head.headers, head.behind) == (((b"host", b"a"),), b"\r\n\r\nrest")
 
 
 def test_a_head_knows_where_it_wants_to_go() -> None:
