@@ -15,6 +15,9 @@ from broker.auth.secret import check_secret, is_shared_secret
 from broker.config.settings import AuthSettings
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
+MAX_FILE_BYTES = 1 << 20
+"""A device such as /dev/zero has no end."""
+
 
 @attrs.frozen
 class KeyRing:
@@ -114,8 +117,12 @@ def _load_pem(file: str, allowed: Sequence[str]) -> VerificationKey:
 
 def _read(file: str, place: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        with Path(file).open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{place}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ConfigurationError(f"{place}: is not a file name: {error}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{place}: is larger than 1 MiB, which no key is")
+    return data

@@ -14,7 +14,7 @@ from broker.client.address import parse_address
 from broker.client.backoff import Reconnects
 from broker.client.core import ClientCore, Kind
 from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryAgain
-from broker.client.errors import NO_CODE, ClientError, ClosedError
+from broker.client.errors import NO_CODE, ClientError, ClosedError, NotSentError
 from broker.client.room import Room
 from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
 from broker.client.token import clean_token
@@ -131,12 +131,15 @@ class Client:
         With `since`, the first messages are those said after that position.
 
         :raises RefusedError: if the room may not be joined.
-        :raises NotSentError: if its name cannot be written.
+        :raises NotSentError: if its name is no text, or cannot be written.
         :raises ClosedError: if the server does not want this client.
         :raises ValueError: if this client is in the room already.
         """
         if self._closed is not None:
             raise self._over()
+        if not isinstance(room, str):
+            # Bytes would go out as base64, and the answer would be of another room.
+            raise NotSentError(f"room: a text, not {type(room).__name__}")
         effects = self._core.join(room, since, self._clock())
         self._heard[room] = trio.lowlevel.ParkingLot()
         try:

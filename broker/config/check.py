@@ -6,7 +6,7 @@ from types import MappingProxyType
 import attrs
 import msgspec
 
-from broker.config.flaws import flaw_of
+from broker.config.flaws import flaw_of, flaw_of_pattern
 from broker.config.keys import SHORT_VARIABLES, read_schema
 from broker.config.origins import normal_origin
 from broker.config.problems import Problem
@@ -48,6 +48,10 @@ def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) 
         flaw = flaw_of(key, getattr(getattr(settings, key.section), key.name))
         if flaw is not None:
             yield Problem(_place(key.dotted, origins), flaw)
+    for index, rule in enumerate(settings.rooms):
+        flaw = flaw_of_pattern(rule.pattern)
+        if flaw is not None:
+            yield Problem(_place(f"rooms[{index}].pattern", origins), flaw)
 
 
 def with_normal_origins(settings: Settings) -> Settings:

@@ -19,6 +19,8 @@ from broker.config.settings import Settings
 from broker.config.toml import from_toml
 from broker.errors import ConfigurationError
 
+MAX_FILE_BYTES = 1 << 20
+"""A device such as /dev/zero has no end."""
 DEFAULT = "default"
 """The origin of a setting that nobody set."""
 
@@ -57,7 +59,11 @@ def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mappi
 def _read(file: Path) -> str:
     try:
         # Editors on Windows begin a file with a byte order mark, which is no part of the text (RFC 3629 section 6).
-        return file.read_text(encoding="utf-8-sig")
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ConfigurationError(str(Problem(str(file), "is larger than 1 MiB")))
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             str(Problem(str(file), f"must be UTF-8 (byte {error.start} is not)"))

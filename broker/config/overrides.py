@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from broker.config.findings import Findings, offer
 from broker.config.foreign import PREFIX, is_foreign
 from broker.config.keys import Key, Schema, nearest_key
+from broker.config.settings import Settings
 from broker.output.text import is_utf8
 
 CLIENT_VARIABLES = frozenset({"GREENROOM_URL", "GREENROOM_TOKEN", "GREENROOM_CONFIG"})
@@ -51,6 +52,10 @@ def _take_variable(findings: Findings, key: Key, variable: str, environ: Mapping
         findings.note(variable, f"sets {key.dotted}, which must be UTF-8")
         return
     value = [part.strip() for part in text.split(",") if part.strip()] if key.is_list else text
+    if value == [] and getattr(getattr(Settings(), key.section), key.name):
+        # A file may say [] and mean it; an empty variable is what a template leaves.
+        findings.note(variable, f"sets {key.dotted}, which is empty: give it a value, or leave it out")
+        return
     findings.take(key, value, variable, strict=False)
 
 

@@ -90,9 +90,13 @@ def _bind_once(server: ServerSettings, *, shared: bool) -> list[socket.socket]:
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Address]]:
-    found = socket.getaddrinfo(
-        without_brackets(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        found = socket.getaddrinfo(
+            without_brackets(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except ValueError:
+        # Such a name cannot be asked for: an empty label, one of more than 63 bytes, half of a surrogate pair, NUL.
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     # A name may be listed twice.
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 

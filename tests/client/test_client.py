@@ -148,6 +148,15 @@ async def test_a_room_is_joined_heard_and_spoken_in(world, autojump_clock):
         assert rest.messages == history.messages
 
 
+@pytest.mark.parametrize("name", [b"lobby", 5, None, ["lobby"], 1.5])
+async def test_a_name_that_is_no_text_is_refused_to_its_caller(world, name, autojump_clock):
+    async with world.client() as client, client.join("lobby") as room:
+        with pytest.raises(NotSentError, match=r"^room: a text"):
+            async with client.join(name):
+                pass
+        assert await room.chat("still here")
+
+
 async def test_many_rooms_share_one_connection(world, autojump_clock):
     async with world.client() as client, client.join("a") as a, client.join("b") as b:
         await a.chat("to a")

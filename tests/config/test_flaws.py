@@ -1,15 +1,19 @@
 """Values that copying, quoting and templates leave wrong are refused, and never shown."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from broker.auth.keys import load_keys
 from broker.config.check import check_settings, find_flaws
 from broker.config.keys import read_schema
-from broker.config.settings import AuthSettings, HttpSettings, Settings
+from broker.config.load import load_settings
+from broker.config.settings import AuthSettings, HttpSettings, RoomRule, Settings
+from broker.errors import ConfigurationError
 
 TEXT_KEYS = [
     key.dotted
@@ -31,6 +35,11 @@ FLAWS: dict[str, Callable[[str], str]] = {
     "byte order mark": lambda word: f"\N{ZERO WIDTH NO-BREAK SPACE}{word}",
     "double quotes": lambda word: f'"{word}"',
     "single quotes": lambda word: f"'{word}'",
+    "typographic quotes": lambda word: f"\N{LEFT DOUBLE QUOTATION MARK}{word}\N{RIGHT DOUBLE QUOTATION MARK}",
+    "variable of a shell": lambda word: f"${{{word}}}",
+    "variable of Kubernetes": lambda word: f"$({word})",
+    "template": lambda word: f"{{{{ .Values.{word} }}}}",
+    "placeholder": lambda word: f"<{word}>",
     "quotes and line end": lambda word: f'"{word}"\n',
     "line end within": lambda word: f"{word}\n{word}",
     "escape": lambda word: f"{word}\x1b[0m",
@@ -75,6 +84,7 @@ def test_an_empty_value_is_refused_unless_it_is_as_good_as_none(dotted: str) -> 
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1))
 def test_what_can_be_meant_is_taken(text: str) -> None:
+    assume(text[0] not in "$<{\N{LEFT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}")
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`"
     assert bool(list(find_flaws(with_value("auth.audience", text)))) is is_quoted
     assert not list(find_flaws(with_value("auth.audience", f"a {text} b")))
@@ -87,3 +97,34 @@ def test_a_key_that_no_header_can_hold_is_refused(name: str, key: str, dev: bool
     settings = with_value(f"http.{name}", key)
     [problem] = check_settings(settings, dev=dev, engine_schemes={"memory"})
     assert str(problem) == f"http.{name}: printable ASCII without blanks, as it travels in a header"
+
+
+@pytest.mark.parametrize("pattern", ["team.*\n", "a\tb", "\0", "a\x85", "\x7f*"])
+def test_a_pattern_that_no_name_can_match_is_refused(pattern: str) -> None:
+    rules = (RoomRule(pattern="*"), RoomRule(pattern=pattern))
+    [problem] = find_flaws(Settings(rooms=rules), origins={"rooms[1].pattern": "a.toml:3"})
+    assert problem.place == "a.toml:3: rooms[1].pattern"
+
+
+@pytest.mark.parametrize("pattern", [" a", "'a'", "<b>", "*", "\N{ZERO WIDTH JOINER}"])
+def test_a_pattern_may_be_as_names_may_be(pattern: str) -> None:
+    assert not list(find_flaws(Settings(rooms=(RoomRule(pattern=pattern),))))
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", " , "])
+def test_an_empty_list_in_the_environment_replaces_no_default(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"GREENROOM_WEBSOCKET__ALLOWED_ORIGINS: .* empty"):
+        load_settings(file=None, environ={"GREENROOM_WEBSOCKET__ALLOWED_ORIGINS": text}, flags={})
+    load_settings(file=None, environ={"GREENROOM_HTTP__CORS_ORIGINS": text}, flags={})
+
+
+@pytest.mark.parametrize("name", ["public_key_file", "jwks_file"])
+def test_a_file_without_an_end_is_no_key(name: str) -> None:
+    settings = AuthSettings(algorithms=("RS256",), **{name: "/dev/zero"})
+    with pytest.raises(ConfigurationError, match="larger than 1 MiB"):
+        load_keys(settings)
+
+
+def test_a_file_without_an_end_is_no_configuration() -> None:
+    with pytest.raises(ConfigurationError, match="larger than 1 MiB"):
+        load_settings(file=Path("/dev/zero"), environ={}, flags={})

@@ -98,6 +98,13 @@ async def test_an_address_that_is_not_here_is_left_out_unless_it_is_the_only_one
         await names_of("elsewhere")
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", "caf\udce9", "a\0b"])
+async def test_a_host_that_no_name_can_be_is_an_error_that_names_it(host):
+    with pytest.raises(OSError, match="not known") as caught:
+        await open_listeners(ServerSettings(host=host, port=0))
+    assert caught.value.filename == authority(host, 0)
+
+
 @needs_ipv6
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 async def test_an_ipv6_host_may_stand_in_brackets(host):
