@@ -114,7 +114,7 @@ async def test_an_ipv6_host_may_stand_in_brackets(host):
 
 
 @needs_ipv6
-@pytest.mark.parametrize("host", ["::", "[::]", ""])
+@pytest.mark.parametrize("host", ["::", "[::]"])
 async def test_every_address_is_reached_by_ipv4_and_ipv6(host):
     settings = msgspec.convert({**SECRETS, "server": {"host": host, "port": 0}}, Settings)
     with trio.fail_after(60):
