@@ -37,7 +37,12 @@ def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec
 
 
 def _sqlite(name: str, synchronous: str) -> Callable[[Credentials], ServerSpec]:
-    return _greenroom(name, SERVER__ENGINE="sqlite:///{directory}/rooms.db", SQLITE__SYNCHRONOUS=synchronous)
+    return _greenroom(
+        name,
+        SERVER__ENGINE="sqlite:///{directory}/rooms.db",
+        SQLITE__SYNCHRONOUS=synchronous,
+        SQLITE__WITNESS_DIRECTORY="{directory}",
+    )
 
 
 GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType(

@@ -177,6 +177,11 @@ class SqliteSettings(Section, frozen=True):
         Literal["full", "normal", "off"],
         _doc("full: outlives power loss; normal: kill -9, and power loss but for the last; off: kill -9"),
     ] = "full"
+    witness_directory: Annotated[
+        str,
+        Meta(min_length=1),
+        _doc("where it is noted how far the file got; never restored with it, and kept over restarts"),
+    ] = "/dev/shm"  # noqa: S108  # names in it cannot be guessed
 
 
 class RedisSettings(Section, frozen=True):

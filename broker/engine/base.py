@@ -2,7 +2,7 @@
 
 - A room has an epoch, made when the room is first touched and kept as long as the engine remembers the room; a
   room forgotten and touched again has a new epoch, never an old one. Where the engine is durable, an epoch that was
-  told outlives restarts, also that of a room that nothing was said in yet.
+  told outlives restarts, also that of a room that nothing was said in yet, unless what is stored may have gone back.
 - What the engine knows of a room it can tell while nothing can be stored: reading needs no space.
 - If the engine may have lost events that it told of (a crash of what it stands on), the room has a new epoch.
 - Within an epoch stored events have the offsets 1, 2, 3, … in the order in which they were appended.

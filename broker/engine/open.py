@@ -44,6 +44,7 @@ async def open_engine(
         async with open_sqlite(
             sqlite_path(rest),
             synchronous=settings.sqlite.synchronous,
+            witness_directory=Path(settings.sqlite.witness_directory),
             idempotency_seconds=idempotency_seconds,
             wall_clock=wall_clock,
             boot_clock=boot_clock,

@@ -8,6 +8,7 @@ before it ran (group commit). Reads have connections of their own and never wait
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ import attrs
 import trio
 
 from broker.clocks import Clock
+from broker.config.settings import SqliteSettings
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.clock import EngineClock
 from broker.engine.sqlite_file import (
@@ -26,8 +28,9 @@ from broker.engine.sqlite_file import (
     read_clock,
     read_secret,
 )
-from broker.engine.sqlite_place import check_path, lock_database
+from broker.engine.sqlite_place import check_path, has_log, lock_database
 from broker.engine.sqlite_rows import Append, Reader, Writer
+from broker.engine.sqlite_state import Resumed, resume
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Event, Position, WallClock
@@ -39,6 +42,8 @@ READERS = 4
 
 MAX_APPENDS_PER_COMMIT = 1000
 """Bounds how long one commit can take, and so how long the next one waits."""
+
+WITNESS_DIRECTORY = Path(SqliteSettings().witness_directory)
 
 PROBE = Append("/", (Draft(bytes(65_536)),), Retention(1, 1 << 20, 86_400.0))
 """What is stored to see whether the disk has space: as much as a large message, or it could go where a small one
@@ -200,6 +205,13 @@ def _unavailable(error: Exception, trouble: EngineTrouble) -> EngineUnavailableE
     return EngineUnavailableError(str(error), trouble=trouble)
 
 
+def _log_resumed(resumed: Resumed, path: Path, log: Log) -> None:
+    if resumed.doubt is not None:
+        log.warning("rooms begin new epochs", file=str(path), reason=resumed.doubt)
+    if resumed.trouble is not None:
+        log.warning("rooms will begin new epochs at the next start", reason=resumed.trouble)
+
+
 @asynccontextmanager
 async def open_sqlite(
     path: Path,
@@ -210,11 +222,13 @@ async def open_sqlite(
     log: Log,
     boot_clock: Clock | None = None,
     boot: str | None = None,
+    witness_directory: Path = WITNESS_DIRECTORY,
 ) -> AsyncIterator[SqliteEngine]:
     """Open the engine on a file, which is made if it is not there; leaving the block commits what waits.
 
     Ages and windows go by `boot_clock`, see `broker.engine.clock`; without one, by the wall clock. `boot` names the
-    machine's present boot, by default as the system tells it.
+    machine's present boot, by default as the system tells it. If what a witness in `witness_directory` says does not
+    fit the file, all rooms begin new epochs.
 
     :raises ConfigurationError: if the file is in use, not ours, corrupt, or cannot be opened.
     """
@@ -222,11 +236,16 @@ async def open_sqlite(
     with ExitStack() as stack:
         stack.enter_context(await trio.to_thread.run_sync(lock_database, path))
         boot = read_boot() if boot is None else boot
-        connection = await trio.to_thread.run_sync(open_writer, path, synchronous, boot)
+        had_log = has_log(path)
+        connection = await trio.to_thread.run_sync(open_writer, path, synchronous)
         stack.callback(close_writer, connection)
+        take_up = partial(resume, connection, path, witness_directory, boot, had_log=had_log)
+        resumed = await trio.to_thread.run_sync(take_up)
+        stack.callback(resumed.witness.close)
+        _log_resumed(resumed, path, log)
         secret = read_secret(connection)
         readers = [Reader(stack.enter_context(closing(open_reader(path))), secret) for _ in range(READERS)]
-        writer = Writer(connection, path, secret=secret, idempotency_seconds=idempotency_seconds)
+        writer = Writer(connection, path, resumed, secret=secret, idempotency_seconds=idempotency_seconds)
         note, latest_ms = read_clock(connection)
         clock = EngineClock(wall_clock, log, boot_clock=boot_clock, boot=boot, note=note, latest_ms=latest_ms)
         engine = SqliteEngine(writer, readers, clock, log)

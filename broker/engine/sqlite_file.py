@@ -50,14 +50,17 @@ MIGRATIONS: tuple[str, ...] = (
     );
     ALTER TABLE events ADD COLUMN skew_ms INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE file RENAME COLUMN boot TO witness;
+    """,
 )
 """What brings a file of version n to version n + 1; the version is the file's `user_version`.
 
 `rooms.expires_ms` is when the room's events have run out or, if it holds none, when its row may go.
 `forgotten.generation` counts the rooms of a bucket whose rows went.
 
-`file.secret` makes the first epochs of rooms. `file.boot` is the boot of the machine during which somebody began to
-write without waiting for the disk, and empty once all that was written is on it.
+`file.secret` makes the first epochs of rooms. `file.witness` names the witness for what is stored
+(`broker.engine.sqlite_witness`).
 
 `clock` has at most one row: how the age clock stood (`broker.engine.clock`), and a time that it has shown since. `events.time_ms` is what is told, and was
 `skew_ms` ahead of the age clock; every other time in the file is the age clock's.
@@ -67,8 +70,8 @@ LOG_BYTES = 1 << 24
 """To this size the write-ahead log is cut when a burst is over."""
 
 
-def open_writer(path: Path, synchronous: Synchronous, boot: str) -> sqlite3.Connection:
-    """Open the file for writing, making or migrating it. `boot` names the machine's present boot.
+def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """Open the file for writing, making or migrating it.
 
     :raises ConfigurationError: if it is not ours, of a later version, corrupt, or cannot be opened.
     """
@@ -77,7 +80,6 @@ def open_writer(path: Path, synchronous: Synchronous, boot: str) -> sqlite3.Conn
         try:
             _check(connection, path)
             _migrate(connection)
-            _note_boot(connection, synchronous, boot)
             connection.execute(f"PRAGMA synchronous = {synchronous}")
         except BaseException:
             connection.close()
@@ -126,33 +128,14 @@ def _migrate(connection: sqlite3.Connection) -> None:
         cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         cursor.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         cursor.execute("COMMIT")
-
-
-def _note_boot(connection: sqlite3.Connection, synchronous: Synchronous, boot: str) -> None:
-    """Begin new epochs if the machine may have lost what was told to clients; note if it may do so from now on.
-
-    A file that has gone back by some messages would give their offsets to others, and a client that comes back with
-    one of them would miss something without being told.
-    """
-    [(noted,)] = connection.execute("SELECT boot FROM file")
-    is_lost = noted not in {"", boot}
-    wanted = boot if synchronous != "full" else "" if is_lost else noted
-    if wanted == noted:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    if is_lost:
-        connection.execute("UPDATE rooms SET epoch = lower(hex(randomblob(8)))")
-        connection.execute("UPDATE file SET secret = randomblob(16)")
-    connection.execute("UPDATE file SET boot = ?", (wanted,))
-    connection.execute("COMMIT")
+        # Into the file itself: without its log it would seem to be nobody's.
+        cursor.execute("PRAGMA wal_checkpoint").fetchall()
 
 
 def close_writer(connection: sqlite3.Connection) -> None:
     """Close the file with all that was written on the disk."""
-    # Where that cannot be done, it is as after a power loss.
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA synchronous = full")
-        connection.execute("UPDATE file SET boot = '' WHERE boot != ''")
     connection.close()
 
 

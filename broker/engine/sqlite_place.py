@@ -83,6 +83,14 @@ def _mount_of(file: Path) -> str | None:
     return next((line for line in lines if line.startswith("mnt_id:")), None)
 
 
+def has_log(path: Path) -> bool:
+    """Return whether there is something in the write-ahead log beside the file."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
 def lock_database(path: Path) -> ExitStack:
     """Take the file for this process alone; closing what is returned gives it back, as does the process's end.
 

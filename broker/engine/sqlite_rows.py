@@ -21,6 +21,7 @@ import attrs
 from broker.engine.base import Receipt, Retention, Run
 from broker.engine.clock import ClockNote, Moment
 from broker.engine.sqlite_file import note_clock, read_clock
+from broker.engine.sqlite_state import MODULUS, Resumed, bucket_weight, room_weight
 from broker.model import Draft, Event, Position
 
 CLOCK_NOTED_EVERY_MS = 60_000
@@ -73,9 +74,17 @@ class Writer:
     """Appends, many rooms in one transaction. One thread at a time."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, secret: bytes, idempotency_seconds: float
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        resumed: Resumed,
+        *,
+        secret: bytes,
+        idempotency_seconds: float,
     ) -> None:
         self._connection = connection
+        self._witness = resumed.witness
+        self._total = self._next_total = resumed.total
         # Both are there once somebody has read.
         log = path.with_name(path.name + "-wal")
         connection.execute("SELECT secret FROM file").fetchone()
@@ -93,6 +102,7 @@ class Writer:
         """
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
+        self._next_total = self._total
         try:
             receipts = [self._append(append, now) for append in appends]
             self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
@@ -102,6 +112,7 @@ class Writer:
             if notes_clock:
                 note_clock(self._connection, clock_note, now.age_ms)
             self._check_files()
+            self._note_total(self._total, self._next_total)
             run("COMMIT")
         except BaseException:
             # A full disk may have rolled back already.
@@ -110,10 +121,18 @@ class Writer:
             raise
         if notes_clock:
             self._clock_note, self._clock_noted_ms = clock_note, now.age_ms
+        self._total = self._next_total
         # What is stored is stored, whatever becomes of this.
         with suppress(sqlite3.Error):
+            self._note_total(self._total, self._total)
             self._give_back_pages()
         return receipts
+
+    def _note_total(self, before: int, after: int) -> None:
+        try:
+            self._witness.note(before % MODULUS, after % MODULUS)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"the witness cannot be written: {error.strerror}") from error
 
     def _give_back_pages(self) -> None:
         [free], [pages] = (
@@ -146,6 +165,7 @@ class Writer:
                 if event is not None and event.offset is not None
             ],
         )
+        self._next_total += room_weight(row.id, row.epoch) * (row.offset - known)
         self._trim(row, append.retention, now.age_ms, known)
         age_ms = int(append.retention.age_seconds * 1000)
         self._connection.execute(
@@ -234,18 +254,18 @@ class Writer:
             (now_ms, limit),
         )
         expired = run(
-            "SELECT id, name, offset, first_held, bytes FROM rooms WHERE expires_ms <= ?"
+            "SELECT id, name, epoch, offset, first_held, bytes FROM rooms WHERE expires_ms <= ?"
             " ORDER BY expires_ms LIMIT ?",
             (now_ms, limit),
         ).fetchall()
-        for room, name, offset, first_held, held_bytes in expired:
+        for room, name, epoch, offset, first_held, held_bytes in expired:
             if limit <= 0:
                 break
             limit -= 1 + offset + 1 - first_held
             if held_bytes:
                 self._forget_events(room, now_ms)
             else:
-                self._forget_room(room, name, has_position=offset > 0)
+                self._forget_room(room, name, Position(epoch, offset))
 
     def _forget_events(self, room: int, now_ms: int) -> None:
         """Delete a room's events; its row, with its position, stays as long as a key can."""
@@ -255,16 +275,18 @@ class Writer:
             (now_ms + self._idempotency_ms, room),
         )
 
-    def _forget_room(self, room: int, name: str, *, has_position: bool) -> None:
+    def _forget_room(self, room: int, name: str, position: Position) -> None:
         """Delete a room that holds nothing; if positions of its epoch were told, the epoch must not come back."""
         # None is left, or its number would go to another room.
         self._connection.execute("DELETE FROM keys WHERE room = ?", (room,))
         self._connection.execute("DELETE FROM rooms WHERE id = ?", (room,))
-        if has_position:
+        if position.offset:
+            bucket = bucket_of(name)
             self._connection.execute(
                 "INSERT INTO forgotten VALUES (?, 1) ON CONFLICT DO UPDATE SET generation = generation + 1",
-                (bucket_of(name),),
+                (bucket,),
             )
+            self._next_total += bucket_weight(bucket) - room_weight(room, position.epoch) * position.offset
 
 
 _OLDEST_FIRST = """

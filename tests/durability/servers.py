@@ -74,12 +74,14 @@ class Server:
 @asynccontextmanager
 async def serve(path: Path) -> AsyncIterator[Server]:
     """Start a server on a file; what is left of it at the end is killed."""
+    witnesses = path.parent.parent / "witnesses"
+    witnesses.mkdir(exist_ok=True)
     others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "broker", "serve", "--port", "0", "--engine", f"sqlite:///{path}"],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**others, **ENVIRON},
+        env={**others, **ENVIRON, "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(witnesses)},
     )
     server = Server(process)
     try:

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from broker.config.settings import RoomSettings, ServerSettings, Settings
+from broker.config.settings import RoomSettings, ServerSettings, Settings, SqliteSettings
 from broker.rooms.directory import Rooms
 from broker.rooms.room import Room
 from broker.rooms.state import RoomState
@@ -44,7 +44,11 @@ async def put_away(world: World, clock: MockClock) -> None:
 @pytest.mark.parametrize("engine", ["memory", "sqlite"])
 def test_idle_rooms_cost_nothing_and_come_back_with_all_they_held(engine: str, tmp_path: Path) -> None:
     url = "memory://" if engine == "memory" else f"sqlite:///{tmp_path / 'rooms.db'}"
-    settings = Settings(server=ServerSettings(engine=url), room=RoomSettings(idle_seconds=IDLE_SECONDS))
+    settings = Settings(
+        server=ServerSettings(engine=url),
+        sqlite=SqliteSettings(witness_directory=str(tmp_path)),
+        room=RoomSettings(idle_seconds=IDLE_SECONDS),
+    )
     clock = MockClock()
 
     async def main() -> None:

@@ -169,7 +169,7 @@ def test_nothing_acknowledged_is_lost_and_nobody_is_misled(engine: str) -> None:
                 server=ServerSettings(engine=url),
                 history=HistorySettings(messages=messages, bytes=history_bytes),
                 # What is tested here is no power loss.
-                sqlite=SqliteSettings(synchronous="off"),
+                sqlite=SqliteSettings(synchronous="off", witness_directory=directory),
                 room=RoomSettings(idle_seconds=IDLE_SECONDS),
             )
             async with open_world(configured, USERS, is_durable=engine == "sqlite") as world:

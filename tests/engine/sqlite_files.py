@@ -36,7 +36,12 @@ async def opened(
     synchronous: Synchronous = "full",
     boot: str = "first",
     idempotency_seconds: float = 300.0,
+    witnesses: Path | None = None,
 ) -> AsyncIterator[SqliteEngine]:
+    if witnesses is None:
+        # Beside the directory, and not restored with it.
+        witnesses = path.parent.parent / "witnesses"
+        witnesses.mkdir(parents=True, exist_ok=True)
     with trio.fail_after(60):
         async with open_sqlite(
             path,
@@ -45,6 +50,7 @@ async def opened(
             wall_clock=wall or Wall(),
             log=stdlib_log(),
             boot=boot,
+            witness_directory=witnesses,
         ) as engine:
             yield engine
 

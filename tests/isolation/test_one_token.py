@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 from trio_websocket import ConnectionClosed
 
-from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings
+from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings, SqliteSettings
 from broker.engine.base import Engine
 from broker.engine.memory import EVENT_BYTES, ROOM_BYTES, MemoryEngine
 from broker.engine.open import open_engine
@@ -111,11 +111,12 @@ async def memory_kept(_path: Path, _redis: RedisServer | None) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def opened(url: str, prefix: str) -> AsyncIterator[Engine]:
+async def opened(url: str, prefix: str, witnesses: Path = Path()) -> AsyncIterator[Engine]:
     settings = Settings(
         server=ServerSettings(engine=url),
         history=HistorySettings(idempotency_seconds=300.0),
         redis=RedisSettings(prefix=prefix),
+        sqlite=SqliteSettings(witness_directory=str(witnesses)),
     )
     async with open_engine(settings, wall_clock=lambda: NOW, log=stdlib_log()) as engine:
         yield engine
@@ -137,7 +138,7 @@ async def sqlite_kept(path: Path, _redis: RedisServer | None) -> AsyncIterator[K
             )
             return Left(*counts)
 
-    async with opened(f"sqlite:///{file}", "greenroom") as engine:
+    async with opened(f"sqlite:///{file}", "greenroom", path) as engine:
         yield Kept(engine, look)
 
 

@@ -76,6 +76,7 @@ class Server:
                 "GREENROOM_SECRET": SECRET,
                 "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
                 "GREENROOM_SERVER__DRAIN_SECONDS": "0.2",
+                "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(self.file.parent),
             },
             stderr=subprocess.PIPE,
             text=True,

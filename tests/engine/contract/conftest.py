@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from broker.clocks import Clock
-from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings
+from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings, SqliteSettings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
 from broker.log import stdlib_log
@@ -56,6 +56,7 @@ def open_engine_under_test(
             server=ServerSettings(engine=make_url()),
             history=HistorySettings(idempotency_seconds=300.0),
             redis=RedisSettings(prefix=token_hex(8)),
+            sqlite=SqliteSettings(witness_directory=str(tmp_path_factory.getbasetemp())),
         )
         async with open_engine(
             settings, wall_clock=wall_clock, boot_clock=boot_clock, log=stdlib_log()
