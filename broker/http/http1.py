@@ -105,6 +105,9 @@ class _GoOn(EventWrapper):
         await super().wait()
 
     def _has_peer_ended(self) -> bool:
+        if self._socket.fileno() < 0:
+            # An answer that ended before its request has closed the connection; whoever reads is being cancelled.
+            return True
         poll = select.poll()
         # Elsewhere than on Linux this sees only a reset.
         poll.register(self._socket.fileno(), getattr(select, "POLLRDHUP", 0))

@@ -367,6 +367,26 @@ async def test_a_client_that_is_gone_at_once_does_no_harm(served, log):
     assert log.lines == []
 
 
+@pytest.mark.parametrize("ending", ["closed", "reset"])
+async def test_clients_that_go_with_requests_waiting_are_nothing_to_log(serve, log, ending):
+    async def hasty(scope, receive, send):
+        """Answer without a look at the body."""
+        if scope["type"] == "lifespan":
+            return
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async with serve(QuartTrio("none"), HttpSettings(), log, hasty) as served:
+        for _ in range(40):
+            stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+            await stream.send_all(b"GET /x HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\n" * 3)
+            if ending == "reset":
+                stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+            await stream.aclose()
+        await served.wait_no_connection()
+    assert [event for _, event, _ in log.lines if event != "refused"] == []
+
+
 class FakeTransport:
     """Over a socket that is connected to nothing, and broken inside."""
 
