@@ -19,6 +19,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
 from broker.config.settings import HttpSettings
+from broker.errors import RefusalReason
 from broker.http.app_tasks import AppTasks
 from broker.http.guard import Lifeline
 from broker.http.h11_lines import CheckedConnection
@@ -120,11 +121,11 @@ class Worker(WorkerContext):
     def __init__(
         self,
         takes_websocket: Callable[[str], bool],
-        on_bad_request: Callable[[str | None], None] = lambda _address: None,
+        on_bad_request: Callable[[RefusalReason, str | None], None] = lambda _why, _address: None,
     ) -> None:
         super().__init__(None)
         self.on_bad_request = on_bad_request
-        """Called with the peer's address when what comes on a connection is no HTTP any more."""
+        """Called with the reason and the peer's address when what comes on a connection is no HTTP any more."""
         self.takes_websocket = takes_websocket
         """Whether the application speaks WebSocket at a path."""
         self.stop_sign = StopSign()
@@ -173,8 +174,10 @@ class _Http1(H11Protocol):
 
     async def _send_error_response(self, status_code: int) -> None:
         """Refuse a request; where its target alone is too long, as RFC 9112 section 3 has it."""
-        self.context.on_bad_request(None if self.client is None else self.client[0])
-        begun = self.connection.trailing_data[0]
+        begun, is_at_end = self.connection.trailing_data
+        why = _reason(status_code, is_within_content=self.stream is not None, is_at_end=is_at_end)
+        if why is not None:
+            self.context.on_bad_request(why, None if self.client is None else self.client[0])
         if status_code == TOO_LARGE and b" " in begun and b"\n" not in begun:
             status_code = TARGET_TOO_LONG
         await super()._send_error_response(status_code)
@@ -203,6 +206,15 @@ class _Http1(H11Protocol):
             await self.send(Closed())
         else:
             await super().handle(event)
+
+
+def _reason(status_code: int, *, is_within_content: bool, is_at_end: bool) -> RefusalReason | None:
+    """Return why what came is no HTTP; None for an upload that its client broke off, which refuses nothing."""
+    if is_within_content:
+        return None if is_at_end else RefusalReason.HTTP
+    if status_code == TOO_LARGE:
+        return RefusalReason.HEAD_TOO_LARGE
+    return RefusalReason.HEAD_CUT_OFF if is_at_end else RefusalReason.BAD_HEAD
 
 
 def _without_upgrade(request: h11.Request) -> h11.Request:

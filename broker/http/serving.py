@@ -100,10 +100,15 @@ async def open_http(
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_lifespan(app, config, log))
         served: ASGIFramework = app
-        on_bad_request = partial((refusals or Refusals(log)).note, RefusalReason.BAD_HEAD)
+        on_bad_request = partial(_note_bad_request, refusals or Refusals(log))
         worker = Worker(lambda _path: False, on_bad_request)
         if beside is not None:
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
             served = both = SideBySide(app, beside)
             worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
         yield HttpServer(served, config, worker, state, settings=settings, log=log)
+
+
+def _note_bad_request(refusals: Refusals, why: RefusalReason, address: str | None) -> None:
+    # Heads are told as those that begin a connection are.
+    refusals.note(why, address, event="refused" if why is RefusalReason.HTTP else "bad request")

@@ -48,14 +48,14 @@ class RecordingLog:
 
     lines: list[tuple[str, str, dict[str, object]]] = attrs.Factory(list)
     refused: list[dict[str, object]] = attrs.Factory(list)
-    """The fields of the lines that tell of refusals, which are not among the others."""
+    """The events and fields of the lines that tell of refusals, which are not among the others."""
 
     def debug(self, event: str, **fields: object) -> None:
         self.lines.append(("debug", event, fields))
 
     def info(self, event: str, **fields: object) -> None:
-        if event == "refused":
-            self.refused.append(fields)
+        if event in {"refused", "bad request"}:
+            self.refused.append({"event": event, **fields})
         else:
             self.lines.append(("info", event, fields))
 

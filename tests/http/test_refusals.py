@@ -6,6 +6,7 @@ import re
 import pytest
 
 from broker.errors import CloseCode
+from tests.http.conftest import KEY
 
 SECRET_WORD = "hunter2hunter2"
 
@@ -79,13 +80,58 @@ async def test_refused_lines_and_rooms_of_one_request_are_counted_one_by_one(wor
     assert world.services.refusals.counts == {"invalid_json": 1, "invalid_message": 3}
 
 
-async def test_the_second_request_of_a_connection_may_be_nonsense_too(world):
+SECOND_HEADS = {
+    "nonsense": (b"nonsense\r\n\r\n", "bad_head"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", "bad_head"),
+    "without a host": (b"GET / HTTP/1.1\r\n\r\n", "bad_head"),
+    "too large": (b"GET / HTTP/1.1\r\nHost: t\r\na: %b" % (b"x" * 20_000), "head_too_large"),
+    "a target too long": (b"GET /%b" % (b"x" * 20_000), "head_too_large"),
+    "cut off": (b"GET / HTTP/1.1\r\nHo", "head_cut_off"),
+}
+
+
+@pytest.mark.parametrize(("head", "why"), SECOND_HEADS.values(), ids=SECOND_HEADS)
+async def test_a_bad_head_behind_another_request_is_told_as_a_first_one_is(world, head, why):
     async with world.connect() as client:
         await client.send("GET /health HTTP/1.1\r\nHost: t\r\n\r\n")
         await client.until(b'"ok"')
-        await client.send("nonsense\r\n\r\n")
-        await client.until(b"400")
-    assert world.services.refusals.counts == {"bad_head": 1}
+        await client.send(head)
+        await client.stream.send_eof()
+        await client.until(b"HTTP/1.1 4")
+    assert world.services.refusals.counts == {why: 1}
+    assert [(fields["event"], fields["why"]) for fields in world.log.refused] == [("bad request", why)]
+    assert world.log.lines == []
+
+
+UPLOADS = {
+    "a length": "Content-Length: 1000\r\n\r\n{",
+    "within a chunk": "Transfer-Encoding: chunked\r\n\r\n80\r\n{",
+    "between chunks": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    "within a chunk's size": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n8",
+    "without any": "Content-Length: 1000\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("rest", UPLOADS.values(), ids=UPLOADS)
+@pytest.mark.parametrize("path", ["/api/rooms/lobby/messages", "/api/broadcast", "/api/messages"])
+async def test_an_upload_that_its_client_breaks_off_is_no_refusal(world, path, rest):
+    kind = "application/x-ndjson" if path == "/api/messages" else "application/json"
+    async with world.connect() as client:
+        await client.send(f"POST {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n")
+        await client.send(f"Content-Type: {kind}\r\n{rest}")
+        await client.stream.send_eof()
+        await client.rest()
+    assert world.services.refusals.counts == {}
+    assert world.log.refused == []
+    assert world.log.lines == []
+
+
+async def test_chunks_that_are_none_are_no_fault_of_the_head(world):
+    async with world.connect() as client:
+        await client.send(f"POST {MESSAGES} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n")
+        await client.send("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        await client.until(b"HTTP/1.1 400")
+    assert world.services.refusals.counts == {"http": 1}
 
 
 @pytest.mark.parametrize("code", [CloseCode.REMOVED, CloseCode.TOO_SLOW, CloseCode.TOKEN_EXPIRED])

@@ -134,7 +134,7 @@ class _Maker:
             connection,
             timeout_seconds=self.settings.timeout_seconds,
             pending_bytes=self.settings.pending_bytes,
-            on_other_server=partial(feed.restart, "redis: another server has taken over"),
+            on_other_server=partial(feed.restart, "another server has taken over"),
         )
         lease_ms = int(self.settings.lease_seconds * 1000)
         board = Board(link, self.scripts.announce, self.names, node=self.node, lease_ms=lease_ms)
