@@ -1,7 +1,9 @@
 """/metrics, as Prometheus reads it."""
 
+import re
 import socket
 import sys
+from pathlib import Path
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -125,3 +127,13 @@ async def test_histories_are_shown_with_what_they_take_and_what_was_forgotten_fo
         metrics = await scrape(world)
         assert 10_000 < metrics["greenroom_history_bytes",] <= 20_000
         assert metrics["greenroom_rooms_evicted_total",] > 5
+
+
+async def test_the_reference_lists_every_metric(world):
+    page = (await world.client.get("/metrics")).text
+    families = set(re.findall(r"^# TYPE (greenroom_\w+?) (?:counter|gauge|histogram)$", page, re.MULTILINE))
+    assert "greenroom_rooms" in families
+    reference = (Path(__file__).parents[2] / "broker" / "REFERENCE.md").read_text()
+    listed = reference.partition("### Metrics")[2].partition("\n### ")[0]
+    families = {name for name in families if not name.endswith("_created")}
+    assert [name for name in sorted(families) if not re.search(rf"`{name}[`{{]", listed)] == []
