@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from broker.assembly import open_broker
     from broker.client.client import connect
     from broker.client.errors import ClientError
     from broker.client.publisher import AsyncPublisher, Publisher
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
         Refused,
         StoppedAtOnceError,
     )
-    from broker.server import Broker, open_broker, run_server
+    from broker.process import run_server
+    from broker.server import Broker
 
 _PLACES = {
     "AsyncPublisher": "broker.client.publisher",
@@ -35,8 +37,8 @@ _PLACES = {
     "StoppedAtOnceError": "broker.errors",
     "connect": "broker.client.client",
     "load_settings": "broker.config.load",
-    "open_broker": "broker.server",
-    "run_server": "broker.server",
+    "open_broker": "broker.assembly",
+    "run_server": "broker.process",
 }
 
 __all__ = [

@@ -13,10 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import ErrorCode, NotPortable, Refused
-from broker.portable import MAX_LEVELS, elements, has_wild_number, is_deep, members, without_surrogates
+from broker.portable import (
+    MAX_LEVELS,
+    elements,
+    encode,
+    has_wild_number,
+    is_deep,
+    members,
+    without_surrogates,
+)
 from broker.protocol.commands import BadCommandError, CommandDecoder, Publish
 from broker.protocol.content import custom_content, notifier_content
-from broker.server import encode
 
 DECODER = CommandDecoder()
 

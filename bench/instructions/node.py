@@ -1,4 +1,4 @@
-"""A broker in this process, as `broker.server` puts one together, without its HTTP side."""
+"""A broker in this process, as `broker.assembly` puts one together, without its HTTP side."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

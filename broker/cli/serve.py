@@ -18,7 +18,7 @@ from broker.config.load import load_settings
 from broker.config.problems import refuse
 from broker.log import open_log
 from broker.preflight import find_problems
-from broker.server import run_server
+from broker.process import run_server
 from broker.transport.listening import authority
 
 

@@ -16,7 +16,7 @@ from broker.errors import ConfigurationError
 from broker.http.siblings import Siblings, sibling_folder
 from broker.last_resort import last_resort
 from broker.log import Log
-from broker.server import run_server
+from broker.process import run_server
 from broker.transport.listening import authority
 from broker.workers.heartbeat import send_heartbeats, write_line
 from broker.workers.lifeline import drain_without_parent

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import attrs
 import trio
 
+from broker.log.base import Log
 from broker.log.fields import exception_of, format_fields, redact
 from broker.output.background import FLUSH_SECONDS, BackgroundQueue
 
@@ -115,3 +116,13 @@ def _queue_records(logger: logging.Logger) -> BackgroundQueue[logging.LogRecord]
         )
 
     return BackgroundQueue(handle, make_loss)
+
+
+@asynccontextmanager
+async def given_or_stdlib_log(log: Log | None) -> AsyncIterator[Log]:
+    """Give the log of the program, or one on its logging that cannot stop the loop."""
+    if log is not None:
+        yield log
+        return
+    async with open_stdlib_log() as own_log:
+        yield own_log

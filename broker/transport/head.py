@@ -9,7 +9,7 @@ import trio
 READ_BYTES = 16_384
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
-_HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n\x0b\x0c]*(?:\r?\n(?!\Z)|\Z))*")
+_HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\x00\r\n\x0b\x0c]*+(?:\r?\n(?!\Z)|\Z))*+")
 """Lines of a name, a colon and a value (RFC 9112 section 5).
 
 An empty line here is an end before the end; one that begins with a blank continues the one before, which a server may

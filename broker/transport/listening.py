@@ -2,7 +2,8 @@
 
 import errno
 import socket
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from ipaddress import IPv6Address
 from typing import Any, TypeAlias
@@ -156,3 +157,13 @@ def peer_address(name: Any) -> str:
         return address
     mapped = IPv6Address(address).ipv4_mapped
     return address if mapped is None else str(mapped)
+
+
+@asynccontextmanager
+async def closing(listeners: list[trio.SocketListener]) -> AsyncIterator[None]:
+    """Close `listeners` when the block is left, however."""
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.socket.close()

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker import open_broker
 from broker.config.check import check_settings, with_normal_origins
 from broker.config.origins import normal_origin
 from broker.config.settings import AuthSettings, HttpSettings, Settings, WebSocketSettings
 from broker.errors import ConfigurationError
-from broker.server import open_broker
 
 SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
 API_KEY = "k7Qx2mWv9RbTz4Ls"

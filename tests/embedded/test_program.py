@@ -5,8 +5,8 @@ import socket
 import msgspec
 import pytest
 
+from broker import Broker, open_broker, run_server
 from broker.config.settings import Settings
-from broker.server import Broker, open_broker, run_server
 
 SECRETS = {
     "auth": {"secret": "a-secret-for-tests-0123456789-abcdefghijklmnop"},

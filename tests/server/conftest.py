@@ -16,9 +16,9 @@ import trio
 import websockets.trio.client
 from websockets.exceptions import ConnectionClosed
 
+from broker import Broker, open_broker
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
-from broker.server import Broker, open_broker
 from tests.support.patience import PATIENCE_SECONDS
 
 SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"

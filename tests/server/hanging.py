@@ -11,9 +11,9 @@ import msgspec
 import trio
 
 import broker.engine.sqlite
+from broker import run_server
 from broker.config.settings import Settings
 from broker.log import open_log
-from broker.server import run_server
 
 SECRETS: dict[str, Any] = {
     "auth": {"secret": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"},

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import trio
 
+from broker import open_broker
 from broker.config.settings import AuthSettings, HttpSettings, ServerSettings, Settings
-from broker.server import open_broker
 
 SAFETY_SECONDS = 60.0
 

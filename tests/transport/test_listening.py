@@ -7,8 +7,8 @@ import msgspec
 import pytest
 import trio
 
+from broker import open_broker
 from broker.config.settings import ServerSettings, Settings
-from broker.server import open_broker
 from broker.transport.listening import authority, open_listeners, peer_address, url_of
 
 SECRETS = {

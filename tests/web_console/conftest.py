@@ -19,10 +19,10 @@ import trio
 import websockets.exceptions
 import websockets.trio.client
 
+from broker import Broker, open_broker
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
 from broker.http.siblings import Siblings
-from broker.server import Broker, open_broker
 from tests.support.patience import PATIENCE_SECONDS
 
 try:

@@ -20,7 +20,7 @@ if "--worker" in sys.orig_argv:
     import threading, time
 
     def make_hang():
-        while not hasattr(sys.modules.get("broker.server"), "run_server"):
+        while not hasattr(sys.modules.get("broker.server"), "Broker"):
             time.sleep(0.01)
 
         async def hang(self, window_seconds):

@@ -1,0 +1,141 @@
+"""A process that is one server: its signals, its garbage, and its end."""
+
+import signal
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import trio
+from hypercorn.typing import ASGIFramework
+
+from broker.assembly import open_broker
+from broker.config.settings import Settings
+from broker.errors import StoppedAtOnceError
+from broker.garbage import collecting_seldom, run_collector
+from broker.http.siblings import Siblings
+from broker.last_resort import last_resort
+from broker.log import Log
+from broker.log.stdlib import given_or_stdlib_log
+from broker.server import Broker
+from broker.signals import handling_signals
+from broker.transport.descriptors import connections_possible, raise_limit
+from broker.transport.listening import closing, open_listeners
+
+FORCE_SECONDS = 4.5
+"""How long after the drain window the process is ended whatever it does; the rest of the 5 s is for the log."""
+
+AT_ONCE_SECONDS = 1.0
+"""How long the process may take to end after a second signal."""
+
+COLLECTOR_SECONDS = 1.0
+
+
+async def run_server(
+    settings: Settings,
+    *,
+    make_app: Callable[[Broker], ASGIFramework | None] = lambda _broker: None,
+    log: Log | None = None,
+    on_listening: Callable[[str], None] = lambda _url: None,
+    listeners: list[trio.SocketListener] | None = None,
+    siblings: Siblings | None = None,
+    dev: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return: all of a program whose rooms are in its own process.
+
+    A signal that comes while the broker is still being opened ends that. SIGHUP is logged and ends nothing. If the
+    drain takes 5 s more than its window, or anything is left a second after a second signal, the whole process is
+    ended with status 1, whatever it does.
+
+    `make_app` is given the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
+    are as for `Broker.serve`, and `siblings` as for `open_broker`.
+
+    :raises StoppedAtOnceError: if a second signal cut the drain short.
+    :raises ConfigurationError: if the broker cannot be opened as configured.
+    :raises OSError: if the port cannot be had.
+    """
+    async with given_or_stdlib_log(log) as own_log:
+        await _run_server(settings, make_app, own_log, on_listening, listeners, siblings=siblings, dev=dev)
+
+
+async def _run_server(
+    settings: Settings,
+    make_app: Callable[[Broker], ASGIFramework | None],
+    log: Log,
+    on_listening: Callable[[str], None],
+    listeners: list[trio.SocketListener] | None,
+    *,
+    siblings: Siblings | None,
+    dev: bool,
+) -> None:
+    raise_limit()
+    # Before the nurseries, so that a port in use is raised as what it is.
+    listeners = listeners or await open_listeners(settings.server)
+    stop = _Stop(log)
+    with (
+        last_resort(
+            log,
+            drain_seconds=settings.server.drain_seconds + FORCE_SECONDS,
+            at_once_seconds=AT_ONCE_SECONDS,
+            is_flushed=stop.is_flushed,
+        ),
+        handling_signals(stop.handle),
+        stop.everything,
+        collecting_seldom(),
+    ):
+        async with closing(listeners), open_broker(settings, log=log, siblings=siblings, dev=dev) as broker:
+            stop.broker = broker
+            app = make_app(broker)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    partial(
+                        run_collector,
+                        broker.count_alive,
+                        broker.count_ended,
+                        interval_seconds=COLLECTOR_SECONDS,
+                    )
+                )
+                tell = partial(_tell_listening, log, settings, on_listening)
+                await broker.serve(app=app, listeners=listeners, on_listening=tell)
+                nursery.cancel_scope.cancel()
+    if stop.is_at_once:
+        raise StoppedAtOnceError("stopped at once by a second signal")
+    log.info("stopped")
+
+
+@attrs.define(eq=False)
+class _Stop:
+    """What signals do to a server: the first drains it, or ends it while it is starting; the second ends it."""
+
+    log: Log
+    broker: Broker | None = None
+    everything: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    is_asked: bool = False
+    is_at_once: bool = False
+
+    def is_flushed(self) -> bool:
+        """Tell whether the engine has stored what it was given; from any thread."""
+        return self.broker is None or not self.broker.statistics().appends_waiting
+
+    def handle(self, number: signal.Signals) -> None:
+        """Obey one signal; for `handling_signals`."""
+        if number is signal.SIGHUP:
+            self.log.info("hangup ignored", reason="the configuration is read at the start only")
+            return
+        if self.is_asked:
+            self.is_at_once = True
+            self.everything.cancel()
+        elif self.broker is None:
+            self.everything.cancel()
+        else:
+            self.broker.begin_drain()
+        self.is_asked = True
+
+
+def _tell_listening(log: Log, settings: Settings, on_listening: Callable[[str], None], url: str) -> None:
+    log.info(
+        "listening",
+        url=url,
+        engine=settings.server.engine.partition("://")[0],
+        most_connections=min(settings.limits.connections, connections_possible()),
+    )
+    on_listening(url)
