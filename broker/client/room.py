@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from broker.client.effects import Message
+from broker.client.errors import NotSentError
 from broker.model import Position
 
 if TYPE_CHECKING:
@@ -73,8 +74,11 @@ class Room:
         call again after an error, within the server's window (5 minutes by default); it must be new for each text.
         If cancelled, it may or may not be said.
 
+        :raises NotSentError: if it is no text.
         :raises ClientError: see `Client.ask`.
         """
+        if not isinstance(text, str):
+            raise NotSentError(f"text: a text, not {type(text).__name__}")
         return await self._say({"type": "chat", "text": text}, id)
 
     async def publish(self, event: str, data: Any, *, id: str | None = None) -> Position:  # noqa: A002

@@ -610,6 +610,7 @@ async def test_what_cannot_be_written_is_the_fault_of_one_call(world, autojump_c
         async with client.join("lobby") as room:
             for call in (
                 lambda: room.chat("\ud800"),
+                lambda: room.chat(b"x"),
                 lambda: room.publish("\udfff", 1),
                 lambda: room.publish("e", {"\ud800": 1}),
                 lambda: room.chat("x", id="\ud800"),

@@ -368,3 +368,18 @@ test("a ping that is refused is no request", async () => {
   const room = await open(url(), { token: "t" }).join("lobby");
   assert.equal((await room.chat("x")).offset, 5);
 });
+
+test("what has no JSON is the fault of one call, with a code", async () => {
+  const room = await open(url(), { token: "t" }).join("lobby");
+  const cycle: any = {};
+  cycle.self = cycle;
+  let deep: any = 0;
+  for (let level = 0; level < 50_000; level++) deep = [deep];
+  const angry = { toJSON: () => { throw new RangeError("no"); } };
+  for (let round = 0; round < 20; round++) {
+    for (const data of [10n, cycle, deep, angry]) {
+      await assert.rejects(room.publish("e", data), { name: "GreenroomError", code: "invalid_message" });
+    }
+  }
+  assert.equal((await room.chat("after")).offset, 5);
+});
