@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TypeAlias
 
 import attrs
@@ -18,6 +19,9 @@ PRIVATE_PREFIX = "user_"
 WallClock: TypeAlias = Callable[[], float]
 """Gives Unix seconds; a parameter wherever time of day matters, so that tests decide what time it is."""
 
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_NETWORK_BITS = 64
 
 _UNCLEAN = re.compile("[/\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """C0, DEL and C1 control characters; surrogates cannot be written as UTF-8."""
@@ -51,6 +55,26 @@ def is_dot_segment(name: str) -> bool:
 
 def _is_clean(name: str) -> bool:
     return _UNCLEAN.search(name) is None and not is_dot_segment(name)
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one address: for IPv6 its /64, which is the least that one subscriber has.
+
+    An IPv4 address that is written as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) is that IPv4 address. What is no IP
+    address is itself.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    embedded = parsed.ipv4_mapped
+    if embedded is None and parsed in _NAT64:
+        embedded = IPv4Address(int(parsed) & 0xFFFF_FFFF)
+    if embedded is not None:
+        return str(embedded)
+    return f"{IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS)}/{_NETWORK_BITS}"
 
 
 @attrs.frozen

@@ -6,13 +6,13 @@ have lines left. So strangers cannot fill a disk with what they are refused, and
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Network
 from types import MappingProxyType
 
 import trio
 
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
+from broker.model import network_of
 
 WINDOW_SECONDS = 10.0
 LINES_PER_ADDRESS = 5
@@ -156,19 +156,9 @@ class Refusals:
         if now >= self._window_end:
             self._window_end = now + WINDOW_SECONDS
             self._lines.clear()
-        total, own = (why, ""), (why, f"of {_network(address)}")
+        total, own = (why, ""), (why, f"of {network_of(address)}")
         if self._lines[total] >= LINES_PER_REASON or self._lines[own] >= LINES_PER_ADDRESS:
             return False
         self._lines[total] += 1
         self._lines[own] += 1
         return True
-
-
-def _network(address: str) -> str:
-    """Return who is likely to have an address: of IPv6 a subscriber has a /64 (RFC 6177)."""
-    if ":" not in address:
-        return address
-    try:
-        return str(IPv6Network((address.partition("%")[0], 64), strict=False))
-    except ValueError:
-        return address

@@ -1,15 +1,13 @@
 """How many connections the node and one address may have. Pure."""
 
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from broker.model import network_of
 
 MOST_REFUSED = 64
 """Connections that are told at one time that there are too many."""
 
 MOST_REFUSED_PER_ADDRESS = 8
-
-_NAT64 = IPv6Network("64:ff9b::/96")
-_NETWORK_BITS = 64
 
 
 class Verdict(Enum):
@@ -97,23 +95,3 @@ class _Tally:
         self.total -= 1
         if not self._by_network[network]:
             del self._by_network[network]
-
-
-def network_of(address: str) -> str:
-    """Return what counts as one address: for IPv6 its /64, which is the least that one subscriber has.
-
-    An IPv4 address that is written as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) is that IPv4 address. What is no IP
-    address is itself.
-    """
-    if ":" not in address:
-        return address
-    try:
-        parsed = IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    embedded = parsed.ipv4_mapped
-    if embedded is None and parsed in _NAT64:
-        embedded = IPv4Address(int(parsed) & 0xFFFF_FFFF)
-    if embedded is not None:
-        return str(embedded)
-    return f"{IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS)}/{_NETWORK_BITS}"

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.model import network_of
 from broker.transport.admission import (
     MOST_REFUSED,
     MOST_REFUSED_PER_ADDRESS,
     Admission,
     Verdict,
-    network_of,
 )
 
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "::1"]
