@@ -4,8 +4,8 @@ The names below are public, and so are `broker.client` and the structs of `broke
 private and may change in any release. What a name needs is imported when it is first asked for.
 """
 
-import importlib
-from typing import TYPE_CHECKING
+# As in typing, which is not imported here, nor is anything else: a server has its signal handlers in place first.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from broker.assembly import open_broker
@@ -61,6 +61,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import what is asked for (PEP 562)."""
+    import importlib  # noqa: PLC0415  # see above
+
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)

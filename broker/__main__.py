@@ -22,8 +22,12 @@ def forget_working_directory() -> None:
     """
     if sys.flags.safe_path or not sys.path:
         return
-    # Not Path: importing it is for later.
-    here = os.getcwd()  # noqa: PTH109
+    try:
+        # Not Path: importing it is for later.
+        here = os.getcwd()  # noqa: PTH109
+    except OSError:
+        # A folder that was removed holds nothing to import.
+        return
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     if sys.path[0] in {"", here} and root != here:
         del sys.path[0]
