@@ -312,6 +312,11 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         # Timing of real sockets and slow readers: tests/transport/test_time_limits.py and tests/isolation.
         RefusalReason.HANDSHAKE_TIMEOUT,
         RefusalReason.SLOW_READER,
+        # What one user may leave behind: tests/sessions/test_allowance.py; full nodes: tests/rooms/test_directory.py.
+        RefusalReason.USER_BYTES,
+        RefusalReason.USER_IDS,
+        RefusalReason.USER_ROOMS,
+        RefusalReason.ROOMS_FULL,
         # Claims: tests/auth/test_tokens.py.
         RefusalReason.TOKEN_CLAIM,
         RefusalReason.TOKEN_NOT_YET_VALID,
