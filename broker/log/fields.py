@@ -26,7 +26,7 @@ def redact(fields: Mapping[str, object]) -> dict[str, object]:
     its looks, and of bytes and unknown objects it tells no more than what they are.
     """
     return {
-        str(name): HIDDEN if str(name).lower() in HIDDEN_FIELDS else _harmless(value)
+        _clean(str(name)): HIDDEN if _clean(str(name)).lower() in HIDDEN_FIELDS else _harmless(value)
         for name, value in fields.items()
     }
 
