@@ -14,7 +14,7 @@ from broker.http.exchange import this_request
 from broker.http.problems import Problem, ProblemError
 from broker.notices import RequestId
 from broker.portable import MAX_LEVELS, MOST_RUNS, decode, members
-from broker.protocol.commands import Id
+from broker.protocol.commands import Id, describe_mismatch
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -100,7 +100,7 @@ def decode_json(text: bytes, model: type[S]) -> S:
         # A message within may itself have as many levels as may be.
         value: S = decode(text, partial(msgspec.json.decode, type=model), MAX_LEVELS + 1)
     except msgspec.ValidationError as error:
-        raise Refused(ErrorCode.INVALID_MESSAGE, explain(error)) from None
+        raise Refused(ErrorCode.INVALID_MESSAGE, describe_mismatch(error)) from None
     return value
 
 
@@ -127,12 +127,4 @@ def read_query(model: type[S]) -> S:
     try:
         return msgspec.convert(given, model, strict=False)
     except msgspec.ValidationError as error:
-        raise Refused(ErrorCode.INVALID_MESSAGE, explain(error)) from None
-
-
-def explain(error: msgspec.ValidationError) -> str:
-    """Put the field first: "limit: expected `int`, got `str`"."""
-    what, _, where = str(error).partition(" - at `$")
-    field = where.strip("`.")
-    what = what[:1].lower() + what[1:]
-    return f"{field}: {what}" if field else what
+        raise Refused(ErrorCode.INVALID_MESSAGE, describe_mismatch(error)) from None

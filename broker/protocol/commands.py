@@ -153,7 +153,7 @@ class CommandDecoder:
         elif kind not in COMMAND_TYPES:
             refused = Refused(ErrorCode.UNKNOWN_TYPE, f"type: one of {_TYPES}")
         else:
-            refused = Refused(ErrorCode.INVALID_MESSAGE, _say(error))
+            refused = Refused(ErrorCode.INVALID_MESSAGE, describe_mismatch(error))
         return BadCommandError(refused, _read(self._ids, envelope.id))
 
 
@@ -165,8 +165,8 @@ def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | bytes) -> T | Non
         return None
 
 
-def _say(error: msgspec.ValidationError) -> str:
-    """Put the field first: "text: expected `str`, got `int`"."""
+def describe_mismatch(error: msgspec.ValidationError) -> str:
+    """Return what does not fit, with the field first: "text: expected `str`, got `int`"."""
     what, _, where = str(error).partition(" - at `$")
     field = where.strip("`.")
     what = what[:1].lower() + what[1:]
