@@ -182,7 +182,7 @@ test("what the token does not allow is refused with the server's code", async ()
 
 test("a value that is no JSON is refused here", async () => {
   const room = await open(server.url, { token: token("ann") }).join("json");
-  await assert.rejects(room.publish("big", 1n), TypeError);
+  await assert.rejects(room.publish("big", 1n), fails("invalid_message"));
   assert.equal((await room.chat("x")).offset, 1);
 });
 
