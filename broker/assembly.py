@@ -17,12 +17,12 @@ from broker.config.problems import refuse
 from broker.config.settings import Settings
 from broker.engine.open import open_engine
 from broker.errors import CloseCode
-from broker.http.busiest import Looks
-from broker.http.node import this_node
-from broker.http.questions import NodeAnswers
+from broker.http.nodes.busiest import Looks
+from broker.http.nodes.node import this_node
+from broker.http.nodes.questions import NodeAnswers
+from broker.http.nodes.siblings import Siblings
+from broker.http.nodes.traffic import Traffic, TrafficMeter, run_traffic
 from broker.http.services import HttpServices
-from broker.http.siblings import Siblings
-from broker.http.traffic import Traffic, TrafficMeter, run_traffic
 from broker.log import Log
 from broker.log.stdlib import given_or_stdlib_log
 from broker.metrics import open_metrics

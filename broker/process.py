@@ -12,7 +12,7 @@ from broker.assembly import open_broker
 from broker.config.settings import Settings
 from broker.errors import StoppedAtOnceError
 from broker.garbage import collecting_seldom, run_collector
-from broker.http.siblings import Siblings
+from broker.http.nodes.siblings import Siblings
 from broker.last_resort import last_resort
 from broker.log import Log
 from broker.log.stdlib import given_or_stdlib_log

@@ -12,10 +12,10 @@ from broker.config.settings import Settings
 from broker.drain import plan_departures
 from broker.errors import CloseCode
 from broker.http.app import create_app
-from broker.http.questions import NodeAnswers
+from broker.http.hosting.serving import open_http
+from broker.http.nodes.questions import NodeAnswers
+from broker.http.nodes.siblings import Siblings
 from broker.http.services import HttpServices
-from broker.http.serving import open_http
-from broker.http.siblings import Siblings
 from broker.model import Draft, IdempotencyKey, check_room_name
 from broker.portable import encode
 from broker.protocol.content import notifier_content

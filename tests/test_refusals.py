@@ -138,6 +138,6 @@ def test_ends_that_are_refusals_are_told_and_ordinary_ones_are_not(code: CloseCo
 
 
 def test_the_reference_lists_every_reason() -> None:
-    reference = (Path(__file__).parents[1] / "broker" / "REFERENCE.md").read_text()
+    reference = (Path(__file__).parents[1] / "docs" / "reference.md").read_text()
     listed = reference.partition("### Refusals")[2].partition("\n## ")[0]
     assert [reason.value for reason in REASONS if f"`{reason.value}`" not in listed] == []

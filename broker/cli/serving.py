@@ -13,7 +13,7 @@ from broker.config.dev import DEV
 from broker.config.load import Loaded
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
-from broker.http.siblings import Siblings, sibling_folder
+from broker.http.nodes.siblings import Siblings, sibling_folder
 from broker.last_resort import last_resort
 from broker.log import Log
 from broker.process import run_server

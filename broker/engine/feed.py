@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from broker.engine.presence import CrowdChange
+from broker.engine.presence import RemoteChange
 from broker.model import Event
 
 
@@ -19,7 +19,7 @@ class FeedListener(Protocol):
         """Hear that something may have been missed; what was stored can be read."""
         ...
 
-    def crowd_changed(self, change: CrowdChange) -> None:
+    def remote_changed(self, change: RemoteChange) -> None:
         """Take what another node tells of its users in the room."""
         ...
 

@@ -17,7 +17,7 @@ Counts: TypeAlias = Mapping[str, int]
 
 
 @attrs.frozen
-class CrowdChange:
+class RemoteChange:
     """What a node tells of its users in one room."""
 
     node: str
@@ -29,7 +29,7 @@ class CrowdChange:
 
 
 @attrs.frozen
-class NodeCrowd:
+class NodePresence:
     """All users of one node in a room."""
 
     version: int
@@ -37,13 +37,13 @@ class NodeCrowd:
 
 
 @attrs.frozen
-class Crowds:
+class RemotePresence:
     """All other nodes' users in a room, up to a version."""
 
     board: str
     """Changes when everything that was known of everybody has been lost, and is told anew."""
     version: int
-    nodes: Mapping[str, NodeCrowd]
+    nodes: Mapping[str, NodePresence]
 
 
 @attrs.frozen
@@ -98,7 +98,7 @@ class Presence(ABC):
         """
 
     @abstractmethod
-    async def read_crowds(self, room: str) -> Crowds:
+    async def read_remote_presence(self, room: str) -> RemotePresence:
         """Return who is in a room on other nodes; dead ones are buried with their users.
 
         :raises EngineUnavailableError: if it cannot be told.

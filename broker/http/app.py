@@ -9,22 +9,22 @@ from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.routing import MapAdapter
 
-from broker.http.access import Access
-from broker.http.batch import BatchRoutes
-from broker.http.browser_client import BrowserClientRoutes, load_client_files
-from broker.http.console import NodeRoutes
-from broker.http.cors import Cors
-from broker.http.dev import DevRoutes
-from broker.http.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
+from broker.http.api.access import Access
+from broker.http.api.batch import BatchRoutes
+from broker.http.api.cors import Cors
+from broker.http.api.dev_tokens import DevRoutes
+from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
+from broker.http.api.openapi import add_openapi
+from broker.http.api.rooms import RoomRoutes
+from broker.http.api.status import StatusRoutes
+from broker.http.console.browser_client import BrowserClientRoutes, load_client_files
+from broker.http.console.page import PageRoutes, load_web_files
+from broker.http.console.routes import NodeRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.gate import API_PREFIX, Gate
-from broker.http.openapi import add_openapi
-from broker.http.page import PageRoutes, load_web_files
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
 from broker.http.refusals import RequestRefusals
-from broker.http.rooms import RoomRoutes
 from broker.http.services import HttpServices
-from broker.http.status import StatusRoutes
 from broker.log import Log
 
 SECURITY_HEADERS = (

@@ -21,7 +21,7 @@ from werkzeug.routing import Map
 
 from broker.auth.bearer import ApiKey
 from broker.errors import RefusalReason
-from broker.http.cors import Cors
+from broker.http.api.cors import Cors
 from broker.http.measure import UNMATCHED, HttpMetrics
 from broker.http.problems import Problem, send_problem
 from broker.http.refusals import RequestRefusals

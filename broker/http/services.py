@@ -11,11 +11,11 @@ from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
 from broker.engine.base import Engine
-from broker.http.busiest import Looks
 from broker.http.measure import HttpMetrics
-from broker.http.node import Node, this_node
-from broker.http.siblings import Siblings
-from broker.http.traffic import Traffic
+from broker.http.nodes.busiest import Looks
+from broker.http.nodes.node import Node, this_node
+from broker.http.nodes.siblings import Siblings
+from broker.http.nodes.traffic import Traffic
 from broker.log import Log
 from broker.model import WallClock
 from broker.refusals import Refusals

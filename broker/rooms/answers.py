@@ -36,7 +36,7 @@ def reply_to(state: RoomState, member: Member, *notices: Notice, reply: Reply[No
 def answer_published(state: RoomState, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:
     """Tell those who said something what became of it; the acks of one sender go out together."""
     acks: dict[Member, list[Notice]] = {}
-    size = state.attendance.size
+    size = state.presence.size
     for publish, receipt in zip(publishes, receipts, strict=True):
         if publish.reply is not None:
             publish.reply.set(Published(receipt, size))

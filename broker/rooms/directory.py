@@ -25,13 +25,13 @@ from broker.engine.presence import Presence
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, Position
-from broker.rooms.attendance import Attendance
 from broker.rooms.fanout import Fanout, Tally
-from broker.rooms.gathering import Gathering
 from broker.rooms.inflow import Inflow
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
+from broker.rooms.presence.batch import PresenceBatch
+from broker.rooms.presence.room_presence import RoomPresence
+from broker.rooms.presence.roster import MemberCount, Roster
 from broker.rooms.room import Room
-from broker.rooms.roster import Census, Roster
 from broker.rooms.state import RoomOptions, RoomState
 
 STOP_SECONDS = 1.0
@@ -90,7 +90,7 @@ class Rooms:
         registry: Registry[str, RoomMessage],
         states: Mapping[str, RoomState],
         tally: Tally,
-        census: Census,
+        member_count: MemberCount,
         presence: Presence | None = None,
         *,
         most: int,
@@ -99,7 +99,7 @@ class Rooms:
         self._registry = registry
         self._states = states
         self._tally = tally
-        self._census = census
+        self._member_count = member_count
         self._presence = presence
 
     def listing(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
@@ -125,7 +125,7 @@ class Rooms:
         """Give each room in memory, as it stands when its turn comes; other tasks may run meanwhile."""
         for name, state in list(self._states.items()):
             if state.delivered is not None:
-                yield RoomLoad(name, state.attendance.size, state.said)
+                yield RoomLoad(name, state.presence.size, state.said)
 
     @property
     def tally(self) -> Tally:
@@ -192,7 +192,7 @@ class Rooms:
         """Return a snapshot, in a time that does not depend on how many rooms there are."""
         return RoomsStatistics(
             rooms=len(self._registry),
-            members=self._census.members,
+            members=self._member_count.members,
             deliveries=self._tally.deliveries,
             deliveries_lost=self._tally.deliveries_lost,
             registry=self._registry.statistics(),
@@ -209,7 +209,7 @@ async def open_rooms(
     members are disconnected with 1011, and whoever comes next finds a new one.
     """
     states: dict[str, RoomState] = {}
-    tally, census = Tally(), Census()
+    tally, member_count = Tally(), MemberCount()
 
     def make_factory(name: str) -> Callable[[], Room]:
         options = RoomOptions(
@@ -219,9 +219,9 @@ async def open_rooms(
             page_bytes=settings.history.page_bytes,
             recovery_bytes=settings.history.recovery_bytes,
         )
-        gathering = Gathering(name, settings.room.gather_above)
-        attendance = Attendance(name, Roster(census), gathering, engine.presence)
-        state = RoomState(name, attendance, Fanout(name, tally, log), Inflow(name))
+        batch = PresenceBatch(name, settings.room.gather_above)
+        presence = RoomPresence(name, Roster(member_count), batch, engine.presence)
+        state = RoomState(name, presence, Fanout(name, tally, log), Inflow(name))
         states[name] = state
         return lambda: Room(state, engine, options)
 
@@ -235,7 +235,7 @@ async def open_rooms(
 
     def forget(name: str) -> None:
         # Those who were in a room that was given up have nobody left who would take their leaves.
-        census.members -= states.pop(name).roster.size
+        member_count.members -= states.pop(name).roster.size
 
     def tell_failure(failure: Failure) -> None:
         log.exception(
@@ -259,5 +259,5 @@ async def open_rooms(
             on_stopped=forget,
         )
         nursery.start_soon(registry.run_passivation)
-        yield Rooms(registry, states, tally, census, engine.presence, most=settings.limits.rooms)
+        yield Rooms(registry, states, tally, member_count, engine.presence, most=settings.limits.rooms)
         nursery.cancel_scope.cancel()

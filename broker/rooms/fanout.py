@@ -13,7 +13,7 @@ from broker.log import Log
 from broker.notices import Gap, Notice, Said
 from broker.rooms.delays import Delays
 from broker.rooms.member import Member
-from broker.rooms.roster import Roster
+from broker.rooms.presence.roster import Roster
 
 OFFERS_PER_LOOK = 32
 """After so many offers it is looked at the time: most only queue a frame, some write what is queued."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from actors import ActorStoppedError, MailboxFullError, Ref
 from broker.engine.feed import Feed
-from broker.engine.presence import CrowdChange
+from broker.engine.presence import RemoteChange
 from broker.model import Event
-from broker.rooms.messages import Arrived, CatchUp, CrowdChanged, ReadCrowd, RemoveHere, RoomMessage
+from broker.rooms.messages import Arrived, CatchUp, ReadRemoteMembers, RemoteChanged, RemoveHere, RoomMessage
 
 MOST_WAITING_BYTES = 4 << 20
 """How much may wait in the inbox; what is more is read from the engine when the room gets to it."""
@@ -54,10 +54,10 @@ class Inflow:
         if self._put(Arrived(epoch, events)):
             self._waiting_bytes += size
 
-    def crowd_changed(self, change: CrowdChange) -> None:
+    def remote_changed(self, change: RemoteChange) -> None:
         """Put what another node tells into the inbox, if there is space; see FeedListener."""
         if not self._is_behind:
-            self._put(CrowdChanged(change))
+            self._put(RemoteChanged(change))
 
     def user_removed(self, user_id: str) -> None:
         """Let the room remove a user; see FeedListener."""
@@ -68,7 +68,7 @@ class Inflow:
     def node_lost(self, node: str) -> None:
         """Let the room see what has become of the node's users; see FeedListener."""
         if not self._is_behind:
-            self._put(ReadCrowd(node))
+            self._put(ReadRemoteMembers(node))
 
     def _put(self, message: RoomMessage) -> bool:
         assert self._ref is not None, "open sets it"

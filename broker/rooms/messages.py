@@ -7,7 +7,7 @@ import attrs
 
 from actors import Reply
 from broker.engine.base import Receipt, Run
-from broker.engine.presence import CrowdChange
+from broker.engine.presence import RemoteChange
 from broker.model import Draft, Event, Position
 from broker.notices import RequestId
 from broker.rooms.member import Member
@@ -90,7 +90,7 @@ class RemoveHere:
 
 
 @attrs.frozen
-class TellGathered:
+class SendPresenceBatch:
     """The time has come to tell of gathered joins and leaves."""
 
 
@@ -108,14 +108,14 @@ class Arrived:
 
 
 @attrs.frozen
-class CrowdChanged:
+class RemoteChanged:
     """Another node tells of its users in the room."""
 
-    change: CrowdChange
+    change: RemoteChange
 
 
 @attrs.frozen
-class ReadCrowd:
+class ReadRemoteMembers:
     """Read who is on other nodes, if `lost_node` is one of them or none is named."""
 
     lost_node: str | None = None
@@ -156,11 +156,11 @@ RoomMessage: TypeAlias = (
     | TellHistory
     | Remove
     | RemoveHere
-    | TellGathered
+    | SendPresenceBatch
     | CatchUp
     | Arrived
-    | CrowdChanged
-    | ReadCrowd
+    | RemoteChanged
+    | ReadRemoteMembers
     | Inspect
     | ReadHistory
 )

@@ -24,18 +24,18 @@ from broker.rooms.member import Member
 from broker.rooms.messages import (
     Arrived,
     CatchUp,
-    CrowdChanged,
     Inspect,
     Join,
     Leave,
     Publish,
-    ReadCrowd,
     ReadHistory,
+    ReadRemoteMembers,
+    RemoteChanged,
     Remove,
     RemoveHere,
     RoomInfo,
     RoomMessage,
-    TellGathered,
+    SendPresenceBatch,
     TellHistory,
     TellPresence,
 )
@@ -59,7 +59,7 @@ class Room(Actor[RoomMessage]):
         self._engine = engine
         self._options = options
         self._context: Context[RoomMessage] | None = None
-        self._gather_at: float | None = None  # the trio time for which a timer is set
+        self._batch_at: float | None = None  # the trio time for which a timer is set
         self._is_retry_set = False
 
     @property
@@ -79,7 +79,7 @@ class Room(Actor[RoomMessage]):
 
     def is_idle(self) -> bool:
         """Whether the room is empty."""
-        return self._state.roster.is_empty and not self._state.attendance.gathering.is_pending
+        return self._state.roster.is_empty and not self._state.presence.batch.is_pending
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
         """Handle all that waits: publishes that stand together as one, and so what the feed brought."""
@@ -119,7 +119,7 @@ class Room(Actor[RoomMessage]):
         finally:
             if self._state.roster.is_empty and self._state.inflow.is_open:
                 self._state.inflow.close()
-                self._state.attendance.end()
+                self._state.presence.end()
         await self._state.fanout.finish()
 
     async def _handle(self, message: RoomMessage) -> None:  # noqa: C901  # one case for each message
@@ -129,21 +129,21 @@ class Room(Actor[RoomMessage]):
             case Leave():
                 self._leave(message)
             case TellPresence(member, request_id, reply):
-                room = self._state.attendance
+                room = self._state.presence
                 notice = PresenceList(room.room, room.size, room.users(), request_id)
                 reply_to(self._state, member, notice, reply=reply)
             case TellHistory() | ReadHistory():
                 await self._read_history(message)
             case Remove(user_id, reply):
                 await self._remove(user_id, reply)
-            case TellGathered():
-                self._tell_gathered()
+            case SendPresenceBatch():
+                self._send_presence_batch()
             case CatchUp():
                 self._is_retry_set = False
                 self._state.inflow.begin_catch_up()
                 await self._catch_up_or_retry()
-                await self._or_retry(self._read_crowd)
-            case CrowdChanged() | ReadCrowd() | RemoveHere():
+                await self._or_retry(self._read_remote_members)
+            case RemoteChanged() | ReadRemoteMembers() | RemoveHere():
                 await self._or_retry(partial(self._hear_of_others, message))
             case Inspect(reply):
                 await self._inspect(reply)
@@ -159,11 +159,11 @@ class Room(Actor[RoomMessage]):
         is_new = state.roster.add(member)
         member.added_to(state.name)
         joined = Joined(
-            state.name, state.attendance.size, self._delivered, is_recovered, events, join.request_id
+            state.name, state.presence.size, self._delivered, is_recovered, events, join.request_id
         )
         reply_to(state, member, *joined_in_pages(joined, self._options.page_bytes), reply=join.reply)
         if is_new and member.is_visible:
-            self._tell_all(state.attendance.came(member.user_id))
+            self._tell_all(state.presence.came(member.user_id))
 
     async def _listen(self) -> None:
         """Let the feed bring what is said, then ask where the room stands: nothing can fall between the two."""
@@ -174,39 +174,39 @@ class Room(Actor[RoomMessage]):
         await state.inflow.open(feed, self._context.ref)
         # Nobody is in yet, so there is nobody to tell what was said before.
         state.delivered = await self._engine.position(state.name)
-        await state.attendance.begin()
+        await state.presence.begin()
 
     async def _inspect(self, reply: Reply[RoomInfo]) -> None:
         if self._engine.feed is not None and not self._state.inflow.is_open:
             # What is said does not come in while nobody is here.
             self._state.delivered = await self._engine.position(self._state.name)
-            await self._state.attendance.begin()
+            await self._state.presence.begin()
         reply.set(self._state.info())
 
-    async def _hear_of_others(self, message: CrowdChanged | ReadCrowd | RemoveHere) -> None:
-        attendance = self._state.attendance
+    async def _hear_of_others(self, message: RemoteChanged | ReadRemoteMembers | RemoveHere) -> None:
+        presence = self._state.presence
         if not self._state.inflow.is_open:
             return
         match message:
-            case CrowdChanged(change):
-                notices = attendance.apply(change)
+            case RemoteChanged(change):
+                notices = presence.apply(change)
                 if notices is None:
-                    await self._read_crowd()
+                    await self._read_remote_members()
                 else:
                     self._tell_all(notices)
             case RemoveHere(user_id):
                 self._remove_here(user_id)
-            case ReadCrowd(lost_node):
-                if lost_node is None or lost_node in attendance.crowd.nodes:
-                    await self._read_crowd()
+            case ReadRemoteMembers(lost_node):
+                if lost_node is None or lost_node in presence.remote.nodes:
+                    await self._read_remote_members()
 
-    async def _read_crowd(self) -> None:
+    async def _read_remote_members(self) -> None:
         """Begin to tell what has changed on other nodes."""
-        attendance = self._state.attendance
-        notices, is_anew = await attendance.read_crowd()
+        presence = self._state.presence
+        notices, is_anew = await presence.read_remote_members()
         self._tell_all(notices)
-        if is_anew and attendance.presence is not None and self._context is not None:
-            self._context.tell_later(attendance.presence.lease_seconds, ReadCrowd())
+        if is_anew and presence.presence is not None and self._context is not None:
+            self._context.tell_later(presence.presence.lease_seconds, ReadRemoteMembers())
 
     async def _missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
         """Return what came after `since` up to what the room has delivered, and whether that is all of it."""
@@ -236,7 +236,7 @@ class Room(Actor[RoomMessage]):
     async def _remove(self, user_id: str, reply: Reply[int]) -> None:
         is_here = self._state.inflow.is_open
         count = self._remove_here(user_id)
-        reply.set(count + await self._state.attendance.remove_elsewhere(user_id, is_here=is_here))
+        reply.set(count + await self._state.presence.remove_elsewhere(user_id, is_here=is_here))
 
     def _remove_here(self, user_id: str) -> int:
         def remove(member: Member) -> None:
@@ -251,7 +251,7 @@ class Room(Actor[RoomMessage]):
         return len(members)
 
     def _tell_left(self, user_id: str) -> None:
-        self._tell_all(self._state.attendance.went(user_id))
+        self._tell_all(self._state.presence.went(user_id))
 
     async def _publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:
@@ -271,7 +271,7 @@ class Room(Actor[RoomMessage]):
         elif not state.inflow.is_open and any(publish.reply is not None for publish in publishes):
             # Nobody is here, and the answer tells how many are elsewhere.
             with suppress(EngineUnavailableError):
-                await state.attendance.begin()
+                await state.presence.begin()
         answer_published(state, publishes, receipts)
         await state.fanout.finish()
         state.fanout.note_delay(len(publishes), trio.current_time() - began)
@@ -365,14 +365,14 @@ class Room(Actor[RoomMessage]):
             self._state.fanout.begin(self._state.roster, notices)
         self._set_timer()
 
-    def _tell_gathered(self) -> None:
-        if self._gather_at is None or trio.current_time() < self._gather_at:
+    def _send_presence_batch(self) -> None:
+        if self._batch_at is None or trio.current_time() < self._batch_at:
             return  # from the timer of an incarnation that failed
-        self._gather_at = None
-        self._tell_all(self._state.attendance.gathered())
+        self._batch_at = None
+        self._tell_all(self._state.presence.gathered())
 
     def _set_timer(self) -> None:
         assert self._context is not None, "on_start sets it"
-        if self._state.attendance.gathering.is_pending and self._gather_at is None:
-            self._gather_at = trio.current_time() + self._options.gather_seconds
-            self._context.tell_later(self._options.gather_seconds, TellGathered())
+        if self._state.presence.batch.is_pending and self._batch_at is None:
+            self._batch_at = trio.current_time() + self._options.gather_seconds
+            self._context.tell_later(self._options.gather_seconds, SendPresenceBatch())

@@ -4,11 +4,11 @@ import attrs
 
 from broker.engine.base import Retention
 from broker.model import Position
-from broker.rooms.attendance import Attendance
 from broker.rooms.fanout import Fanout
 from broker.rooms.inflow import Inflow
 from broker.rooms.messages import RoomInfo
-from broker.rooms.roster import Roster
+from broker.rooms.presence.room_presence import RoomPresence
+from broker.rooms.presence.roster import Roster
 
 
 @attrs.define
@@ -16,7 +16,7 @@ class RoomState:
     """What outlives a failure of the room's actor: who is in, and how far they have been told."""
 
     name: str
-    attendance: Attendance
+    presence: RoomPresence
     fanout: Fanout
     inflow: Inflow
     delivered: Position | None = None
@@ -27,12 +27,12 @@ class RoomState:
     @property
     def roster(self) -> Roster:
         """Who is in the room on this node."""
-        return self.attendance.roster
+        return self.presence.roster
 
     def info(self) -> RoomInfo:
         """Return the room as it stands; only once it has started."""
         assert self.delivered is not None, "the room's first start sets it"
-        return RoomInfo(self.name, self.attendance.size, self.delivered, self.attendance.users())
+        return RoomInfo(self.name, self.presence.size, self.delivered, self.presence.users())
 
 
 @attrs.frozen

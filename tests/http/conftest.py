@@ -20,8 +20,8 @@ from broker.config.settings import HttpSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
 from broker.http.app import create_app
+from broker.http.hosting.serving import HttpServer, open_http
 from broker.http.services import HttpServices
-from broker.http.serving import HttpServer, open_http
 from broker.metrics import open_metrics
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms, open_rooms

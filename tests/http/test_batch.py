@@ -8,7 +8,7 @@ import trio.testing
 
 from broker.engine.memory import MemoryEngine
 from broker.errors import EngineUnavailableError
-from broker.http.batch import LOOK_AHEAD_LINES
+from broker.http.api.batch import LOOK_AHEAD_LINES
 from tests.support.patience import PATIENCE_SECONDS
 
 

@@ -5,7 +5,7 @@ import trio
 from quart import websocket
 from quart_trio import QuartTrio
 
-from broker.http.lifespan import ApplicationError
+from broker.http.hosting.lifespan import ApplicationError
 from tests.support.patience import PATIENCE_SECONDS
 
 UPGRADE = (
@@ -163,7 +163,7 @@ async def test_state_of_its_lifespan_reaches_its_requests(open_world):
 
 
 async def test_an_application_that_hangs_at_its_end_is_left_behind(open_world, monkeypatch):
-    monkeypatch.setattr("broker.http.http1.SHUTDOWN_SECONDS", 0.2)
+    monkeypatch.setattr("broker.http.hosting.http1.SHUTDOWN_SECONDS", 0.2)
     shop = make_shop()
 
     @shop.after_serving
@@ -177,7 +177,7 @@ async def test_an_application_that_hangs_at_its_end_is_left_behind(open_world, m
 
 
 async def test_an_application_that_hangs_at_its_start_is_given_up(open_world, monkeypatch):
-    monkeypatch.setattr("broker.http.http1.STARTUP_SECONDS", 0.2)
+    monkeypatch.setattr("broker.http.hosting.http1.STARTUP_SECONDS", 0.2)
     shop = make_shop()
 
     @shop.before_serving

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.http.busiest import Look, Looks, Top, messages_per_second
+from broker.http.nodes.busiest import Look, Looks, Top, messages_per_second
 
 
 def test_a_rate_is_measured_from_a_look_about_a_second_ago():

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broker.errors import EngineUnavailableError
-from broker.http.console_answers import NodeState
+from broker.http.nodes.states import NodeState
 from tests.support.patience import PATIENCE_SECONDS
 
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
-from broker.http.events import EventStream
+from broker.http.api.events import EventStream
 from broker.model import Claims
 from tests.http.conftest import wait_until
 from tests.support.patience import PATIENCE_SECONDS

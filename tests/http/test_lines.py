@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.http.lines import Line, LineSplitter
+from broker.http.api.lines import Line, LineSplitter
 
 LIMIT = 8
 

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.http.console_answers import (
+from broker.http.nodes.merging import COMPLETE_AFTER_MS, merge_states, merge_traffic
+from broker.http.nodes.states import (
     EngineState,
     NodeQuery,
     NodeState,
@@ -12,8 +13,7 @@ from broker.http.console_answers import (
     SlowReader,
     SlowReaders,
 )
-from broker.http.merging import COMPLETE_AFTER_MS, merge_states, merge_traffic
-from broker.http.traffic import TrafficPoint
+from broker.http.nodes.traffic import TrafficPoint
 
 BEGAN = 1_700_000_000
 

@@ -133,7 +133,7 @@ async def test_the_reference_lists_every_metric(world):
     page = (await world.client.get("/metrics")).text
     families = set(re.findall(r"^# TYPE (greenroom_\w+?) (?:counter|gauge|histogram)$", page, re.MULTILINE))
     assert "greenroom_rooms" in families
-    reference = (Path(__file__).parents[2] / "broker" / "REFERENCE.md").read_text()
+    reference = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
     listed = reference.partition("### Metrics")[2].partition("\n### ")[0]
     families = {name for name in families if not name.endswith("_created")}
     assert [name for name in sorted(families) if not re.search(rf"`{name}[`{{]", listed)] == []

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.http.scrape import pack_metrics, render_metrics
-from broker.http.siblings import Siblings, sibling_folder
+from broker.http.nodes.scrape import pack_metrics, render_metrics
+from broker.http.nodes.siblings import Siblings, sibling_folder
 from tests.support.patience import PATIENCE_SECONDS
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import CloseCode
-from broker.http.sse import HEARTBEAT, EventOutbox, SseCodec, parse_event_id
+from broker.http.api.sse import HEARTBEAT, EventOutbox, SseCodec, parse_event_id
 from broker.model import Event, Position
 from broker.notices import Joined, Pong, Said, UserJoined
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from broker.http.busiest import MOST_SECONDS, Look, Looks
-from broker.http.traffic import Reading, Traffic, run_traffic
+from broker.http.nodes.busiest import MOST_SECONDS, Look, Looks
+from broker.http.nodes.traffic import Reading, Traffic, run_traffic
 from broker.rooms.delays import Delays
 
 

@@ -19,7 +19,7 @@ from broker.notices import (
     UserJoined,
     UserLeft,
 )
-from broker.rooms.messages import Leave, Remove, TellGathered, TellPresence
+from broker.rooms.messages import Leave, Remove, SendPresenceBatch, TellPresence
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage
@@ -182,7 +182,7 @@ async def test_gathered_changes_survive_a_failure(open_stage: "OpenStage", autoj
         assert bob.heard == [PresenceChanged("den", ("ann", "bob"), (), 2)]
         stage.engine.before["append"] = [BrokenError()]
         await stage.enter("cat")
-        await stage.tell(stage.chat("1"), TellGathered())
+        await stage.tell(stage.chat("1"), SendPresenceBatch())
         await trio.sleep(5)
         assert bob.heard[1:] == [PresenceChanged("den", ("cat",), (), 3)]
 

@@ -12,7 +12,7 @@ from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Gap, Notice, Said, UserJoined
 from broker.rooms.fanout import OFFERS_PER_LOOK, TURN_SECONDS, Fanout, Tally
-from broker.rooms.roster import Roster
+from broker.rooms.presence.roster import Roster
 from tests.rooms.conftest import IdentityCodec, RecordingOutbox
 
 if TYPE_CHECKING:

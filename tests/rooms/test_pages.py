@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from broker.model import Event, Position
 from broker.notices import HistoryPage, Joined, Said
 from broker.protocol.codec import encode_notice
-from broker.rooms.gathering import NAMES_PER_NOTICE, Gathering
 from broker.rooms.messages import TellHistory
+from broker.rooms.presence.batch import NAMES_PER_NOTICE, PresenceBatch
 from broker.rooms.recovery import EVENT_BYTES, joined_in_pages
 
 LONGEST_NAME = "\U0001f4a9" * 128
@@ -88,15 +88,15 @@ async def test_history_answers_with_what_fits(open_stage) -> None:
 
 
 def test_the_joins_of_a_crowd_come_in_notices_that_can_be_read() -> None:
-    gathering = Gathering("den", 0)
+    batch = PresenceBatch("den", 0)
     users = [f"{number}".ljust(128, "\U0001f4a9") for number in range(2 * NAMES_PER_NOTICE + 1)]
     for size, user in enumerate(users, 1):
-        assert gathering.joined(user, size) == []
-        assert gathering.left(user, size) == []
-    notices = gathering.take(7)
+        assert batch.joined(user, size) == []
+        assert batch.left(user, size) == []
+    notices = batch.take(7)
     told = [msgspec.json.decode(encode_notice(notice)) for notice in notices]
     assert [user for notice in told for user in notice["joined"]] == users
     assert [user for notice in told for user in notice["left"]] == users
     assert {notice["room_size"] for notice in told} == {7}
     assert max(len(encode_notice(notice)) for notice in notices) < 1_000_000
-    assert not gathering.is_pending
+    assert not batch.is_pending

@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from broker.notices import Left, Notice, PresenceChanged, PresenceList, UserJoined, UserLeft
-from broker.rooms.messages import RoomInfo, TellGathered, TellPresence
+from broker.rooms.messages import RoomInfo, SendPresenceBatch, TellPresence
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Person, Stage
@@ -103,7 +103,7 @@ async def test_a_gathering_goes_on_over_a_failure_of_the_room_and_is_not_told_to
         await trio.sleep(0.5)
         # The old timer's message waits behind what makes the room fail.
         stage.engine.before["append"] = [LookupError("broken")]
-        await stage.tell(stage.chat("1"), TellGathered())
+        await stage.tell(stage.chat("1"), SendPresenceBatch())
         assert changes(ann) == []
         await trio.sleep(0.9)
         bob = await stage.enter("bob")

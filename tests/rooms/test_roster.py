@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rooms.roster import Roster
+from broker.rooms.presence.roster import Roster
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import NewPerson, Person

@@ -19,7 +19,7 @@ from broker.auth.bearer import ApiKey, find_token
 from broker.auth.tokens import TokenVerifier, open_verifier
 from broker.config.settings import AuthSettings, HttpSettings
 from broker.errors import Disconnect
-from broker.http.http1 import Worker, _Http1, make_config
+from broker.http.hosting.http1 import Worker, _Http1, make_config
 from broker.http.target import routed_path
 from broker.log import stdlib_log
 from broker.log.fields import redact

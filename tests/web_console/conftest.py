@@ -22,7 +22,7 @@ import websockets.trio.client
 from broker import Broker, open_broker
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
-from broker.http.siblings import Siblings
+from broker.http.nodes.siblings import Siblings
 from tests.support.patience import PATIENCE_SECONDS
 
 try:

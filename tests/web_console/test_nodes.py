@@ -4,7 +4,7 @@ import httpx2
 import pytest
 import trio
 
-from broker.http.siblings import Siblings, sibling_folder
+from broker.http.nodes.siblings import Siblings, sibling_folder
 from tests.support.patience import PATIENCE_SECONDS
 
 SIZES = {"desk": (1280, 900), "phone": (360, 740)}

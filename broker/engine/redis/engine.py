@@ -14,11 +14,11 @@ from broker.engine.redis.cluster import RedisCluster
 from broker.engine.redis.keys import Names
 from broker.engine.redis.presence import RedisPresence
 from broker.engine.redis.replies import (
-    is_crowd_change,
+    is_remote_change,
     is_removal,
-    parse_crowd_change,
     parse_position,
     parse_receipts,
+    parse_remote_change,
     parse_removal,
     parse_run,
     parse_said,
@@ -171,10 +171,10 @@ class _RoomListener:
 
     def arrived(self, payload: bytes) -> None:
         try:
-            if is_crowd_change(payload):
-                change = parse_crowd_change(payload)
+            if is_remote_change(payload):
+                change = parse_remote_change(payload)
                 if change.node != self.node:
-                    self.listener.crowd_changed(change)
+                    self.listener.remote_changed(change)
             elif is_removal(payload):
                 node, user_id = parse_removal(payload)
                 if node != self.node:

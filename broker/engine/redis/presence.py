@@ -8,15 +8,15 @@ from operator import attrgetter
 
 import trio
 
-from broker.engine.presence import Crowds, Presence, RoomGlance
+from broker.engine.presence import Presence, RemotePresence, RoomGlance
 from broker.engine.redis.keys import Names
 from broker.engine.redis.replies import (
     pack_removal,
     parse_count,
-    parse_crowds,
     parse_glance,
     parse_heard,
     parse_names,
+    parse_remote_presence,
     parse_removal,
 )
 from broker.engine.redis.ring import Ring
@@ -61,14 +61,14 @@ class RedisPresence(Presence):
         """See Presence."""
         self._server(room).board.clear(room)
 
-    async def read_crowds(self, room: str) -> Crowds:
+    async def read_remote_presence(self, room: str) -> RemotePresence:
         """See Presence."""
         names = self._names.room(room)
-        return await self._scripts.crowds.run(
+        return await self._scripts.snapshot.run(
             self._server(room).link,
             (names.nodes, self._names.alive, self._names.board, self._names.rooms),
             *(names.users, self._lease_ms, names.channel, room),
-            parse=lambda reply: parse_crowds(reply, self._node),
+            parse=lambda reply: parse_remote_presence(reply, self._node),
         )
 
     async def remove(self, room: str, user_id: str, *, listeners: int) -> None:

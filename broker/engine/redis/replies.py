@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from broker.engine.base import Receipt, Run
-from broker.engine.presence import CrowdChange, Crowds, NodeCrowd, RoomGlance
+from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomGlance
 from broker.model import Draft, Event, Position
 
 MOST_CONNECTIONS = 1 << 20
@@ -111,18 +111,18 @@ def _event(entry: object) -> Event:
     return Event(content, _decimal(time_ms), _decimal(entry_id.partition(b"-")[0]))
 
 
-def parse_crowds(reply: object, own_node: str) -> Crowds:
-    """Return what the script `crowds` answered, without the node's own."""
+def parse_remote_presence(reply: object, own_node: str) -> RemotePresence:
+    """Return what the script `snapshot` answered, without the node's own."""
     board, version, *told = _list(reply)
     nodes = {
-        _text(node): NodeCrowd(
+        _text(node): NodePresence(
             _integer(node_version),
             {_text(user): _decimal(count, MOST_CONNECTIONS) for user, count in _pairs(_list(users))},
         )
         for node, node_version, users in zip(told[::3], told[1::3], told[2::3], strict=True)
     }
     nodes.pop(own_node, None)
-    return Crowds(_text(board), _integer(version), nodes)
+    return RemotePresence(_text(board), _integer(version), nodes)
 
 
 def parse_glance(room: str, reply: object) -> RoomGlance | None:
@@ -166,18 +166,18 @@ def parse_names(reply: object, after: str | None) -> list[str]:
     return names
 
 
-def is_crowd_change(payload: bytes) -> bool:
+def is_remote_change(payload: bytes) -> bool:
     """Whether what was published tells of users and not of events: an array of four (MessagePack fixarray)."""
     return payload[:1] == b"\x94"
 
 
 @_of_message_pack
-def parse_crowd_change(payload: bytes) -> CrowdChange:
+def parse_remote_change(payload: bytes) -> RemoteChange:
     """Return what a node has told of its users."""
     node, version, follows, counts = _CHANGE.decode(payload)
     if isinstance(counts, dict):  # Lua's empty table
         counts = []
-    return CrowdChange(
+    return RemoteChange(
         node, version, follows, {_user(user): _connections(count) for user, count in _pairs(counts)}
     )
 

@@ -12,7 +12,7 @@ P = TypeVar("P", bound="Proxy")
 
 
 @attrs.define(eq=False)
-class Passage:
+class MemberChange:
     """One connection through the proxy; that of a feed is known by what it asks for."""
 
     client: trio.SocketStream
@@ -35,23 +35,23 @@ class Proxy:
     is_closed_to_feeds: bool = False
     gate: trio.Event | None = None
     """What feeds ask for waits until this is set."""
-    passages: list[Passage] = attrs.Factory(list)
+    changes: list[MemberChange] = attrs.Factory(list)
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    def feeds(self) -> list[Passage]:
-        return [passage for passage in self.passages if passage.is_feed]
+    def feeds(self) -> list[MemberChange]:
+        return [change for change in self.changes if change.is_feed]
 
-    def links(self) -> list[Passage]:
-        return [passage for passage in self.passages if not passage.is_feed]
+    def links(self) -> list[MemberChange]:
+        return [change for change in self.changes if not change.is_feed]
 
-    def cut(self, passages: list[Passage]) -> None:
+    def cut(self, changes: list[MemberChange]) -> None:
         """Cut connections in both directions."""
-        for passage in list(passages):
-            passage.client.socket.close()
-            passage.server.socket.close()
+        for change in list(changes):
+            change.client.socket.close()
+            change.server.socket.close()
 
     async def pass_on(self, client: trio.SocketStream) -> None:
         """Take one connection to the server until either end closes it."""
@@ -59,34 +59,38 @@ class Proxy:
             await trio.aclose_forcefully(client)
             return
         server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
-        passage = Passage(client, server)
-        self.passages.append(passage)
+        change = MemberChange(client, server)
+        self.changes.append(change)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pump, passage, client, server, nursery.cancel_scope)
-                nursery.start_soon(self._pump, passage, server, client, nursery.cancel_scope)
+                nursery.start_soon(self._pump, change, client, server, nursery.cancel_scope)
+                nursery.start_soon(self._pump, change, server, client, nursery.cancel_scope)
         finally:
-            self.passages.remove(passage)
+            self.changes.remove(change)
             await trio.aclose_forcefully(server)
             await trio.aclose_forcefully(client)
 
     async def _pump(
-        self, passage: Passage, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope
+        self,
+        change: MemberChange,
+        source: trio.SocketStream,
+        target: trio.SocketStream,
+        scope: trio.CancelScope,
     ) -> None:
         try:
             async for data in source:
-                if source is passage.client:
+                if source is change.client:
                     if b"SUBSCRIBE" in data:
-                        passage.is_feed = True
-                    if passage.is_feed and self.is_closed_to_feeds:
+                        change.is_feed = True
+                    if change.is_feed and self.is_closed_to_feeds:
                         break
-                    if passage.is_feed and self.gate is not None:
+                    if change.is_feed and self.gate is not None:
                         await self.gate.wait()
                     await target.send_all(data)
-                elif not passage.is_mute:
+                elif not change.is_mute:
                     await trio.sleep(self.latency_seconds)
-                    await target.send_all(data[: passage.bytes_until_cut])
-                    if passage.bytes_until_cut is not None:
+                    await target.send_all(data[: change.bytes_until_cut])
+                    if change.bytes_until_cut is not None:
                         break
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass

@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.engine.base import Receipt, Run
-from broker.engine.presence import CrowdChange, Crowds, RoomGlance
+from broker.engine.presence import RemoteChange, RemotePresence, RoomGlance
 from broker.engine.redis.replies import (
     MOST_CONNECTIONS,
     Greeting,
     pack_removal,
     parse_board_version,
     parse_count,
-    parse_crowd_change,
-    parse_crowds,
     parse_glance,
     parse_greeting,
     parse_heard,
@@ -26,6 +24,8 @@ from broker.engine.redis.replies import (
     parse_names,
     parse_position,
     parse_receipts,
+    parse_remote_change,
+    parse_remote_presence,
     parse_removal,
     parse_run,
     parse_said,
@@ -39,7 +39,7 @@ PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
     parse_position: (Position,),
     lambda reply: parse_receipts(reply, DRAFTS, 0): (list,),
     parse_run: (Run,),
-    lambda reply: parse_crowds(reply, "here"): (Crowds,),
+    lambda reply: parse_remote_presence(reply, "here"): (RemotePresence,),
     lambda reply: parse_glance("den", reply): (RoomGlance, type(None)),
     parse_lease: (tuple,),
     parse_board_version: (int,),
@@ -107,7 +107,7 @@ def check(read: object) -> None:
             assert type(read.offset) in {int, type(None)}
         case Receipt(position=Position() as position):
             check(position)
-        case Crowds():
+        case RemotePresence():
             counts = [count for node in read.nodes.values() for count in node.counts.values()]
             assert all(0 <= count <= MOST_CONNECTIONS for count in counts)
         case list() | tuple():
@@ -126,7 +126,7 @@ def check(read: object) -> None:
         lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     )
 )
-@pytest.mark.parametrize("parse", [parse_said, parse_crowd_change, parse_removal])
+@pytest.mark.parametrize("parse", [parse_said, parse_remote_change, parse_removal])
 def test_what_another_program_publishes_is_read_or_refused(
     parse: Callable[[bytes], object], value: object
 ) -> None:
@@ -137,7 +137,7 @@ def test_what_another_program_publishes_is_read_or_refused(
     payload=st.binary(max_size=40),
     head=st.sampled_from([b"", b"\x92", b"\x93", b"\x94", b"\x93\xa1e\x01", b"\xdd"]),
 )
-@pytest.mark.parametrize("parse", [parse_said, parse_crowd_change, parse_removal])
+@pytest.mark.parametrize("parse", [parse_said, parse_remote_change, parse_removal])
 def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: bytes, head: bytes) -> None:
     try_payload(parse, head + payload)
 
@@ -150,10 +150,10 @@ def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: by
         (parse_said, msgspec.msgpack.encode(("e", 1, ["{}", 1]))),
         (parse_said, msgspec.msgpack.encode(("e", 1, [1]))),
         (parse_said, msgspec.msgpack.encode(("e", 1, [-1, "{}"]))),
-        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", 2**60]))),
-        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", "9" * 5000]))),
-        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", -1]))),
-        (parse_crowd_change, msgspec.msgpack.encode(("n", 1, 0, [1, 1]))),
+        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", 2**60]))),
+        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", "9" * 5000]))),
+        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", -1]))),
+        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, [1, 1]))),
         (parse_removal, b"\x92\xa1\xff\xa1a"),
         (parse_removal, b"\x91" * 100_000),
     ],
@@ -168,7 +168,7 @@ def try_payload(parse: Callable[[bytes], object], payload: bytes) -> None:
         read = parse(payload)
     except ValueError:
         return
-    if isinstance(read, CrowdChange):
+    if isinstance(read, RemoteChange):
         assert all(0 <= count <= MOST_CONNECTIONS for count in read.counts.values())
     else:
         check(read)
@@ -180,8 +180,8 @@ def test_what_nodes_say_is_read() -> None:
         [Event(b"{}", 5, 1), Event(b"[]", 5, None)],
     )
     assert parse_removal(pack_removal("n", "ann")) == ("n", "ann")
-    assert parse_crowd_change(msgspec.msgpack.encode(("n", 2, 1, ["ann", "3", "bob", 0]))).counts == {
+    assert parse_remote_change(msgspec.msgpack.encode(("n", 2, 1, ["ann", "3", "bob", 0]))).counts == {
         "ann": 3,
         "bob": 0,
     }
-    assert parse_crowd_change(msgspec.msgpack.encode(("n", 2, 1, {}))).counts == {}
+    assert parse_remote_change(msgspec.msgpack.encode(("n", 2, 1, {}))).counts == {}

@@ -43,7 +43,7 @@ class Scripts:
     read: Script
     lease: Script
     announce: Script
-    crowds: Script
+    snapshot: Script
     glance: Script
     close: Script
 
@@ -63,7 +63,7 @@ def load_scripts() -> Scripts:
         load("read", room),
         load("lease"),
         load("announce"),
-        load("crowds"),
+        load("snapshot"),
         load("glance"),
         load("close"),
     )

@@ -23,14 +23,14 @@ from broker.errors import (
     RefusalReason,
     Refused,
 )
-from broker.http.access import Access
+from broker.http.api.access import Access
+from broker.http.api.openapi import operation
+from broker.http.api.publishing import answer_within
+from broker.http.api.sse import EventOutbox, parse_event_id
 from broker.http.bodies import read_query
 from broker.http.exchange import this_request
-from broker.http.openapi import operation
-from broker.http.publishing import answer_within
 from broker.http.refusals import address_of
 from broker.http.services import HttpServices
-from broker.http.sse import EventOutbox, parse_event_id
 from broker.model import Capability, Claims, Position, check_room_name
 from broker.notices import Reconnect
 from broker.refusals import reason_of

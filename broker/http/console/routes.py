@@ -3,11 +3,11 @@
 import attrs
 from quart import Blueprint, Response
 
-from broker.http.answers import answer
+from broker.http.api.models import answer
+from broker.http.api.openapi import operation
 from broker.http.bodies import read_query
-from broker.http.cluster import ClusterView
-from broker.http.console_answers import NodeQuery, NodeState
-from broker.http.openapi import operation
+from broker.http.nodes.cluster import ClusterView
+from broker.http.nodes.states import NodeQuery, NodeState
 from broker.http.problems import Problem, ProblemError
 from broker.http.services import HttpServices
 

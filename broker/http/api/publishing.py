@@ -7,7 +7,7 @@ import trio
 
 from actors import ActorError
 from broker.errors import EngineTrouble, EngineUnavailableError, ErrorCode, Refused
-from broker.http.answers import ErrorInfo
+from broker.http.api.models import ErrorInfo
 from broker.http.problems import as_refused
 from broker.model import IdempotencyKey
 

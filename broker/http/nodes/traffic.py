@@ -10,7 +10,7 @@ import msgspec
 import trio
 from msgspec import Meta
 
-from broker.http.busiest import Looks
+from broker.http.nodes.busiest import Looks
 from broker.model import WallClock
 from broker.rooms.delays import quantile_seconds
 from broker.rooms.directory import Rooms

@@ -8,7 +8,7 @@ from broker.rooms.member import Codec, Member
 
 
 @attrs.define
-class Census:
+class MemberCount:
     """Counts the users' connections in all rosters that share it, so that nobody has to walk over them."""
 
     members: int = 0
@@ -17,8 +17,8 @@ class Census:
 class Roster:
     """The members of a room, by the codec they want, and the connections of each user."""
 
-    def __init__(self, census: Census | None = None) -> None:
-        self._census = census or Census()
+    def __init__(self, member_count: MemberCount | None = None) -> None:
+        self._member_count = member_count or MemberCount()
         # Dicts as ordered sets: events go out in the order in which members came.
         self._by_codec: dict[Codec, dict[Member, None]] = {}
         self._audiences: Sequence[tuple[Codec, Sequence[Member]]] | None = (
@@ -61,7 +61,7 @@ class Roster:
             self._listeners += 1
             return True
         self._size += 1
-        self._census.members += 1
+        self._member_count.members += 1
         self._connections[member.user_id] = self._connections.get(member.user_id, 0) + 1
         return True
 
@@ -79,7 +79,7 @@ class Roster:
             self._listeners -= 1
             return True
         self._size -= 1
-        self._census.members -= 1
+        self._member_count.members -= 1
         left = self._connections[member.user_id] - 1
         if left:
             self._connections[member.user_id] = left

@@ -1,71 +1,71 @@
-"""Who is in a room, here and on other nodes, and what those here are told of it."""
+"""The members of a room on this node and on the others, and the notices that members here get about them."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 import attrs
 
-from broker.engine.presence import CrowdChange, Presence
+from broker.engine.presence import Presence, RemoteChange
 from broker.notices import Notice
-from broker.rooms.crowd import Crowd, Passage
-from broker.rooms.gathering import Gathering
-from broker.rooms.roster import Roster
+from broker.rooms.presence.batch import PresenceBatch
+from broker.rooms.presence.remote_members import MemberChange, RemoteMembers
+from broker.rooms.presence.roster import Roster
 
 
 @attrs.define
-class Attendance:
-    """The roster of this node, told to the others, and the crowd that the others tell of.
+class RoomPresence:
+    """The roster of this node, announced to the other nodes, and the members on those.
 
-    What its methods return is to be told to all here.
+    Methods that return notices leave it to the caller to send them to all members here.
     """
 
     room: str
     roster: Roster
-    gathering: Gathering
+    batch: PresenceBatch
     presence: Presence | None = None
-    crowd: Crowd = attrs.Factory(Crowd)
+    remote: RemoteMembers = attrs.Factory(RemoteMembers)
 
     @property
     def size(self) -> int:
         """How many users' connections are in the room on all nodes; this is what users are told."""
-        return self.roster.size + self.crowd.size
+        return self.roster.size + self.remote.size
 
     def users(self) -> tuple[tuple[str, int], ...]:
         """Return each user with the number of its connections."""
-        if not self.crowd.size:
+        if not self.remote.size:
             return self.roster.users()
         users = Counter(dict(self.roster.users()))
-        users.update(self.crowd.users())
+        users.update(self.remote.users())
         return tuple(users.items())
 
     def came(self, user_id: str) -> list[Notice]:
         """Note that a connection of a user was added to the roster."""
         self._announce(user_id)
-        return self.gathering.joined(user_id, self.size)
+        return self.batch.joined(user_id, self.size)
 
     def went(self, user_id: str) -> list[Notice]:
         """Note that a connection of a user was taken from the roster."""
         self._announce(user_id)
-        return self.gathering.left(user_id, self.size)
+        return self.batch.left(user_id, self.size)
 
     def gathered(self) -> list[Notice]:
         """Return what was gathered since the last time."""
-        return self.gathering.take(self.size)
+        return self.batch.take(self.size)
 
-    def apply(self, change: CrowdChange) -> list[Notice] | None:
+    def apply(self, change: RemoteChange) -> list[Notice] | None:
         """Take what another node has told; None if something was missed."""
-        passages = self.crowd.apply(change)
-        return None if passages is None else self._tell(passages)
+        changes = self.remote.apply(change)
+        return None if changes is None else self._tell(changes)
 
-    async def read_crowd(self) -> tuple[list[Notice], bool]:
+    async def read_remote_members(self) -> tuple[list[Notice], bool]:
         """Read who is on the other nodes; also returns whether to do so again after a lease.
 
         :raises EngineUnavailableError: if it cannot be read.
         """
         if self.presence is None:
             return [], False
-        passages, is_anew = self.crowd.replace(await self.presence.read_crowds(self.room))
-        return self._tell(passages), is_anew
+        changes, is_anew = self.remote.replace(await self.presence.read_remote_presence(self.room))
+        return self._tell(changes), is_anew
 
     async def remove_elsewhere(self, user_id: str, *, is_here: bool) -> int:
         """Have the other nodes remove a user; returns how many connections that are. `is_here`: someone is.
@@ -76,8 +76,8 @@ class Attendance:
             return 0
         if not is_here:
             await self.begin()
-        count = self.crowd.users().get(user_id, 0)
-        await self.presence.remove(self.room, user_id, listeners=len(self.crowd.nodes) + is_here)
+        count = self.remote.users().get(user_id, 0)
+        await self.presence.remove(self.room, user_id, listeners=len(self.remote.nodes) + is_here)
         return count
 
     async def begin(self) -> None:
@@ -85,21 +85,21 @@ class Attendance:
 
         :raises EngineUnavailableError: if it cannot be read.
         """
-        self.crowd = Crowd()
+        self.remote = RemoteMembers()
         if self.presence is not None:
-            self.crowd.replace(await self.presence.read_crowds(self.room))
+            self.remote.replace(await self.presence.read_remote_presence(self.room))
 
     def end(self) -> None:
         """Forget who is on the other nodes: they will not be heard of."""
-        self.crowd = Crowd()
+        self.remote = RemoteMembers()
 
     def _announce(self, user_id: str) -> None:
         if self.presence is not None:
             self.presence.set_count(self.room, user_id, self.roster.connections_of(user_id))
 
-    def _tell(self, passages: Sequence[Passage]) -> list[Notice]:
+    def _tell(self, changes: Sequence[MemberChange]) -> list[Notice]:
         notices: list[Notice] = []
-        for passage in passages:
-            tell = self.gathering.joined if passage.is_coming else self.gathering.left
-            notices += tell(passage.user_id, self.roster.size + passage.size)
+        for change in changes:
+            tell = self.batch.joined if change.is_coming else self.batch.left
+            notices += tell(change.user_id, self.roster.size + change.size)
         return notices

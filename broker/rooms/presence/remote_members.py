@@ -1,21 +1,21 @@
-"""Who is in a room on other nodes, as far as this one has been told. Pure."""
+"""The members of a room on other nodes, as far as this node knows. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
 
 import attrs
 
-from broker.engine.presence import CrowdChange, Crowds
+from broker.engine.presence import RemoteChange, RemotePresence
 
 
 @attrs.frozen
-class Passage:
-    """One connection that came or went on another node."""
+class MemberChange:
+    """One connection that joined or left on another node."""
 
     user_id: str
     is_coming: bool
     size: int
-    """Of the crowd, after it."""
+    """Connections on all other nodes after the change."""
 
 
 @attrs.define
@@ -24,8 +24,8 @@ class _Node:
     counts: dict[str, int] = attrs.Factory(dict)
 
 
-class Crowd:
-    """The users of all other nodes. What it returns is told to those here: each coming and going once."""
+class RemoteMembers:
+    """Counts connections by user and node; its methods return each join and leave exactly once."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
@@ -35,7 +35,7 @@ class Crowd:
 
     @property
     def size(self) -> int:
-        """How many connections there are."""
+        """Connections on all other nodes."""
         return self._size
 
     @property
@@ -50,8 +50,8 @@ class Crowd:
             users.update(node.counts)
         return users
 
-    def apply(self, change: CrowdChange) -> list[Passage] | None:
-        """Take what a node has told; None if something before it was missed, and everything is to be read."""
+    def apply(self, change: RemoteChange) -> list[MemberChange] | None:
+        """Apply a change of another node; None if a change before it was missed, and a snapshot must be read."""
         node = self._nodes.get(change.node)
         if change.version <= (self._floor if node is None else node.version):
             return []
@@ -63,33 +63,33 @@ class Crowd:
         changed = {user: node.counts[user] for user in node.counts if user not in change.counts}
         return self._replace(change.node, change.version, changed | dict(change.counts))
 
-    def replace(self, crowds: Crowds) -> tuple[list[Passage], bool]:
-        """Take everything as it was read, and return whether to read it again after a lease.
+    def replace(self, snapshot: RemotePresence) -> tuple[list[MemberChange], bool]:
+        """Apply a snapshot of all other nodes; returns the changes, and whether to read again after one lease.
 
-        Where all that nodes had told was lost since the last time, those who are not there now are about to tell
-        it again: they have not left, unless the next reading does not show them either.
+        If the engine lost its presence data since the last snapshot (a new `board`), nodes missing from this one are
+        kept: they announce themselves again within a lease. The reading after that drops those that did not.
         """
-        is_anew = self._board not in {None, crowds.board}
-        self._board = crowds.board
-        self._floor = crowds.version
-        passages: list[Passage] = []
+        is_anew = self._board not in {None, snapshot.board}
+        self._board = snapshot.board
+        self._floor = snapshot.version
+        changes: list[MemberChange] = []
         if not is_anew:
-            for name in self._nodes.keys() - crowds.nodes.keys():
-                passages += self._replace(name, crowds.version, {})
+            for name in self._nodes.keys() - snapshot.nodes.keys():
+                changes += self._replace(name, snapshot.version, {})
                 del self._nodes[name]
-        for name, told in crowds.nodes.items():
-            passages += self._replace(name, told.version, told.counts)
-        return passages, is_anew
+        for name, node in snapshot.nodes.items():
+            changes += self._replace(name, node.version, node.counts)
+        return changes, is_anew
 
-    def _replace(self, name: str, version: int, counts: Mapping[str, int]) -> list[Passage]:
+    def _replace(self, name: str, version: int, counts: Mapping[str, int]) -> list[MemberChange]:
         node = self._nodes.setdefault(name, _Node(version))
         before, node.version = node.counts, version
         node.counts = {user: count for user, count in counts.items() if count}
-        passages = []
+        changes = []
         for user in (*(user for user in before if user not in counts), *counts):
             difference = counts.get(user, 0) - before.get(user, 0)
             step = 1 if difference > 0 else -1
             for _ in range(abs(difference)):
                 self._size += step
-                passages.append(Passage(user, is_coming=step > 0, size=self._size))
-        return passages
+                changes.append(MemberChange(user, is_coming=step > 0, size=self._size))
+        return changes

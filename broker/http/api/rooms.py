@@ -9,7 +9,7 @@ from msgspec import UNSET
 from quart import Blueprint, Response
 
 from broker.errors import CloseCode, ErrorCode, Refused
-from broker.http.answers import (
+from broker.http.api.models import (
     Broadcast,
     BroadcastResults,
     Disconnected,
@@ -27,10 +27,10 @@ from broker.http.answers import (
     RoomSummary,
     answer,
 )
+from broker.http.api.openapi import operation
+from broker.http.api.publishing import FAILURES, answer_within, error_info, make_key
 from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.exchange import this_request
-from broker.http.openapi import operation
-from broker.http.publishing import FAILURES, answer_within, error_info, make_key
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Draft, Position, check_room_name

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
 
-from broker.http.console_answers import (
+from broker.http.nodes.node_view import TOP_SLOW_READERS
+from broker.http.nodes.states import (
     EngineState,
     NodeQuery,
     NodeState,
@@ -13,8 +14,7 @@ from broker.http.console_answers import (
     RoomsState,
     SlowReaders,
 )
-from broker.http.node_view import TOP_SLOW_READERS
-from broker.http.traffic import POINTS, TrafficPoint
+from broker.http.nodes.traffic import POINTS, TrafficPoint
 
 MOST_POINT_MS = 2000
 """A point that took longer tells of its end only: the node was away before."""

@@ -12,12 +12,12 @@ from quart.wrappers.response import ResponseBody
 
 from actors import Ref, Reply
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
-from broker.http.answers import BatchLine, BatchResult, Placed
+from broker.http.api.lines import Line, LineSplitter
+from broker.http.api.models import BatchLine, BatchResult, Placed
+from broker.http.api.openapi import operation
+from broker.http.api.publishing import FAILURES, answer_within, error_info, make_key
 from broker.http.bodies import NDJSON_TYPES, check_content, check_utf8, decode_json, find_names
 from broker.http.exchange import PacedBody, this_request
-from broker.http.lines import Line, LineSplitter
-from broker.http.openapi import operation
-from broker.http.publishing import FAILURES, answer_within, error_info, make_key
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Draft, check_room_name

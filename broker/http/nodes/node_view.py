@@ -5,8 +5,9 @@ import heapq
 import attrs
 import trio
 
-from broker.http.busiest import Look, Top, messages_per_second
-from broker.http.console_answers import (
+from broker.http.nodes.busiest import Look, Top, messages_per_second
+from broker.http.nodes.readiness import find_obstacles
+from broker.http.nodes.states import (
     EngineState,
     NodeQuery,
     NodeState,
@@ -16,9 +17,8 @@ from broker.http.console_answers import (
     SlowReader,
     SlowReaders,
 )
-from broker.http.readiness import find_obstacles
+from broker.http.nodes.traffic import TrafficPoint
 from broker.http.services import HttpServices
-from broker.http.traffic import TrafficPoint
 
 LOOKED_AT_PER_TURN = 500
 """After so many rooms or connections the other tasks get their turn: a millisecond, more or less."""

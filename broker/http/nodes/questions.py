@@ -5,9 +5,9 @@ from typing import TypeAlias
 import attrs
 import msgspec
 
-from broker.http.console_answers import NodeQuery, NodeState, NodeSummary
-from broker.http.node_view import NodeView
-from broker.http.scrape import pack_metrics
+from broker.http.nodes.node_view import NodeView
+from broker.http.nodes.scrape import pack_metrics
+from broker.http.nodes.states import NodeQuery, NodeState, NodeSummary
 from broker.http.services import HttpServices
 
 ALL = "all"

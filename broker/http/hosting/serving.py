@@ -11,11 +11,11 @@ from quart_trio import QuartTrio
 
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
-from broker.http.beside import SideBySide
-from broker.http.guard import Guard, Lifeline
-from broker.http.http1 import Http1Server, Worker, make_config
-from broker.http.lifespan import open_lifespan
-from broker.http.stream import HttpStream, HttpTransport
+from broker.http.hosting.beside import SideBySide
+from broker.http.hosting.guard import Guard, Lifeline
+from broker.http.hosting.http1 import Http1Server, Worker, make_config
+from broker.http.hosting.lifespan import open_lifespan
+from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.log import Log
 from broker.refusals import Refusals
 

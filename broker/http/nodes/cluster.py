@@ -5,9 +5,9 @@ import msgspec
 import trio
 
 from broker.engine.cluster import Answers
-from broker.http.console_answers import NodeQuery, NodeState
-from broker.http.merging import merge_states
-from broker.http.questions import ALL, NodeAnswers, NodeQuestion, NodeReply, pack_question, parse_reply
+from broker.http.nodes.merging import merge_states
+from broker.http.nodes.questions import ALL, NodeAnswers, NodeQuestion, NodeReply, pack_question, parse_reply
+from broker.http.nodes.states import NodeQuery, NodeState
 from broker.http.services import HttpServices
 
 OTHERS_SECONDS = 1.0

@@ -6,10 +6,10 @@ from quart import Blueprint, Response
 
 from broker.auth.mint import make_token
 from broker.errors import ConfigurationError, ErrorCode, Refused
-from broker.http.answers import answer
+from broker.http.api.models import answer
+from broker.http.api.openapi import operation
 from broker.http.bodies import decode_json, read_json
-from broker.http.console_answers import MintedToken, TokenRequest
-from broker.http.openapi import operation
+from broker.http.nodes.states import MintedToken, TokenRequest
 from broker.http.services import HttpServices
 
 

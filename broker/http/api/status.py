@@ -8,13 +8,13 @@ import msgspec
 from msgspec import Meta
 from quart import Quart, Response
 
-from broker.http.answers import Health, Readiness, answer
+from broker.http.api.models import Health, Readiness, answer
+from broker.http.api.openapi import operation
 from broker.http.bodies import read_query
-from broker.http.openapi import operation
+from broker.http.nodes.questions import MetricsQuestion, NodeAnswers, pack_question
+from broker.http.nodes.readiness import find_obstacles
+from broker.http.nodes.scrape import render_metrics
 from broker.http.problems import Problem, ProblemError
-from broker.http.questions import MetricsQuestion, NodeAnswers, pack_question
-from broker.http.readiness import find_obstacles
-from broker.http.scrape import render_metrics
 from broker.http.services import HttpServices
 
 READY_SECONDS = 2.0

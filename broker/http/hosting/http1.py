@@ -20,10 +20,10 @@ from hypercorn.utils import parse_socket_addr
 
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
-from broker.http.app_tasks import AppTasks
-from broker.http.guard import Lifeline
-from broker.http.h11_lines import CheckedConnection
-from broker.http.stream import HttpStream
+from broker.http.hosting.app_tasks import AppTasks
+from broker.http.hosting.guard import Lifeline
+from broker.http.hosting.h11_lines import CheckedConnection
+from broker.http.hosting.stream import HttpStream
 from broker.log import Log
 
 STARTUP_SECONDS = 10.0

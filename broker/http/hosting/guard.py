@@ -22,7 +22,7 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-from broker.http.app_tasks import ClientGoneError
+from broker.http.hosting.app_tasks import ClientGoneError
 from broker.http.problems import Problem, send_problem
 from broker.log import Log
 

@@ -5,8 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from broker.http.busiest import Order
-from broker.http.traffic import TrafficPoint
+from broker.http.nodes.busiest import Order
+from broker.http.nodes.traffic import TrafficPoint
 
 MOST_ROOMS = 200
 

@@ -8,7 +8,7 @@ NAMES_PER_NOTICE = 1000
 """A user id has at most 128 characters, so at most 512 bytes: common clients take messages of up to 1 MiB."""
 
 
-class Gathering:
+class PresenceBatch:
     """Decides which joins and leaves are told at once and which wait for the next PresenceChanged.
 
     Every join and leave is told exactly once, and all in the order in which they happened.

@@ -8,8 +8,8 @@ from importlib.resources import files
 import attrs
 from quart import Quart, Response
 
+from broker.http.console.page import WebFile
 from broker.http.exchange import this_request
-from broker.http.page import WebFile
 
 MODULE = "greenroom.js"
 TYPES = "greenroom.d.ts"

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.notices import Notice, PresenceChanged, UserJoined, UserLeft
-from broker.rooms.gathering import Gathering
+from broker.rooms.presence.batch import PresenceBatch
 
 Change: TypeAlias = tuple[str, str, int]
 """`joined` or `left`, who, and the size that it brought the room to."""
@@ -26,7 +26,7 @@ def histories(draw: st.DrawFn) -> list[str]:
 
 def play(steps: list[str], above: int) -> tuple[list[Change], list[list[Notice]]]:
     """Return what happened, and what was told at each step."""
-    gathering = Gathering("den", above)
+    batch = PresenceBatch("den", above)
     changes: list[Change] = []
     told: list[list[Notice]] = []
     size = 0
@@ -35,15 +35,15 @@ def play(steps: list[str], above: int) -> tuple[list[Change], list[list[Notice]]
         if step == "+":
             size += 1
             changes.append(("joined", user, size))
-            told.append(gathering.joined(user, size))
+            told.append(batch.joined(user, size))
         elif step == "-":
             size -= 1
             changes.append(("left", user, size))
-            told.append(gathering.left(user, size))
+            told.append(batch.left(user, size))
         else:
-            told.append(gathering.take(size))
-            assert not gathering.is_pending
-    told.append(gathering.take(size))
+            told.append(batch.take(size))
+            assert not batch.is_pending
+    told.append(batch.take(size))
     return changes, told
 
 
@@ -87,9 +87,9 @@ def test_nothing_is_gathered_in_a_room_that_stays_small(steps: list[str]) -> Non
 
 
 def test_a_large_rooms_joins_cost_their_number_and_not_its_square() -> None:
-    gathering = Gathering("den", 100)
-    told = [notice for size in range(1, 10_001) for notice in gathering.joined("ann", size)]
+    batch = PresenceBatch("den", 100)
+    told = [notice for size in range(1, 10_001) for notice in batch.joined("ann", size)]
     assert len(told) == 100
-    gathered = gathering.take(10_000)
+    gathered = batch.take(10_000)
     assert len(gathered) == 10
     assert sum(len(notice.joined) for notice in gathered if isinstance(notice, PresenceChanged)) == 9900

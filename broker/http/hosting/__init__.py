@@ -1,0 +1,1 @@
+"""Runs ASGI applications on connections of our port: what tames hypercorn."""

@@ -1,0 +1,1 @@
+"""How this node, the other workers of this machine and the other nodes are."""
