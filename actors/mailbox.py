@@ -116,7 +116,7 @@ class Mailbox(Generic[M]):
             self._head.append(message)
         return Batch(self)
 
-    def take_nowait(self) -> M:
+    def get_nowait(self) -> M:
         """Hand out the oldest message.
 
         :raises trio.WouldBlock: if none waits.
@@ -175,4 +175,4 @@ class Batch(Generic[M], Iterator[M]):
         if not self._left:
             raise StopIteration
         self._left -= 1
-        return self._mailbox.take_nowait()
+        return self._mailbox.get_nowait()

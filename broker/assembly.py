@@ -32,15 +32,15 @@ from broker.protocol.commands import CommandDecoder
 from broker.refusals import Refusals
 from broker.rooms.directory import open_rooms
 from broker.server import Broker
-from broker.sessions.directory import Connections
-from broker.sessions.keeper import run_keeper
+from broker.sessions.connections import Connections
+from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
 from broker.transport.pump import open_pump
 
-KEEPER_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 
 def _close_user(connections: Connections, user_id: str) -> None:
@@ -123,7 +123,9 @@ async def _open_parts(
     ):
         if engine.presence is not None:
             engine.presence.on_close_user(lambda user_id: _close_user(connections, user_id))
-        nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=KEEPER_SECONDS))
+        nursery.start_soon(
+            partial(run_heartbeat, connections, wall_clock, interval_seconds=HEARTBEAT_SECONDS)
+        )
         traffic, looks = Traffic(), Looks()
         nursery.start_soon(run_traffic, traffic, looks, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())

@@ -65,7 +65,7 @@ def boot_clock() -> float:
 
 
 @attrs.define
-class SleepingClock:
+class SleepAwareClock:
     """A monotonic clock to which the time is added that the machine has slept since the first call.
 
     It never goes back. Compare its times with each other only. With trio's time as the monotonic clock, a test decides

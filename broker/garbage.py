@@ -36,7 +36,7 @@ MOST_PATIENCE = 64
 """How many times rarer than at first ALL becomes at most."""
 
 
-class Sweep(Enum):
+class Collection(Enum):
     """What a collection looks through."""
 
     NEW = "new"
@@ -44,7 +44,7 @@ class Sweep(Enum):
 
 
 @attrs.frozen
-class Swept:
+class CollectionResult:
     """What a collection took and found."""
 
     seconds: float
@@ -78,22 +78,22 @@ class Schedule:
         """Return the schedule of a process in which everything was looked through just now."""
         return cls(load, load)
 
-    def due(self, load: Load, now: float) -> Sweep | None:
+    def due(self, load: Load, now: float) -> Collection | None:
         """Return what is to be looked through now, if anything."""
         most = max(FEWEST_ENDED, load.alive) * self._patience
         if load.ended - self._all_at.ended >= most and now >= self._all_not_before:
-            return Sweep.ALL
+            return Collection.ALL
         # What has grown by much is frozen in pieces, or the first collection after it would look through all of it.
         has_grown = load.middle_collections > self._new_at.middle_collections
         if (has_grown or load.ended - self._new_at.ended >= FEWEST_ENDED) and now >= self._new_not_before:
-            return Sweep.NEW
+            return Collection.NEW
         return None
 
-    def note(self, sweep: Sweep, swept: Swept, load: Load, now: float) -> None:
+    def note(self, sweep: Collection, swept: CollectionResult, load: Load, now: float) -> None:
         """Note a collection that was over at `now`, before which the load was this."""
         pause_seconds = swept.seconds * (1 / TIME_SHARE - 1)
         self._new_at = load
-        if sweep is Sweep.NEW:
+        if sweep is Collection.NEW:
             self._new_not_before = now + pause_seconds
             return
         self._all_at, self._all_not_before = load, now + pause_seconds
@@ -101,14 +101,14 @@ class Schedule:
         self._patience = 1 if is_worth_it else min(MOST_PATIENCE, 2 * self._patience)
 
 
-def collect(sweep: Sweep) -> Swept:
+def collect(sweep: Collection) -> CollectionResult:
     """Collect, and freeze what survives."""
     began = time.perf_counter()
-    if sweep is Sweep.ALL:
+    if sweep is Collection.ALL:
         gc.unfreeze()
     garbage = gc.collect()
     gc.freeze()
-    return Swept(time.perf_counter() - began, garbage, gc.get_freeze_count())
+    return CollectionResult(time.perf_counter() - began, garbage, gc.get_freeze_count())
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def collecting_seldom() -> Iterator[None]:
     """
     before = gc.get_threshold()
     gc.set_threshold(*THRESHOLDS)
-    collect(Sweep.NEW)
+    collect(Collection.NEW)
     try:
         yield
     finally:

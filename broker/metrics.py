@@ -12,7 +12,7 @@ from broker.errors import CloseCode, ErrorCode, RefusalReason
 from broker.log import Log
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 
 
 def open_metrics(

@@ -12,7 +12,7 @@ RequestId: TypeAlias = str | int | None
 
 
 @attrs.frozen
-class Said:
+class RoomEvent:
     """An event, to everyone in the room."""
 
     room: str
@@ -137,7 +137,7 @@ class Reconnect:
 
 
 Notice: TypeAlias = (
-    Said
+    RoomEvent
     | UserJoined
     | UserLeft
     | PresenceChanged

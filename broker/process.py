@@ -13,13 +13,13 @@ from broker.config.settings import Settings
 from broker.errors import StoppedAtOnceError
 from broker.garbage import collecting_seldom, run_collector
 from broker.http.nodes.siblings import Siblings
-from broker.last_resort import last_resort
 from broker.log import Log
 from broker.log.stdlib import given_or_stdlib_log
 from broker.server import Broker
 from broker.signals import handling_signals
 from broker.transport.descriptors import connections_possible, raise_limit
 from broker.transport.listening import closing, open_listeners
+from broker.watchdog import watchdog
 
 FORCE_SECONDS = 4.5
 """How long after the drain window the process is ended whatever it does; the rest of the 5 s is for the log."""
@@ -72,7 +72,7 @@ async def _run_server(
     listeners = listeners or await open_listeners(settings.server)
     stop = _Stop(log)
     with (
-        last_resort(
+        watchdog(
             log,
             drain_seconds=settings.server.drain_seconds + FORCE_SECONDS,
             at_once_seconds=AT_ONCE_SECONDS,

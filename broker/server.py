@@ -17,11 +17,11 @@ from broker.http.nodes.questions import NodeAnswers
 from broker.http.nodes.siblings import Siblings
 from broker.http.services import HttpServices
 from broker.model import Draft, IdempotencyKey, check_room_name
-from broker.portable import encode
+from broker.portable_json import encode
 from broker.protocol.content import notifier_content
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Published
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible
@@ -91,7 +91,7 @@ class Broker:
 
         NaN and infinities are said as null.
 
-        :raises Refused: if the room's name or the message is not allowed; see broker.portable.
+        :raises Refused: if the room's name or the message is not allowed; see broker.portable_json.
         :raises TypeError: if the message holds what has no JSON form.
         :raises EngineUnavailableError: if it was not stored.
         """
@@ -192,7 +192,7 @@ class Broker:
             zip(plan_departures(len(connections), window_seconds, self._random), connections, strict=True)
         )
         for delay, connection in departures:
-            connection.tell_reconnect(int(delay * 1000))
+            connection.send_reconnect(int(delay * 1000))
         for delay, connection in sorted(departures, key=lambda departure: departure[0]):
             with trio.move_on_at(started + delay):
                 await self.connections.wait_empty()

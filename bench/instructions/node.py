@@ -14,7 +14,7 @@ from broker.engine.memory import MemoryEngine
 from broker.log import stdlib_log
 from broker.protocol.commands import CommandDecoder
 from broker.rooms.directory import open_rooms
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices

@@ -22,7 +22,7 @@ from broker.auth.keys import KeyRing, load_keys
 from broker.config.settings import AuthSettings
 from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.model import Claims, WallClock
-from broker.portable import is_deep
+from broker.portable_json import is_deep
 
 
 def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVerifier":

@@ -14,10 +14,10 @@ from broker.config.load import Loaded
 from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 from broker.http.nodes.siblings import Siblings, sibling_folder
-from broker.last_resort import last_resort
 from broker.log import Log
 from broker.process import run_server
 from broker.transport.listening import authority
+from broker.watchdog import watchdog
 from broker.workers.heartbeat import send_heartbeats, write_line
 from broker.workers.lifeline import drain_without_parent
 from broker.workers.port import open_shared_listeners, reserve_port
@@ -111,7 +111,7 @@ def serve_with_workers(
         )
 
         async def run() -> None:
-            with last_resort(
+            with watchdog(
                 log,
                 drain_seconds=stop_seconds + FORCE_SECONDS,
                 at_once_seconds=AT_ONCE_SECONDS + FORCE_SECONDS,

@@ -18,7 +18,7 @@ from broker.client.errors import NO_CODE, ClientError, ClosedError, NotSentError
 from broker.client.room import Room
 from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
 from broker.client.token import clean_token
-from broker.clocks import Clock, SleepingClock
+from broker.clocks import Clock, SleepAwareClock
 from broker.errors import CloseCode
 from broker.model import Position
 
@@ -359,7 +359,7 @@ async def connect(
     """
     address = parse_address(url)
     dial = dial or dial_tcp(address, ssl_context)
-    clock = clock or SleepingClock(trio.current_time)
+    clock = clock or SleepAwareClock(trio.current_time)
 
     async def connect_once(talk: Callable[[Socket], Awaitable[None]]) -> SocketClosed:
         try:

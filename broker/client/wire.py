@@ -7,7 +7,7 @@ import msgspec
 
 from broker.client.effects import Message
 from broker.client.errors import NotSentError
-from broker.portable import Member, elements, members
+from broker.portable_json import Member, elements, members
 
 
 def write_message(message: Mapping[str, Any]) -> str:

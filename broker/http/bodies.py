@@ -13,7 +13,7 @@ from broker.errors import ErrorCode, Refused
 from broker.http.exchange import this_request
 from broker.http.problems import Problem, ProblemError
 from broker.notices import RequestId
-from broker.portable import MAX_LEVELS, MOST_RUNS, decode, members
+from broker.portable_json import MAX_BRACKET_RUNS, MAX_LEVELS, decode, members
 from broker.protocol.commands import Id, describe_mismatch
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -93,7 +93,7 @@ async def read_json(settings: HttpSettings) -> bytes:
 def decode_json(text: bytes, model: type[S]) -> S:
     """Return what `text` holds.
 
-    :raises NotPortable: if it is nested too deep, or holds strings that are no Unicode text; see broker.portable.
+    :raises NotPortable: if it is nested too deep, or holds strings that are no Unicode text; see broker.portable_json.
     :raises Refused: `invalid_json`, or `invalid_message` naming the field.
     """
     try:
@@ -106,7 +106,7 @@ def decode_json(text: bytes, model: type[S]) -> S:
 
 def find_names(text: bytes) -> tuple[RequestId, str | UnsetType]:
     """Return the `id` and the `room` of a line that is refused, as far as they can be read."""
-    written = members(text.decode(errors="replace"), most_runs=MOST_RUNS)
+    written = members(text.decode(errors="replace"), max_runs=MAX_BRACKET_RUNS)
     found = {member.key: member.value.encode(errors="replace") for member in written}
     request_id: RequestId = None
     room: str | UnsetType = UNSET

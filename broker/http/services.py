@@ -21,7 +21,7 @@ from broker.model import WallClock
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.allowance import Allowances
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ import msgspec
 
 from broker import notices
 from broker.model import Event, Position
-from broker.notices import Notice, Said
+from broker.notices import Notice, RoomEvent
 from broker.protocol import messages
 from broker.protocol.messages import AnyMessage
 
@@ -28,7 +28,7 @@ def encode_event(room: str, epoch: str, event: Event) -> bytes:
 
 def encode_notice(notice: Notice) -> bytes:
     """Return one notice as one JSON object."""
-    if isinstance(notice, Said):
+    if isinstance(notice, RoomEvent):
         return encode_event(notice.room, notice.epoch, notice.event)
     return _encode(_message(notice))
 
@@ -69,7 +69,7 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             return messages.Refreshed(None if expires_at is None else int(expires_at), request_id)
         case notices.Reconnect(after_ms):
             return messages.Reconnect(after_ms)
-        case Said():
+        case RoomEvent():
             raise AssertionError("an event is spliced, not made anew")
 
 

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from broker.errors import ErrorCode, NotPortable, Refused
 from broker.notices import RequestId
-from broker.portable import MOST_RUNS, decode, explain_undecoded, members
+from broker.portable_json import MAX_BRACKET_RUNS, decode, explain_undecoded, members
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class CommandDecoder:
     def request_id(self, text: str | bytes) -> RequestId:
         """Return the id of a message that is refused unread, None if it has none that can be read."""
         written = text if isinstance(text, str) else text.decode(errors="replace")
-        ids = [member.value for member in members(written, most_runs=MOST_RUNS) if member.key == '"id"']
+        ids = [member.value for member in members(written, max_runs=MAX_BRACKET_RUNS) if member.key == '"id"']
         return _read(self._ids, ids[-1].encode(errors="replace")) if ids else None
 
     def _with_id(self, refused: Refused, text: str | bytes) -> BadCommandError:

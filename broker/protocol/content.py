@@ -6,7 +6,7 @@ Content lacks `room`, `offset`, `epoch` and `time`; they are known only once the
 import msgspec
 
 from broker.errors import ErrorCode, Refused
-from broker.portable import decode, explain, has_wild_number
+from broker.portable_json import decode, explain, has_number_out_of_range
 from broker.protocol.commands import COMMAND_TYPES
 from broker.protocol.messages import MESSAGE_TYPES
 
@@ -45,7 +45,7 @@ def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
     :raises NotPortable: if a number of `data` is out of range.
     """
     written = bytes(data)
-    if has_wild_number(written):
+    if has_number_out_of_range(written):
         raise explain(f'{{"data":{written.decode()}}}')
     return _encode(_Custom(event, user_id, data))
 
@@ -61,7 +61,7 @@ def notifier_content(message: bytes | msgspec.Raw) -> bytes:
         fields = decode(written, _objects.decode)
     except msgspec.ValidationError:
         raise Refused(ErrorCode.INVALID_MESSAGE, "message: one JSON object") from None
-    if has_wild_number(written):
+    if has_number_out_of_range(written):
         raise explain(written.decode())
     try:
         kind = msgspec.json.decode(fields.get("type", b"null"), type=str)

@@ -15,7 +15,7 @@ from broker.rooms.messages import (
     ReadHistory,
     Remove,
     RoomMessage,
-    TellHistory,
+    SendHistory,
 )
 from broker.rooms.state import RoomState
 
@@ -61,7 +61,7 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             if sender is not None:
                 state.fanout.note_unavailable()
                 reply_to(state, sender, Failed(error.as_refused(), request_id))
-        case TellHistory(member=member, request_id=request_id, reply=told):
+        case SendHistory(member=member, request_id=request_id, reply=told):
             state.fanout.note_unavailable()
             reply_to(state, member, Failed(error.as_refused(), request_id), reply=told)
         case _:

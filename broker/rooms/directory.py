@@ -26,7 +26,7 @@ from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, Position
 from broker.rooms.fanout import Fanout, Tally
-from broker.rooms.inflow import Inflow
+from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
 from broker.rooms.presence.batch import PresenceBatch
 from broker.rooms.presence.room_presence import RoomPresence
@@ -221,13 +221,13 @@ async def open_rooms(
         )
         batch = PresenceBatch(name, settings.room.gather_above)
         presence = RoomPresence(name, Roster(member_count), batch, engine.presence)
-        state = RoomState(name, presence, Fanout(name, tally, log), Inflow(name))
+        state = RoomState(name, presence, Fanout(name, tally, log), FeedSubscription(name))
         states[name] = state
         return lambda: Room(state, engine, options)
 
     def give_up(name: str, error: Exception) -> None:
         log.exception("room given up", room=name, exc_info=error)
-        states[name].inflow.close()
+        states[name].subscription.close()
         if engine.presence is not None:
             engine.presence.clear(name)
         for member in states[name].roster:

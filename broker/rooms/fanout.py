@@ -10,8 +10,8 @@ import trio
 
 from broker.errors import CloseCode
 from broker.log import Log
-from broker.notices import Gap, Notice, Said
-from broker.rooms.delays import Delays
+from broker.notices import Gap, Notice, RoomEvent
+from broker.rooms.delay_histogram import DelayHistogram
 from broker.rooms.member import Member
 from broker.rooms.presence.roster import Roster
 
@@ -33,7 +33,7 @@ class Tally:
     deliveries_lost: int = 0
     unavailable: int = 0
     """Requests answered `unavailable` by a room."""
-    delays: Delays = attrs.field(factory=Delays, eq=False)
+    delays: DelayHistogram = attrs.field(factory=DelayHistogram, eq=False)
     """From a batch's append until every outbox has it, for each publish in it."""
 
 
@@ -124,7 +124,7 @@ class Fanout:
             outbox = member.outbox
             if not outbox.offer(frame, is_bulk=is_bulk):
                 self._tally.deliveries_lost += notices
-                outbox.lost(self._room, offsets)
+                outbox.note_lost(self._room, offsets)
 
         return offer
 
@@ -135,6 +135,6 @@ def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:
     for notice in notices:
         if isinstance(notice, Gap):
             offsets += (notice.first, notice.last)
-        elif isinstance(notice, Said) and notice.event.offset is not None:
+        elif isinstance(notice, RoomEvent) and notice.event.offset is not None:
             offsets.append(notice.event.offset)
     return (offsets[0], offsets[-1]) if offsets else None

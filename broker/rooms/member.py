@@ -30,7 +30,7 @@ class Outbox(Protocol):
         """
         ...
 
-    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         """Hear that a refused frame held these offsets (first and last) of a room, None for ephemeral ones."""
         ...
 

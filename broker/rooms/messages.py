@@ -54,7 +54,7 @@ class Published:
 
 
 @attrs.frozen
-class TellPresence:
+class SendPresence:
     """Send a member the list of who is in; `reply` is answered once that is in its outbox."""
 
     member: Member
@@ -63,7 +63,7 @@ class TellPresence:
 
 
 @attrs.frozen
-class TellHistory:
+class SendHistory:
     """Send a member some of the room's events; `reply` is answered once they are in its outbox."""
 
     member: Member
@@ -100,7 +100,7 @@ class CatchUp:
 
 
 @attrs.frozen
-class Arrived:
+class FeedEvents:
     """The engine's feed brings what one append has added, here or on another node."""
 
     epoch: str
@@ -152,13 +152,13 @@ RoomMessage: TypeAlias = (
     Join
     | Leave
     | Publish
-    | TellPresence
-    | TellHistory
+    | SendPresence
+    | SendHistory
     | Remove
     | RemoveHere
     | SendPresenceBatch
     | CatchUp
-    | Arrived
+    | FeedEvents
     | RemoteChanged
     | ReadRemoteMembers
     | Inspect

@@ -7,7 +7,7 @@ import attrs
 
 from broker.engine.base import Run
 from broker.model import Event, Position
-from broker.notices import Gap, Joined, Notice, Said
+from broker.notices import Gap, Joined, Notice, RoomEvent
 
 EVENT_BYTES = 192
 """Most that a delivered event has besides its content and its room's name."""
@@ -37,10 +37,10 @@ def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
     epoch, last = joined.position.epoch, page[-1].offset
     assert last is not None, "only stored events can be missed"
     first = attrs.evolve(joined, events=page, position=Position(epoch, last))
-    return [first, *(Said(joined.room, epoch, event) for event in rest)]
+    return [first, *(RoomEvent(joined.room, epoch, event) for event in rest)]
 
 
-def missed_notices(room: str, told: Position, run: Run, own: Iterable[Said]) -> list[Notice]:
+def missed_notices(room: str, told: Position, run: Run, own: Iterable[RoomEvent]) -> list[Notice]:
     """Return all that is known after `told` up to the position of `run`, in order, with a Gap for each hole.
 
     `own` are events that the engine may have trimmed already. In an epoch other than that of `told`, all is new.
@@ -53,7 +53,7 @@ def missed_notices(room: str, told: Position, run: Run, own: Iterable[Said]) -> 
     for offset in sorted(offset for offset in known if offset is not None and offset >= expected):
         if offset > expected:
             notices.append(Gap(room, expected, offset - 1))
-        notices.append(Said(room, epoch, known[offset]))
+        notices.append(RoomEvent(room, epoch, known[offset]))
         expected = offset + 1
     if expected <= run.position.offset:
         notices.append(Gap(room, expected, run.position.offset))

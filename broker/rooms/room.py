@@ -16,14 +16,15 @@ from broker.notices import (
     Left,
     Notice,
     PresenceList,
-    Said,
+    RoomEvent,
 )
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
-from broker.rooms.arrivals import sort_arrivals
+from broker.rooms.feed_order import order_feed_events
+from broker.rooms.history import read_missed, read_page
 from broker.rooms.member import Member
 from broker.rooms.messages import (
-    Arrived,
     CatchUp,
+    FeedEvents,
     Inspect,
     Join,
     Leave,
@@ -35,11 +36,10 @@ from broker.rooms.messages import (
     RemoveHere,
     RoomInfo,
     RoomMessage,
+    SendHistory,
+    SendPresence,
     SendPresenceBatch,
-    TellHistory,
-    TellPresence,
 )
-from broker.rooms.reading import read_missed, read_page
 from broker.rooms.recovery import joined_in_pages, missed_notices
 from broker.rooms.state import RoomOptions, RoomState
 
@@ -83,12 +83,12 @@ class Room(Actor[RoomMessage]):
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
         """Handle all that waits: publishes that stand together as one, and so what the feed brought."""
-        arrivals: list[Arrived] = []
+        arrivals: list[FeedEvents] = []
         publishes: list[Publish] = []
         for message in batch:
             if isinstance(message, Publish):
                 publishes.append(message)
-            elif isinstance(message, Arrived):
+            elif isinstance(message, FeedEvents):
                 arrivals.append(message)
             else:
                 try:
@@ -101,7 +101,7 @@ class Room(Actor[RoomMessage]):
                 await self.receive(message)
         await self._take_together(arrivals, publishes)
 
-    async def _take_together(self, arrivals: Sequence[Arrived], publishes: Sequence[Publish]) -> None:
+    async def _take_together(self, arrivals: Sequence[FeedEvents], publishes: Sequence[Publish]) -> None:
         try:
             if arrivals:
                 await self._arrive(arrivals)
@@ -117,8 +117,8 @@ class Room(Actor[RoomMessage]):
         except EngineUnavailableError as error:
             answer_unavailable(self._state, message, error)
         finally:
-            if self._state.roster.is_empty and self._state.inflow.is_open:
-                self._state.inflow.close()
+            if self._state.roster.is_empty and self._state.subscription.is_open:
+                self._state.subscription.close()
                 self._state.presence.end()
         await self._state.fanout.finish()
 
@@ -128,11 +128,11 @@ class Room(Actor[RoomMessage]):
                 await self._join(message)
             case Leave():
                 self._leave(message)
-            case TellPresence(member, request_id, reply):
+            case SendPresence(member, request_id, reply):
                 room = self._state.presence
                 notice = PresenceList(room.room, room.size, room.users(), request_id)
                 reply_to(self._state, member, notice, reply=reply)
-            case TellHistory() | ReadHistory():
+            case SendHistory() | ReadHistory():
                 await self._read_history(message)
             case Remove(user_id, reply):
                 await self._remove(user_id, reply)
@@ -140,7 +140,7 @@ class Room(Actor[RoomMessage]):
                 self._send_presence_batch()
             case CatchUp():
                 self._is_retry_set = False
-                self._state.inflow.begin_catch_up()
+                self._state.subscription.begin_catch_up()
                 await self._catch_up_or_retry()
                 await self._or_retry(self._read_remote_members)
             case RemoteChanged() | ReadRemoteMembers() | RemoveHere():
@@ -149,7 +149,7 @@ class Room(Actor[RoomMessage]):
                 await self._inspect(reply)
             case Publish():
                 await self._publish([message])
-            case Arrived():
+            case FeedEvents():
                 await self._arrive([message])
 
     async def _join(self, join: Join) -> None:
@@ -168,16 +168,16 @@ class Room(Actor[RoomMessage]):
     async def _listen(self) -> None:
         """Let the feed bring what is said, then ask where the room stands: nothing can fall between the two."""
         state, feed = self._state, self._engine.feed
-        if feed is None or state.inflow.is_open:
+        if feed is None or state.subscription.is_open:
             return
         assert self._context is not None, "on_start sets it"
-        await state.inflow.open(feed, self._context.ref)
+        await state.subscription.open(feed, self._context.ref)
         # Nobody is in yet, so there is nobody to tell what was said before.
         state.delivered = await self._engine.position(state.name)
         await state.presence.begin()
 
     async def _inspect(self, reply: Reply[RoomInfo]) -> None:
-        if self._engine.feed is not None and not self._state.inflow.is_open:
+        if self._engine.feed is not None and not self._state.subscription.is_open:
             # What is said does not come in while nobody is here.
             self._state.delivered = await self._engine.position(self._state.name)
             await self._state.presence.begin()
@@ -185,7 +185,7 @@ class Room(Actor[RoomMessage]):
 
     async def _hear_of_others(self, message: RemoteChanged | ReadRemoteMembers | RemoveHere) -> None:
         presence = self._state.presence
-        if not self._state.inflow.is_open:
+        if not self._state.subscription.is_open:
             return
         match message:
             case RemoteChanged(change):
@@ -234,7 +234,7 @@ class Room(Actor[RoomMessage]):
             self._tell_left(leave.member.user_id)
 
     async def _remove(self, user_id: str, reply: Reply[int]) -> None:
-        is_here = self._state.inflow.is_open
+        is_here = self._state.subscription.is_open
         count = self._remove_here(user_id)
         reply.set(count + await self._state.presence.remove_elsewhere(user_id, is_here=is_here))
 
@@ -268,7 +268,7 @@ class Room(Actor[RoomMessage]):
             return
         if self._engine.feed is None:
             await self._deliver(receipts)
-        elif not state.inflow.is_open and any(publish.reply is not None for publish in publishes):
+        elif not state.subscription.is_open and any(publish.reply is not None for publish in publishes):
             # Nobody is here, and the answer tells how many are elsewhere.
             with suppress(EngineUnavailableError):
                 await state.presence.begin()
@@ -286,30 +286,30 @@ class Room(Actor[RoomMessage]):
             self._begin_events(events, stored[-1])
         else:
             name, epoch = self._state.name, stored[0].epoch
-            await self._catch_up_or_retry([Said(name, epoch, e) for e in events if e.offset is not None])
+            await self._catch_up_or_retry([RoomEvent(name, epoch, e) for e in events if e.offset is not None])
             self._begin_events([event for event in events if event.offset is None], self._delivered)
 
-    async def _arrive(self, arrivals: Sequence[Arrived]) -> None:
+    async def _arrive(self, arrivals: Sequence[FeedEvents]) -> None:
         """Begin to tell what the feed has brought, after what is missing before it."""
         for arrived in arrivals:
-            self._state.inflow.take(arrived)
-        if not self._state.inflow.is_open:
+            self._state.subscription.take(arrived)
+        if not self._state.subscription.is_open:
             return
         rest = self._tell_what_follows(arrivals)
         if rest:
             name = self._state.name
-            stored = [Said(name, a.epoch, e) for a in rest for e in a.events if e.offset is not None]
+            stored = [RoomEvent(name, a.epoch, e) for a in rest for e in a.events if e.offset is not None]
             await self._catch_up_or_retry(stored)
             self._tell_what_follows(rest)
         await self._state.fanout.finish()
 
-    def _tell_what_follows(self, arrivals: Sequence[Arrived]) -> Sequence[Arrived]:
-        sorted_ = sort_arrivals(self._delivered, arrivals)
+    def _tell_what_follows(self, arrivals: Sequence[FeedEvents]) -> Sequence[FeedEvents]:
+        sorted_ = order_feed_events(self._delivered, arrivals)
         if sorted_.events:
             self._begin_events(sorted_.events, sorted_.position)
         return sorted_.rest
 
-    async def _catch_up(self, own: Sequence[Said] = ()) -> None:
+    async def _catch_up(self, own: Sequence[RoomEvent] = ()) -> None:
         """Begin to tell what is in the engine and was not told: the one way out of having missed something.
 
         `own` was just appended, here or elsewhere; the engine may keep no history of it.
@@ -321,7 +321,7 @@ class Room(Actor[RoomMessage]):
             run = await self._engine.read(state.name)
         self._begin(missed_notices(state.name, told, run, own), run.position)
 
-    async def _catch_up_or_retry(self, own: Sequence[Said] = ()) -> None:
+    async def _catch_up_or_retry(self, own: Sequence[RoomEvent] = ()) -> None:
         """Catch up, now or when the engine can be read again; a publish may do so before."""
         await self._or_retry(partial(self._catch_up, own))
 
@@ -335,7 +335,7 @@ class Room(Actor[RoomMessage]):
                 self._context.tell_later(error.retry_after_ms / 1000, CatchUp())
 
     def _begin_events(self, events: Sequence[Event], position: Position) -> None:
-        self._begin([Said(self._state.name, position.epoch, event) for event in events], position)
+        self._begin([RoomEvent(self._state.name, position.epoch, event) for event in events], position)
 
     def _begin(self, notices: Sequence[Notice], position: Position) -> None:
         """Begin to tell everyone; from here on, a failure leaves the rest to the next incarnation."""
@@ -344,7 +344,7 @@ class Room(Actor[RoomMessage]):
             self._state.said += len(notices)
         self._state.delivered = position
 
-    async def _read_history(self, ask: TellHistory | ReadHistory) -> None:
+    async def _read_history(self, ask: SendHistory | ReadHistory) -> None:
         run = await read_page(
             self._engine,
             self._state.name,
@@ -354,7 +354,7 @@ class Room(Actor[RoomMessage]):
             most_bytes=self._options.page_bytes,
         )
         match ask:
-            case TellHistory(member=member, request_id=request_id, reply=reply):
+            case SendHistory(member=member, request_id=request_id, reply=reply):
                 page = HistoryPage(self._state.name, run.events, run.position, request_id)
                 reply_to(self._state, member, page, reply=reply)
             case ReadHistory(reply=run_reply):

@@ -5,7 +5,7 @@ import attrs
 from broker.engine.base import Retention
 from broker.model import Position
 from broker.rooms.fanout import Fanout
-from broker.rooms.inflow import Inflow
+from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.messages import RoomInfo
 from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import Roster
@@ -18,7 +18,7 @@ class RoomState:
     name: str
     presence: RoomPresence
     fanout: Fanout
-    inflow: Inflow
+    subscription: FeedSubscription
     delivered: Position | None = None
     """Everyone in the room has been told all up to here, or `fanout` is about to."""
     said: int = 0

@@ -5,12 +5,12 @@ from enum import Enum
 import attrs
 
 
-class Sign(Enum):
+class LivenessAction(Enum):
     """What a look at a connection tells to do."""
 
-    FINE = "fine"
+    NONE = "none"
     PING = "ping"
-    DEAD = "dead"
+    DISCONNECT = "disconnect"
 
 
 @attrs.define
@@ -21,11 +21,15 @@ class Liveness:
     pong_seconds: float
     pinged_at: float | None = None
 
-    def look(self, now: float, last_received: float) -> Sign:
+    def next_action(self, now: float, last_received: float) -> LivenessAction:
         """Decide what to do, given when the peer was last heard."""
         if self.pinged_at is not None and last_received < self.pinged_at:
-            return Sign.DEAD if now - self.pinged_at >= self.pong_seconds else Sign.FINE
+            return (
+                LivenessAction.DISCONNECT
+                if now - self.pinged_at >= self.pong_seconds
+                else LivenessAction.NONE
+            )
         if now - last_received < self.ping_seconds:
-            return Sign.FINE
+            return LivenessAction.NONE
         self.pinged_at = now
-        return Sign.PING
+        return LivenessAction.PING

@@ -27,7 +27,7 @@ class TokenBucket:
         """Undo letting `count` through, as they will come again."""
         self._tokens += count
 
-    def excuse(self, now: float) -> None:
+    def credit_elapsed(self, now: float) -> None:
         """Let the time since the last message count in full: who was held up may catch up, whatever the burst."""
         self._tokens += (now - self._updated) * self._rate
         self._updated = now

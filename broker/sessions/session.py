@@ -27,7 +27,7 @@ from broker.protocol import commands
 from broker.protocol.content import chat_content, custom_content
 from broker.rooms.directory import Rooms
 from broker.rooms.member import Outbox
-from broker.rooms.messages import Join, Leave, Publish, RoomMessage, TellHistory, TellPresence
+from broker.rooms.messages import Join, Leave, Publish, RoomMessage, SendHistory, SendPresence
 from broker.sessions.allowance import Allowance, Allowances, ByteMeter, rate_limited
 from broker.sessions.rate import TokenBucket
 
@@ -75,7 +75,7 @@ class Session:
         outbox: SessionOutbox,
         on_disconnect: Callable[[CloseCode, str], None],
         *,
-        home: str | None = None,
+        initial_room: str | None = None,
         on_refused: Callable[[ErrorCode | RefusalReason], None] = lambda _why: None,
     ) -> None:
         """`on_refused` is called for each request that is answered with an `error`."""
@@ -87,7 +87,7 @@ class Session:
         """Where to send what is said."""
         self._on_disconnect = on_disconnect
         self._on_refused = on_refused
-        self._home = home
+        self._initial_room = initial_room
         self._memberships: dict[str, Ref[RoomMessage]] = {}
         self._joining: Ref[RoomMessage] | None = None
         limits = services.settings.limits
@@ -122,7 +122,7 @@ class Session:
     def removed_from(self, room: str) -> None:
         """See Member. A connection made to this very room has no other purpose, and ends with 4004."""
         self._memberships.pop(room, None)
-        if room == self._home:
+        if room == self._initial_room:
             self.disconnect(CloseCode.REMOVED, "removed from the room")
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
@@ -137,18 +137,18 @@ class Session:
         self._bytes.close()
         self._services.allowances.leave(self._allowance, trio.current_time())
 
-    def tell_reconnect(self, after_ms: int) -> None:
+    def send_reconnect(self, after_ms: int) -> None:
         """Ask the peer to come back later."""
         self.outbox.reply(Reconnect(after_ms))
 
-    async def join_home(self, since: Position | None) -> None:
+    async def join_initial_room(self, since: Position | None) -> None:
         """Join the room that the connection was made to.
 
         :raises Disconnect: 4003 if it may not, 4129 if it may not yet, 1013 if engine or node cannot serve.
         """
-        assert self._home is not None
+        assert self._initial_room is not None
         try:
-            await self._join(self._home, since, None)
+            await self._join(self._initial_room, since, None)
         except Refused as refused:
             code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
             raise Disconnect(code, refused.message, why=refused.why) from None
@@ -254,14 +254,14 @@ class Session:
             case commands.Presence():
                 _, ref = self._membership(command.room)
                 self._check_can(Capability.PRESENCE)
-                await self._ask(ref, partial(TellPresence, self, command.id))
+                await self._ask(ref, partial(SendPresence, self, command.id))
             case commands.History():
                 _, ref = self._membership(command.room)
                 self._check_can(Capability.HISTORY)
                 page = self._services.settings.history.page_messages
                 limit = page if command.limit is None else min(command.limit, page)
                 since = _position(command.since)
-                await self._ask(ref, partial(TellHistory, self, since, limit, command.reverse, command.id))
+                await self._ask(ref, partial(SendHistory, self, since, limit, command.reverse, command.id))
             case commands.Ping() | commands.Leave() | commands.Refresh():
                 raise AssertionError("obeyed without waiting")
 
@@ -347,7 +347,7 @@ class Session:
         finally:
             self.is_waiting_for_room = False
             # Its messages have come in meanwhile, at a rate that nobody can tell any more.
-            self._bucket.excuse(trio.current_time())
+            self._bucket.credit_elapsed(trio.current_time())
 
     def _refresh(self, command: commands.Refresh) -> None:
         claims = self._services.verifier.verify(command.token)
@@ -361,13 +361,13 @@ class Session:
             try:
                 self._services.policy.check(claims, room, Capability.JOIN)
             except Refused as refused:
-                if room == self._home:
+                if room == self._initial_room:
                     raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
                 del self._memberships[room]
                 self._tell_leave(ref, Leave(self, is_answered=True))
 
     def _membership(self, name: str | None) -> tuple[str, Ref[RoomMessage]]:
-        room = self._home if name is None else name
+        room = self._initial_room if name is None else name
         if room is None:
             raise Refused(ErrorCode.INVALID_MESSAGE, "room: needed, as this connection was made to no room")
         ref = self._memberships.get(room)

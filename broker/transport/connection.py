@@ -20,8 +20,8 @@ from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
 from broker.model import Claims, Position
 from broker.refusals import Refusals
-from broker.sessions.directory import Connections
-from broker.sessions.liveness import Liveness, Sign
+from broker.sessions.connections import Connections
+from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Session, SessionServices
 from broker.transport.flusher import Flusher
@@ -73,7 +73,7 @@ class ConnectionServices:
 class Destination:
     """Where a request wants to go: a room to join at once, and the last position seen of it."""
 
-    home: str | None
+    initial_room: str | None
     since: Position | None
 
 
@@ -149,17 +149,17 @@ class ServedConnection:
 
     @property
     def user_id(self) -> str:
-        """See sessions.directory.Connection."""
+        """See sessions.connections.Connection."""
         assert self._session is not None
         return self._session.user_id
 
     @property
     def queued_bytes(self) -> int:
-        """See sessions.directory.Connection."""
+        """See sessions.connections.Connection."""
         return self._outbox.statistics().blocked_bytes
 
-    def look(self, now: float, wall_now: float) -> None:
-        """See sessions.directory.Connection."""
+    def check(self, now: float, wall_now: float) -> None:
+        """See sessions.connections.Connection."""
         session = self._session
         if session is None or self._ending is not None:
             return
@@ -173,18 +173,18 @@ class ServedConnection:
             self._stream.last_received = now
         # A peer that reads is alive, though its pong may stand behind much that it has yet to read.
         last_heard = max(self._stream.last_received, self._outbox.last_written)
-        match self._liveness.look(now, last_heard):
-            case Sign.PING:
+        match self._liveness.next_action(now, last_heard):
+            case LivenessAction.PING:
                 self._outbox.put_control(PING)
-            case Sign.DEAD:
+            case LivenessAction.DISCONNECT:
                 self.disconnect(CloseCode.NO_PONG, "no pong")
-            case Sign.FINE:
+            case LivenessAction.NONE:
                 pass
 
-    def tell_reconnect(self, after_ms: int) -> None:
-        """See sessions.directory.Connection."""
+    def send_reconnect(self, after_ms: int) -> None:
+        """See sessions.connections.Connection."""
         if self._session is not None:
-            self._session.tell_reconnect(after_ms)
+            self._session.send_reconnect(after_ms)
 
     def _charge_frames(self, count: int) -> None:
         """End the connection if it floods with frames that are no messages; messages have a limit of their own."""
@@ -194,7 +194,7 @@ class ServedConnection:
             )
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
-        """See sessions.directory.Connection."""
+        """See sessions.connections.Connection."""
         self._begin_end(Disconnect(code, reason))
 
     def _begin_end(self, ending: Disconnect) -> None:
@@ -296,7 +296,7 @@ class ServedConnection:
             claims,
             self._outbox,
             self.disconnect,
-            home=self._destination.home,
+            initial_room=self._destination.initial_room,
             on_refused=self._note_refused,
         )
         self._session = session
@@ -315,8 +315,8 @@ class ServedConnection:
 
     async def _take_messages(self, connection: WebSocketConnection, session: Session) -> None:
         """Let the session handle what trio-websocket finds, in the lane's pauses, until the peer closes."""
-        if self._destination.home is not None:
-            await session.join_home(self._destination.since)
+        if self._destination.initial_room is not None:
+            await session.join_initial_room(self._destination.since)
         self._stream.use_lane(TextLane(self._settings.message_bytes, partial(self._handle_nowait, session)))
         while True:
             try:

@@ -127,7 +127,7 @@ class Outbox:
         if not self._is_given_up:
             self._put(frame, is_bulk=is_bulk)
 
-    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         """Hear that a refused frame held these offsets."""
         if not self._drops:
             self._give_up()

@@ -139,10 +139,10 @@ class Model:
 
     async def _take(self, _amount: int) -> None:
         if self.waiting:
-            assert self.mailbox.take_nowait() == self.waiting.popleft()
+            assert self.mailbox.get_nowait() == self.waiting.popleft()
             return
         with pytest.raises(trio.EndOfChannel if self.is_closed else trio.WouldBlock):
-            self.mailbox.take_nowait()
+            self.mailbox.get_nowait()
 
     async def _batch(self, amount: int) -> None:
         if self.waiting:
@@ -239,12 +239,12 @@ async def test_a_sender_that_was_overtaken_waits_on_and_gets_through() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mailbox.put, "patient")
         await wait_all_tasks_blocked()
-        assert mailbox.take_nowait() == "first"
+        assert mailbox.get_nowait() == "first"
         mailbox.put_nowait("pushy")  # before the woken sender could run
         await wait_all_tasks_blocked()
         assert mailbox.statistics().senders_waiting == 1
-        assert mailbox.take_nowait() == "pushy"
-    assert mailbox.take_nowait() == "patient"
+        assert mailbox.get_nowait() == "pushy"
+    assert mailbox.get_nowait() == "patient"
 
 
 async def test_blocked_senders_keep_their_turn_when_the_mailbox_was_overfilled() -> None:
@@ -256,7 +256,7 @@ async def test_blocked_senders_keep_their_turn_when_the_mailbox_was_overfilled()
             await wait_all_tasks_blocked()
         mailbox.put_always("extra")
         for expected in ("first", "extra", "early", "late"):
-            assert mailbox.take_nowait() == expected
+            assert mailbox.get_nowait() == expected
             await wait_all_tasks_blocked()
 
 
@@ -277,7 +277,7 @@ async def test_a_sender_cancelled_as_space_appears_is_either_cancelled_or_accept
         await wait_all_tasks_blocked()
         if is_cancelled_first:
             scope.cancel()
-        assert mailbox.take_nowait() == "first"
+        assert mailbox.get_nowait() == "first"
         scope.cancel()
     assert scope.cancelled_caught == is_cancelled_first
     mailbox.put_always("third")
@@ -311,7 +311,7 @@ async def test_a_message_discarded_on_its_way_to_the_reader_is_not_handed_out() 
         mailbox.put_nowait(1)
         assert mailbox.discard() == 1
     with pytest.raises(trio.EndOfChannel):
-        mailbox.take_nowait()
+        mailbox.get_nowait()
 
 
 async def test_put_and_wait_batch_are_always_checkpoints() -> None:

@@ -424,7 +424,7 @@ async def test_it_comes_back_when_the_server_said(world, autojump_clock):
         await next_of(room, "user_joined")
         (connection,) = world.node.connections
         started = trio.current_time()
-        connection.tell_reconnect(7000)
+        connection.send_reconnect(7000)
         await wait_all_tasks_blocked()
         await room.chat("until then all goes on")
         connection.disconnect(1012, "service restart")
@@ -437,7 +437,7 @@ async def test_a_server_that_forgets_to_close_is_left(world, autojump_clock):
         await next_of(room, "user_joined")
         (connection,) = world.node.connections
         started = trio.current_time()
-        connection.tell_reconnect(7000)
+        connection.send_reconnect(7000)
         await next_of(room, "joined")
         assert 12.0 <= trio.current_time() - started <= 14.0
 

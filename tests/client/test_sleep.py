@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from broker.client import AsyncPublisher, ConnectionLostError, Publisher, UnavailableError
 from broker.client.client import PONG_SECONDS, SILENCE_SECONDS
 from broker.client.core import RESEND_SECONDS
-from broker.clocks import SLEEP_SECONDS, SleepingClock, boot_clock
+from broker.clocks import SLEEP_SECONDS, SleepAwareClock, boot_clock
 from tests.client.test_client import next_of, open_world
 from tests.client.test_publisher import KEY, answer, scripted
 
@@ -23,8 +23,8 @@ class Machine:
 
     slept: float = 0.0
 
-    def clock(self) -> SleepingClock:
-        return SleepingClock(trio.current_time, lambda: trio.current_time() + self.slept, trio.current_time)
+    def clock(self) -> SleepAwareClock:
+        return SleepAwareClock(trio.current_time, lambda: trio.current_time() + self.slept, trio.current_time)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_what_was_refused_for_now_is_sent_after_a_sleep_too(open_node, aut
 )
 def test_the_clock_counts_sleep_and_nothing_else_and_never_goes_back(events):
     monotonic, slept, late = 50.0, 0.0, 0.0
-    clock = SleepingClock(lambda: monotonic, lambda: monotonic + slept - late, lambda: monotonic)
+    clock = SleepAwareClock(lambda: monotonic, lambda: monotonic + slept - late, lambda: monotonic)
     began = last = clock()
     for seconds, sleep, held_up in events:
         monotonic, slept, late = monotonic + seconds, slept + sleep, held_up

@@ -15,7 +15,7 @@ from broker.engine.redis.engine import RedisEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.log import stdlib_log
 from broker.model import Draft, IdempotencyKey, Position
-from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, Said
+from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent
 from broker.rooms.directory import Rooms, open_rooms
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
 from tests.support.patience import PATIENCE_SECONDS
@@ -63,7 +63,7 @@ class Guest:
         self.news.set()
         self.news = trio.Event()
 
-    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         raise AssertionError("nothing is refused here")
 
     def added_to(self, room: str) -> None:
@@ -79,7 +79,7 @@ class Guest:
         return [notice for notice in self.heard if isinstance(notice, kind)]
 
     def texts(self) -> list[str]:
-        return [said.event.content.decode() for said in self.heard_of(Said)]
+        return [said.event.content.decode() for said in self.heard_of(RoomEvent)]
 
     async def wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -94,7 +94,7 @@ class Guest:
         match notice:
             case Joined(position=position):
                 self.at = position
-            case Said(epoch=epoch, event=event) if event.offset is not None:
+            case RoomEvent(epoch=epoch, event=event) if event.offset is not None:
                 assert self.at is not None, "told before it was welcomed"
                 expected = self.at.offset + 1 if epoch == self.at.epoch else 1
                 assert event.offset == expected, "missed or repeated"

@@ -6,7 +6,7 @@ import trio
 
 from broker.errors import EngineUnavailableError
 from broker.model import Draft, Position
-from broker.notices import Acknowledged, Failed, Joined, Said
+from broker.notices import Acknowledged, Failed, Joined, RoomEvent
 from tests.cluster.nodes import Guest, open_node
 from tests.engine.redis.opened import wait_ready, wait_trouble
 from tests.engine.redis.proxy import open_proxy
@@ -21,7 +21,7 @@ async def test_what_is_said_on_one_node_is_heard_on_all_in_one_order(redis: Redi
                 nursery.start_soon((east, west)[number % 2].say, f"{number}")
         for guest in (ann, bob):
             await guest.wait(lambda guest=guest: len(guest.texts()) >= 100)
-        assert ann.heard_of(Said) == bob.heard_of(Said)
+        assert ann.heard_of(RoomEvent) == bob.heard_of(RoomEvent)
         assert sorted(ann.texts(), key=int) == [str(number) for number in range(100)]
 
 
@@ -46,7 +46,7 @@ async def test_ephemeral_events_take_their_turn_on_every_node(redis: RedisServer
         await east.rooms.publish("den", Draft(b"typing", ephemeral=True))
         await east.say("2")
         await bob.wait_texts("1", "typing", "2")
-        assert [said.event.offset for said in bob.heard_of(Said)] == [1, None, 2]
+        assert [said.event.offset for said in bob.heard_of(RoomEvent)] == [1, None, 2]
 
 
 async def test_nobody_misses_what_is_said_while_they_join(redis: RedisServer) -> None:

@@ -10,7 +10,7 @@ import trio
 from broker.errors import EngineUnavailableError
 from broker.model import Draft
 from broker.notices import PresenceChanged, PresenceList, UserJoined, UserLeft
-from broker.rooms.messages import TellPresence
+from broker.rooms.messages import SendPresence
 from tests.cluster.nodes import LEASE_SECONDS, Guest, Node, open_node
 from tests.engine.redis.opened import wait_ready, wait_trouble, wait_until
 from tests.engine.redis.proxy import open_proxy
@@ -67,7 +67,7 @@ async def test_the_list_and_the_size_count_all_nodes(redis: RedisServer) -> None
         for user_id in ("ann", "bob"):
             await west.enter(user_id)
         await ann.wait(lambda: len(comings(ann)) == 3)
-        await east.tell(TellPresence(ann, 7))
+        await east.tell(SendPresence(ann, 7))
         await ann.wait(lambda: bool(ann.heard_of(PresenceList)))
         [answer] = ann.heard_of(PresenceList)
         assert answer.room_size == 3

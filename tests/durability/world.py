@@ -16,7 +16,7 @@ from broker.engine.open import open_engine
 from broker.errors import CloseCode
 from broker.log import stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position
-from broker.notices import Acknowledged, Failed, Gap, Joined, Left, Notice, Said
+from broker.notices import Acknowledged, Failed, Gap, Joined, Left, Notice, RoomEvent
 from broker.rooms.directory import Rooms, open_rooms
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage
 
@@ -61,7 +61,7 @@ class Connection:
             raise BrokenError
         self.heard += notices
 
-    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         if offsets is not None:
             self.heard.append(Gap(room, *offsets))
 
@@ -224,7 +224,7 @@ class Client:
             match notice:
                 case Joined():
                     self._take_joined(notice)
-                case Said(room, epoch, event):
+                case RoomEvent(room, epoch, event):
                     self.record.note_event(room, epoch, event)
                     assert Position(epoch, event.offset or 0) == self._next(room), "missing or repeated"
                     self.seen[room] = self._next(room)

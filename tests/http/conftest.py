@@ -25,7 +25,7 @@ from broker.http.services import HttpServices
 from broker.metrics import open_metrics
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms, open_rooms
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 from broker.transport.streams import ReplayStream
 from tests.support.patience import PATIENCE_SECONDS
 

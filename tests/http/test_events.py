@@ -224,10 +224,10 @@ async def test_the_end_of_a_token_ends_the_stream(world):
         listener = await listen_as(client, world.token("ann", ttl_seconds=60))
         await listener.message()
         for connection in world.connections:
-            connection.look(0, world.clock[0] + 59)
+            connection.check(0, world.clock[0] + 59)
         assert len(world.connections) == 1
         for connection in world.connections:
-            connection.look(0, world.clock[0] + 60)
+            connection.check(0, world.clock[0] + 60)
         assert (await listener.message())["type"] == "user_joined"
         assert await listener.event() == ("close", {"code": 4101, "reason": "token expired"})
         await listener.end()
@@ -239,7 +239,7 @@ async def test_the_key_never_runs_out(world):
         listener = await listen(client)
         await listener.message()
         for connection in world.connections:
-            connection.look(1e9, 1e12)
+            connection.check(1e9, 1e12)
         await world.say("lobby", 1)
         assert (await listener.message())["n"] == 1
 
@@ -273,7 +273,7 @@ async def test_a_stopping_server_sends_streams_away(world):
         listener = await listen(client)
         await listener.message()
         for connection in world.connections:
-            connection.tell_reconnect(4321)
+            connection.send_reconnect(4321)
         assert await listener.message() == {"type": "reconnect", "after_ms": 4321}
         await listener.end()
         assert listener.buffer == b"retry:4321\n\n"

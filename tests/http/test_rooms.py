@@ -28,7 +28,7 @@ class Frames:
     def offer(self, frame, *, is_bulk=False):
         return True
 
-    def lost(self, room, offsets):
+    def note_lost(self, room, offsets):
         raise AssertionError("nothing is refused here")
 
     def reply(self, *notices):
@@ -52,10 +52,10 @@ class Member:
     def disconnect(self, code, reason):
         self.ended.append(code)
 
-    def look(self, now, wall_now):
+    def check(self, now, wall_now):
         pass
 
-    def tell_reconnect(self, after_ms):
+    def send_reconnect(self, after_ms):
         pass
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from broker.errors import CloseCode
 from broker.http.api.sse import HEARTBEAT, EventOutbox, SseCodec, parse_event_id
 from broker.model import Event, Position
-from broker.notices import Joined, Pong, Said, UserJoined
+from broker.notices import Joined, Pong, RoomEvent, UserJoined
 
 POSITION = Position("e1", 7)
 
@@ -37,7 +37,7 @@ def parse(text):
 
 
 def said(offset, content=b'{"type":"x"}'):
-    return Said("room", "e1", Event(content, 1000, offset))
+    return RoomEvent("room", "e1", Event(content, 1000, offset))
 
 
 def test_stored_messages_have_an_id_and_others_have_not():
@@ -152,7 +152,7 @@ async def test_past_the_limit_frames_are_refused_and_the_stream_ends():
     outbox, ending = make_outbox(limit_bytes=10)
     assert outbox.offer(b"x" * 8)
     assert not outbox.offer(b"x" * 8)
-    outbox.lost("room", (1, 1))
+    outbox.note_lost("room", (1, 1))
     assert ending.codes == [CloseCode.TOO_SLOW]
 
 

@@ -11,12 +11,12 @@ from trio.testing import MockClock
 
 from broker.http.nodes.busiest import MOST_SECONDS, Look, Looks
 from broker.http.nodes.traffic import Reading, Traffic, run_traffic
-from broker.rooms.delays import Delays
+from broker.rooms.delay_histogram import DelayHistogram
 
 
 def readings() -> Iterator[Reading]:
     """A server that makes ten deliveries and five publishes of a millisecond each second, on a tenth of a core."""
-    delays, second = Delays(), 0
+    delays, second = DelayHistogram(), 0
     while True:
         yield Reading(
             at=100.0 + second,
@@ -44,7 +44,7 @@ def test_a_point_tells_what_went_on_between_two_readings():
 def test_a_second_without_publishes_has_no_p99():
     traffic = Traffic()
     for second in (0, 1):
-        traffic.note(Reading(second, second, 0, 0, 0.0, Delays().snapshot()))
+        traffic.note(Reading(second, second, 0, 0, 0.0, DelayHistogram().snapshot()))
     assert traffic.since(0)[0].p99_ms is None
 
 

@@ -42,11 +42,11 @@ AT = Position("e1", 8)
 @pytest.mark.parametrize(
     ("notice", "expected"),
     [
-        (notices.Said("den", "e1", CHAT), CHAT_SAID),
-        (notices.Said("den", "e1", ORDER), ORDER_SAID),
-        (notices.Said("den", "e1", CURSOR), CURSOR_SAID),
+        (notices.RoomEvent("den", "e1", CHAT), CHAT_SAID),
+        (notices.RoomEvent("den", "e1", ORDER), ORDER_SAID),
+        (notices.RoomEvent("den", "e1", CURSOR), CURSOR_SAID),
         (
-            notices.Said("den", "e1", Event(chat_content("ann", "a" * 501, 500), 1, 1)),
+            notices.RoomEvent("den", "e1", Event(chat_content("ann", "a" * 501, 500), 1, 1)),
             {
                 "type": "chat",
                 "room": "den",
@@ -166,7 +166,7 @@ def test_every_code_is_written_as_in_the_contract(code: ErrorCode) -> None:
 
 def test_there_is_a_shape_for_every_notice() -> None:
     every: list[Notice] = [
-        notices.Said("den", "e", CHAT),
+        notices.RoomEvent("den", "e", CHAT),
         notices.UserJoined("den", "ann", 1),
         notices.UserLeft("den", "ann", 1),
         notices.PresenceChanged("den", (), (), 1),
@@ -215,7 +215,7 @@ def test_an_event_is_its_content_and_its_place(
 @given(texts, texts, texts, st.integers(0, 20))
 def test_a_chat_is_readable_whatever_is_said_in_it(user_id: str, text: str, room: str, most: int) -> None:
     event = Event(chat_content(user_id, text, most), 1, 1)
-    said = json.loads(encode_notice(notices.Said(room, "e", event)))
+    said = json.loads(encode_notice(notices.RoomEvent(room, "e", event)))
     assert (said["user_id"], said["text"], said["room"]) == (user_id, text[:most], room)
     [told] = json.loads(encode_notice(notices.HistoryPage(room, (event,), Position("e", 1))))["messages"]
     assert told == said

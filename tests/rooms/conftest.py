@@ -15,7 +15,7 @@ from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
 from broker.model import Draft, IdempotencyKey, Position
-from broker.notices import Joined, Notice, RequestId, Said
+from broker.notices import Joined, Notice, RequestId, RoomEvent
 from broker.rooms.directory import Rooms, open_rooms, retention_for
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage
 
@@ -58,7 +58,7 @@ class RecordingOutbox:
         self._hear(cast("tuple[Notice, ...]", frame))
         return True
 
-    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         self.losses.append((room, offsets))
 
     def reply(self, *notices: Notice) -> None:
@@ -106,10 +106,10 @@ class Person:
         return [notice for notice in self.heard if isinstance(notice, kind)]
 
     def offsets(self) -> list[int | None]:
-        return [said.event.offset for said in self.heard_of(Said)]
+        return [said.event.offset for said in self.heard_of(RoomEvent)]
 
     def texts(self) -> list[str]:
-        return [said.event.content.decode() for said in self.heard_of(Said)]
+        return [said.event.content.decode() for said in self.heard_of(RoomEvent)]
 
     def forget(self) -> None:
         self.heard.clear()
@@ -130,7 +130,7 @@ class WatchedEngine(Engine):
         self.reads = 0
         self.before: dict[str, list[Exception]] = {"position": [], "append": [], "read": []}
         self.after_append: list[Exception] = []
-        self.said: dict[str, list[Said]] = {}
+        self.said: dict[str, list[RoomEvent]] = {}
         """All that was ever appended to each room, here or elsewhere."""
 
     async def position(self, room: str) -> Position:
@@ -155,7 +155,7 @@ class WatchedEngine(Engine):
         receipts = await self.inner.append(room, drafts, retention)
         epoch = (await self.inner.position(room)).epoch
         events = [receipt.event for receipt in receipts if receipt.event is not None]
-        self.said.setdefault(room, []).extend(Said(room, epoch, event) for event in events)
+        self.said.setdefault(room, []).extend(RoomEvent(room, epoch, event) for event in events)
         return receipts
 
     async def read(

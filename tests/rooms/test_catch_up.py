@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker.engine.base import Run
 from broker.model import Event, Position
-from broker.notices import Acknowledged, Gap, Said
+from broker.notices import Acknowledged, Gap, RoomEvent
 from broker.rooms.recovery import missed_notices
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def test_a_new_epoch_begins_at_its_first_event(open_stage: "OpenStage", au
         await stage.say("5")
         assert ann.offsets() == [1, 2, 3, 1, 2]
         new = await stage.position()
-        assert [said.epoch for said in ann.heard_of(Said)] == [old.epoch] * 3 + [new.epoch] * 2
+        assert [said.epoch for said in ann.heard_of(RoomEvent)] == [old.epoch] * 3 + [new.epoch] * 2
         bob = await stage.join(stage.person("bob"), since=old)
         assert (bob.joined().is_recovered, bob.joined().position) == (False, new)
 
@@ -174,8 +174,8 @@ def test_every_offset_is_told_once_in_order_or_said_to_be_gone(
     run = Run(
         Position("e", last), trimmed + 1, tuple(events[offset] for offset in range(trimmed + 1, last + 1))
     )
-    mine = [Said("den", "e", events[offset]) for offset in sorted(own) if offset <= last]
-    others = [Said("den", "f", Event(b"", 0, 1))]
+    mine = [RoomEvent("den", "e", events[offset]) for offset in sorted(own) if offset <= last]
+    others = [RoomEvent("den", "f", Event(b"", 0, 1))]
     begin = 0 if is_new_epoch else told
     told_notices = missed_notices("den", Position("f" if is_new_epoch else "e", told), run, [*mine, *others])
     expected = begin + 1
@@ -187,6 +187,6 @@ def test_every_offset_is_told_once_in_order_or_said_to_be_gone(
             assert known.isdisjoint(range(notice.first, notice.last + 1))
             expected = notice.last + 1
         else:
-            assert notice == Said("den", "e", events[expected])
+            assert notice == RoomEvent("den", "e", events[expected])
             expected += 1
     assert expected == max(begin, last) + 1

@@ -15,11 +15,11 @@ from broker.notices import (
     Left,
     PresenceChanged,
     PresenceList,
-    Said,
+    RoomEvent,
     UserJoined,
     UserLeft,
 )
-from broker.rooms.messages import Leave, Remove, SendPresenceBatch, TellPresence
+from broker.rooms.messages import Leave, Remove, SendPresence, SendPresenceBatch
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage
@@ -77,7 +77,7 @@ async def test_acknowledgements_survive_a_failure_among_the_members(stage: "Stag
     failing.outbox.faults = [BrokenError()]
     ann.forget()
     await stage.tell(stage.chat("1", bob, "b"), stage.chat("2", ann, "a"))
-    assert [type(notice) for notice in ann.heard] == [Said, Said, Acknowledged]
+    assert [type(notice) for notice in ann.heard] == [RoomEvent, RoomEvent, Acknowledged]
     assert len(bob.heard_of(Acknowledged)) == (culprit == "another")
 
 
@@ -99,13 +99,13 @@ async def test_whatever_is_behind_a_failing_publish_is_still_done(stage: "Stage"
         Leave(bob, is_answered=True),
         stage.chat("2", ann, "a"),
         stage.joining(dan),
-        TellPresence(ann, "p"),
+        SendPresence(ann, "p"),
     )
     assert (bob.texts(), bob.heard[-1]) == (["1"], Left("den"))
     assert [type(notice) for notice in ann.heard] == [
-        Said,
+        RoomEvent,
         UserLeft,
-        Said,
+        RoomEvent,
         Acknowledged,
         UserJoined,
         PresenceList,
@@ -126,7 +126,7 @@ async def test_a_leave_behind_a_publish_that_breaks_the_engine_is_done(
     await stage.tell(stage.chat("1", ann, "a"), stage.leaving(bob))
     await stage.tell(stage.chat("1", ann, "a"))
     assert ann.heard_of(UserLeft) == [UserLeft("den", "bob", 1)]
-    # Said once, by the room's next incarnation or when it was asked for again.
+    # RoomEvent once, by the room's next incarnation or when it was asked for again.
     assert ann.texts() == ["1"]
     assert len(ann.heard_of(Acknowledged)) == 1
 

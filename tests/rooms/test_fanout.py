@@ -10,7 +10,7 @@ from trio.testing import MockClock, assert_no_checkpoints
 
 from broker.errors import CloseCode
 from broker.model import Event
-from broker.notices import Gap, Notice, Said, UserJoined
+from broker.notices import Gap, Notice, RoomEvent, UserJoined
 from broker.rooms.fanout import OFFERS_PER_LOOK, TURN_SECONDS, Fanout, Tally
 from broker.rooms.presence.roster import Roster
 from tests.rooms.conftest import IdentityCodec, RecordingOutbox
@@ -23,8 +23,8 @@ class BrokenError(Exception):
     """What an outbox raises here."""
 
 
-def said(offset: int | None) -> Said:
-    return Said("den", "e", Event(b"{}", 0, offset))
+def said(offset: int | None) -> RoomEvent:
+    return RoomEvent("den", "e", Event(b"{}", 0, offset))
 
 
 def roster_of(people: "list[Person]") -> Roster:

@@ -7,7 +7,7 @@ import trio
 
 from broker.model import Position
 from broker.notices import HistoryPage
-from broker.rooms.messages import TellHistory
+from broker.rooms.messages import SendHistory
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage
@@ -34,7 +34,7 @@ async def test_a_page_of_history(
     ann.forget()
     position = await stage.position()
     since = None if after is None else Position(position.epoch, after)
-    await stage.tell(TellHistory(ann, since, limit, reverse, "r1"))
+    await stage.tell(SendHistory(ann, since, limit, reverse, "r1"))
     [page] = ann.heard_of(HistoryPage)
     assert (page.room, page.position, page.request_id) == ("den", position, "r1")
     assert [event.offset for event in page.events] == offsets
@@ -71,6 +71,6 @@ async def test_one_whose_room_was_forgotten_gets_the_new_history(
         assert [event.content for event in run.events] == [b"4", b"5"]
         assert run.position.epoch != seen.epoch
         ann.forget()
-        await stage.tell(TellHistory(ann, seen, 10, True, None))
+        await stage.tell(SendHistory(ann, seen, 10, True, None))
         [page] = ann.heard_of(HistoryPage)
         assert [event.content for event in page.events] == [b"5", b"4"]

@@ -7,7 +7,7 @@ import trio
 
 from actors import Reply
 from broker.model import Position
-from broker.notices import Joined, Left, Said, UserJoined, UserLeft
+from broker.notices import Joined, Left, RoomEvent, UserJoined, UserLeft
 from broker.rooms.messages import Join, Leave
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def test_a_listener_hears_all_and_is_seen_by_none(stage: "Stage") -> None:
     bob = await stage.enter("bob")
     await stage.leave(bob)
     assert listener.heard[1:] == ann.heard
-    assert [type(notice) for notice in ann.heard] == [Said, UserJoined, UserLeft]
+    assert [type(notice) for notice in ann.heard] == [RoomEvent, UserJoined, UserLeft]
     info = await stage.rooms.inspect("den")
     assert (info.room_size, info.users) == (1, (("ann", 1),))
     await stage.leave(listener, is_answered=True)

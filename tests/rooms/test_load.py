@@ -10,7 +10,7 @@ from broker.engine.base import Receipt, Retention
 from broker.engine.memory import MemoryEngine
 from broker.errors import EngineUnavailableError
 from broker.model import Draft
-from broker.rooms.delays import quantile_seconds
+from broker.rooms.delay_histogram import quantile_seconds
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage

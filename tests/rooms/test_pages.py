@@ -5,9 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.model import Event, Position
-from broker.notices import HistoryPage, Joined, Said
+from broker.notices import HistoryPage, Joined, RoomEvent
 from broker.protocol.codec import encode_notice
-from broker.rooms.messages import TellHistory
+from broker.rooms.messages import SendHistory
 from broker.rooms.presence.batch import NAMES_PER_NOTICE, PresenceBatch
 from broker.rooms.recovery import EVENT_BYTES, joined_in_pages
 
@@ -35,15 +35,15 @@ def test_pages_are_bounded_and_continue_each_other(sizes: list[int], page_bytes:
     assert isinstance(first, Joined)
     assert (first.room, first.room_size, first.is_recovered, first.request_id) == (room, 3, True, "r1")
     # A client that holds the position of `joined` hears the next offset, and the next, up to the room's.
-    assert all(isinstance(notice, Said) for notice in rest)
-    heard = [*first.events, *(notice.event for notice in rest if isinstance(notice, Said))]
+    assert all(isinstance(notice, RoomEvent) for notice in rest)
+    heard = [*first.events, *(notice.event for notice in rest if isinstance(notice, RoomEvent))]
     assert heard == list(events)
     last = first.events[-1].offset if first.events else position.offset
     assert first.position == Position(position.epoch, last or 0)
     encoded = encode_notice(first)
     assert len(encoded) <= page_bytes + 1024 or len(first.events) == 1
     # No page is smaller than it has to be, but for what the places of its events are estimated at.
-    if rest and isinstance(rest[0], Said):
+    if rest and isinstance(rest[0], RoomEvent):
         estimate = (EVENT_BYTES + 4 * len(room)) * (len(first.events) + 1)
         assert sum(len(event.content) for event in (*first.events, rest[0].event)) + estimate > page_bytes
 
@@ -73,7 +73,7 @@ async def test_history_answers_with_what_fits(open_stage) -> None:
         seen: list[int] = []
         since = None
         while True:
-            await stage.tell(TellHistory(ann, since, 1000, False, None))
+            await stage.tell(SendHistory(ann, since, 1000, False, None))
             page = ann.heard_of(HistoryPage)[-1]
             if not page.events:
                 break
@@ -81,7 +81,7 @@ async def test_history_answers_with_what_fits(open_stage) -> None:
             seen += [event.offset for event in page.events]
             since = Position(page.position.epoch, seen[-1])
         assert seen == list(range(1, 11))
-        await stage.tell(TellHistory(ann, None, 1000, True, None))
+        await stage.tell(SendHistory(ann, None, 1000, True, None))
         newest = [event.offset for event in ann.heard_of(HistoryPage)[-1].events]
         assert newest == list(range(10, 10 - len(newest), -1))
         assert newest

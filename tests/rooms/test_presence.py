@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from broker.notices import Left, Notice, PresenceChanged, PresenceList, UserJoined, UserLeft
-from broker.rooms.messages import RoomInfo, SendPresenceBatch, TellPresence
+from broker.rooms.messages import RoomInfo, SendPresence, SendPresenceBatch
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Person, Stage
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 async def test_presence_lists_users_with_their_connections(stage: "Stage") -> None:
     ann, *_ = [await stage.enter(user) for user in ("ann", "bob", "ann")]
     ann.forget()
-    await stage.tell(TellPresence(ann, "r1"))
+    await stage.tell(SendPresence(ann, "r1"))
     assert ann.heard == [PresenceList("den", 3, (("ann", 2), ("bob", 1)), "r1")]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker.model import Draft, IdempotencyKey, Position
-from broker.notices import Acknowledged, Said
+from broker.notices import Acknowledged, RoomEvent
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Person, Stage
@@ -20,7 +20,7 @@ async def test_everyone_hears_everything_in_one_order(stage: "Stage") -> None:
     for person in people:
         assert person.texts() == ["0", "1", "2", "3", "4", "5", "6"]
         assert person.offsets() == [1, 2, 3, 4, 5, 6, 7]
-    [said, *_] = people[0].heard_of(Said)
+    [said, *_] = people[0].heard_of(RoomEvent)
     assert (said.room, said.epoch) == ("den", (await stage.position()).epoch)
 
 
@@ -57,7 +57,7 @@ async def test_acknowledgements_come_after_the_events(stage: "Stage") -> None:
         stage.chat("1", ann, "a"), stage.chat("2", bob, 7), stage.chat("3", ann, "b"), stage.chat("4", ann)
     )
     epoch = (await stage.position()).epoch
-    assert [type(notice) for notice in ann.heard] == [Said] * 4 + [Acknowledged] * 2
+    assert [type(notice) for notice in ann.heard] == [RoomEvent] * 4 + [Acknowledged] * 2
     assert ann.heard[4:] == [
         Acknowledged("den", Position(epoch, 1), "a"),
         Acknowledged("den", Position(epoch, 3), "b"),
@@ -71,7 +71,7 @@ async def test_acknowledgements_come_after_the_events(stage: "Stage") -> None:
 async def test_one_who_gave_no_id_is_not_acknowledged(stage: "Stage") -> None:
     ann = await stage.enter("ann")
     await stage.tell(stage.chat("1", ann))
-    assert [type(notice) for notice in ann.heard] == [Said]
+    assert [type(notice) for notice in ann.heard] == [RoomEvent]
 
 
 @pytest.mark.parametrize("is_same_batch", [True, False])

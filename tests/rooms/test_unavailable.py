@@ -8,8 +8,17 @@ import trio
 
 from broker.errors import EngineUnavailableError, ErrorCode
 from broker.model import Draft, Position
-from broker.notices import Acknowledged, Failed, HistoryPage, Joined, Left, PresenceList, Said, UserJoined
-from broker.rooms.messages import Leave, TellHistory, TellPresence
+from broker.notices import (
+    Acknowledged,
+    Failed,
+    HistoryPage,
+    Joined,
+    Left,
+    PresenceList,
+    RoomEvent,
+    UserJoined,
+)
+from broker.rooms.messages import Leave, SendHistory, SendPresence
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Person, Stage
@@ -109,11 +118,11 @@ async def test_history_is_refused(healthy: "Stage") -> None:
     stage = healthy
     ann = await stage.enter("ann")
     stage.engine.before["read"] = [down(), down()]
-    await stage.tell(TellHistory(ann, None, 10, False, "r1"))
+    await stage.tell(SendHistory(ann, None, 10, False, "r1"))
     assert refusals(ann) == [(*TOLD, "r1")]
     with pytest.raises(EngineUnavailableError):
         await stage.rooms.read("den", None, 10, reverse=False)
-    await stage.tell(TellHistory(ann, None, 10, False, "r2"))
+    await stage.tell(SendHistory(ann, None, 10, False, "r2"))
     assert [page.request_id for page in ann.heard_of(HistoryPage)] == ["r2"]
 
 
@@ -122,7 +131,7 @@ async def test_whatever_needs_no_engine_goes_on(healthy: "Stage") -> None:
     ann = await stage.enter("ann")
     stage.engine.before = {call: [down() for _ in range(100)] for call in stage.engine.before}
     bob, cat = await stage.enter("bob"), await stage.enter("cat")
-    await stage.tell(TellPresence(bob, 1), Leave(bob, is_answered=True))
+    await stage.tell(SendPresence(bob, 1), Leave(bob, is_answered=True))
     assert await stage.rooms.remove("den", "cat") == 1
     assert (await stage.rooms.inspect("den")).users == (("ann", 1),)
     assert [type(notice) for notice in bob.heard] == [UserJoined, PresenceList, Left]
@@ -184,4 +193,4 @@ async def test_a_member_that_fails_while_the_engine_is_down_goes_alone(
         assert bob.offsets() == [1, 2]
         assert bob.disconnects == []
         assert len(ann.disconnects) == 1
-        assert [type(notice) for notice in bob.heard] == [Said, Said]
+        assert [type(notice) for notice in bob.heard] == [RoomEvent, RoomEvent]

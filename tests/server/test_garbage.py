@@ -15,10 +15,10 @@ from broker.garbage import (
     MOST_PATIENCE,
     THRESHOLDS,
     TIME_SHARE,
+    Collection,
+    CollectionResult,
     Load,
     Schedule,
-    Sweep,
-    Swept,
     collect,
     collecting_seldom,
     run_collector,
@@ -52,7 +52,7 @@ def test_what_survives_a_collection_is_not_looked_through_by_the_next() -> None:
     with collecting_seldom():
         rooms = [Cycle() for _ in range(10_000)]
         assert len(gc.get_objects()) >= len(rooms)
-        for sweep in Sweep:
+        for sweep in Collection:
             left = collect(sweep).left
             assert left >= len(rooms)
             assert len(gc.get_objects()) < 1000
@@ -62,11 +62,11 @@ def test_what_was_frozen_and_is_garbage_now_goes_with_the_sweep_of_all() -> None
     with collecting_seldom():
         cycle = Cycle()
         held = weakref.ref(cycle)
-        collect(Sweep.NEW)
+        collect(Collection.NEW)
         del cycle
-        collect(Sweep.NEW)
+        collect(Collection.NEW)
         assert held() is not None
-        assert collect(Sweep.ALL).garbage
+        assert collect(Collection.ALL).garbage
         assert held() is None
 
 
@@ -78,7 +78,7 @@ class Server:
     schedule: Schedule = attrs.field(init=False)
     ended: int = 0
     now: float = 1000.0
-    seconds: dict[Sweep, list[float]] = attrs.Factory(lambda: {sweep: [] for sweep in Sweep})
+    seconds: dict[Collection, list[float]] = attrs.Factory(lambda: {sweep: [] for sweep in Collection})
 
     def __attrs_post_init__(self) -> None:
         self.schedule = Schedule.begin(self.load)
@@ -94,7 +94,7 @@ class Server:
         if sweep is not None:
             self.now += took_seconds
             self.seconds[sweep].append(took_seconds)
-            self.schedule.note(sweep, Swept(took_seconds, garbage, 1_000_000), self.load, self.now)
+            self.schedule.note(sweep, CollectionResult(took_seconds, garbage, 1_000_000), self.load, self.now)
 
 
 @given(
@@ -120,15 +120,15 @@ def test_a_flood_of_short_connections_has_everything_looked_through_ever_more_ra
     for _ in range(3600):
         server.pass_second(1000, took_seconds=0.001)
     most = 3600 * 1000 / (MOST_PATIENCE * max(FEWEST_ENDED, alive))
-    assert len(server.seconds[Sweep.ALL]) <= most + 8
-    assert len(server.seconds[Sweep.NEW]) >= 3000
+    assert len(server.seconds[Collection.ALL]) <= most + 8
+    assert len(server.seconds[Collection.NEW]) >= 3000
 
 
 def test_what_finds_garbage_is_made_as_often_as_connections_are_replaced() -> None:
     server = Server(10_000)
     for _ in range(1000):
         server.pass_second(100, took_seconds=0.001, garbage=500_000)
-    assert len(server.seconds[Sweep.ALL]) == 1000 * 100 / 10_000
+    assert len(server.seconds[Collection.ALL]) == 1000 * 100 / 10_000
 
 
 async def test_what_ended_connections_leave_goes_once_enough_have_ended(
@@ -138,7 +138,7 @@ async def test_what_ended_connections_leave_goes_once_enough_have_ended(
     with collecting_seldom():
         frozen = Cycle()
         held = weakref.ref(frozen)
-        collect(Sweep.NEW)
+        collect(Collection.NEW)
         del frozen
         nursery.start_soon(lambda: run_collector(lambda: alive, lambda: ended, interval_seconds=1))
         await wait_all_tasks_blocked()

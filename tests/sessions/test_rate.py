@@ -56,7 +56,7 @@ def test_who_was_held_up_may_catch_up_once(
     bucket = TokenBucket(rate, burst, 0.0)
     for _ in range(burst):
         assert bucket.take(0.0) == 0
-    bucket.excuse(held_seconds)
+    bucket.credit_elapsed(held_seconds)
     now = held_seconds
     passed = sum(bucket.take(now) == 0 for _ in range(int(held_seconds * rate) + 5))
     assert passed == pytest.approx(int(held_seconds * rate), abs=1), (

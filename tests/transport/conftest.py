@@ -37,8 +37,8 @@ from broker.engine.memory import MemoryEngine
 from broker.log import open_log
 from broker.protocol.commands import CommandDecoder
 from broker.rooms.directory import Rooms, open_rooms
-from broker.sessions.directory import Connections
-from broker.sessions.keeper import run_keeper
+from broker.sessions.connections import Connections
+from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
 from broker.transport.connection import ConnectionServices
@@ -238,7 +238,7 @@ async def _open_node(
         )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         port = Port(services, admission, settings.http, echo_http)
-        nursery.start_soon(partial(run_keeper, connections, wall_clock, interval_seconds=keeper_seconds))
+        nursery.start_soon(partial(run_heartbeat, connections, wall_clock, interval_seconds=keeper_seconds))
         node = Node(
             settings, kept, rooms, connections, admission, services, port, nursery, wall_clock, log_stream
         )

@@ -222,7 +222,7 @@ async def test_one_told_to_reconnect_hears_after_how_long(
     async with open_node() as node:
         client = await node.member("ann", "lobby")
         (connection,) = node.connections
-        connection.tell_reconnect(1234)
+        connection.send_reconnect(1234)
         connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
         assert await client.read_to_end() == (
             [{"type": "reconnect", "after_ms": 1234}],

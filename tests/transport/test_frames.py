@@ -11,7 +11,7 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 
 from broker.errors import CloseCode, ErrorCode, Refused
 from broker.model import Event, Position
-from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, Pong, Said, UserLeft
+from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, Pong, RoomEvent, UserLeft
 from broker.protocol.codec import encode_notice
 from broker.transport.frames import PING, WebSocketCodec, close_frame, is_close_frame, text_frame
 
@@ -54,7 +54,7 @@ EVENTS = st.builds(
     st.none() | st.integers(1, 2**53),
 )
 NOTICES: st.SearchStrategy[Notice] = st.one_of(
-    st.builds(Said, NAMES, NAMES, EVENTS),
+    st.builds(RoomEvent, NAMES, NAMES, EVENTS),
     st.builds(UserLeft, NAMES, NAMES, st.integers(0, 10)),
     st.builds(Gap, NAMES, st.integers(1, 5), st.integers(5, 9)),
     st.builds(Pong, st.none() | NAMES | st.integers(-(2**63), 2**63 - 1)),

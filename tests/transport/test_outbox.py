@@ -49,7 +49,7 @@ async def test_a_frame_larger_than_the_limit_waits_alone(nursery: trio.Nursery) 
     outbox, ended = open_outbox(wire, 100, nursery.start_soon)
     assert outbox.offer(b"x" * 1000)
     assert not outbox.offer(b"y")
-    outbox.lost("a", (2, 2))
+    outbox.note_lost("a", (2, 2))
     assert ended == [CloseCode.TOO_SLOW]
     nursery.cancel_scope.cancel()
 

@@ -14,7 +14,7 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 
 from broker.errors import CloseCode
 from broker.model import Event
-from broker.notices import Notice, Pong, Said
+from broker.notices import Notice, Pong, RoomEvent
 from broker.transport.frames import PING, close_frame, text_frame
 from broker.transport.outbox import Outbox
 from tests.transport.wires import CODEC, FakeWire, open_outbox
@@ -25,12 +25,12 @@ EPOCH = "e"
 def said(room: str, first: int, last: int, pad: int = 0) -> bytes:
     """Return one batch of events as a room would offer it."""
     content = json.dumps({"type": "x", "pad": "p" * pad}).encode()
-    return CODEC.encode([Said(room, EPOCH, Event(content, 0, n)) for n in range(first, last + 1)])
+    return CODEC.encode([RoomEvent(room, EPOCH, Event(content, 0, n)) for n in range(first, last + 1)])
 
 
 def ephemeral(room: str, pad: int) -> bytes:
     return CODEC.encode(
-        [Said(room, EPOCH, Event(json.dumps({"type": "y", "p": "p" * pad}).encode(), 0, None))]
+        [RoomEvent(room, EPOCH, Event(json.dumps({"type": "y", "p": "p" * pad}).encode(), 0, None))]
     )
 
 
@@ -99,7 +99,7 @@ class Model:
         if taken:
             self.accept(frame)
             return
-        self.outbox.lost(room, offsets)
+        self.outbox.note_lost(room, offsets)
         if offsets:
             self.refused.setdefault(room, []).extend(range(first, last + 1))
         if not self.drops:

@@ -259,13 +259,13 @@ class EventStream:
                 # One leave for each join: bounded, so it need not wait for space.
                 ref.tell_always(Leave(self))
 
-    def look(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
+    def check(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
         """See Connection: end when the token has run out."""
         expires_at = None if self._claims is None else self._claims.expires_at
         if expires_at is not None and expires_at + self._leeway_seconds <= wall_now:
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
 
-    def tell_reconnect(self, after_ms: int) -> None:
+    def send_reconnect(self, after_ms: int) -> None:
         """See Connection. The stream ends at once, and the client comes back after the delay by itself."""
         self._outbox.reply(Reconnect(after_ms))
         self._close(Disconnect(CloseCode.SERVICE_RESTART, "service restart"), last=b"retry:%d\n\n" % after_ms)

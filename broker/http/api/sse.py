@@ -8,7 +8,7 @@ import trio
 
 from broker.errors import CloseCode
 from broker.model import Position
-from broker.notices import Joined, Notice, Said
+from broker.notices import Joined, Notice, RoomEvent
 from broker.protocol.codec import encode_notice
 
 CHUNK_BYTES = 65_536
@@ -36,7 +36,7 @@ def _encode(notice: Notice) -> bytes:
     if isinstance(notice, Joined) and notice.events:
         first = _event(encode_notice(attrs.evolve(notice, events=())))
         epoch = notice.position.epoch
-        missed = [_encode(Said(notice.room, epoch, event)) for event in notice.events]
+        missed = [_encode(RoomEvent(notice.room, epoch, event)) for event in notice.events]
         return first + b"".join(missed)
     return _event(encode_notice(notice), _position(notice))
 
@@ -45,7 +45,7 @@ def _position(notice: Notice) -> Position | None:
     """Return up to where the recipient knows the room, once it has this."""
     if isinstance(notice, Joined):
         return notice.position
-    if isinstance(notice, Said) and notice.event.offset is not None:
+    if isinstance(notice, RoomEvent) and notice.event.offset is not None:
         return Position(notice.epoch, notice.event.offset)
     return None
 
@@ -97,7 +97,7 @@ class EventOutbox:
         self._put(frame)
         return True
 
-    def lost(self, room: str, offsets: tuple[int, int] | None) -> None:  # noqa: ARG002  # the client knows where it is
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:  # noqa: ARG002  # the client knows where it is
         """End the stream, as a frame was refused."""
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
 

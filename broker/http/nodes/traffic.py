@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from broker.http.nodes.busiest import Looks
 from broker.model import WallClock
-from broker.rooms.delays import quantile_seconds
+from broker.rooms.delay_histogram import quantile_seconds
 from broker.rooms.directory import Rooms
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 
 INTERVAL_SECONDS = 1.0
 POINTS = 300
@@ -48,7 +48,7 @@ class Reading:
     connections: int
     cpu_seconds: float
     delays: tuple[int, ...]
-    """See Delays.snapshot."""
+    """See DelayHistogram.snapshot."""
 
 
 def point_between(number: int, before: Reading, after: Reading) -> TrafficPoint:

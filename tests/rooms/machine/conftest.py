@@ -16,7 +16,7 @@ from broker.notices import (
     Left,
     Notice,
     PresenceChanged,
-    Said,
+    RoomEvent,
     UserJoined,
     UserLeft,
 )
@@ -79,7 +79,7 @@ class Witness:
                 case Joined(position=position):
                     assert not places or is_all_told(places, position), "joined again somewhere else"
                     places = {position}
-                case Said(epoch=epoch, event=Event(offset=int(offset))):
+                case RoomEvent(epoch=epoch, event=Event(offset=int(offset))):
                     assert notice.event == truth[epoch, offset]
                     assert is_next(places, epoch, offset), "an event missing or repeated"
                     places = {Position(epoch, offset)}
@@ -90,7 +90,7 @@ class Witness:
                     assert places, "a gap missing or repeated"
                 case Left():
                     places = set()
-                case Said() | UserJoined() | UserLeft() | PresenceChanged():
+                case RoomEvent() | UserJoined() | UserLeft() | PresenceChanged():
                     assert places, "told of a room it was not in"
         assert not self.is_in or is_all_told(places, now), "was not told all"
 
@@ -135,7 +135,9 @@ class Witness:
     def check_whispers(self, whispers: Sequence[str]) -> None:
         """Ephemeral events are heard by all who are in, once and in order."""
         for stay in self.stays():
-            heard = [n.event.content.decode() for n in stay if isinstance(n, Said) and n.event.offset is None]
+            heard = [
+                n.event.content.decode() for n in stay if isinstance(n, RoomEvent) and n.event.offset is None
+            ]
             assert len(set(heard)) == len(heard)
         if self.is_in:
             assert heard == whispers[len(whispers) - len(heard) :]

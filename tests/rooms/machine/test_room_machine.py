@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors import Reply, RestartPolicy
 from broker.errors import EngineUnavailableError
 from broker.model import Position
-from broker.notices import Joined, PresenceChanged, Said, UserJoined, UserLeft
+from broker.notices import Joined, PresenceChanged, RoomEvent, UserJoined, UserLeft
 from broker.rooms.messages import Join, Leave, Remove, RoomMessage
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Record:
     said_at: dict[str, float] = attrs.Factory(dict)
 
     @property
-    def said(self) -> list[Said]:
+    def said(self) -> list[RoomEvent]:
         return self.stage.engine.said.get("den", [])
 
     @property
@@ -221,7 +221,9 @@ class Record:
         now = await self.stage.position()
         seen = [joined.position for joined in person.heard_of(Joined)]
         seen += [
-            Position(said.epoch, said.event.offset) for said in person.heard_of(Said) if said.event.offset
+            Position(said.epoch, said.event.offset)
+            for said in person.heard_of(RoomEvent)
+            if said.event.offset
         ]
         return {
             "none": None,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.errors import CloseCode
-from broker.sessions.directory import Connections
-from broker.sessions.keeper import run_keeper
+from broker.sessions.connections import Connections
+from broker.sessions.heartbeat import run_heartbeat
 
 
 @attrs.define(eq=False)
@@ -23,10 +23,10 @@ class Fake:
     told: list[int] = attrs.Factory(list)
     ended: list[tuple[CloseCode, str]] = attrs.Factory(list)
 
-    def look(self, now: float, wall_now: float) -> None:
+    def check(self, now: float, wall_now: float) -> None:
         self.looks.append((now, wall_now))
 
-    def tell_reconnect(self, after_ms: int) -> None:
+    def send_reconnect(self, after_ms: int) -> None:
         self.told.append(after_ms)
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
@@ -97,7 +97,7 @@ async def test_the_keeper_looks_at_all_with_both_clocks(autojump_clock: MockCloc
     connections.add(Fake("bob"))
     started = trio.current_time()
     with trio.move_on_after(3.5):
-        await run_keeper(connections, lambda: 1000.0 + trio.current_time(), interval_seconds=1.0)
+        await run_heartbeat(connections, lambda: 1000.0 + trio.current_time(), interval_seconds=1.0)
     assert [now - started for now, _ in fake.looks] == pytest.approx([1, 2, 3])
     assert all(wall == 1000.0 + now for now, wall in fake.looks)
 
@@ -108,13 +108,13 @@ async def test_the_keeper_looks_on_while_connections_come_and_go(
     connections = Connections(10)
 
     class Leaver(Fake):
-        def look(self, now: float, wall_now: float) -> None:
+        def check(self, now: float, wall_now: float) -> None:
             connections.discard(self)
             connections.add(late)
 
     late = Fake("late")
     connections.add(Leaver("ann"))
-    nursery.start_soon(partial(run_keeper, connections, trio.current_time, interval_seconds=1.0))
+    nursery.start_soon(partial(run_heartbeat, connections, trio.current_time, interval_seconds=1.0))
     await trio.sleep(2.5)
     assert list(connections) == [late]
     assert len(late.looks) == 1

@@ -29,7 +29,7 @@ FLUSH_SECONDS = 0.5
 
 
 @contextmanager
-def last_resort(
+def watchdog(
     log: Log,
     *,
     drain_seconds: float,
@@ -46,7 +46,7 @@ def last_resort(
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     watch = _Watch(log, reader, before, drain_seconds, at_once_seconds, is_flushed)
-    thread = threading.Thread(target=watch.run, name="greenroom last resort", daemon=True)
+    thread = threading.Thread(target=watch.run, name="greenroom watchdog", daemon=True)
     thread.start()
     try:
         yield

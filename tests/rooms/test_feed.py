@@ -8,35 +8,37 @@ from hypothesis import strategies as st
 from actors.testing import Probe
 from broker.engine.feed import Feed, FeedListener
 from broker.model import Event, Position
-from broker.rooms.arrivals import sort_arrivals
-from broker.rooms.inflow import MOST_WAITING_BYTES, Inflow
-from broker.rooms.messages import Arrived, CatchUp, RoomMessage
+from broker.rooms.feed_order import order_feed_events
+from broker.rooms.feed_subscription import MOST_WAITING_BYTES, FeedSubscription
+from broker.rooms.messages import CatchUp, FeedEvents, RoomMessage
 
 
 def event(offset: int | None, size_bytes: int = 2) -> Event:
     return Event(b"x" * size_bytes, 0, offset)
 
 
-def arrived(*offsets: int | None, epoch: str = "e") -> Arrived:
-    return Arrived(epoch, [event(offset) for offset in offsets])
+def arrived(*offsets: int | None, epoch: str = "e") -> FeedEvents:
+    return FeedEvents(epoch, [event(offset) for offset in offsets])
 
 
 def test_what_follows_is_told_and_what_was_told_is_dropped() -> None:
-    found = sort_arrivals(Position("e", 4), [arrived(3, 4), arrived(None), arrived(4, None, 5), arrived(6)])
+    found = order_feed_events(
+        Position("e", 4), [arrived(3, 4), arrived(None), arrived(4, None, 5), arrived(6)]
+    )
     assert [each.offset for each in found.events] == [None, None, 5, 6]
     assert (found.position, list(found.rest)) == (Position("e", 6), [])
 
 
 def test_what_lies_behind_a_gap_has_to_wait() -> None:
     late = [arrived(None, 7), arrived(8)]
-    found = sort_arrivals(Position("e", 4), [arrived(5), *late])
+    found = order_feed_events(Position("e", 4), [arrived(5), *late])
     assert [each.offset for each in found.events] == [5]
     assert (found.position, list(found.rest)) == (Position("e", 5), late)
 
 
 def test_another_epoch_has_to_wait() -> None:
     other = [arrived(5, epoch="f")]
-    found = sort_arrivals(Position("e", 4), other)
+    found = order_feed_events(Position("e", 4), other)
     assert (found.events, found.position, list(found.rest)) == ([], Position("e", 4), other)
 
 
@@ -53,7 +55,7 @@ def test_whatever_is_lost_or_repeated_what_is_told_is_a_run(
     ]
     position, heard = Position("e", min(told, last)), []
     while came:
-        found = sort_arrivals(position, came)
+        found = order_feed_events(position, came)
         heard += [each.offset for each in found.events]
         position, came = found.position, list(found.rest)
         if came:  # a room reads what is missing; here it is as if trimmed
@@ -77,7 +79,7 @@ class StillFeed(Feed):
         self.rooms.remove(room)
 
 
-async def take(probe: Probe[RoomMessage], kinds: Sequence[type[Arrived | CatchUp]]) -> None:
+async def take(probe: Probe[RoomMessage], kinds: Sequence[type[FeedEvents | CatchUp]]) -> None:
     for kind in kinds:
         await probe.wait_message(kind)
     await probe.check_silence()
@@ -85,36 +87,36 @@ async def take(probe: Probe[RoomMessage], kinds: Sequence[type[Arrived | CatchUp
 
 async def test_more_bytes_than_may_wait_are_caught_up_instead() -> None:
     async with Probe[RoomMessage]() as probe:
-        inflow = Inflow("den")
+        inflow = FeedSubscription("den")
         await inflow.open(StillFeed(), probe.ref)
         for offset in range(1, 5):
             inflow.arrived("e", [event(offset, MOST_WAITING_BYTES // 2)])
-        await take(probe, [Arrived, Arrived, CatchUp])
+        await take(probe, [FeedEvents, FeedEvents, CatchUp])
         inflow.begin_catch_up()
         inflow.arrived("e", [event(5)])
         await take(probe, [CatchUp])
         for _ in range(2):
-            inflow.take(Arrived("e", [event(1, MOST_WAITING_BYTES // 2)]))
+            inflow.take(FeedEvents("e", [event(1, MOST_WAITING_BYTES // 2)]))
         inflow.begin_catch_up()
         # One alone may be of any size: it is in memory already.
         inflow.arrived("e", [event(6, MOST_WAITING_BYTES * 2)])
-        await take(probe, [Arrived])
+        await take(probe, [FeedEvents])
 
 
 async def test_a_full_inbox_is_caught_up_once() -> None:
     async with Probe[RoomMessage](capacity=2) as probe:
-        inflow = Inflow("den")
+        inflow = FeedSubscription("den")
         await inflow.open(StillFeed(), probe.ref)
         for offset in range(1, 6):
             inflow.arrived("e", [event(offset)])
         inflow.fell_behind()
-        await take(probe, [Arrived, Arrived, CatchUp])
+        await take(probe, [FeedEvents, FeedEvents, CatchUp])
 
 
 async def test_a_room_that_is_gone_hears_nothing_and_nobody_minds() -> None:
     feed = StillFeed()
     async with Probe[RoomMessage]() as probe:
-        inflow = Inflow("den")
+        inflow = FeedSubscription("den")
         await inflow.open(feed, probe.ref)
         assert (inflow.is_open, feed.rooms) == (True, ["den"])
         probe.ref.stop_nowait()

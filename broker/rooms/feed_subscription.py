@@ -6,13 +6,20 @@ from actors import ActorStoppedError, MailboxFullError, Ref
 from broker.engine.feed import Feed
 from broker.engine.presence import RemoteChange
 from broker.model import Event
-from broker.rooms.messages import Arrived, CatchUp, ReadRemoteMembers, RemoteChanged, RemoveHere, RoomMessage
+from broker.rooms.messages import (
+    CatchUp,
+    FeedEvents,
+    ReadRemoteMembers,
+    RemoteChanged,
+    RemoveHere,
+    RoomMessage,
+)
 
 MOST_WAITING_BYTES = 4 << 20
 """How much may wait in the inbox; what is more is read from the engine when the room gets to it."""
 
 
-class Inflow:
+class FeedSubscription:
     """The room's place on the feed, while somebody is in the room. Never waits: what does not fit is caught up."""
 
     def __init__(self, room: str) -> None:
@@ -51,7 +58,7 @@ class Inflow:
         if self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
             self.fell_behind()
             return
-        if self._put(Arrived(epoch, events)):
+        if self._put(FeedEvents(epoch, events)):
             self._waiting_bytes += size
 
     def remote_changed(self, change: RemoteChange) -> None:
@@ -89,7 +96,7 @@ class Inflow:
             self._is_behind = True
             self._ref.tell_always(CatchUp())  # one at a time
 
-    def take(self, arrived: Arrived) -> None:
+    def take(self, arrived: FeedEvents) -> None:
         """Note that an arrival has left the inbox."""
         self._waiting_bytes -= _size(arrived.events)
 

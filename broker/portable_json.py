@@ -18,7 +18,7 @@ from broker.errors import ErrorCode, NotPortable, Refused
 
 T = TypeVar("T")
 
-MOST_RUNS = 4096
+MAX_BRACKET_RUNS = 4096
 """How many runs of brackets are followed to tell a sender what is wrong: a millisecond or two."""
 
 MAX_LEVELS = 64
@@ -119,7 +119,7 @@ def is_deep(text: str, levels: int = MAX_LEVELS) -> bool:
     return deepest + levels // 8 > levels
 
 
-def has_wild_number(json: bytes) -> bool:
+def has_number_out_of_range(json: bytes) -> bool:
     """Tell whether a JSON value holds a number beyond the range of a double, or a whole one beyond 64 bits."""
     digits = json.translate(_ALL_DIGITS_ZERO)
     is_long = _NINETEEN_DIGITS in digits
@@ -143,12 +143,12 @@ def without_surrogates(text: str) -> str:
 
 def explain(text: str, levels: int = MAX_LEVELS) -> NotPortable:
     """Return the refusal of a JSON text that is not portable, naming its first member that is at fault."""
-    for member in members(text, most_runs=MOST_RUNS):
+    for member in members(text, max_runs=MAX_BRACKET_RUNS):
         if member.levels >= levels:
             what = _TOO_DEEP
         elif _lone_surrogates.search((member.key + member.value).replace(r"\\", "__")):
             what = _NO_TEXT
-        elif has_wild_number(member.value.encode()):
+        elif has_number_out_of_range(member.value.encode()):
             what = _OUT_OF_RANGE
         else:
             continue
@@ -165,10 +165,10 @@ class Member(NamedTuple):
     levels: int
 
 
-def members(text: str, *, most_runs: int | None = None) -> Iterator[Member]:
+def members(text: str, *, max_runs: int | None = None) -> Iterator[Member]:
     """Find the members of a JSON object, however deep they are and whatever is wrong with others.
 
-    Takes time in proportion to the text, and no stack. Of a value with more than `most_runs` runs of brackets the end
+    Takes time in proportion to the text, and no stack. Of a value with more than `max_runs` runs of brackets the end
     is not looked for; then what stands behind the last bracket is read, and nothing between.
     """
     at = len(text) - len(text.lstrip())
@@ -176,7 +176,7 @@ def members(text: str, *, most_runs: int | None = None) -> Iterator[Member]:
         return
     at += 1
     while (found := _key.match(text, at)) is not None:
-        at, levels = _measure(text, found.end(), most_runs)
+        at, levels = _measure(text, found.end(), max_runs)
         yield Member(found[1], text[found.end() : at], levels)
         if at == found.end():
             body = text.rstrip()[:-1]
@@ -197,13 +197,13 @@ def elements(text: str) -> Iterator[str]:
         yield text[rest:at]
 
 
-def _measure(text: str, start: int, most_runs: int | None) -> tuple[int, int]:
+def _measure(text: str, start: int, max_runs: int | None) -> tuple[int, int]:
     """Return where the value that begins at `start` ends (there, if it has no end), and how deep it is nested."""
     if text[start : start + 1] not in {"[", "{"}:
         scalar = _scalar.match(text, start)
         return (start, 0) if scalar is None else (scalar.end(), 0)
     depth, deepest, at, runs = 0, 0, start, 0
-    while (found := _to_brackets.match(text, at)) is not None and runs != most_runs:
+    while (found := _to_brackets.match(text, at)) is not None and runs != max_runs:
         run, at, runs = found[1], found.end(), runs + 1
         if run[0] in "[{":
             depth += len(run)

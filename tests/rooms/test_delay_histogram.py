@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rooms.delays import Delays, quantile_seconds
+from broker.rooms.delay_histogram import DelayHistogram, quantile_seconds
 
 delays_of_publishes = st.lists(st.floats(2e-5, 60), min_size=1, max_size=50)
 
 
 @given(delays_of_publishes, st.sampled_from([0.5, 0.9, 0.99, 1.0]))
 def test_a_quantile_is_never_too_low_and_at_most_a_fifth_too_high(delays, share):
-    counted = Delays()
+    counted = DelayHistogram()
     for seconds in delays:
         counted.note(seconds)
     right = next(seconds for rank, seconds in enumerate(sorted(delays), 1) if rank >= share * len(delays))
@@ -19,12 +19,12 @@ def test_a_quantile_is_never_too_low_and_at_most_a_fifth_too_high(delays, share)
 
 
 def test_nothing_counted_has_no_quantile():
-    assert quantile_seconds(Delays().snapshot(), 0.99) is None
+    assert quantile_seconds(DelayHistogram().snapshot(), 0.99) is None
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])
 def test_it_stays_small_whatever_comes(seconds):
-    delays = Delays()
+    delays = DelayHistogram()
     size = len(delays.snapshot())
     delays.note(seconds, 1000)
     assert len(delays.snapshot()) == size
@@ -33,7 +33,7 @@ def test_it_stays_small_whatever_comes(seconds):
 
 
 def test_a_batch_counts_for_each_of_its_publishes():
-    delays = Delays()
+    delays = DelayHistogram()
     delays.note(0.001, 98)
     before = delays.snapshot()
     delays.note(1.0, 2)

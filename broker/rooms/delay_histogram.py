@@ -10,7 +10,7 @@ BOUNDS_SECONDS = tuple(2 ** (step / BUCKETS_PER_DOUBLING) for step in range(-64,
 """The highest delay of each bucket but the last: from 15 µs to 64 s."""
 
 
-class Delays:
+class DelayHistogram:
     """Counts delays. `note` is a search in a short table: cheap enough for each batch of a room."""
 
     def __init__(self) -> None:

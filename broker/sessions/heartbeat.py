@@ -3,13 +3,13 @@
 import trio
 
 from broker.model import WallClock
-from broker.sessions.directory import Connections
+from broker.sessions.connections import Connections
 
 
-async def run_keeper(connections: Connections, wall_clock: WallClock, *, interval_seconds: float) -> None:
+async def run_heartbeat(connections: Connections, wall_clock: WallClock, *, interval_seconds: float) -> None:
     """Look at every connection again and again, for ever; one timer for all costs less than one for each."""
     while True:
         await trio.sleep(interval_seconds)
         now, wall_now = trio.current_time(), wall_clock()
         for connection in connections:
-            connection.look(now, wall_now)
+            connection.check(now, wall_now)

@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import os, signal, sys, threading, time
 import trio
-from broker.last_resort import last_resort
+from broker.watchdog import watchdog
 from broker.log import stdlib_log
 
 events = []
@@ -20,7 +20,7 @@ def is_flushed():
     return len(events) == 3
 
 async def main():
-    with last_resort(stdlib_log(), drain_seconds={drain}, at_once_seconds={at_once}, is_flushed={is_flushed}):
+    with watchdog(stdlib_log(), drain_seconds={drain}, at_once_seconds={at_once}, is_flushed={is_flushed}):
         for _ in range({signals}):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.2)

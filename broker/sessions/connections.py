@@ -21,11 +21,11 @@ class Connection(Protocol):
         """How much waits for its peer to read."""
         ...
 
-    def look(self, now: float, wall_now: float) -> None:
+    def check(self, now: float, wall_now: float) -> None:
         """Ping it, or begin to end it, if the time has come; `now` is trio's time, `wall_now` Unix seconds."""
         ...
 
-    def tell_reconnect(self, after_ms: int) -> None:
+    def send_reconnect(self, after_ms: int) -> None:
         """Ask its peer to come back later."""
         ...
 
