@@ -22,12 +22,13 @@ from werkzeug.routing import Map
 from broker.auth.bearer import ApiKey
 from broker.errors import RefusalReason
 from broker.http.api.cors import Cors
-from broker.http.measure import UNMATCHED, HttpMetrics
+from broker.http.measure import METHODS, UNMATCHED, HttpMetrics
 from broker.http.problems import Problem, send_problem
 from broker.http.refusals import RequestRefusals
-from broker.http.target import routed_path
+from broker.http.target import is_server_wide, routed_path
 
 API_PREFIX = "/api"
+SERVER_WIDE = "*"
 METRICS_PATH = "/metrics"
 
 NO_WEBSOCKET = Problem.of(400, "no WebSocket is spoken at this path; rooms have theirs at /ws and /ws/ROOM")
@@ -66,6 +67,9 @@ class Gate:
         """Handle one request, or the application's lifespan."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] == "http" and is_server_wide(scope):
+            await self._send_options(scope, send)
             return
         path = routed_path(scope["path"])
         refusal = self._refuse_without_key(scope, path)
@@ -121,6 +125,14 @@ class Gate:
         except HTTPException:
             return UNMATCHED
         return rule.rule
+
+    async def _send_options(self, scope: HTTPScope, send: ASGISendCallable) -> None:
+        """Answer `OPTIONS *` with the methods that the server knows, whatever a resource allows."""
+        headers = {"Allow": ", ".join(sorted(METHODS)), **dict(self.security_headers)}
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 204, "headers": raw, "trailers": False})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.metrics.count(scope["method"], SERVER_WIDE, 204, 0.0)
 
     async def _answer(self, scope: HTTPScope, path: str, problem: Problem, send: ASGISendCallable) -> None:
         began_at = trio.current_time()

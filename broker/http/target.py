@@ -3,6 +3,20 @@
 The gate of the API, the division between two applications and the routing must never differ about a path.
 """
 
+from hypercorn.typing import Scope
+
+
+def is_server_wide(scope: Scope) -> bool:
+    """Tell whether a request asks for the options of the server itself: `OPTIONS *` (RFC 9110 section 9.3.7).
+
+    An absolute URL without path and query is the same target (RFC 9112 sections 3.2.4 and 3.3).
+    """
+    if scope["type"] != "http" or scope["method"] != "OPTIONS":
+        return False
+    path: str = scope["path"]
+    is_bare_url = not path.startswith("/") and "/" not in path.partition("://")[2]
+    return path == "*" or (is_bare_url and not scope["query_string"])
+
 
 def routed_path(path: str) -> str:
     """Return the path that routing sees, given the decoded path of a request target.

@@ -8,7 +8,12 @@ import trio
 
 READ_BYTES = 16_384
 
+BEGINNING_BYTES = 128
+"""Enough of a request line to tell that it is one. A bound, because it is checked each time that bytes come."""
+
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
+_BEGINNING = re.compile(rb"\r|(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++(?: (?:[!-~]++(?: [HTP/0-9.]*+\r?)?)?)?)?")
+"""An incomplete request line, or half of the empty line that may come before one."""
 _HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\x00\r\n\x0b\x0c]*+(?:\r?\n(?!\Z)|\Z))*+")
 """Lines of a name, a colon and a value (RFC 9112 section 5).
 
@@ -168,6 +173,9 @@ def check_request(head: Head) -> None:
     is_counted = len(hosts) == 1 or (not hosts and head.version < (1, 1))
     if not is_counted or (hosts and _HOST.fullmatch(hosts[0]) is None):
         raise HeadError("missing, doubled or unreadable Host", BAD_REQUEST)
+    if head.method == b"CONNECT":
+        # An origin server need not know it (RFC 9110 sections 9.1 and 9.3.6), and its target is no resource here.
+        raise HeadError("CONNECT", NOT_IMPLEMENTED)
     if not _is_target(head):
         raise HeadError("a target of none of the forms", BAD_REQUEST)
     if head.method != head.method.upper():
@@ -178,7 +186,7 @@ def check_request(head: Head) -> None:
 
 
 def _is_target(head: Head) -> bool:
-    """Whether the target has one of the four forms (RFC 9112 section 3.2); none of them has a fragment."""
+    """Whether the target has a form for its method (RFC 9112 section 3.2); none of them has a fragment."""
     target = head.target
     if "#" in target:
         return False
@@ -187,10 +195,7 @@ def _is_target(head: Head) -> bool:
         # An empty host is invalid (RFC 9110 section 4.2.1), user information is to be an error (section 4.2.4).
         authority = absolute[1].encode()
         return authority != b"" and not authority.startswith(b":") and _HOST.fullmatch(authority) is not None
-    # Nothing here is at what CONNECT asks for.
-    return (
-        target.startswith("/") or head.method == b"CONNECT" or (target == "*" and head.method == b"OPTIONS")
-    )
+    return target.startswith("/") or (target == "*" and head.method == b"OPTIONS")
 
 
 def _check_transfer_encoding(head: Head) -> None:
@@ -201,6 +206,11 @@ def _check_transfer_encoding(head: Head) -> None:
         raise HeadError("doubtful length of content", BAD_REQUEST)
     if len(codings) > 1:
         raise HeadError("an unknown transfer coding", NOT_IMPLEMENTED)
+
+
+def is_complete(head: bytes) -> bool:
+    """Whether the empty line at the end of a head has come."""
+    return _END.search(head) is not None
 
 
 def check_size(head: bytes | bytearray, max_bytes: int) -> None:
@@ -214,10 +224,21 @@ def check_size(head: bytes | bytearray, max_bytes: int) -> None:
         raise HeadError("request head too long", TARGET_TOO_LONG if is_target else TOO_LARGE)
 
 
+def check_beginning(head: bytes | bytearray) -> None:
+    """Check how a head begins, which may be incomplete: a TLS hello, say, is refused without waiting for more.
+
+    :raises HeadError: if no request line begins so (RFC 9112 section 3).
+    """
+    line, is_complete, _ = bytes(head[:BEGINNING_BYTES]).removeprefix(b"\r\n").partition(b"\n")
+    expected = _REQUEST_LINE if is_complete else _BEGINNING
+    if expected.fullmatch(line.removesuffix(b"\r") if is_complete else line) is None:
+        raise HeadError("not an HTTP request", BAD_REQUEST)
+
+
 async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_seconds: float) -> Head | None:
     """Read until the head is complete; None if the peer closed without sending anything.
 
-    :raises HeadError: if it is too long, takes too long, ends early, or is no HTTP.
+    :raises HeadError: if it is too long, takes too long, ends early, or is no HTTP; that as soon as it shows.
     :raises trio.BrokenResourceError: if the connection breaks.
     """
     raw = bytearray()
@@ -231,6 +252,7 @@ async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_s
             searched = max(0, len(raw) - 3)
             raw += data
             end = _END.search(raw, searched)
+            check_beginning(raw)
             check_size(raw if end is None else raw[: end.end()], max_bytes)
             if end is not None:
                 return parse_head(bytes(raw))

@@ -21,8 +21,10 @@ from broker.transport.head import (
     TOO_MANY,
     Head,
     HeadError,
+    check_beginning,
     check_request,
     check_size,
+    is_complete,
     parse_head,
     read_head,
 )
@@ -126,10 +128,16 @@ class Port:
         return partial(self._serve_http, http_stream)
 
     def _check_head(self, raw: bytes) -> int | None:
-        """Return with which status a later request is to be refused, None if it is not; HTTP notes the refusal."""
+        """Return the status that refuses a later request, given its head or how it begins; None if it is good.
+
+        HTTP notes the refusal.
+        """
         try:
-            check_size(raw, self._settings.head_bytes)
-            check_request(parse_head(raw))
+            if is_complete(raw):
+                check_size(raw, self._settings.head_bytes)
+                check_request(parse_head(raw))
+            else:
+                check_beginning(raw)
         except HeadError as error:
             return error.status
         return None

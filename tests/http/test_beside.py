@@ -1,5 +1,7 @@
 """A program's own application beside ours, on one port."""
 
+import re
+
 import pytest
 import trio
 from quart import websocket
@@ -71,6 +73,33 @@ async def test_its_websockets_are_served(world):
         assert (await client.head())[0] == 101
         await client.send(bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi")
         await client.until(b"you said hi")
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "connection"),
+    [
+        ("Upgrade: ,websocket,", "Connection: ,Upgrade,"),
+        ("Upgrade: h2c, WebSocket", "Connection: keep-alive\r\nConnection: Upgrade\r\nConnection: x"),
+        ("Upgrade: h2c\r\nUpgrade: websocket", "Connection: Upgrade"),
+    ],
+)
+async def test_an_offer_of_a_websocket_may_be_any_list(world, upgrade, connection):
+    """RFC 9110 sections 5.6.1.2, 7.6.1 and 7.8, as for the WebSockets of rooms."""
+    async with world.connect() as client:
+        await client.request("GET", "/echo", upgrade, connection, *UPGRADE[2:])
+        assert (await client.head())[0] == 101
+
+
+async def test_the_options_of_the_server_are_told_by_the_server(world):
+    async with world.connect() as client:
+        await client.request("OPTIONS", "*")
+        status, headers, body = await client.response()
+    assert (status, body) == (204, b"")
+    assert headers["allow"].upper() == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+    metrics = (await world.client.get("/metrics")).text
+    assert re.search(
+        r'greenroom_http_requests_total\{.*method="OPTIONS".*route="\*".* 1\.0$', metrics, re.MULTILINE
+    )
 
 
 OUR_PATHS = ["/api/rooms/lobby", "/health", "/ws/lobby", "/openapi.json", "/web/console"]

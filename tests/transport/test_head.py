@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from trio.testing import MockClock, assert_checkpoints, memory_stream_one_way_pair
 
-from broker.transport.head import BAD_REQUEST, Head, HeadError, parse_head, read_head
+from broker.transport.head import (
+    BAD_REQUEST,
+    Head,
+    HeadError,
+    check_beginning,
+    check_request,
+    parse_head,
+    read_head,
+)
 
 MAX_BYTES = 200
 
@@ -31,13 +40,16 @@ BYTES = st.one_of(
 
 
 class Pieces(trio.abc.ReceiveStream):
-    """Gives out given pieces, then the end."""
+    """Gives out given pieces, then the end; nothing more while it `is_open`."""
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
+    def __init__(self, pieces: Sequence[bytes], *, is_open: bool = False) -> None:
         self.pieces = [piece for piece in pieces if piece]
+        self.is_open = is_open
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
+        if self.is_open and not self.pieces:
+            await trio.sleep_forever()
         return self.pieces.pop(0) if self.pieces else b""
 
     async def aclose(self) -> None:
@@ -124,6 +136,55 @@ async def test_garbage_is_answered_with_400(garbage: bytes) -> None:
     with pytest.raises(HeadError) as caught:
         await read_head(Pieces([garbage]), max_bytes=MAX_BYTES, timeout_seconds=1)
     assert caught.value.response.startswith(b"HTTP/1.1 400 ")
+
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+@pytest.mark.parametrize("first", range(256))
+def test_a_first_byte_that_begins_no_request_is_refused_without_the_rest(first: int, before: bytes) -> None:
+    # RFC 9112 sections 2.2 and 3: a token begins a request line, an empty line may come before it.
+    may_begin = first in TOKEN or first == 0x0D
+    with nullcontext() if may_begin else pytest.raises(HeadError, match="not an HTTP request"):
+        check_beginning(before + bytes([first]))
+
+
+BEGINNINGS = {
+    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "PROXY protocol 1": b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n",
+    "PROXY protocol 2": b"\r\n\r\n\x00\r\nQUIT\n\x21\x11",
+    "Redis": b"*1\r\n$4\r\nPING\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "HTTP/0.9": b"GET /\r\n",
+    "no method": b" /ws HTTP/1.1",
+    "two blanks": b"GET  /ws",
+    "a blank line end": b"\r\nGET\r\n",
+}
+
+
+@pytest.mark.parametrize("data", BEGINNINGS.values(), ids=BEGINNINGS)
+async def test_other_protocols_are_refused_without_waiting_for_an_empty_line(
+    data: bytes, autojump_clock: MockClock
+) -> None:
+    with pytest.raises(HeadError, match="not an HTTP request"):
+        await read_head(Pieces([data], is_open=True), max_bytes=MAX_BYTES, timeout_seconds=10)
+    assert trio.current_time() == 0
+
+
+@given(st.data())
+def test_no_beginning_of_a_request_line_is_refused(data: st.DataObject) -> None:
+    target = data.draw(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
+    line = b"%bGET %b HTTP/1.1\r\n" % (data.draw(st.sampled_from([b"", b"\r\n"])), target.encode())
+    check_beginning(line[: data.draw(st.integers(0, len(line)))])
+
+
+@pytest.mark.parametrize("target", [b"a:1", b"*", b"/", b"http://a/", b"/ws"])
+def test_connect_is_not_implemented(target: bytes) -> None:
+    head = parse_head(b"CONNECT %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+    with pytest.raises(HeadError) as caught:
+        check_request(head)
+    assert caught.value.status == 501
 
 
 @pytest.mark.parametrize("pieces", [[b"x" * 500], [b"x"] * 500, [b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 100]])

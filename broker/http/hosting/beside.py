@@ -7,14 +7,15 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
-from broker.http.target import routed_path
+from broker.http.target import is_server_wide, routed_path
 
 
 class SideBySide:
     """Gives the broker's own paths to `ours` and everything else, WebSockets too, to `theirs`.
 
     Own are the paths that `ours` has a route for, whatever the method and the kind of scope; but not `/`, which a
-    program that brings pages of its own wants for itself. `ours` refuses WebSockets by its gate.
+    program that brings pages of its own wants for itself. `OPTIONS *` is for `ours`, whose gate also refuses
+    WebSockets.
     """
 
     def __init__(self, ours: QuartTrio, theirs: ASGIFramework) -> None:
@@ -25,7 +26,7 @@ class SideBySide:
         """Handle one request."""
         if scope["type"] == "lifespan":
             await self._theirs(scope, receive, send)
-        elif self.is_own_path(scope["path"]):
+        elif is_server_wide(scope) or self.is_own_path(scope["path"]):
             await self._ours(scope, receive, send)
         elif scope["path"].startswith("/"):
             await self._theirs(scope, receive, send)

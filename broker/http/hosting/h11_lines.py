@@ -15,6 +15,18 @@ _BAD_HEADER = re.compile(rb"^[ \t]|[\x00\r\x0b\x0c]")
 _BAD_CHUNK = re.compile(rb"[\x00\r\n\x0b\x0c]")
 
 
+_TRANSFER_ENCODING = re.compile(rb"transfer-encoding:", re.IGNORECASE)
+
+
+def _with_plain_transfer_encoding(lines: list[bytearray]) -> list[bytearray]:
+    """Return the lines of a checked head as h11 reads them: with `chunked` alone in one line.
+
+    The check leaves nothing else there, but for empty list members, which must be ignored (RFC 9110 section 5.6.1.2).
+    """
+    others = [line for line in lines if _TRANSFER_ENCODING.match(line) is None]
+    return lines if len(others) == len(lines) else [*others, bytearray(b"Transfer-Encoding: chunked")]
+
+
 class CheckedLines(ReceiveBuffer):
     """What h11 keeps of what came, until it has whole lines."""
 
@@ -41,6 +53,7 @@ class CheckedLines(ReceiveBuffer):
             status = self._check_head(b"\r\n".join([*lines, b"", b""]))
             if status is not None:
                 raise h11.RemoteProtocolError("refused", error_status_hint=status)
+            return _with_plain_transfer_encoding(lines)
         return lines
 
     def maybe_extract_next_line(self) -> bytearray | None:
@@ -54,16 +67,15 @@ class CheckedLines(ReceiveBuffer):
         return line
 
     def is_next_line_obviously_invalid_request_line(self) -> bool:
-        """Whether no request can begin so; half of an empty line may come before one."""
-        is_half_empty = self._is_before_request() and self._data == b"\r"
-        return not is_half_empty and super().is_next_line_obviously_invalid_request_line()
+        """Whether no request begins with these bytes; h11 asks while it waits for the rest of a head."""
+        return self._check_head(bytes(self._data)) is not None
 
 
 class CheckedConnection(h11.Connection):
     """The server's side of a connection, which reads nothing but checked lines."""
 
     def __init__(self, max_incomplete_bytes: int, check_head: Callable[[bytes], int | None]) -> None:
-        """`check_head` is given the head of each request, and returns the status with which to refuse it."""
+        """`check_head` returns the status that refuses a request, given its head or how it begins; None if it is good."""
         super().__init__(h11.SERVER, max_incomplete_event_size=max_incomplete_bytes)
         self._receive_buffer = CheckedLines(lambda: self.their_state is h11.IDLE, check_head)
 

@@ -2,7 +2,7 @@
 
 import select
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -186,8 +186,8 @@ class _Http1(H11Protocol):
         """Begin a request; it is an ordinary one if no WebSocket is spoken at its path."""
         if any(name == b"upgrade" for name, _ in request.headers):
             path = unquote(request.target.partition(b"?")[0].decode("ascii"))
-            if not self.context.takes_websocket(path):
-                request = _without_upgrade(request)
+            is_offered = self.context.takes_websocket(path)
+            request = _with_plain_upgrade(request) if is_offered else _replacing(request, {b"upgrade": None})
         await super()._create_stream(request)
         if isinstance(self.stream, WSStream):
             assert isinstance(self.connection, H11WSConnection)
@@ -217,11 +217,27 @@ def _reason(status_code: int, *, is_within_content: bool, is_at_end: bool) -> Re
     return RefusalReason.HEAD_CUT_OFF if is_at_end else RefusalReason.BAD_HEAD
 
 
-def _without_upgrade(request: h11.Request) -> h11.Request:
+def _with_plain_upgrade(request: h11.Request) -> h11.Request:
+    """Return a request whose offer of a WebSocket reads as hypercorn expects it: one name in one line.
+
+    Both headers are lists, in any number of lines and with empty members (RFC 9110 sections 5.6.1.2, 7.6.1 and 7.8).
+    """
+    upgrade, connection = (
+        b",".join(value for name, value in request.headers if name == wanted)
+        for wanted in (b"upgrade", b"connection")
+    )
+    if b"websocket" not in (member.strip() for member in upgrade.lower().split(b",")):
+        return request
+    return _replacing(request, {b"connection": connection, b"upgrade": b"websocket"})
+
+
+def _replacing(request: h11.Request, values: Mapping[bytes, bytes | None]) -> h11.Request:
+    """Return a request with other values of some headers; None leaves a header out."""
+    others = [(name, value) for name, value in request.headers if name not in values]
     return h11.Request(
         method=request.method,
         target=request.target,
-        headers=[(name, value) for name, value in request.headers if name != b"upgrade"],
+        headers=[*others, *((name, value) for name, value in values.items() if value is not None)],
         http_version=request.http_version,
     )
 

@@ -16,7 +16,7 @@ class HttpTransport(Protocol):
 
     @property
     def check_head(self) -> Callable[[bytes], int | None]:
-        """Returns with which status a request is to be refused, None if it is not, given its head."""
+        """Returns the status that refuses a request, given its head or how it begins; None if it is good."""
         ...
 
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
