@@ -37,7 +37,7 @@ class Allowance:
         return self._bytes.take(now, min(size, self.most_bytes))
 
     def give_back_bytes(self, size: int) -> None:
-        """Undo letting so many bytes through."""
+        """Return bytes that were let through and did not come."""
         self._bytes.give_back(min(size, self.most_bytes))
 
     def take_id(self, now: float) -> None:
@@ -48,10 +48,6 @@ class Allowance:
         _check(
             self._ids.take(now), "too many messages with an id (limits.ids_per_user)", RefusalReason.USER_IDS
         )
-
-    def give_back_id(self) -> None:
-        """Undo letting a message have an id."""
-        self._ids.give_back()
 
     def take_room(self, now: float) -> None:
         """Let a room be brought up.
@@ -96,10 +92,6 @@ class ByteMeter:
             self._paid_bytes += taken
         self._paid_bytes -= size
         return 0.0
-
-    def give_back(self, text: str) -> None:
-        """Undo letting a message through, as it will come again."""
-        self._paid_bytes += (len(text) if text.isascii() else len(text.encode())) + self._message_bytes
 
     def close(self) -> None:
         """Give back what was not used; safe to call twice."""

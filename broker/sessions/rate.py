@@ -23,8 +23,8 @@ class TokenBucket:
         self._tokens -= count
         return 0.0
 
-    def give_back(self, count: int = 1) -> None:
-        """Undo letting `count` through, as they will come again."""
+    def give_back(self, count: int) -> None:
+        """Return `count` that were let through and did not come."""
         self._tokens += count
 
     def credit_elapsed(self, now: float) -> None:

@@ -1,9 +1,9 @@
 """A connection's part in the rooms: obeys its commands, and leaves when it ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
@@ -37,6 +37,9 @@ REFUSALS_PER_MESSAGE = 2
 A client that sends one by one and waits as it is told is refused once for each, or now and then twice.
 """
 
+Rest: TypeAlias = Callable[[], Awaitable[None]]
+"""What is left of a command that has to wait."""
+
 
 @attrs.frozen
 class SessionServices:
@@ -64,7 +67,7 @@ class SessionOutbox(Outbox, Protocol):
 class Session:
     """One authenticated connection; a Member of each room it is in.
 
-    `handle` is called by one task, message after message. `end` may be called at any time, by any exit: it never
+    Messages are handled one after another, each to its end before the next. `end` may be called at any time, by any exit: it never
     waits, and after it the leave of every room is in that room's inbox, behind whatever this session sent before.
     """
 
@@ -160,31 +163,17 @@ class Session:
 
         :raises Disconnect: if the connection must end.
         """
-        command = self._begin(text)
-        if command is None:
-            return
-        try:
-            await self._obey(command)
-        except Refused as refused:
-            self._refuse(refused, command.id)
-        except EngineUnavailableError as error:
-            self._refuse(error.as_refused(), command.id)
-        except ActorStoppedError:
-            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
+        rest = self.handle_nowait(text)
+        if rest is not None:
+            await rest()
 
-    def handle_nowait(self, text: str) -> bool:
-        """Obey one message as `handle` does; if that has to wait, do nothing and return False.
+    def handle_nowait(self, text: str) -> Rest | None:
+        """Obey one message as far as that needs no waiting; returns the rest, which is to be awaited before the next.
+
+        The message is counted and decoded here, once. The rest answers what is wrong as `handle` does.
 
         :raises Disconnect: if the connection must end.
         """
-        if self._begin(text) is None:
-            return True
-        self._bucket.give_back()
-        self._bytes.give_back(text)
-        return False
-
-    def _begin(self, text: str) -> commands.AnyCommand | None:
-        """Do what can be done at once; returns the command if that was nothing."""
         try:
             self._check_rate(text)
             command = self._services.decoder.decode(text)
@@ -195,10 +184,22 @@ class Session:
             self._refuse(refused, self._services.decoder.request_id(text))
             return None
         try:
-            return None if self._obey_nowait(command) else command
+            rest = self._obey_nowait(command)
         except Refused as refused:
             self._refuse(refused, command.id)
             return None
+        return None if rest is None else partial(self._finish, rest, command.id)
+
+    async def _finish(self, rest: Rest, request_id: RequestId) -> None:
+        """Do the rest of a command, and answer what is wrong with it."""
+        try:
+            await rest()
+        except Refused as refused:
+            self._refuse(refused, request_id)
+        except EngineUnavailableError as error:
+            self._refuse(error.as_refused(), request_id)
+        except ActorStoppedError:
+            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
 
     def _refuse(self, refused: Refused, request_id: RequestId) -> None:
         """Answer one request with an error; the connection goes on."""
@@ -221,8 +222,8 @@ class Session:
             return Disconnect(CloseCode.TOO_MANY, message, why=why)
         return rate_limited(message, wait_seconds, why)
 
-    def _obey_nowait(self, command: commands.AnyCommand) -> bool:
-        """Obey a command, unless that has to wait: then do nothing and return False."""
+    def _obey_nowait(self, command: commands.AnyCommand) -> Rest | None:
+        """Obey a command as far as that needs no waiting; returns the rest."""
         match command:
             case commands.Chat() | commands.Publish():
                 return self._publish_nowait(command)
@@ -235,20 +236,15 @@ class Session:
             case commands.Refresh():
                 self._refresh(command)
             case commands.Join() | commands.Presence() | commands.History():
-                return False
-        return True
+                return partial(self._obey, command)
+        return None
 
-    async def _obey(self, command: commands.AnyCommand) -> None:
+    async def _obey(self, command: commands.Join | commands.Presence | commands.History) -> None:
         """Obey a command that has to wait."""
-        if not isinstance(command, commands.Chat | commands.Publish):
-            # Their answers can be large. Who asks for many has to read them: each is in the outbox before the next
-            # is asked for.
-            await self.outbox.wait_space()
+        # The answers can be large. Who asks for many has to read them: each is in the outbox before the next
+        # is asked for.
+        await self.outbox.wait_space()
         match command:
-            case commands.Chat() | commands.Publish():
-                ref, publish = self._publish(command)
-                with self._waiting_for_room():
-                    await ref.tell(publish)
             case commands.Join():
                 await self._join(command.room, _position(command.since), command.id)
             case commands.Presence():
@@ -262,20 +258,21 @@ class Session:
                 limit = page if command.limit is None else min(command.limit, page)
                 since = _position(command.since)
                 await self._ask(ref, partial(SendHistory, self, since, limit, command.reverse, command.id))
-            case commands.Ping() | commands.Leave() | commands.Refresh():
-                raise AssertionError("obeyed without waiting")
 
-    def _publish_nowait(self, command: commands.Chat | commands.Publish) -> bool:
+    def _publish_nowait(self, command: commands.Chat | commands.Publish) -> Rest | None:
+        """Publish; returns what waits for space in the room's mailbox, if that is full."""
         ref, publish = self._publish(command)
         try:
             ref.tell_nowait(publish)
         except MailboxFullError:
-            if publish.draft.key is not None:
-                self._allowance.give_back_id()
-            return False
+            return partial(self._publish_later, ref, publish)
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
-        return True
+        return None
+
+    async def _publish_later(self, ref: Ref[RoomMessage], publish: Publish) -> None:
+        with self._waiting_for_room():
+            await ref.tell(publish)
 
     def _publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
         """Return what a room is to be told."""

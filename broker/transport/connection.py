@@ -23,12 +23,12 @@ from broker.refusals import Refusals
 from broker.sessions.connections import Connections
 from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.rate import TokenBucket
-from broker.sessions.session import Session, SessionServices
+from broker.sessions.session import Rest, Session, SessionServices
 from broker.transport.flusher import Flusher
 from broker.transport.frames import PING, WebSocketCodec, close_frame
 from broker.transport.handshake import forget_handshake, offered_subprotocols, opening_handshake
 from broker.transport.head import Head
-from broker.transport.lane import TextLane
+from broker.transport.messages import Messages
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump, open_source
 from broker.transport.websocket_stream import WebSocketStream
@@ -317,32 +317,34 @@ class ServedConnection:
         """Let the session handle what trio-websocket finds, in the lane's pauses, until the peer closes."""
         if self._destination.initial_room is not None:
             await session.join_initial_room(self._destination.since)
-        self._stream.use_lane(TextLane(self._settings.message_bytes, partial(self._handle_nowait, session)))
+        limit_bytes = self._settings.message_bytes
+        messages = Messages(connection, self._stream, limit_bytes, partial(self._handle_nowait, session))
         while True:
             try:
-                message = await connection.get_message()
+                message = await messages.receive()
             except ConnectionClosed:
                 return
             if isinstance(message, bytes):
                 raise Disconnect(CloseCode.BINARY_MESSAGE, "text messages only")
+            if not isinstance(message, str):
+                await message()
+                continue
             # trio-websocket counts characters; a character has up to four bytes.
-            limit = self._settings.message_bytes
-            if len(message) * 4 > limit and len(message.encode()) > limit:
+            if len(message) * 4 > limit_bytes and len(message.encode()) > limit_bytes:
                 raise Disconnect(CloseCode.MESSAGE_TOO_BIG, "message too big")
             await session.handle(message)
-            self._stream.note_handled()
 
-    def _handle_nowait(self, session: Session, message: str) -> bool:
+    def _handle_nowait(self, session: Session, message: str) -> Rest | None:
         """Let the session handle a message of the lane's; whatever it raises ends this connection and no other."""
         if self._ending is not None:
-            return False
+            return None
         try:
             return session.handle_nowait(message)
         except Disconnect as ending:
             self._begin_end(ending)
         except Exception as error:  # noqa: BLE001
             self._fail(error)
-        return True
+        return None
 
     async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
         """Close with a code; nothing happens if the peer closed first."""

@@ -16,16 +16,17 @@ class TextLane:
     """Takes text frames out of a stream of bytes. Does no I/O; holds at most one frame that is not whole yet."""
 
     def __init__(self, limit_bytes: int, handle: Callable[[str], bool]) -> None:
-        """`handle` obeys a message, or leaves it alone and returns False; it must not raise."""
+        """`handle` handles a message, and returns whether the next may follow at once; it must not raise."""
         self._limit_bytes = limit_bytes
         self._handle = handle
         self._held: bytearray | None = None
         self._wanted_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Handle the text frames at the beginning of what came; returns the rest, if it is not for the lane.
+        """Handle the text frames at the beginning of `data`; returns what follows them, if it is not for the lane.
 
-        Once something was returned, the lane must stay empty until all of that has been taken elsewhere.
+        Once something was returned, or `handle` returned False, the lane must stay empty until all of that has been
+        dealt with elsewhere.
         """
         if self._held is not None:
             # Grows in place: to copy it for each piece would cost the square of its size.
@@ -40,9 +41,12 @@ class TextLane:
                 self._held = bytearray(data[at:])
                 self._wanted_bytes = stop - at
                 return b""
-            if not stop or not self._take(data, at, stop):
+            text = _text_of(data, at, stop) if stop else None
+            if text is None:
                 return data[at:]
             at = stop
+            if not self._handle(text):
+                return data[at:]
         return b""
 
     def take_held(self) -> bytes:
@@ -66,15 +70,15 @@ class TextLane:
         # A longer length than needed is an error (5.2), and trio-websocket's to tell.
         return length_ends + 4 + size if least <= size <= self._limit_bytes else 0
 
-    def _take(self, data: bytes, at: int, stop: int) -> bool:
-        """Hand over one whole frame; False if it is not for the lane."""
-        size = data[at + 1] & 0x7F
-        body = at + (6 if size < 126 else 8 if size == 126 else 14)
-        try:
-            text = unmask(data[body - 4 : body], data[body:stop]).decode()
-        except UnicodeDecodeError:
-            return False
-        return self._handle(text)
+
+def _text_of(data: bytes, at: int, stop: int) -> str | None:
+    """Return the text of one whole frame, None if it is not UTF-8."""
+    size = data[at + 1] & 0x7F
+    body = at + (6 if size < 126 else 8 if size == 126 else 14)
+    try:
+        return unmask(data[body - 4 : body], data[body:stop]).decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def unmask(key: bytes, payload: bytes) -> bytes:

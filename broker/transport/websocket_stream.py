@@ -16,7 +16,7 @@ class WebSocketStream(ReplayStream):
     """Gives trio-websocket what the lane does not take, and writes through the outbox, so that whole frames keep one order.
 
     The lane is open only while everything that came before has been dealt with: trio-websocket waits for more, it
-    is not amid a message, and the session is done with every message that it found. Behind a close frame
+    is not amid a message, and every message that it or the lane found has been handled. Behind a close frame
     trio-websocket waits for nothing.
 
     trio-websocket closes the stream while a task of its own may be reading, and nobody can linger then. So
@@ -42,6 +42,7 @@ class WebSocketStream(ReplayStream):
         self._on_frames = on_frames
         self._on_closed = on_closed
         self._tracker = FrameTracker()
+        self._lane_messages = 0  # that are not handled within the lane
         self._handled_messages = 0
         self._lane: TextLane | None = None
         self._is_lane_wanted = False
@@ -62,8 +63,13 @@ class WebSocketStream(ReplayStream):
         self._is_lane_wanted = False
         self._is_lane_open = False
 
+    def pause_lane(self) -> None:
+        """Let trio-websocket have what follows, until the message that the lane just found is handled."""
+        self._lane_messages += 1
+        self._is_lane_open = False
+
     def note_handled(self) -> None:
-        """Hear that the session is done with a message of trio-websocket's."""
+        """Count a message as handled that trio-websocket found, or that paused the lane."""
         self._handled_messages += 1
         self._open_lane_if_clear()
 
@@ -72,7 +78,7 @@ class WebSocketStream(ReplayStream):
         self._is_lane_open = (
             self._is_lane_wanted
             and tracker.is_between_messages
-            and tracker.messages == self._handled_messages
+            and tracker.messages + self._lane_messages == self._handled_messages
         )
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:

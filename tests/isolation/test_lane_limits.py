@@ -2,11 +2,13 @@
 
 from contextlib import suppress
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
 from broker.errors import CloseCode
+from broker.protocol.commands import AnyCommand, CommandDecoder
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import (
     CLOSE,
@@ -167,3 +169,41 @@ async def test_a_text_is_no_message_behind_a_close_frame_that_came_with_the_requ
         with suppress(trio.BrokenResourceError):
             await peer.send(text_of(type="chat", text="behind"))
         assert [message for message in await eve.settle() if message["type"] == "chat"] == []
+
+
+class CountingDecoder(CommandDecoder):
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def decode(self, text: str | bytes) -> AnyCommand:
+        self.count += 1
+        return super().decode(text)
+
+
+@pytest.mark.parametrize("is_one_piece", [True, False])
+async def test_each_message_is_decoded_once_also_one_that_has_to_wait(
+    open_node: OpenNode, autojump_clock: MockClock, is_one_piece: bool
+) -> None:
+    decoder = CountingDecoder()
+    requests = [
+        text_of(type="join", room="elsewhere", id=1),
+        text_of(type="presence", id=2),
+        text_of(type="chat", text="x", id=3),
+        text_of(type="history", id=4),
+        text_of(type="ping", id=5),
+    ]
+    async with open_node(adapt=lambda services: attrs.evolve(services, decoder=decoder)) as node:
+        peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
+        for piece in [b"".join(requests)] if is_one_piece else requests:
+            await peer.send(piece)
+            await trio.sleep(0.1)
+        ids: list[int] = []
+        while len(ids) < len(requests):
+            message = await peer.read_message()
+            if message["type"] in {"joined", "presence", "ack", "history", "pong"} and "id" in message:
+                ids.append(message["id"])
+        assert ids == [1, 2, 3, 4, 5]
+    assert decoder.count == len(requests)

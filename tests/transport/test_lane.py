@@ -3,7 +3,7 @@
 import itertools
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from operator import xor
 from typing import Any
@@ -14,10 +14,12 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from broker.errors import CloseCode
+from broker.sessions.session import Rest
 from broker.transport.lane import TextLane, unmask
+from broker.transport.messages import Messages
 from broker.transport.pump import open_pump, open_source
 from broker.transport.websocket_stream import WebSocketStream
 from broker.transport.wire import open_wire
@@ -70,23 +72,26 @@ class Receiver:
 
     messages: list[str | bytes] = attrs.Factory(list)
     by_lane: int = 0
+    """How many messages the lane has found, also those that had to wait."""
 
-    def take_nowait(self, text: str) -> bool:
-        if text.startswith("w"):
-            return False
-        self.messages.append(text)
+    def handle_nowait(self, text: str) -> Callable[[], Awaitable[None]] | None:
         self.by_lane += 1
-        return True
+        if text.startswith("w"):
+            return partial(self.handle, text)
+        self.messages.append(text)
+        return None
 
-    async def take_all(self, connection: WebSocketConnection, after_each: Callable[[], None]) -> None:
+    async def handle(self, message: str | bytes) -> None:
+        await trio.sleep(1 if message[:1] == "w" else 0)
+        self.messages.append(message)
+
+    async def handle_all(self, receive: Callable[[], Awaitable[str | bytes | Rest]]) -> None:
         while True:
             try:
-                message = await connection.get_message()
+                message = await receive()
             except ConnectionClosed:
                 return
-            await trio.sleep(1 if message[:1] == "w" else 0)
-            self.messages.append(message)
-            after_each()
+            await (self.handle(message) if isinstance(message, str | bytes) else message())
 
 
 def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
@@ -128,9 +133,10 @@ async def converse(
             )
             connection = await request.accept()
             nursery.start_soon(send_pieces)
+            receive = connection.get_message
             if has_lane:
-                stream.use_lane(TextLane(LIMIT_BYTES, receiver.take_nowait))
-            await receiver.take_all(connection, stream.note_handled)
+                receive = Messages(connection, stream, LIMIT_BYTES, receiver.handle_nowait).receive
+            await receiver.handle_all(receive)
             connection_nursery.cancel_scope.cancel()
         await stream.finish()
     closed = connection.closed
@@ -267,12 +273,22 @@ async def test_the_pump_finds_the_same() -> None:
         assert found.closed == (CloseCode.NORMAL, "bye")
 
 
+@pytest.mark.parametrize("cut", [0, 1, 9])
+def test_a_message_that_has_to_wait_is_found_once_and_the_lane_goes_on_behind_it(cut: int) -> None:
+    waiting, plain = frame(TEXT, b"wait"), frame(TEXT, b"plain")
+    pieces = [plain, waiting[:cut], waiting[cut:], plain, waiting + plain[:1], plain[1:], plain]
+    outcome, by_lane = run(converse, [piece for piece in pieces if piece], has_lane=True, pause_seconds=2)
+    assert outcome.messages == ("plain", "wait", "plain", "wait", "plain", "plain")
+    # Only what comes in one piece with one that waits, behind it, is trio-websocket's.
+    assert by_lane == 5
+
+
 def test_the_lane_takes_plain_texts_again_once_the_session_is_done_with_others() -> None:
     plain = [frame(TEXT, b"plain")] * 2
     pieces = [*plain, frame(TEXT, b"wait"), *plain, frame(BINARY, b"x"), *plain, frame(PING), *plain]
     outcome, by_lane = run(converse, pieces, has_lane=True, pause_seconds=2)
     assert outcome.messages == ("plain", "plain", "wait", "plain", "plain", b"x") + ("plain",) * 4
-    assert by_lane == 8
+    assert by_lane == 9
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 65_536])
@@ -293,6 +309,15 @@ def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
     assert lane.feed(whole[-1:] + whole + whole[:3]) == b""
     assert taken == ["hello", "hello"]
     assert lane.take_held() == whole[:3]
+
+
+def test_what_follows_a_message_that_has_to_wait_is_returned_untouched() -> None:
+    texts: list[str] = []
+    lane = TextLane(100, lambda text: texts.append(text) or text != "wait")  # type: ignore[func-returns-value]
+    behind = frame(TEXT, b"behind") + frame(CLOSE, b"")[:3]
+    assert lane.feed(frame(TEXT, b"one") + frame(TEXT, b"wait") + behind) == behind
+    assert lane.feed(frame(TEXT, b"wait")) == b""
+    assert texts == ["one", "wait", "wait"]
 
 
 def test_a_large_frame_in_many_pieces_costs_no_more_than_its_size() -> None:
