@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from random import Random
+from random import Random, SystemRandom
 
 import trio
 
@@ -67,7 +67,7 @@ async def open_broker(
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
     failure: BaseException | None = None
-    random = random or Random()  # noqa: S311  # spreads load, keeps no secret
+    random = random or SystemRandom()
     parts = _open_parts(settings, log, wall_clock, random, siblings, dev=dev)
     try:
         async with parts as broker:

@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from random import Random
+from random import Random, SystemRandom
 from secrets import token_hex
 from typing import Literal, TypeAlias
 
@@ -377,7 +377,7 @@ async def connect(
 
     client = Client(
         connect_once,
-        reconnects=Reconnects(random or Random()),  # noqa: S311  # spreads reconnects, keeps no secret
+        reconnects=Reconnects(random or SystemRandom()),
         is_lasting=reconnects,
         on_state=on_state,
         room_bytes=room_bytes,

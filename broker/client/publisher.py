@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from random import Random
+from random import Random, SystemRandom
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
@@ -68,7 +68,7 @@ class _Calls(Generic[C]):
     ) -> None:
         def make() -> _Resources[C]:
             client = open_client(kind, url, api_key, timeout_seconds)
-            return _Resources(client, random or Random())  # noqa: S311  # keeps no secret
+            return _Resources(client, random or SystemRandom())
 
         self._resources: PerProcess[_Resources[C]] = PerProcess(make)
         self._give_up_seconds = give_up_seconds

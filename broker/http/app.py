@@ -1,6 +1,6 @@
 """The Quart-trio application: its routes, and what is done for every request."""
 
-from random import Random
+from random import Random, SystemRandom
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -90,7 +90,7 @@ def create_app(
         DevRoutes(services).add_to(api)
     app.register_blueprint(api)
     # Spreads the return of clients and keeps no secret.
-    EventRoutes(services, Access(services), heartbeat_seconds, random or Random()).add_to(app)  # noqa: S311
+    EventRoutes(services, Access(services), heartbeat_seconds, random or SystemRandom()).add_to(app)
     PageRoutes(load_web_files()).add_to(app)
     BrowserClientRoutes(load_client_files()).add_to(app)
     StatusRoutes(services, add_openapi(app)).add_to(app)

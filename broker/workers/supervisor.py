@@ -3,7 +3,7 @@
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from random import Random
+from random import Random, SystemRandom
 
 import attrs
 import trio
@@ -69,7 +69,7 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._silence_seconds = silence_seconds
         self._on_serving = on_serving
-        random = random or Random()  # noqa: S311  # spreads restarts, keeps no secret
+        random = random or SystemRandom()
         self._workers = [_Worker(index, Restarts(random)) for index in range(count)]
         self._stopping = trio.Event()
         self._failure: GreenroomError | None = None

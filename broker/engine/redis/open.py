@@ -4,7 +4,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from random import Random
+from random import Random, SystemRandom
 from secrets import token_hex
 
 import attrs
@@ -59,7 +59,7 @@ async def open_redis(
         load_scripts(),
         Names(settings.prefix, parsed.database),
         token_hex(8),
-        random or Random(),  # noqa: S311  # jitter
+        random or SystemRandom(),
         NodeClock(wall_clock, log, boot_clock=boot_clock),
     )
     servers: list[Server] = []
