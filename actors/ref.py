@@ -35,13 +35,12 @@ class Ref(Generic[M]):
     raise is dropped; the ones behind it are handled by the restarted actor.
     """
 
-    def __init__(self, name: str, mailbox: Mailbox[M]) -> None:
+    def __init__(self, name: str, mailbox: Mailbox[M], lifetime: "_Lifetime") -> None:
+        """For `RefOwner`, which is how Refs are made."""
         self.name = name
         self._mailbox = mailbox
-        # Each open question with the number that its message has in the mailbox.
-        self._replies: dict[Reply[object], int] = {}
-        self._stopped = trio.Event()
-        self._restarts = 0
+        self._replies = lifetime.replies
+        self._lifetime = lifetime
 
     def __repr__(self) -> str:
         return f"<Ref {self.name}>"
@@ -115,8 +114,8 @@ class Ref(Generic[M]):
         For asking without waiting. Call it without a checkpoint after the put.
         """
         self._replies[reply] = self._mailbox.accepted  # type: ignore[index]  # R is an object
-        if self._stopped.is_set():
-            reply.fail(self._stopped_error())
+        if self._lifetime.stopped.is_set():
+            reply.fail(_stopped_error(self.name))
 
     def unwatch(self, reply: Reply[R]) -> None:
         """Undo `watch`."""
@@ -129,11 +128,11 @@ class Ref(Generic[M]):
     async def stop(self) -> None:
         """Stop as `stop_nowait` does, and wait until it has; if cancelled, it stops all the same."""
         self.stop_nowait()
-        await self._stopped.wait()
+        await self._lifetime.stopped.wait()
 
     async def wait_stopped(self) -> None:
         """Wait until the actor's task has ended."""
-        await self._stopped.wait()
+        await self._lifetime.stopped.wait()
 
     def statistics(self) -> RefStatistics:
         """Return a snapshot."""
@@ -141,31 +140,48 @@ class Ref(Generic[M]):
             name=self.name,
             mailbox=self._mailbox.statistics(),
             open_replies=len(self._replies),
-            restarts=self._restarts,
-            is_stopped=self._stopped.is_set(),
+            restarts=self._lifetime.restarts,
+            is_stopped=self._lifetime.stopped.is_set(),
         )
 
-    def note_failure(self, error: Exception) -> None:
-        """Fail the questions that the failed actor held; for the supervisor.
 
-        Questions still in the mailbox wait for the restarted actor.
-        """
-        for reply, number in self._replies.items():
+@attrs.define(eq=False)
+class _Lifetime:
+    """The part of an actor's state that its RefOwner writes and its Ref reads."""
+
+    replies: dict[Reply[object], int] = attrs.Factory(dict)
+    """Each open question with the number of its message in the mailbox."""
+    stopped: trio.Event = attrs.Factory(trio.Event)
+    restarts: int = 0
+
+
+class RefOwner(Generic[M]):
+    """The supervisor's half of a Ref: makes it, and records failures, restarts and the end of the actor."""
+
+    def __init__(self, name: str, mailbox: Mailbox[M]) -> None:
+        self._mailbox = mailbox
+        self._lifetime = _Lifetime()
+        self.ref: Ref[M] = Ref(name, mailbox, self._lifetime)
+
+    def record_failure(self, error: Exception) -> None:
+        """Fail the questions that the failed actor held; those still in the mailbox wait for its restart."""
+        for reply, number in self._lifetime.replies.items():
             if number <= self._mailbox.handed_out:
-                failure = ActorFailedError(f"{self.name} failed: {error!r}")
+                failure = ActorFailedError(f"{self.ref.name} failed: {error!r}")
                 failure.__cause__ = error
                 reply.fail(failure)
 
-    def note_restart(self) -> None:
-        """Count a restart; for the supervisor."""
-        self._restarts += 1
+    def record_restart(self) -> None:
+        """Count a restart."""
+        self._lifetime.restarts += 1
 
-    def note_stopped(self) -> None:
-        """Refuse messages, drop those that wait, fail all open questions; for the supervisor."""
+    def record_stop(self) -> None:
+        """Refuse new messages, drop the waiting ones, and fail all open questions."""
         self._mailbox.discard()
-        for reply in self._replies:
-            reply.fail(self._stopped_error())
-        self._stopped.set()
+        for reply in self._lifetime.replies:
+            reply.fail(_stopped_error(self.ref.name))
+        self._lifetime.stopped.set()
 
-    def _stopped_error(self) -> ActorStoppedError:
-        return ActorStoppedError(f"{self.name} has stopped")
+
+def _stopped_error(name: str) -> ActorStoppedError:
+    return ActorStoppedError(f"{name} has stopped")

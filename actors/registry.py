@@ -13,10 +13,11 @@ from typing import Generic, TypeVar
 import attrs
 import trio
 
+from actors.child import Child, Factory
 from actors.errors import ActorStoppedError
 from actors.ref import Ref
 from actors.reply import Reply
-from actors.supervisor import Factory, Supervisor, _Child
+from actors.supervisor import Supervisor
 
 LOOKED_AT_PER_TURN = 1000
 """After so many actors the other tasks get their turn: a millisecond, more or less."""
@@ -74,7 +75,7 @@ class Registry(Generic[K, M]):
         self._on_escalate = on_escalate
         self._on_stopped = on_stopped
         # A dict's first item is not found in constant time once others before it were taken out.
-        self._children: OrderedDict[K, _Child[M]] = OrderedDict()
+        self._children: OrderedDict[K, Child[M]] = OrderedDict()
         self._started = 0
         self._passivated = 0
 
@@ -182,20 +183,19 @@ class Registry(Generic[K, M]):
         """Return a snapshot."""
         return RegistryStatistics(len(self._children), self._started, self._passivated)
 
-    def _start(self, key: K) -> _Child[M]:
+    def _start(self, key: K) -> Child[M]:
         def forget() -> None:
             del self._children[key]
             self._on_stopped(key)
 
         on_escalate = self._on_escalate
-        child = self._supervisor.make_child(
+        child = self._supervisor.start_soon(
             self._make_factory(key),
             name=f"{self._name} {key}",
             capacity=self._capacity,
             on_stopped=forget,
             on_escalate=None if on_escalate is None else lambda _ref, error: on_escalate(key, error),
         )
-        self._supervisor.start_child_soon(child)
         self._children[key] = child
         self._started += 1
         return child

@@ -6,19 +6,20 @@ bad actor never takes its siblings along unless the supervisor is told to let it
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
 
 from actors.actor import Actor, Context
+from actors.child import Child, Factory
 from actors.errors import ActorStoppedError, EscalatedError
+from actors.groups import sole_error
 from actors.mailbox import Mailbox
-from actors.ref import Ref
+from actors.ref import Ref, RefOwner
 from actors.restarts import RestartCounter, RestartPolicy
 
 M = TypeVar("M")
-Factory: TypeAlias = Callable[[], Actor[M]]
 
 
 @attrs.frozen
@@ -43,60 +44,6 @@ class SupervisorStatistics:
     """Actors given up since the supervisor was opened."""
 
 
-@attrs.define(eq=False)
-class _Child(Generic[M]):
-    """One supervised actor across its incarnations."""
-
-    ref: Ref[M]
-    mailbox: Mailbox[M]
-    factory: Factory[M]
-    restarts: RestartCounter
-    on_stopped: Callable[[], None]
-    on_escalate: Callable[[Ref[Any], Exception], None]
-    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
-    started: trio.Event = attrs.Factory(trio.Event)  # its first start is over, well or not
-    start_error: Exception | None = None
-    actor: Actor[M] | None = None  # None between incarnations
-    is_in_turn: bool = False
-    last_turn: float = 0.0  # trio time at which it last had something to do
-
-    def is_passive(self) -> bool:
-        """Whether it has nothing to do, owes no answer, and says that it could be put away."""
-        return (
-            self.actor is not None
-            and not self.is_in_turn
-            and not self.mailbox.waiting
-            and not self.ref.has_open_replies
-            and self.actor.is_idle()
-        )
-
-    def is_done(self) -> bool:
-        """Whether nothing waits for it and nothing can come."""
-        return self.mailbox.is_closed and not self.mailbox.waiting
-
-    def note_started(self) -> None:
-        """End the first start; called again when the task ends, in case it never came to that."""
-        if not self.started.is_set():
-            if self.start_error is None and self.ref.is_stopping:
-                self.start_error = ActorStoppedError(f"{self.ref.name} was stopped while it started")
-            self.started.set()
-
-    async def wait_started(self) -> None:
-        """Wait until the first start is over, and raise what went wrong with it."""
-        await self.started.wait()
-        if self.start_error is not None:
-            # What ended the actor may be ending the starter too: then that is the reason.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise self.start_error
-
-
-def sole_error(error: Exception) -> Exception:
-    """Return the one exception inside nested groups of one, else `error` itself."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
 def _give_up(ref: Ref[Any], error: Exception) -> None:
     raise EscalatedError(f"{ref.name} failed too often") from error
 
@@ -117,7 +64,7 @@ class Supervisor:
         self._on_failure = on_failure
         self._on_escalate = on_escalate
         self._stop_seconds = stop_seconds
-        self._children: dict[_Child[Any], None] = {}
+        self._children: dict[Child[Any], None] = {}
         self._failures = 0
         self._escalations = 0
         self._is_closing = False
@@ -130,8 +77,7 @@ class Supervisor:
         :raises Exception: what the factory or the first `on_start` raised; there is no restart then.
         :raises ActorStoppedError: if the supervisor is closing, or the actor was stopped while it started.
         """
-        child = self.make_child(factory, name=name, capacity=capacity)
-        self.start_child_soon(child)
+        child = self.start_soon(factory, name=name, capacity=capacity)
         try:
             await child.wait_started()
         except trio.Cancelled:
@@ -141,7 +87,7 @@ class Supervisor:
             raise
         return child.ref
 
-    def make_child(
+    def start_soon(
         self,
         factory: Factory[M],
         *,
@@ -149,26 +95,28 @@ class Supervisor:
         capacity: int,
         on_stopped: Callable[[], None] = lambda: None,
         on_escalate: Callable[[Ref[Any], Exception], None] | None = None,
-    ) -> _Child[M]:
-        """Prepare an actor for `start_child_soon`; for the registry.
+    ) -> Child[M]:
+        """Start an actor without waiting for its `on_start`; for the registry.
 
         :raises ActorStoppedError: if the supervisor is closing.
         """
         if self._is_closing or self._nursery.cancel_scope.cancel_called:
             raise ActorStoppedError(f"{name} cannot start: its supervisor is closing")
         mailbox: Mailbox[M] = Mailbox(capacity, name=name)
-        restarts = RestartCounter(self._policy)
-        return _Child(
-            Ref(name, mailbox), mailbox, factory, restarts, on_stopped, on_escalate or self._on_escalate
+        child = Child(
+            RefOwner(name, mailbox),
+            mailbox,
+            factory,
+            RestartCounter(self._policy),
+            on_stopped,
+            on_escalate or self._on_escalate,
         )
-
-    def start_child_soon(self, child: _Child[M]) -> None:
-        """Run a prepared actor, in the supervisor's nursery whoever asks for it."""
-        # Known from now on, so that a stop before the task's first step reaches it.
+        # Registered before the task's first step, so that a stop in between reaches it.
         self._children[child] = None
-        self._nursery.start_soon(self._run_child, child, name=f"actor {child.ref.name}")
+        self._nursery.start_soon(self._run_child, child, name=f"actor {name}")
+        return child
 
-    async def _run_child(self, child: _Child[M]) -> None:
+    async def _run_child(self, child: Child[M]) -> None:
         """Run an actor through all its incarnations; leaves no mailbox, reply or task behind."""
         try:
             with child.scope:
@@ -176,11 +124,11 @@ class Supervisor:
                     pass
         finally:
             del self._children[child]
-            child.ref.note_stopped()
+            child.owner.record_stop()
             child.on_stopped()
             child.note_started()
 
-    async def _live(self, child: _Child[M]) -> bool:
+    async def _live(self, child: Child[M]) -> bool:
         """Run one incarnation and decide over its end; True when it is to be restarted."""
         try:
             await self._incarnate(child)
@@ -200,7 +148,7 @@ class Supervisor:
             return False
         return await self._survive(child, failure)
 
-    async def _incarnate(self, child: _Child[M]) -> None:
+    async def _incarnate(self, child: Child[M]) -> None:
         """Run one incarnation until its mailbox is closed and empty, or it raises."""
         actor = child.factory()
         try:
@@ -223,7 +171,7 @@ class Supervisor:
                 except Exception as error:  # noqa: BLE001  # raised, it would hide why the actor ended
                     self._report(child, error, None)
 
-    async def _serve(self, child: _Child[M], actor: Actor[M]) -> None:
+    async def _serve(self, child: Child[M], actor: Actor[M]) -> None:
         while True:
             try:
                 batch = await child.mailbox.wait_batch()
@@ -234,9 +182,9 @@ class Supervisor:
             child.is_in_turn = False
             child.last_turn = trio.current_time()
 
-    async def _survive(self, child: _Child[M], error: Exception) -> bool:
+    async def _survive(self, child: Child[M], error: Exception) -> bool:
         """Decide over a failed actor and wait for its restart; False when it will not be restarted."""
-        child.ref.note_failure(error)
+        child.owner.record_failure(error)
         if child.is_done():
             self._report(child, error, None)
             return False
@@ -252,10 +200,10 @@ class Supervisor:
         await trio.sleep(delay)
         if child.is_done():
             return False
-        child.ref.note_restart()
+        child.owner.record_restart()
         return True
 
-    def _report(self, child: _Child[M], error: Exception, delay: float | None) -> None:
+    def _report(self, child: Child[M], error: Exception, delay: float | None) -> None:
         self._failures += 1
         self._on_failure(Failure(child.ref.name, error, delay))
 

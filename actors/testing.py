@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from actors.mailbox import Mailbox
-from actors.ref import Ref
+from actors.ref import Ref, RefOwner
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -20,14 +20,15 @@ class Probe(Generic[M]):
 
     def __init__(self, name: str = "probe", *, capacity: int = 1024) -> None:
         self._mailbox: Mailbox[M] = Mailbox(capacity, name=name)
-        self.ref: Ref[M] = Ref(name, self._mailbox)
+        self._owner = RefOwner(name, self._mailbox)
+        self.ref: Ref[M] = self._owner.ref
 
     async def __aenter__(self) -> "Probe[M]":
         await trio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        self.ref.note_stopped()
+        self._owner.record_stop()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_message(self, expected: type[T], *, timeout_seconds: float = 5.0) -> T:

@@ -8,6 +8,7 @@ from random import Random, SystemRandom
 
 import trio
 
+from actors.groups import leaves
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import open_verifier
@@ -85,16 +86,11 @@ async def open_broker(
     raise failure
 
 
-def _is_only(group: BaseException, one: BaseException) -> bool:
+def _is_only(group: BaseExceptionGroup[BaseException], one: BaseException) -> bool:
     """Whether there is nothing in `group`, however wrapped, but `one`."""
     # A nursery that is cancelled takes groups apart and puts them together anew.
-    return [id(error) for error in _leaves(group)] == [id(error) for error in _leaves(one)]
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return [error]
+    parts = leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
+    return list(map(id, leaves(group))) == list(map(id, parts))
 
 
 @asynccontextmanager

@@ -1,8 +1,8 @@
 """The client of trio programs: many rooms over one connection that is made again whenever it is lost."""
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from random import Random, SystemRandom
 from secrets import token_hex
 from typing import Literal, TypeAlias
@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
+from actors.groups import raising_sole_error
 from broker.client.address import parse_address
 from broker.client.backoff import Reconnects
 from broker.client.core import ClientCore, Kind
@@ -383,22 +384,8 @@ async def connect(
         room_bytes=room_bytes,
         clock=clock,
     )
-    with _raising_alone():
+    with raising_sole_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.run)
             yield client
             nursery.cancel_scope.cancel()
-
-
-@contextmanager
-def _raising_alone() -> Iterator[None]:
-    """Let the one exception of a nursery out as itself, not as a group of one."""
-    alone: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        alone = group.exceptions[0]
-    if alone is not None:
-        raise alone

@@ -3,21 +3,20 @@
 import math
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import attrs
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import LocalProtocolError
 
+from actors.groups import leaves
 from broker.client.address import Address
 from broker.client.effects import Message
 from broker.client.errors import NO_CODE
 from broker.client.reasons import why
 from broker.client.wire import read_message
 from broker.clocks import Clock
-
-E = TypeVar("E", bound=BaseException)
 
 Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens a stream of bytes to the server; raises OSError if that fails."""
@@ -158,9 +157,9 @@ async def hold_socket(
             finally:
                 await trio.aclose_forcefully(stream)
     except* SocketClosed as group:
-        endings += _leaves(group, SocketClosed)
+        endings += leaves(group)
     except* ConnectionRejected as group:
-        status = _leaves(group, ConnectionRejected)[0].status_code
+        status = leaves(group)[0].status_code
         endings.append(SocketClosed(NO_CODE, f"the server refused with HTTP status {status}"))
     except* (LocalProtocolError, ConnectionClosed):
         # The reader of trio-websocket 0.12.2 fails over a ping that comes behind our close frame.
@@ -229,10 +228,3 @@ async def _shake_hands(
     if connection is None:
         raise SocketClosed(NO_CODE, f"{address.authority} closed the connection without an answer")
     return connection
-
-
-def _leaves(group: BaseExceptionGroup[E], kind: type[E]) -> list[E]:
-    found: list[E] = []
-    for error in group.exceptions:
-        found += _leaves(error, kind) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

@@ -3,8 +3,10 @@
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
+
+from actors.groups import leaves
 
 HIDDEN = "***"
 HIDDEN_FIELDS = frozenset(
@@ -42,8 +44,8 @@ def describe_error(error: BaseException) -> dict[str, object]:
     """Return type, message and place of `error`; of a group, also those of the errors in it."""
     described = _describe_one(error)
     if isinstance(error, BaseExceptionGroup):
-        leaves = [_describe_one(leaf) for leaf in _leaves(error)]
-        described["errors"] = leaves[:_MOST_ERRORS_OF_GROUP]
+        parts = [_describe_one(leaf) for leaf in leaves(error)]
+        described["errors"] = parts[:_MOST_ERRORS_OF_GROUP]
     return described
 
 
@@ -128,11 +130,3 @@ def _describe_one(error: BaseException) -> dict[str, object]:
 
 def _short(filename: str) -> str:
     return "/".join(PurePath(filename).parts[-2:])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

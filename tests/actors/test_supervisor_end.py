@@ -187,8 +187,7 @@ async def test_a_start_still_under_way_does_not_keep_the_block_open(
 async def test_an_actor_whose_task_has_not_begun_is_stopped_with_the_others(autojump_clock: object) -> None:
     begin = trio.current_time()
     async with open_supervisor() as supervisor:
-        child = supervisor.make_child(lambda: Diarist([]), name="a", capacity=1)
-        supervisor.start_child_soon(child)
+        child = supervisor.start_soon(lambda: Diarist([]), name="a", capacity=1)
     assert trio.current_time() == begin
     assert child.ref.statistics().is_stopped
 
