@@ -77,6 +77,11 @@ def network_of(address: str) -> str:
     return f"{IPv6Address(int(parsed) >> _NETWORK_BITS << _NETWORK_BITS)}/{_NETWORK_BITS}"
 
 
+def parse_offset(text: str) -> int | None:
+    """Return the offset that `text` holds as decimal digits; None for anything else, such as one beyond 64 bits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 @attrs.frozen
 class Position:
     """A place in a room's history.
@@ -150,3 +155,7 @@ class Claims:
     expires_at: float | None = None
     rooms: tuple[str, ...] | None = None
     can: frozenset[Capability] = ALL_CAPABILITIES
+
+    def has_expired(self, now: float, leeway_seconds: float) -> bool:
+        """Whether `leeway_seconds` have passed since `expires_at`; `now` is Unix seconds."""
+        return self.expires_at is not None and now >= self.expires_at + leeway_seconds

@@ -1,4 +1,4 @@
-"""Which names a room may have."""
+"""Names of rooms, offsets in text, and the expiry of claims."""
 
 import unicodedata
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import ErrorCode, Refused
-from broker.model import ALL_CAPABILITIES, Claims, check_room_name
+from broker.model import ALL_CAPABILITIES, Claims, check_room_name, parse_offset
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,26 @@ def test_claims_without_more_allow_everything_the_rules_allow() -> None:
     claims = Claims("ann")
     assert claims.can == ALL_CAPABILITIES == {"join", "chat", "publish", "presence", "history"}
     assert (claims.rooms, claims.expires_at) == (None, None)
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_an_offset_is_read_back(offset: int) -> None:
+    assert parse_offset(str(offset)) == offset
+
+
+@given(st.text().filter(lambda text: not (text.isascii() and text.isdigit()) or len(text) > 18))
+def test_other_texts_are_no_offsets(text: str) -> None:
+    assert parse_offset(text) is None
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", " 1", "1 ", "1_0", "1.0", "\u0661", "\xb2", "9" * 19])
+def test_almost_an_offset_is_none(text: str) -> None:
+    assert parse_offset(text) is None
+
+
+@given(st.integers(0, 2**40), st.integers(0, 1000))
+def test_claims_expire_once_the_leeway_is_over(expires_at: int, leeway_seconds: int) -> None:
+    claims = Claims("ann", expires_at=expires_at)
+    assert not claims.has_expired(expires_at + leeway_seconds - 1, leeway_seconds)
+    assert claims.has_expired(expires_at + leeway_seconds, leeway_seconds)
+    assert not Claims("ann").has_expired(2.0**60, leeway_seconds)

@@ -40,6 +40,7 @@ _STATUS_OF_REFUSAL = {
     ErrorCode.UNAVAILABLE: 503,
 }
 _STATUS_OF_DISCONNECT = {CloseCode.UNAUTHORIZED: 401, CloseCode.FORBIDDEN: 403, CloseCode.TOO_MANY: 429}
+"""All others are 503."""
 
 _DETAILS = {
     400: "the request is malformed",
@@ -97,7 +98,7 @@ def refused_problem(refused: Refused) -> Problem:
     )
 
 
-def as_refused(error: Exception) -> Refused:
+def refusal_of(error: Exception) -> Refused:
     """Return the refusal that a failing room or engine amounts to; for those that refuse parts of a request."""
     if isinstance(error, Refused):
         return error
@@ -165,12 +166,12 @@ async def _answer_refused(refused: Refused) -> Response:
 
 async def _answer_disconnect(error: Disconnect) -> Response:
     this_request().why = reason_of(error)
-    return problem_response(Problem.of(_STATUS_OF_DISCONNECT[error.code], error.reason))
+    return problem_response(Problem.of(_STATUS_OF_DISCONNECT.get(error.code, 503), error.reason))
 
 
 async def _answer_unavailable(error: EngineUnavailableError | ActorError) -> Response:
     this_request().why = ErrorCode.UNAVAILABLE
-    return problem_response(refused_problem(as_refused(error)))
+    return problem_response(refused_problem(refusal_of(error)))
 
 
 async def _answer_http_exception(error: HTTPException) -> Response:

@@ -1,10 +1,14 @@
 """What a room knows of those in it. Rooms hold outboxes, never sessions or sockets."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from actors import Ref
 from broker.errors import CloseCode
 from broker.notices import Notice
+
+if TYPE_CHECKING:
+    from broker.rooms.messages import RoomMessage
 
 
 class Codec(Protocol):
@@ -57,8 +61,8 @@ class Member(Protocol):
         """Where to send what is said."""
         ...
 
-    def added_to(self, room: str) -> None:
-        """Hear, in the room's turn, that this member is in."""
+    def added_to(self, room: str, ref: "Ref[RoomMessage]") -> None:
+        """Note, in the room's turn, that this member is in; its leave goes to `ref`."""
         ...
 
     def removed_from(self, room: str) -> None:

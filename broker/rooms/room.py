@@ -157,7 +157,8 @@ class Room(Actor[RoomMessage]):
         await self._listen()
         events, is_recovered = await self._missed_since(join.since)
         is_new = state.roster.add(member)
-        member.added_to(state.name)
+        assert self._context is not None, "on_start sets it"
+        member.added_to(state.name, self._context.ref)
         joined = Joined(
             state.name, state.presence.size, self._delivered, is_recovered, events, join.request_id
         )

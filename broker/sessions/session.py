@@ -92,7 +92,6 @@ class Session:
         self._on_refused = on_refused
         self._initial_room = initial_room
         self._memberships: dict[str, Ref[RoomMessage]] = {}
-        self._joining: Ref[RoomMessage] | None = None
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
@@ -117,10 +116,9 @@ class Session:
         """The rooms it is in."""
         return tuple(self._memberships)
 
-    def added_to(self, room: str) -> None:
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
         """See Member. Membership follows the room's own order: a removal that came before this join is over."""
-        assert self._joining is not None, "rooms take in only who asked"
-        self._memberships[room] = self._joining
+        self._memberships[room] = ref
 
     def removed_from(self, room: str) -> None:
         """See Member. A connection made to this very room has no other purpose, and ends with 4004."""
@@ -316,8 +314,6 @@ class Session:
                 Join(self, recovery_start(self.claims, since), request_id, reply),
                 on_start=self._pay_for_room,
             )
-            # No checkpoint between the room's accepting the join and this line, so none before `added_to`.
-            self._joining = ref
             try:
                 await ref.wait_reply(reply)
             except EngineUnavailableError:

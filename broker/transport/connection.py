@@ -18,7 +18,7 @@ from wsproto.utilities import LocalProtocolError
 from broker.auth.bearer import find_token
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
-from broker.model import Claims, Position
+from broker.model import Claims, Position, parse_offset
 from broker.refusals import Refusals
 from broker.sessions.connections import Connections
 from broker.sessions.liveness import Liveness, LivenessAction
@@ -84,10 +84,9 @@ def parse_destination(path: str, query: str) -> Destination | None:
     if not path.startswith("/ws/"):
         return None
     fields = dict(parse_qsl(query))
-    offset, epoch = fields.get("offset", ""), fields.get("epoch", "")
+    offset, epoch = parse_offset(fields.get("offset", "")), fields.get("epoch", "")
     # A malformed position is one that cannot be recovered: the client is told so in its `joined`.
-    is_position = offset.isascii() and offset.isdigit() and len(offset) < 19
-    since = Position(epoch, int(offset)) if is_position else None
+    since = None if offset is None else Position(epoch, offset)
     return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since)
 
 
@@ -163,9 +162,7 @@ class ServedConnection:
         session = self._session
         if session is None or self._ending is not None:
             return
-        expires_at = session.claims.expires_at
-        leeway_seconds = self._services.sessions.settings.auth.leeway_seconds
-        if expires_at is not None and expires_at + leeway_seconds <= wall_now:
+        if session.claims.has_expired(wall_now, self._services.sessions.settings.auth.leeway_seconds):
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
             return
         if session.is_waiting_for_room and not self._stream.is_being_read:

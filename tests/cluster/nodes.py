@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import attrs
 import trio
 
-from actors import Reply
+from actors import Ref, Reply
 from broker.config.settings import HistorySettings, RedisSettings, RoomSettings, ServerSettings, Settings
 from broker.engine.open import open_engine
 from broker.engine.redis.engine import RedisEngine
@@ -66,7 +66,7 @@ class Guest:
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         raise AssertionError("nothing is refused here")
 
-    def added_to(self, room: str) -> None:
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
         pass
 
     def removed_from(self, room: str) -> None:

@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors import Reply, RestartPolicy
+from actors import Ref, Reply, RestartPolicy
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.open import open_engine
@@ -65,7 +65,7 @@ class Connection:
         if offsets is not None:
             self.heard.append(Gap(room, *offsets))
 
-    def added_to(self, room: str) -> None:
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
         pass
 
     def removed_from(self, room: str) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from broker.errors import CloseCode, Disconnect
+
 
 def check_problem(response, status):
     assert response.status_code == status
@@ -47,6 +49,21 @@ async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
         assert line[:2] == ("error", "request failed")
         assert line[2]["route"] == "/ready"
         assert isinstance(line[2]["exc_info"], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("code", CloseCode)
+async def test_every_close_code_is_a_problem_and_none_is_a_failure(open_world, code):
+    class Ending:
+        presence = None
+
+        async def wait_ready(self):
+            raise Disconnect(code, "why it ends")
+
+    status = {CloseCode.UNAUTHORIZED: 401, CloseCode.FORBIDDEN: 403, CloseCode.TOO_MANY: 429}.get(code, 503)
+    async with open_world(engine=Ending()) as world:
+        problem = check_problem(await world.client.get("/ready"), status)
+        assert problem["detail"] == "why it ends"
+        assert not world.log.lines
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws/lobby", "/ws/a/b"])

@@ -43,7 +43,7 @@ class Member:
         self.outbox = Frames()
         self.ended = []
 
-    def added_to(self, room):
+    def added_to(self, room, ref):
         pass
 
     def removed_from(self, room):

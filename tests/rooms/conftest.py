@@ -89,7 +89,7 @@ class Person:
     def __repr__(self) -> str:
         return f"<{self.user_id}>"
 
-    def added_to(self, room: str) -> None:
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
         pass
 
     def removed_from(self, room: str) -> None:

@@ -245,7 +245,7 @@ class EventStream:
         :raises ActorError: if the room failed.
         """
         reply: Reply[None] = Reply()
-        # No checkpoint between the room's accepting the join and keeping the Ref: from there on `end` leaves.
+        # The Ref is kept as soon as the join is in the mailbox: from then on `end` sends a leave behind it.
         pay = None if allowance is None else lambda: allowance.take_room(trio.current_time())
         self._ref = await rooms.tell(room, Join(self, since, None, reply), on_start=pay)
         await self._ref.wait_reply(reply)
@@ -261,8 +261,7 @@ class EventStream:
 
     def check(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
         """See Connection: end when the token has run out."""
-        expires_at = None if self._claims is None else self._claims.expires_at
-        if expires_at is not None and expires_at + self._leeway_seconds <= wall_now:
+        if self._claims is not None and self._claims.has_expired(wall_now, self._leeway_seconds):
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
 
     def send_reconnect(self, after_ms: int) -> None:
@@ -270,8 +269,8 @@ class EventStream:
         self._outbox.reply(Reconnect(after_ms))
         self._close(Disconnect(CloseCode.SERVICE_RESTART, "service restart"), last=b"retry:%d\n\n" % after_ms)
 
-    def added_to(self, room: str) -> None:
-        """See Member: there is but one room to be in."""
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
+        """See Member. `join` has kept the Ref: a stream that ends before this has to leave too."""
 
     def removed_from(self, room: str) -> None:  # noqa: ARG002  # it is only in one
         """See Member: the stream has no other purpose."""

@@ -8,7 +8,7 @@ import trio
 from actors import ActorError
 from broker.errors import EngineTrouble, EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.models import ErrorInfo
-from broker.http.problems import as_refused
+from broker.http.problems import refusal_of
 from broker.model import IdempotencyKey
 
 MAX_KEY_CHARACTERS = 128
@@ -46,5 +46,5 @@ def make_key(key: str | None, name: str = "Idempotency-Key") -> IdempotencyKey |
 
 def error_info(error: Exception) -> ErrorInfo:
     """Return what is told of one that failed among many."""
-    refused = as_refused(error)
+    refused = refusal_of(error)
     return ErrorInfo(refused.code.value, refused.message, refused.retry_after_ms)

@@ -7,7 +7,7 @@ import attrs
 import trio
 
 from broker.errors import CloseCode
-from broker.model import Position
+from broker.model import Position, parse_offset
 from broker.notices import Joined, Notice, RoomEvent
 from broker.protocol.codec import encode_notice
 
@@ -60,9 +60,9 @@ def _event(data: bytes, position: Position | None = None) -> bytes:
 
 def parse_event_id(event_id: str | None) -> Position | None:
     """Return the position that an event id names; None for one that is none of ours."""
-    epoch, _, offset = (event_id or "").rpartition(":")
-    is_offset = offset.isascii() and offset.isdigit() and len(offset) < 19
-    return Position(epoch, int(offset)) if epoch and is_offset else None
+    epoch, _, digits = (event_id or "").rpartition(":")
+    offset = parse_offset(digits)
+    return None if offset is None or not epoch else Position(epoch, offset)
 
 
 class EventOutbox:
