@@ -17,6 +17,7 @@ from broker.rooms.directory import open_rooms
 from broker.sessions.connections import Connections
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
+from broker.transport.byte_stream import ByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
@@ -26,7 +27,6 @@ from broker.transport.streams import ReplayStream
 
 _SECRET = "a secret of this script, long enough"
 _NOW = 1_700_000_000.0
-_ADDRESS = "127.0.0.1"
 
 
 @attrs.frozen
@@ -36,9 +36,9 @@ class Node:
     port: Port
     nursery: trio.Nursery
 
-    def connect(self, stream: trio.abc.HalfCloseableStream) -> None:
+    def connect(self, stream: ByteStream) -> None:
         """Serve the stream as a new connection."""
-        self.nursery.start_soon(self.port.serve_stream, stream, _ADDRESS)
+        self.nursery.start_soon(self.port.serve_stream, stream)
 
 
 def target_of(room: str, user: str) -> str:

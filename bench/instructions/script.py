@@ -15,6 +15,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from bench.instructions.node import Node, open_node, target_of
 from bench.load.frames import CLOSE, client_frame
+from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 
 _ROOMS, _MEMBERS = 5, 10
 _PUBLISHES = 30
@@ -24,13 +25,21 @@ _CHAT = client_frame(b'{"type":"chat","text":"' + b"x" * 64 + b'"}', _MASK)
 _BYE = client_frame((1000).to_bytes(2), _MASK, CLOSE)
 _READ_BYTES = 1 << 20
 
-Pair = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
+_ADDRESS = "127.0.0.1"
+
+Pair = tuple[trio.abc.HalfCloseableStream, ByteStream]
+
+
+def memory_pair() -> Pair:
+    """Return the client's end and the node's of a stream in memory."""
+    ours, theirs = memory_stream_pair()
+    return ours, MemoryByteStream(theirs, _ADDRESS)
 
 
 def socket_pair() -> Pair:
-    """Return two sockets: what goes through them is read as from the network."""
+    """Return the client's end and the node's of a pair of sockets: what comes is read as from the network."""
     ours, theirs = trio.socket.socketpair()
-    return trio.SocketStream(ours), trio.SocketStream(theirs)
+    return trio.SocketStream(ours), SocketByteStream(trio.SocketStream(theirs), _ADDRESS)
 
 
 class Stages:
@@ -113,7 +122,7 @@ async def main(path: str | None) -> None:
     """Play it all, first unseen so that caches are warm and what is imported late has been."""
     counted, unseen = Stages(path), Stages(None)
     async with open_node() as node:
-        for kind, make_pair in (("memory", memory_stream_pair), ("sockets", socket_pair)):
+        for kind, make_pair in (("memory", memory_pair), ("sockets", socket_pair)):
             for number in range(_WARM_UP):
                 await play(node, make_pair, unseen, f"{kind}{number}")
             await play(node, make_pair, counted, kind)

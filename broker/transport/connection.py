@@ -24,6 +24,7 @@ from broker.sessions.connections import Connections
 from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Rest, Session, SessionServices
+from broker.transport.byte_stream import ByteStream
 from broker.transport.flusher import Flusher
 from broker.transport.frames import PING, WebSocketCodec, close_frame
 from broker.transport.handshake import forget_handshake, offered_subprotocols, opening_handshake
@@ -32,7 +33,6 @@ from broker.transport.messages import Messages
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump, open_source
 from broker.transport.websocket_stream import WebSocketStream
-from broker.transport.wire import open_wire
 
 RECEIVE_BYTES = 1024
 """What trio-websocket is given at once: it handles all frames in it, some 20 µs each, before anybody else gets a turn,
@@ -96,11 +96,10 @@ class ServedConnection:
     def __init__(
         self,
         services: ConnectionServices,
-        inner: trio.abc.HalfCloseableStream,
+        inner: ByteStream,
         head: Head,
         destination: Destination,
         *,
-        address: str,
         refusal: Disconnect | None = None,
     ) -> None:
         """`head` asks for a WebSocket, and `inner` brings what comes behind it.
@@ -111,11 +110,11 @@ class ServedConnection:
         self._settings = services.sessions.settings.websocket
         self._head: Head | None = head
         self._destination = destination
-        self._address = address
+        self._address = inner.peer_address
         self._refusal = refusal
         self._nursery: trio.Nursery | None = None
         self._outbox = Outbox(
-            open_wire(inner),
+            inner,
             services.codec,
             limit_bytes=self._settings.outbox_bytes,
             slow_reader=self._settings.slow_reader,

@@ -14,7 +14,7 @@ import trio
 from broker.errors import CloseCode
 from broker.notices import Gap, Notice
 from broker.rooms.member import Codec
-from broker.transport.wire import Wire
+from broker.transport.byte_stream import ByteStream
 
 CHUNK_BYTES = 65_536
 """Queued frames are joined into writes of about this size: large enough to be cheap, small enough that a close
@@ -54,7 +54,7 @@ class Outbox:
 
     def __init__(
         self,
-        wire: Wire,
+        stream: ByteStream,
         codec: Codec,
         *,
         limit_bytes: int,
@@ -64,8 +64,8 @@ class Outbox:
         start_writer: Callable[[Callable[[], Awaitable[None]]], None],
         fail: Callable[[Exception], None],
     ) -> None:
-        """`schedule` is the flusher's; `fail` ends the connection over an error of the wire that is none of a wire's."""
-        self._wire = wire
+        """`schedule` is the flusher's; `fail` ends the connection over an error of the stream that a stream never raises."""
+        self._stream = stream
         self._codec = codec
         self._limit_bytes = limit_bytes
         # How much may wait for the flusher.
@@ -203,7 +203,7 @@ class Outbox:
         if not queue:
             return 0
         try:
-            written = self._wire.write_nowait(queue[0] if len(queue) == 1 else b"".join(queue))
+            written = self._stream.write_nowait(queue[0] if len(queue) == 1 else b"".join(queue))
         except trio.BrokenResourceError:
             self._break()
             return 0
@@ -290,9 +290,9 @@ class Outbox:
         try:
             while self._queue:
                 chunk = self._next_chunk()
-                await self._wire.send_all(chunk)
+                await self._stream.send_all(chunk)
                 self._note_written(len(chunk))
-                if self._wire.is_progress_life:
+                if self._stream.is_acknowledged:
                     self.last_written = trio.current_time()
                 if self._is_dropping and self._queued_bytes <= self._limit_bytes // 2:
                     self._tell_gaps()

@@ -10,6 +10,7 @@ import trio
 from broker.config.settings import HttpSettings
 from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.transport.admission import Admission, Verdict
+from broker.transport.byte_stream import ByteStream, SocketByteStream
 from broker.transport.connection import ConnectionServices, ServedConnection, parse_destination
 from broker.transport.handshake import HandshakeError
 from broker.transport.head import (
@@ -28,7 +29,6 @@ from broker.transport.head import (
     parse_head,
     read_head,
 )
-from broker.transport.listening import peer_address
 from broker.transport.streams import ReplayStream
 
 REFUSAL_SECONDS = 1.0
@@ -65,20 +65,21 @@ class Port:
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end; for trio.serve_listeners."""
         try:
-            address = peer_address(stream.socket.getpeername())
+            connection = SocketByteStream.accepted(stream)
         except OSError:
             # Reset before it was looked at.
             await trio.aclose_forcefully(stream)
             return
-        await self.serve_stream(stream, address)
+        await self.serve_stream(connection)
 
-    async def serve_stream(self, stream: trio.abc.HalfCloseableStream, address: str) -> None:
-        """Serve any stream as a connection from `address`."""
+    async def serve_stream(self, stream: ByteStream) -> None:
+        """Serve a stream of any kind as a connection."""
+        address = stream.peer_address
         verdict = self._admission.enter(address)
         is_welcome = verdict is Verdict.WELCOME
         try:
             with nullcontext() if is_welcome else trio.move_on_after(REFUSAL_SECONDS):
-                handle = await self._find_handler(stream, address, verdict)
+                handle = await self._find_handler(stream, verdict)
                 await handle()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             # The peer has gone; there is nobody to tell.
@@ -90,17 +91,15 @@ class Port:
             self._admission.leave(address, verdict)
             await trio.aclose_forcefully(stream)
 
-    async def _find_handler(
-        self, stream: trio.abc.HalfCloseableStream, address: str, verdict: Verdict
-    ) -> Handler:
+    async def _find_handler(self, stream: ByteStream, verdict: Verdict) -> Handler:
         """Read the head and return what is to be done. No frame keeps the head alive as long as the connection."""
         if verdict is Verdict.SURPLUS:
             is_full = self._admission.is_full
             why = RefusalReason.NODE_FULL if is_full else RefusalReason.ADDRESS_FULL
-            self._services.refusals.note(why, address)
+            self._services.refusals.note(why, stream.peer_address)
             return partial(trio.aclose_forcefully, stream)
         if verdict is Verdict.NODE_FULL:
-            self._services.refusals.note(RefusalReason.NODE_FULL, address)
+            self._services.refusals.note(RefusalReason.NODE_FULL, stream.peer_address)
             return partial(_refuse, stream, OVERLOADED)
         try:
             head = await self._read_head(stream)
@@ -108,22 +107,20 @@ class Port:
                 return partial(trio.aclose_forcefully, stream)
             check_request(head)
         except HeadError as error:
-            self._note_bad_head(address, error)
+            self._note_bad_head(stream.peer_address, error)
             return partial(_refuse, stream, error.response)
-        websocket = self._find_websocket(stream, address, head, verdict)
-        return websocket or self._make_http_handler(stream, address, head, verdict)
+        websocket = self._find_websocket(stream, head, verdict)
+        return websocket or self._make_http_handler(stream, head, verdict)
 
-    def _make_http_handler(
-        self, stream: trio.abc.HalfCloseableStream, address: str, head: Head, verdict: Verdict
-    ) -> Handler:
+    def _make_http_handler(self, stream: ByteStream, head: Head, verdict: Verdict) -> Handler:
         if verdict is Verdict.ADDRESS_FULL:
-            self._services.refusals.note(RefusalReason.ADDRESS_FULL, address)
+            self._services.refusals.note(RefusalReason.ADDRESS_FULL, stream.peer_address)
             return partial(_refuse, stream, TOO_MANY)
         http_stream = ReplayStream(
             stream,
             head.raw,
             check_head=self._check_head,
-            find_handler=partial(self._find_handler_of_next, stream, address),
+            find_handler=partial(self._find_handler_of_next, stream),
         )
         return partial(self._serve_http, http_stream)
 
@@ -142,19 +139,15 @@ class Port:
             return error.status
         return None
 
-    def _find_handler_of_next(
-        self, stream: trio.abc.HalfCloseableStream, address: str, request: bytes
-    ) -> Handler | None:
+    def _find_handler_of_next(self, stream: ByteStream, request: bytes) -> Handler | None:
         """Return what serves the connection from a later request on, None if HTTP does.
 
         `request` is its head and all that has been read behind it. Whether a connection becomes a WebSocket is
         decided by each request: a proxy may send one over any connection that it keeps (RFC 9110 section 7.8).
         """
-        return self._find_websocket(stream, address, parse_head(request), Verdict.WELCOME)
+        return self._find_websocket(stream, parse_head(request), Verdict.WELCOME)
 
-    def _find_websocket(
-        self, stream: trio.abc.HalfCloseableStream, address: str, head: Head, verdict: Verdict
-    ) -> Handler | None:
+    def _find_websocket(self, stream: ByteStream, head: Head, verdict: Verdict) -> Handler | None:
         """Return what serves a WebSocket of ours, None if the head asks for none."""
         destination = parse_destination(head.path, head.query) if head.is_websocket else None
         if destination is None:
@@ -165,11 +158,9 @@ class Port:
                 CloseCode.TOO_MANY, "too many connections of this address", why=RefusalReason.ADDRESS_FULL
             )
         try:
-            connection = ServedConnection(
-                self._services, stream, head, destination, address=address, refusal=refusal
-            )
+            connection = ServedConnection(self._services, stream, head, destination, refusal=refusal)
         except HandshakeError as error:
-            self._services.refusals.note(RefusalReason.HANDSHAKE, address)
+            self._services.refusals.note(RefusalReason.HANDSHAKE, stream.peer_address)
             seconds = self._services.sessions.settings.websocket.handshake_seconds
             return partial(_refuse, stream, error.response, seconds)
         if head.expects_continue:
@@ -186,7 +177,7 @@ class Port:
         for scope in self._waiting_for_head:
             scope.cancel()
 
-    async def _read_head(self, stream: trio.abc.HalfCloseableStream) -> Head | None:
+    async def _read_head(self, stream: ByteStream) -> Head | None:
         with trio.CancelScope() as scope:
             self._waiting_for_head.add(scope)
             if self._is_stopping:
@@ -210,9 +201,7 @@ async def _continue(stream: trio.abc.SendStream, serve: Handler) -> None:
         await serve()
 
 
-async def _refuse(
-    stream: trio.abc.HalfCloseableStream, response: bytes, timeout_seconds: float = REFUSAL_SECONDS
-) -> None:
+async def _refuse(stream: ByteStream, response: bytes, timeout_seconds: float = REFUSAL_SECONDS) -> None:
     """Answer, and close so that the answer arrives."""
     careful = ReplayStream(stream, b"")
     if response:

@@ -16,6 +16,8 @@ from typing import NoReturn, Protocol, TypeAlias
 import outcome
 import trio
 
+from broker.transport.byte_stream import ByteStream
+
 READ_BYTES = 16_384
 """What is read from one socket before the next gets its turn: at most some 300 messages. Also, what is read from
 several of them before it is handled: of more, nobody would know how long it takes."""
@@ -104,7 +106,7 @@ class Pump:
         return readings
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Where a WebSocket stream gets its bytes from."""
 
     async def receive(self, sift: Callable[[bytes], bytes]) -> bytes:
@@ -124,7 +126,7 @@ class StreamSource:
         self._stream = stream
 
     async def receive(self, sift: Callable[[bytes], bytes]) -> bytes:
-        """See Source."""
+        """See ByteSource."""
         while True:
             data = bytes(await self._stream.receive_some(READ_BYTES))
             passed = sift(data) if data else b""
@@ -133,22 +135,24 @@ class StreamSource:
 
 
 class PumpedSource:
-    """A socket, read by the pump while a task waits for what is sifted out."""
+    """A stream with a descriptor, read by the pump while a task waits for what is sifted out."""
 
-    def __init__(self, pump: Pump, stream: trio.SocketStream) -> None:
+    def __init__(self, pump: Pump, stream: ByteStream) -> None:
         self._pump = pump
         self._stream = stream
+        self._descriptor = -1  # the one that is watched while a task waits
         self._task: trio.lowlevel.Task | None = None
         self._sift: Callable[[bytes], bytes] = bytes
         self._unsifted: Reading | None = None
         """What was read for a task that was cancelled in the same moment."""
 
     async def receive(self, sift: Callable[[bytes], bytes]) -> bytes:
-        """See Source."""
+        """See ByteSource."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        descriptor = self._stream.socket.fileno()
-        if descriptor < 0:
+        descriptor = self._stream.descriptor
+        if descriptor is None or descriptor < 0:
             raise trio.ClosedResourceError
+        self._descriptor = descriptor
         self._sift = sift
         if self._unsifted is not None:
             unsifted, self._unsifted = self._unsifted, None
@@ -173,7 +177,7 @@ class PumpedSource:
         result = self._result_of(reading)
         if result is not None:
             task, self._task = self._task, None
-            self._pump.ignore(self._stream.socket.fileno())
+            self._pump.ignore(self._descriptor)
             trio.lowlevel.reschedule(task, result)
 
     def _result_of(self, reading: Reading) -> outcome.Outcome[bytes] | None:
@@ -203,8 +207,8 @@ async def open_pump() -> AsyncIterator[Pump | None]:
         pump.close()
 
 
-def open_source(stream: trio.abc.ReceiveStream, pump: Pump | None) -> Source:
+def open_source(stream: ByteStream, pump: Pump | None) -> ByteSource:
     """Return the best source for a stream."""
-    if pump is not None and isinstance(stream, trio.SocketStream):
+    if pump is not None and stream.descriptor is not None:
         return PumpedSource(pump, stream)
     return StreamSource(stream)

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from broker.transport.byte_stream import ByteStream, Endpoint
+
 LINGER_SECONDS = 1.0
 LINGER_READ_BYTES = 65_536
 
@@ -18,7 +20,7 @@ class ReplayStream(trio.abc.Stream):
 
     def __init__(
         self,
-        inner: trio.abc.HalfCloseableStream,
+        inner: ByteStream,
         head: bytes,
         *,
         check_head: Callable[[bytes], int | None] = lambda _head: None,
@@ -43,11 +45,13 @@ class ReplayStream(trio.abc.Stream):
             self._head = b""
         return handler
 
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        """The socket below; hypercorn asks it for addresses."""
-        assert isinstance(self._inner, trio.SocketStream)
-        return self._inner.socket
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        """See ByteStream."""
+        return self._inner.endpoints()
+
+    def has_peer_ended(self) -> bool:
+        """See ByteStream."""
+        return self._inner.has_peer_ended()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream."""
@@ -87,10 +91,9 @@ class ReplayStream(trio.abc.Stream):
             await trio.aclose_forcefully(self._inner)
 
     def abort(self) -> None:
-        """Close at once; whoever reads or writes gets ClosedResourceError. For sockets only."""
+        """See ByteStream."""
         self._is_closing = True
-        if isinstance(self._inner, trio.SocketStream):
-            self._inner.socket.close()
+        self._inner.abort()
 
     async def _linger(self) -> None:
         with trio.move_on_after(LINGER_SECONDS):

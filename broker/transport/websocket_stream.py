@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import trio
 
+from broker.transport.byte_stream import ByteStream
 from broker.transport.frames import is_close_frame
 from broker.transport.lane import TextLane
 from broker.transport.outbox import Outbox
-from broker.transport.pump import Source
+from broker.transport.pump import ByteSource
 from broker.transport.streams import ReplayStream
 from broker.transport.tracker import FrameTracker
 
@@ -25,10 +26,10 @@ class WebSocketStream(ReplayStream):
 
     def __init__(
         self,
-        inner: trio.abc.HalfCloseableStream,
+        inner: ByteStream,
         head: bytes,
         outbox: Outbox,
-        source: Source,
+        source: ByteSource,
         *,
         on_frames: Callable[[int], None] = lambda _count: None,
         on_closed: Callable[[], None] = lambda: None,

@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 import trio
-from trio.testing import memory_stream_pair
 
 from bench.instructions.count import surroundings
 from bench.instructions.judge import (
@@ -15,7 +14,7 @@ from bench.instructions.judge import (
     why_not_comparable,
 )
 from bench.instructions.node import open_node
-from bench.instructions.script import Stages, play, socket_pair
+from bench.instructions.script import Stages, memory_pair, play, socket_pair
 
 HERE = surroundings()
 FIGURES = Figures(HERE, {"joins": 1000})
@@ -49,7 +48,7 @@ def test_other_packages_are_forgiven_more() -> None:
     assert tolerance_of(FIGURES, other, 0.03) == FOREIGN_TOLERANCE
 
 
-@pytest.mark.parametrize("make_pair", [memory_stream_pair, socket_pair])
+@pytest.mark.parametrize("make_pair", [memory_pair, socket_pair])
 async def test_the_script_is_heard_by_everyone(make_pair: object) -> None:
     # It raises where a member has not heard every chat.
     async with open_node() as node:

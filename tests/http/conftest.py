@@ -26,6 +26,7 @@ from broker.metrics import open_metrics
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms, open_rooms
 from broker.sessions.connections import Connections
+from broker.transport.byte_stream import SocketByteStream
 from broker.transport.streams import ReplayStream
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -180,7 +181,7 @@ async def open_served(
         async def serve(stream: trio.SocketStream) -> None:
             with trio.CancelScope() as scope:
                 scopes.add(scope)
-                await http.serve(ReplayStream(stream, b""))
+                await http.serve(ReplayStream(SocketByteStream.accepted(stream), b""))
             scopes.discard(scope)
 
         async with trio.open_nursery() as accepting:

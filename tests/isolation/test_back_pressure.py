@@ -10,6 +10,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
+from broker.transport.byte_stream import MemoryByteStream
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import RawPeer, client_frame, text_of
 
@@ -38,7 +39,7 @@ def unread_bytes(theirs: Any) -> int:
 
 async def serve(node: Node, target: str) -> tuple[RawPeer, Any]:
     ours, theirs = memory_stream_pair()
-    node.nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+    node.nursery.start_soon(node.port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
     peer = RawPeer(ours)
     await peer.shake_hands(target)
     return peer, theirs
@@ -170,7 +171,7 @@ async def test_a_room_that_is_held_up_while_a_member_is_cut_off_finds_it_gone_an
         ann = await node.member("ann", "dam")
         ours, theirs = memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+            nursery.start_soon(node.port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
             peer = RawPeer(ours)
             await peer.shake_hands(node.target("dam", token=node.token("bob")))
             assert (await ann.receive())["user_id"] == "bob"

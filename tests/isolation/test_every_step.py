@@ -15,6 +15,7 @@ from wsproto.events import TextMessage
 
 from broker.errors import CloseCode
 from broker.model import Draft
+from broker.transport.byte_stream import MemoryByteStream
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import CLOSE, Client, RawPeer, client_frame, handshake, text_of
 
@@ -28,14 +29,15 @@ class PoisonError(Exception):
     """What nobody expects."""
 
 
-@attrs.define(eq=False)
-class FaultyStream(trio.abc.HalfCloseableStream):
+class FaultyStream(MemoryByteStream):
     """A stream that can be made to raise, whatever is being awaited on it just then."""
 
-    inner: trio.abc.HalfCloseableStream
     error: type[Exception] | None = None
-    is_closed: bool = False
-    _scopes: set[trio.CancelScope] = attrs.Factory(set)
+    is_closed = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._scopes: set[trio.CancelScope] = set()
 
     def fail(self, error: type[Exception]) -> None:
         self.error = error
@@ -58,20 +60,20 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         raise AssertionError("only a fault cancels this scope")
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._guard(self.inner.receive_some, max_bytes)
+        return await self._guard(super().receive_some, max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._guard(self.inner.send_all, data)
+        await self._guard(super().send_all, data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._guard(self.inner.wait_send_all_might_not_block)
+        await self._guard(super().wait_send_all_might_not_block)
 
     async def send_eof(self) -> None:
-        await self._guard(self.inner.send_eof)
+        await self._guard(super().send_eof)
 
     async def aclose(self) -> None:
         self.is_closed = True
-        await self.inner.aclose()
+        await super().aclose()
 
 
 @attrs.define(eq=False)
@@ -92,7 +94,7 @@ class Victim:
         assert self.theirs is not None
         try:
             with self.scope:
-                await self.node.port.serve_stream(self.theirs, "10.9.9.9")
+                await self.node.port.serve_stream(self.theirs)
         except PoisonError:
             # Only the very last step, the second closing of the stream, is allowed to raise.
             assert self.theirs.is_closed
@@ -224,7 +226,7 @@ async def live_and_die(node: Node, step: int, strike: Strike) -> bool:
     """Play one life that is struck at a step; returns whether it came to that."""
     victim = Victim(node, f"victim{step}")
     victim.ours, inner = memory_stream_pair()
-    victim.theirs = FaultyStream(inner)
+    victim.theirs = FaultyStream(inner, "10.9.9.9")
     countdown = Countdown(victim, step, strike)
     trio.lowlevel.add_instrument(countdown)
     node.nursery.start_soon(victim.serve)

@@ -15,6 +15,7 @@ from broker.errors import CloseCode
 from broker.model import Capability, Claims
 from broker.notices import Joined, Notice, Pong, PresenceList
 from broker.protocol.commands import AnyCommand, CommandDecoder
+from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.frames import WebSocketCodec
 from tests.transport.conftest import Node, OpenNode
@@ -128,7 +129,7 @@ async def test_an_outbox_that_cannot_be_written_to_is_no_one_elses(
     async with open_node() as node:
         observer = await node.member("eve", "lobby")
         ours, theirs = memory_stream_pair()
-        node.nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+        node.nursery.start_soon(node.port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
         victim = RawPeer(ours)
         await victim.shake_hands(node.target("lobby", token=node.token("ann")))
         await victim.read_message()

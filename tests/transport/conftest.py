@@ -41,6 +41,7 @@ from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
 from broker.transport.admission import Admission
+from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.frames import WebSocketCodec
@@ -90,7 +91,7 @@ class Node:
         """Connect; returns the peer's end."""
         ours, theirs = memory_stream_pair()
         port = self.port if services is None else self.make_port(services)
-        self.nursery.start_soon(port.serve_stream, theirs, address)
+        self.nursery.start_soon(port.serve_stream, MemoryByteStream(theirs, address))
         return ours
 
     def make_port(self, services: ConnectionServices) -> Port:

@@ -11,6 +11,7 @@ from trio_websocket import ConnectionClosed
 
 from broker.errors import CloseCode
 from broker.model import Claims
+from broker.transport.byte_stream import MemoryByteStream
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import (
     BINARY,
@@ -250,7 +251,7 @@ async def test_a_client_that_is_cut_off_sees_no_close_frame(
     async with open_node() as node:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(node.port.serve_stream, theirs, "10.0.0.1")
+                nursery.start_soon(node.port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
                 peer = RawPeer(ours)
                 await peer.shake_hands(node.target("lobby", token=node.token("ann")))
                 assert (await peer.read_message())["type"] == "joined"

@@ -1,7 +1,6 @@
 """The fast lane finds what trio-websocket alone would have found, in the same order, whatever comes in whatever pieces."""
 
 import itertools
-import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -13,17 +12,17 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from broker.errors import CloseCode
 from broker.sessions.session import Rest
+from broker.transport.byte_stream import SocketByteStream
 from broker.transport.lane import TextLane, unmask
 from broker.transport.messages import Messages
 from broker.transport.pump import open_pump, open_source
 from broker.transport.websocket_stream import WebSocketStream
-from broker.transport.wire import open_wire
-from tests.transport.wires import open_outbox
+from tests.transport.wires import memory_pair, open_outbox
 
 LIMIT_BYTES = 70_000
 REQUEST = (
@@ -94,18 +93,16 @@ class Receiver:
             await (self.handle(message) if isinstance(message, str | bytes) else message())
 
 
-def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
-    ours, theirs = socket.socketpair()
-    return trio.SocketStream(trio.socket.from_stdlib_socket(ours)), trio.SocketStream(
-        trio.socket.from_stdlib_socket(theirs)
-    )
+def socket_pair() -> tuple[trio.SocketStream, SocketByteStream]:
+    ours, theirs = trio.socket.socketpair()
+    return trio.SocketStream(ours), SocketByteStream(trio.SocketStream(theirs), "unix")
 
 
 async def converse(
     pieces: Sequence[bytes], *, has_lane: bool, is_pumped: bool = False, pause_seconds: float = 0
 ) -> tuple[Outcome, int]:
     """Send pieces to a server that has a lane, or none; returns what came of it, and how many messages by the lane."""
-    client, server = socket_pair() if is_pumped else memory_stream_pair()
+    client, server = socket_pair() if is_pumped else memory_pair()
     receiver = Receiver()
     answers = bytearray()
 
@@ -125,7 +122,7 @@ async def converse(
 
     async with client, open_pump() as pump, trio.open_nursery() as nursery:
         nursery.start_soon(read_answers)
-        outbox, _ = open_outbox(open_wire(server), 1 << 20, nursery.start_soon)
+        outbox, _ = open_outbox(server, 1 << 20, nursery.start_soon)
         stream = WebSocketStream(server, REQUEST, outbox, open_source(server, pump if is_pumped else None))
         async with trio.open_nursery() as connection_nursery:
             request = await wrap_server_stream(
@@ -235,9 +232,9 @@ def test_a_text_is_no_message_behind(first: bytes, closed: CloseCode) -> None:
 async def test_a_frame_begun_in_the_lane_ends_in_good_order_when_the_lane_is_closed(
     autojump_clock: MockClock,
 ) -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     async with trio.open_nursery() as nursery:
-        outbox, _ = open_outbox(open_wire(server), 1 << 20, nursery.start_soon)
+        outbox, _ = open_outbox(server, 1 << 20, nursery.start_soon)
         stream = WebSocketStream(server, REQUEST, outbox, open_source(server, None))
         connection = await (await wrap_server_stream(nursery, stream)).accept()
         stream.use_lane(TextLane(LIMIT_BYTES, lambda _text: True))

@@ -2,13 +2,13 @@
 
 from contextlib import suppress
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from broker.errors import CloseCode
 from broker.transport.admission import MOST_REFUSED_PER_ADDRESS
+from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.port import REFUSAL_SECONDS, Port
 from broker.transport.streams import ReplayStream
 from tests.transport.conftest import OpenNode
@@ -157,7 +157,7 @@ async def test_a_refused_peer_that_reads_nothing_is_let_go(
         theirs.send_stream.send_all_hook = trio.sleep_forever
         await ours.send_all(b"rubbish\r\n\r\n")
         with trio.fail_after(5):
-            await node.port.serve_stream(theirs, "10.0.0.1")
+            await node.port.serve_stream(MemoryByteStream(theirs, "10.0.0.1"))
         assert node.is_empty()
 
 
@@ -192,7 +192,7 @@ async def test_a_peer_that_goes_is_no_news(
         port = Port(node.services, node.admission, node.settings.http, fail)
         ours, theirs = memory_stream_pair()
         await ours.send_all(GET)
-        await port.serve_stream(theirs, "10.0.0.1")
+        await port.serve_stream(MemoryByteStream(theirs, "10.0.0.1"))
         assert await ours.receive_some() == b""
         assert node.is_empty()
         assert node.log_lines() == []
@@ -215,7 +215,7 @@ async def test_what_the_http_side_raises_goes_no_further_than_the_log(
         ours, theirs = memory_stream_pair()
         await ours.send_all(GET)
         with trio.move_on_after(1 if is_cancelled else 10):
-            await port.serve_stream(theirs, "10.0.0.1")
+            await port.serve_stream(MemoryByteStream(theirs, "10.0.0.1"))
         assert await ours.receive_some() == b""
         assert node.is_empty()
         (line,) = node.log_lines()
@@ -228,36 +228,21 @@ async def test_what_a_cancelled_connection_raises_goes_no_further_than_the_log(
 ) -> None:
     """A stream that fails while it is cancelled: the fault stays here, the cancellation goes on."""
 
-    @attrs.define(eq=False)
-    class Faulty(trio.abc.HalfCloseableStream):
-        inner: trio.abc.HalfCloseableStream
-
-        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-            return await self.inner.receive_some(max_bytes)
-
+    class Faulty(MemoryByteStream):
         async def send_all(self, data: bytes | bytearray | memoryview) -> None:
             if b"user_joined" not in data:
-                return await self.inner.send_all(data)
+                return await super().send_all(data)
             try:
                 await trio.sleep_forever()
             finally:
                 raise ValueError("a fault of the stream")
-
-        async def wait_send_all_might_not_block(self) -> None:
-            await self.inner.wait_send_all_might_not_block()
-
-        async def send_eof(self) -> None:
-            await self.inner.send_eof()
-
-        async def aclose(self) -> None:
-            await self.inner.aclose()
 
     async with open_node() as node:
         observer = await node.member("eve", "lobby")
         ours, theirs = memory_stream_pair()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(node.port.serve_stream, Faulty(theirs), "10.0.0.1")
+                nursery.start_soon(node.port.serve_stream, Faulty(theirs, "10.0.0.1"))
                 await ours.send_all(handshake(node.target("lobby", token=node.token("ann"))))
                 await observer.receive_type("user_joined")
                 scope.cancel()

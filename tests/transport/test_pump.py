@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from broker.transport import pump as pump_module
+from broker.transport.byte_stream import SocketByteStream
 from broker.transport.pump import READ_BYTES, Pump, PumpedSource, open_pump
 
 LONGEST_SECONDS = 120
@@ -28,7 +29,7 @@ class Pipe:
     """A socket that a pump reads, with all that came."""
 
     peer: socket.socket
-    stream: trio.SocketStream
+    stream: SocketByteStream
     source: PumpedSource
     received: bytearray = attrs.Factory(bytearray)
 
@@ -37,7 +38,7 @@ class Pipe:
         with socket.create_server(("127.0.0.1", 0)) as server:
             peer = socket.create_connection(server.getsockname())
             ours, _ = server.accept()
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        stream = SocketByteStream.accepted(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         return cls(peer, stream, PumpedSource(pump, stream))
 
     async def receive(self) -> bytes:
@@ -137,7 +138,7 @@ async def test_a_number_that_is_given_again_brings_the_new_sockets_bytes(pump: P
     numbers = set()
     for turn in range(20):
         pipe = Pipe.open(pump)
-        numbers.add(pipe.stream.socket.fileno())
+        numbers.add(pipe.stream.descriptor)
         with trio.move_on_after(0.001):
             # Given up while bytes are on their way: they are nobody else's.
             async with trio.open_nursery() as nursery:
@@ -147,7 +148,7 @@ async def test_a_number_that_is_given_again_brings_the_new_sockets_bytes(pump: P
                 nursery.cancel_scope.cancel()
         await pipe.aclose()
         pipe = Pipe.open(pump)
-        numbers.add(pipe.stream.socket.fileno())
+        numbers.add(pipe.stream.descriptor)
         pipe.peer.send(b"%d" % turn)
         assert await pipe.receive() == b"%d" % turn
         await pipe.aclose()

@@ -2,30 +2,31 @@
 
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 import pytest
 import trio
-from trio.testing import MockClock, assert_checkpoints, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from broker.transport.byte_stream import ByteStream, SocketByteStream
 from broker.transport.outbox import Outbox
 from broker.transport.pump import StreamSource
 from broker.transport.streams import LINGER_SECONDS, ReplayStream
 from broker.transport.websocket_stream import WebSocketStream
-from broker.transport.wire import SocketWire, StreamWire, open_wire
 from tests.support.patience import PATIENCE_SECONDS
-from tests.transport.wires import open_outbox
+from tests.transport.wires import memory_pair, open_outbox, tcp_pair
+
+MakePair: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.HalfCloseableStream, ByteStream]]]
 
 
-async def tcp_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with listener:
-        client = await trio.open_tcp_stream(*listener.socket.getsockname())
-        return client, await listener.accept()
+async def memory_pair_soon() -> tuple[trio.abc.HalfCloseableStream, ByteStream]:
+    return memory_pair()
 
 
 async def test_the_head_comes_first_in_whatever_pieces_it_is_asked_for() -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"head")
     await client.send_all(b"body")
     pieces = []
@@ -36,7 +37,7 @@ async def test_the_head_comes_first_in_whatever_pieces_it_is_asked_for() -> None
 
 
 async def test_a_stream_without_a_head_is_what_it_wraps() -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"")
     await client.send_all(b"x")
     assert await stream.receive_some() == b"x"
@@ -48,7 +49,7 @@ async def test_a_stream_without_a_head_is_what_it_wraps() -> None:
 
 
 async def test_it_remembers_when_the_peer_was_last_heard(autojump_clock: MockClock) -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"head")
     opened = trio.current_time()
     await trio.sleep(5)
@@ -91,10 +92,10 @@ async def read_to_the_end(stream: trio.SocketStream) -> bytes:
     return bytes(received)
 
 
-async def wait_until_received(stream: trio.SocketStream) -> None:
+async def wait_until_received(stream: SocketByteStream) -> None:
     """Wait until bytes lie in the kernel's buffer."""
     with trio.fail_after(PATIENCE_SECONDS):
-        await trio.lowlevel.wait_readable(stream.socket)
+        await trio.lowlevel.wait_readable(stream.descriptor)
 
 
 async def close_as_a_peer_that_reads_to_the_end(stream: ReplayStream, client: trio.SocketStream) -> None:
@@ -109,7 +110,7 @@ async def close_as_a_peer_that_reads_to_the_end(stream: ReplayStream, client: tr
 
 
 async def test_lingering_has_an_end_whatever_the_peer_sends(autojump_clock: MockClock) -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"")
 
     async def send_for_ever() -> None:
@@ -126,7 +127,7 @@ async def test_lingering_has_an_end_whatever_the_peer_sends(autojump_clock: Mock
 
 
 async def test_there_is_nothing_to_linger_for_when_the_peer_has_ended(autojump_clock: MockClock) -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"")
     await client.send_eof()
     assert await stream.receive_some() == b""
@@ -137,7 +138,7 @@ async def test_there_is_nothing_to_linger_for_when_the_peer_has_ended(autojump_c
 
 
 async def test_cancelled_it_closes_at_once(autojump_clock: MockClock) -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"")
     started = trio.current_time()
     with trio.move_on_after(0.1) as scope:
@@ -151,7 +152,7 @@ async def test_cancelled_it_closes_at_once(autojump_clock: MockClock) -> None:
 async def test_a_second_close_neither_waits_nor_hurries_the_first(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    client, server = memory_stream_pair()
+    client, server = memory_pair()
     stream = ReplayStream(server, b"")
     nursery.start_soon(stream.aclose)
     await wait_all_tasks_blocked()
@@ -194,9 +195,12 @@ async def test_closing_beside_a_reader_closes_all_the_same(nursery: trio.Nursery
     await client.aclose()
 
 
+@pytest.mark.parametrize("make_pair", [tcp_pair, memory_pair_soon])
 @pytest.mark.parametrize("is_closing", [False, True])
-async def test_abort_wakes_whoever_reads_or_lingers(nursery: trio.Nursery, is_closing: bool) -> None:
-    client, server = await tcp_pair()
+async def test_abort_wakes_whoever_reads_or_lingers(
+    nursery: trio.Nursery, is_closing: bool, make_pair: MakePair
+) -> None:
+    client, server = await make_pair()
     stream = ReplayStream(server, b"")
     finished = trio.Event()
 
@@ -218,26 +222,11 @@ async def test_abort_wakes_whoever_reads_or_lingers(nursery: trio.Nursery, is_cl
     await client.aclose()
 
 
-async def test_abort_without_a_socket_is_left_to_whoever_closes() -> None:
-    _client, server = memory_stream_pair()
-    stream = ReplayStream(server, b"")
-    stream.abort()
-    with assert_checkpoints():
-        await stream.aclose()
-
-
-async def test_it_knows_its_socket() -> None:
-    client, server = await tcp_pair()
-    assert ReplayStream(server, b"").socket is server.socket
-    await client.aclose()
-    await server.aclose()
-
-
 async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_finished(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    client, server = memory_stream_pair()
-    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)
+    client, server = memory_pair()
+    outbox, _ = open_outbox(server, 1000, nursery.start_soon)
     stream = WebSocketStream(server, b"", outbox, StreamSource(server))
     assert not stream.is_being_read
     await client.send_all(b"x")
@@ -256,8 +245,8 @@ async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_fi
 
 
 async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) -> None:
-    client, server = memory_stream_pair()
-    outbox, _ = open_outbox(StreamWire(server), 1000, nursery.start_soon)
+    client, server = memory_pair()
+    outbox, _ = open_outbox(server, 1000, nursery.start_soon)
     stream = WebSocketStream(server, b"", outbox, StreamSource(server))
     await stream.send_all(bytearray(b"\x88\x02\x03\xe8"))
     outbox.put_control(b"late")
@@ -267,8 +256,8 @@ async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) ->
 
 
 async def test_it_knows_whether_it_is_being_read(nursery: trio.Nursery) -> None:
-    client, server = memory_stream_pair()
-    outbox: Outbox = open_outbox(StreamWire(server), 1000, nursery.start_soon)[0]
+    client, server = memory_pair()
+    outbox: Outbox = open_outbox(server, 1000, nursery.start_soon)[0]
     stream = WebSocketStream(server, b"", outbox, StreamSource(server))
     nursery.start_soon(stream.receive_some)
     await wait_all_tasks_blocked()
@@ -276,49 +265,3 @@ async def test_it_knows_whether_it_is_being_read(nursery: trio.Nursery) -> None:
     await client.send_all(b"x")
     await wait_all_tasks_blocked()
     assert not stream.is_being_read
-
-
-async def test_the_wire_of_a_socket_writes_what_the_kernel_takes() -> None:
-    client, server = await tcp_pair()
-    wire = open_wire(server)
-    assert isinstance(wire, SocketWire)
-    assert wire.write_nowait(b"hello") == 5
-    assert await client.receive_some() == b"hello"
-    total = 0
-    while written := wire.write_nowait(b"x" * 100_000):
-        total += written
-    assert wire.write_nowait(b"x") == 0, "the kernel's buffer is full"
-
-    async def read_all() -> None:
-        left = total + 4
-        while left:
-            left -= len(await client.receive_some())
-
-    with trio.fail_after(PATIENCE_SECONDS):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_all)
-            await wire.send_all(b"tail")
-    await client.aclose()
-    await server.aclose()
-    with pytest.raises(trio.BrokenResourceError):
-        wire.write_nowait(b"x")
-
-
-async def test_the_wire_of_a_reset_socket_is_broken() -> None:
-    client, server = await tcp_pair()
-    wire = SocketWire(server)
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    await client.aclose()
-    await wait_until_received(server)
-    with pytest.raises(trio.BrokenResourceError):
-        wire.write_nowait(b"x")
-    await server.aclose()
-
-
-async def test_the_wire_of_any_other_stream_leaves_all_to_a_task() -> None:
-    client, server = memory_stream_pair()
-    wire = open_wire(server)
-    assert isinstance(wire, StreamWire)
-    assert wire.write_nowait(b"x") == 0
-    await wire.send_all(b"y")
-    assert await client.receive_some() == b"y"

@@ -9,6 +9,7 @@ from broker.auth.tokens import TokenVerifier
 from broker.errors import CloseCode
 from broker.model import Claims
 from broker.sessions.session import SessionServices
+from broker.transport.byte_stream import MemoryByteStream
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import (
     PING,
@@ -127,34 +128,20 @@ async def test_a_handshake_whose_answer_is_never_read(
         started = trio.current_time()
         await ours.send_all(handshake("/ws/lobby").replace(b"Sec-WebSocket-Key", key))
         with trio.fail_after(30):
-            await node.port.serve_stream(theirs, "10.0.0.1")
+            await node.port.serve_stream(MemoryByteStream(theirs, "10.0.0.1"))
         assert 10 <= trio.current_time() - started <= 12
         assert node.is_empty()
         assert node.log_lines() == []
 
 
-@attrs.define(eq=False)
-class SlowStream(trio.abc.HalfCloseableStream):
+class SlowStream(MemoryByteStream):
     """Takes a while before it writes anything."""
 
-    inner: trio.abc.HalfCloseableStream
-    seconds: float = 0.0
+    seconds = 0.0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.sleep(self.seconds)
-        await self.inner.send_all(data)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self.inner.receive_some(max_bytes)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.inner.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self.inner.send_eof()
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
+        await super().send_all(data)
 
 
 async def test_a_ping_behind_a_close_frame_that_is_still_on_its_way(
@@ -162,8 +149,8 @@ async def test_a_ping_behind_a_close_frame_that_is_still_on_its_way(
 ) -> None:
     async with open_node() as node:
         ours, theirs = memory_stream_pair()
-        slow = SlowStream(theirs)
-        node.nursery.start_soon(node.port.serve_stream, slow, "10.0.0.1")
+        slow = SlowStream(theirs, "10.0.0.1")
+        node.nursery.start_soon(node.port.serve_stream, slow)
         peer = RawPeer(ours)
         await peer.shake_hands(node.target(token=node.token("ann")))
         await wait_all_tasks_blocked()

@@ -1,23 +1,38 @@
-"""A wire of the tests, and an outbox on it."""
+"""Byte streams of the tests, and an outbox on one."""
 
 from collections.abc import Awaitable, Callable
 
 import trio
+from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair
 
 from broker.errors import CloseCode
+from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 from broker.transport.frames import WebSocketCodec
 from broker.transport.outbox import Outbox, Schedule
-from broker.transport.wire import Wire
 
 CODEC = WebSocketCodec()
 
 
-class FakeWire:
+def memory_pair() -> tuple["trio.StapledStream[MemorySendStream, MemoryReceiveStream]", MemoryByteStream]:
+    """Return the peer's end and ours."""
+    client, server = memory_stream_pair()
+    return client, MemoryByteStream(server, "10.0.0.1")
+
+
+async def tcp_pair(host: str = "127.0.0.1") -> tuple[trio.SocketStream, SocketByteStream]:
+    """Return the peer's end and ours."""
+    async with (await trio.open_tcp_listeners(0, host=host))[0] as listener:
+        client = await trio.open_tcp_stream(*listener.socket.getsockname()[:2])
+        return client, SocketByteStream.accepted(await listener.accept())
+
+
+class FakeWire(MemoryByteStream):
     """Takes `credit` bytes at once; `send_all` waits for credit. `handed` is all it was given to write."""
 
-    is_progress_life = True
+    is_acknowledged = True
 
     def __init__(self, credit: int) -> None:
+        super().__init__(memory_stream_pair()[0], "10.0.0.1")
         self.credit = credit
         self.handed = bytearray()
         self.finished_bytes = 0
@@ -33,7 +48,7 @@ class FakeWire:
         self.finished_bytes += taken
         return taken
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self.handed += data
         await trio.lowlevel.checkpoint()
         left = len(data)
@@ -65,7 +80,7 @@ def _raise(error: Exception) -> None:
 
 
 def open_outbox(
-    wire: Wire,
+    stream: ByteStream,
     limit: int,
     start_writer: Callable[[Callable[[], Awaitable[None]]], None],
     *,
@@ -79,7 +94,7 @@ def open_outbox(
     """
     ended: list[CloseCode] = []
     outbox = Outbox(
-        wire,
+        stream,
         CODEC,
         limit_bytes=limit,
         slow_reader="drop" if drops else "disconnect",

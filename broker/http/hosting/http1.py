@@ -1,6 +1,5 @@
 """Hypercorn's HTTP/1.1 server on one stream. The only place that knows hypercorn's insides (0.18)."""
 
-import select
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -16,14 +15,13 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
-from hypercorn.utils import parse_socket_addr
 
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
 from broker.http.hosting.app_tasks import AppTasks
 from broker.http.hosting.guard import Lifeline
 from broker.http.hosting.h11_lines import CheckedConnection
-from broker.http.hosting.stream import HttpStream
+from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.log import Log
 
 STARTUP_SECONDS = 10.0
@@ -91,28 +89,20 @@ class _GoOn(EventWrapper):
     Meanwhile nothing is read, not even the end, which an application may wait for. So it is looked for here.
     """
 
-    def __init__(self, sock: Any, on_end: Callable[[], None]) -> None:
+    def __init__(self, has_peer_ended: Callable[[], bool], on_end: Callable[[], None]) -> None:
         super().__init__()
-        self._socket = sock
+        self._has_peer_ended = has_peer_ended
         self._on_end = on_end
 
     async def wait(self) -> None:
         """Wait until it is set."""
+        # Also where an answer that ended before its request has closed the connection; whoever reads is being cancelled.
         while not self.is_set() and not self._has_peer_ended():
             with trio.move_on_after(LOOK_SECONDS):
                 await super().wait()
         if not self.is_set():
             self._on_end()
         await super().wait()
-
-    def _has_peer_ended(self) -> bool:
-        if self._socket.fileno() < 0:
-            # An answer that ended before its request has closed the connection; whoever reads is being cancelled.
-            return True
-        poll = select.poll()
-        # Elsewhere than on Linux this sees only a reset.
-        poll.register(self._socket.fileno(), getattr(select, "POLLRDHUP", 0))
-        return bool(poll.poll(0))
 
 
 class Worker(WorkerContext):
@@ -253,22 +243,22 @@ class Http1Server(TCPServer):
         state: LifespanState,
         *,
         stream: HttpStream,
+        transport: HttpTransport,
         lifeline: Lifeline,
     ) -> None:
+        """`stream` is over `transport`."""
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
         self._lifeline = lifeline
         self._reading = trio.CancelScope()
         self._tasks = AppTasks(on_websocket_end=partial(self.protocol_send, Closed()))
-        self._socket: Any = stream.socket
+        self._transport = transport
         self._http_stream = stream
         self._is_read_out = False
 
     async def run(self) -> None:
         """Serve to the end, without TLS and without HTTP/2; see hypercorn's TCPServer.run."""
         try:
-            family = self._socket.family
-            client = parse_socket_addr(family, self._socket.getpeername())
-            server = parse_socket_addr(family, self._socket.getsockname())
+            client, server = self._transport.endpoints()
         except OSError:
             # Gone before its addresses were asked for.
             return
@@ -287,7 +277,7 @@ class Http1Server(TCPServer):
                 self.protocol_send,
                 stream=self._http_stream,
             )
-            self.protocol.can_read = _GoOn(self._socket, task_group.hang_up)  # type: ignore[attr-defined]
+            self.protocol.can_read = _GoOn(self._transport.has_peer_ended, task_group.hang_up)  # type: ignore[attr-defined]
             await self.idle_task.restart(task_group, self._idle_timeout)
             handler = await self._read_requests()
             self._is_read_out = True

@@ -57,7 +57,9 @@ class HttpServer:
         # A send may be more than one write.
         guard = Guard(self._app, lifeline, self._log, 2 * self._write_seconds, self._is_stopping)
         app = ASGIWrapper(guard)
-        server = Http1Server(app, self._config, self._worker, self._state, stream=careful, lifeline=lifeline)
+        server = Http1Server(
+            app, self._config, self._worker, self._state, stream=careful, transport=stream, lifeline=lifeline
+        )
         try:
             with lifeline.scope:
                 await server.run()

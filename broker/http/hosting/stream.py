@@ -7,11 +7,17 @@ import trio
 
 
 class HttpTransport(Protocol):
-    """What is served: a stream over a socket that can also be closed at once."""
+    """What is served: a stream that can also be closed at once."""
 
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        """The socket below, for its addresses."""
+    def endpoints(self) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+        """Return host and port of the client, and of this side; None where there are none, as of a Unix socket.
+
+        :raises OSError: if the client is gone.
+        """
+        ...
+
+    def has_peer_ended(self) -> bool:
+        """Whether the client has ended its side, as far as that shows without reading; always once closed."""
         ...
 
     @property
@@ -61,11 +67,6 @@ class HttpStream:
         self._is_closing = False
         self._reading: trio.CancelScope | None = None
         self._reader_gone = trio.Event()
-
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        """See HttpTransport."""
-        return self._inner.socket
 
     def check_head(self, head: bytes) -> int | None:
         """See HttpTransport."""

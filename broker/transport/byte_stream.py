@@ -1,0 +1,219 @@
+"""The bytes under a connection: one interface, with an implementation for each kind of stream that carries them.
+
+Nothing above asks which kind it has. A kind without a descriptor of its own bytes, as TLS is, or without writes that
+return at once, says so in `descriptor` and `write_nowait`, and is read and written by tasks.
+"""
+
+import os
+import select
+from abc import abstractmethod
+from typing import TYPE_CHECKING, TypeAlias
+
+import trio
+
+from broker.transport.listening import peer_address
+
+if TYPE_CHECKING:
+    from trio.testing import MemoryReceiveStream, MemorySendStream
+
+Endpoint: TypeAlias = tuple[str, int]
+"""Host and port."""
+
+
+class ByteStream(trio.abc.HalfCloseableStream):
+    """The stream of one connection, and all else that is asked of it.
+
+    `send_eof` ends the own side, and `aclose` closes both sides without waiting for the peer.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def peer_address(self) -> str:
+        """The peer for limits and log lines: an IP address, or `unix`."""
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> int | None:
+        """Descriptor that brings these very bytes, for a reader of many at once; -1 once closed, None if there is none."""
+
+    @property
+    @abstractmethod
+    def is_acknowledged(self) -> bool:
+        """Whether a `send_all` that has to wait ends only when the peer's side has acknowledged some of what it was sent."""
+
+    @abstractmethod
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        """Return host and port of the peer, and of this side; None where there are none (a Unix socket, memory).
+
+        :raises OSError: if the peer is gone.
+        """
+
+    @abstractmethod
+    def write_nowait(self, data: bytes | memoryview) -> int:
+        """Write what can be written at once; returns how many bytes that was, 0 if a task has to write.
+
+        :raises trio.BrokenResourceError: if the peer is gone, or the stream is closed.
+        """
+
+    @abstractmethod
+    def has_peer_ended(self) -> bool:
+        """Whether the peer has ended its side, as far as that shows without reading; always once closed."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Close both sides at once; whoever reads or writes gets ClosedResourceError."""
+
+
+class SocketByteStream(ByteStream):
+    """A connected TCP or Unix socket.
+
+    The kernel's buffer takes most writes at once, at a tenth of what a send by a task costs.
+    """
+
+    __slots__ = ("_fileno", "_peer_address", "_stream")
+
+    def __init__(self, stream: trio.SocketStream, peer_address: str) -> None:
+        self._stream = stream
+        self._fileno = stream.socket.fileno
+        self._peer_address = peer_address
+
+    @classmethod
+    def accepted(cls, stream: trio.SocketStream) -> "SocketByteStream":
+        """Return the stream of an accepted connection.
+
+        :raises OSError: if the peer has reset it already.
+        """
+        return cls(stream, peer_address(stream.socket.getpeername()))
+
+    @property
+    def peer_address(self) -> str:
+        """See ByteStream."""
+        return self._peer_address
+
+    @property
+    def descriptor(self) -> int:
+        """See ByteStream."""
+        return self._fileno()
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """See ByteStream: the kernel's buffer was full, and its space comes from what the peer has acknowledged."""
+        return True
+
+    def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
+        """See ByteStream."""
+        return _endpoint(self._stream.socket.getpeername()), _endpoint(self._stream.socket.getsockname())
+
+    def write_nowait(self, data: bytes | memoryview) -> int:
+        """See ByteStream. trio's sockets are non-blocking; a closed one has the descriptor -1, never another's."""
+        try:
+            return os.write(self._fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def has_peer_ended(self) -> bool:
+        """See ByteStream. Elsewhere than on Linux this shows only a reset."""
+        descriptor = self._fileno()
+        if descriptor < 0:
+            return True
+        poll = select.poll()
+        poll.register(descriptor, getattr(select, "POLLRDHUP", 0))
+        return bool(poll.poll(0))
+
+    def abort(self) -> None:
+        """See ByteStream."""
+        self._stream.socket.close()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """See trio.abc.HalfCloseableStream."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """See trio.abc.AsyncResource."""
+        await self._stream.aclose()
+
+
+class MemoryByteStream(ByteStream):
+    """One end of `trio.testing.memory_stream_pair`, for peers in this process."""
+
+    def __init__(
+        self, stream: "trio.StapledStream[MemorySendStream, MemoryReceiveStream]", peer_address: str
+    ) -> None:
+        self._stream = stream
+        self._peer_address = peer_address
+        self._is_closed = False
+
+    @property
+    def peer_address(self) -> str:
+        """See ByteStream."""
+        return self._peer_address
+
+    @property
+    def descriptor(self) -> None:
+        """See ByteStream: there is none."""
+        return
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """See ByteStream: a write waits for no peer here."""
+        return False
+
+    def endpoints(self) -> tuple[None, None]:
+        """See ByteStream."""
+        return None, None
+
+    def write_nowait(self, data: bytes | memoryview) -> int:  # noqa: ARG002  # see ByteStream
+        """See ByteStream: a task has to write."""
+        return 0
+
+    def has_peer_ended(self) -> bool:
+        """See ByteStream: it does not show."""
+        return self._is_closed
+
+    def abort(self) -> None:
+        """See ByteStream."""
+        self._is_closed = True
+        self._stream.send_stream.close()
+        self._stream.receive_stream.close()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """See trio.abc.HalfCloseableStream."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """See trio.abc.AsyncResource."""
+        self._is_closed = True
+        await self._stream.aclose()
+
+
+def _endpoint(name: object) -> Endpoint | None:
+    """Return host and port of what `getpeername` or `getsockname` says."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
