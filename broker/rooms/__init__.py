@@ -1,1 +1,1 @@
-"""Rooms: one actor each, which alone knows its members and fans out what is said."""
+"""Rooms: one actor each, which alone knows its members, and fans out events and notices to them."""

@@ -1,4 +1,4 @@
-"""What those who asked a room for something are answered, behind all that was begun before."""
+"""Answers of a room to requests, queued behind all notices that were queued before."""
 
 from collections.abc import Sequence
 
@@ -21,20 +21,20 @@ from broker.rooms.state import RoomState
 
 
 def reply_to(state: RoomState, member: Member, *notices: Notice, reply: Reply[None] | None = None) -> None:
-    """Begin to send a member something of its own; `reply` is answered once that is in its outbox."""
+    """Queue notices for one member; `reply` is answered once they are in its outbox."""
 
-    def hand(member: Member) -> None:
+    def send(member: Member) -> None:
         try:
             member.outbox.reply(*notices)
         finally:
             if reply is not None:
                 reply.set(None)
 
-    state.fanout.hand(member, hand)
+    state.fanout.queue_for(member, send)
 
 
 def answer_published(state: RoomState, publishes: Sequence[Publish], receipts: Sequence[Receipt]) -> None:
-    """Tell those who said something what became of it; the acks of one sender go out together."""
+    """Acknowledge publishes; the acks of one sender go out together."""
     acks: dict[Member, list[Notice]] = {}
     size = state.presence.size
     for publish, receipt in zip(publishes, receipts, strict=True):
@@ -48,9 +48,9 @@ def answer_published(state: RoomState, publishes: Sequence[Publish], receipts: S
 
 
 def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnavailableError) -> None:
-    """Tell who asked that the engine cannot serve.
+    """Answer a request with the engine's error.
 
-    :raises EngineUnavailableError: if nobody has asked.
+    :raises EngineUnavailableError: if the message is no request.
     """
     match message:
         case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply) | Remove(reply=reply):
@@ -61,8 +61,8 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             if sender is not None:
                 state.fanout.note_unavailable()
                 reply_to(state, sender, Failed(error.as_refused(), request_id))
-        case SendHistory(member=member, request_id=request_id, reply=told):
+        case SendHistory(member=member, request_id=request_id, reply=sent):
             state.fanout.note_unavailable()
-            reply_to(state, member, Failed(error.as_refused(), request_id), reply=told)
+            reply_to(state, member, Failed(error.as_refused(), request_id), reply=sent)
         case _:
             raise error

@@ -1,13 +1,13 @@
-"""How long things took, counted in buckets: of one small size whatever comes. Pure."""
+"""A histogram of delays with logarithmic buckets, of constant size. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 
 BUCKETS_PER_DOUBLING = 4
-"""So a quantile is given at most 19 % too high, and never too low."""
+"""A quantile is at most 19 % too high, and never too low."""
 
 BOUNDS_SECONDS = tuple(2 ** (step / BUCKETS_PER_DOUBLING) for step in range(-64, 25))
-"""The highest delay of each bucket but the last: from 15 µs to 64 s."""
+"""Upper bounds of all buckets but the last, from 15 µs to 64 s."""
 
 
 class DelayHistogram:
@@ -21,12 +21,12 @@ class DelayHistogram:
         self._counts[bisect_left(BOUNDS_SECONDS, seconds)] += count
 
     def snapshot(self) -> tuple[int, ...]:
-        """Return the counts of all buckets since the beginning; those of a time between are a difference."""
+        """Return the counts of all buckets since the start; subtract two snapshots for an interval."""
         return tuple(self._counts)
 
 
 def quantile_seconds(counts: Sequence[int], share: float) -> float | None:
-    """Return what `share` (0 to 1) of the counted delays did not exceed; None if nothing was counted."""
+    """Return the delay that `share` (0 to 1) of the counted delays did not exceed; None if nothing was counted."""
     left = share * sum(counts)
     if not left:
         return None

@@ -35,11 +35,11 @@ from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 
 STOP_SECONDS = 1.0
-"""How long a stopping room may take over what waits in its inbox: a drain has little time left by then."""
+"""Time for a stopping room to empty its mailbox: a drain has little time left by then."""
 
 
 FULL_RETRY_MS = 1000
-"""When to ask again for a room that cannot come up because too many are."""
+"""Delay before a client retries, when a room cannot be started because of `limits.rooms`."""
 
 
 @attrs.frozen
@@ -51,22 +51,22 @@ class RoomsStatistics:
     members: int
     """Connections, counted once for each room they are in."""
     deliveries: int
-    """Notices offered to members since the rooms were opened, also in rooms that are gone by now."""
+    """Notices offered to members since the rooms were opened, passivated rooms included."""
     deliveries_lost: int
-    """Of these, how many were not taken because the member's outbox was full."""
+    """Those of them that a full outbox refused."""
     registry: RegistryStatistics
 
 
 class RoomLoad(NamedTuple):
-    """A room and how much it has said since it came up."""
+    """A room and the number of messages that it has sent since it was started."""
 
     room: str
     room_size: int
-    said: int
+    messages_sent: int
 
 
 def retention_for(settings: Settings, room: str) -> Retention:
-    """Return how much of a room is kept: what the first rule for it says, else the general setting."""
+    """Return a room's retention: from the first rule that matches it, else from the general settings."""
     history = settings.history
     rule = find_rule(settings.rooms, room)
     if rule is None:
@@ -79,10 +79,10 @@ def retention_for(settings: Settings, room: str) -> Retention:
 
 
 class Rooms:
-    """Finds a room, or brings it up; made by `open_rooms`. Every method may raise EngineUnavailableError.
+    """Finds or starts rooms by name; made by `open_rooms`. Every async method may raise EngineUnavailableError.
 
-    Where a room must come up and `most` are up already, one that is idle is put away for it; if there is none,
-    `Refused` is raised (`unavailable`, to be tried again).
+    To start a room where `max_rooms` are running, an idle one is passivated; if there is none, `Refused` is raised
+    (`unavailable`, with a delay for the next try).
     """
 
     def __init__(
@@ -93,65 +93,65 @@ class Rooms:
         member_count: MemberCount,
         presence: Presence | None = None,
         *,
-        most: int,
+        max_rooms: int,
     ) -> None:
-        self._most = most
+        self._max_rooms = max_rooms
         self._registry = registry
         self._states = states
         self._tally = tally
         self._member_count = member_count
         self._presence = presence
 
-    def listing(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
-        """Return the rooms in memory whose names begin with `prefix`, by name, from the one behind `after`."""
+    def list_here(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
+        """Return the rooms in memory whose names start with `prefix`, sorted by name, from the first after `after`."""
         names = sorted(name for name in self._states if name > after and name.startswith(prefix))
         started = (state for name in names if (state := self._states[name]).delivered is not None)
         return [state.info() for state in islice(started, limit)]
 
     async def list_everywhere(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
-        """Return the rooms of `listing`, and those that somebody is in on another node (without their users)."""
-        here = self.listing(prefix=prefix, after=after, limit=limit)
+        """Return the rooms of `list_here`, and those with members on other nodes (without their users)."""
+        here = self.list_here(prefix=prefix, after=after, limit=limit)
         if self._presence is None:
             return here
         rooms = {
             glance.room: RoomInfo(glance.room, glance.size, glance.position, ())
             for glance in await self._presence.list_rooms(prefix=prefix, after=after, limit=limit)
         }
-        # Of rooms that somebody is in here this node knows best.
+        # This node has the newest state of rooms that have members here.
         rooms |= {info.room: info for info in here if info.users or info.room not in rooms}
         return [rooms[name] for name in sorted(rooms)[:limit]]
 
     def loads(self) -> Iterator[RoomLoad]:
-        """Give each room in memory, as it stands when its turn comes; other tasks may run meanwhile."""
+        """Iterate over the rooms in memory; each is read when it is reached, and other tasks may run in between."""
         for name, state in list(self._states.items()):
             if state.delivered is not None:
-                yield RoomLoad(name, state.presence.size, state.said)
+                yield RoomLoad(name, state.presence.size, state.messages_sent)
 
     @property
     def tally(self) -> Tally:
-        """What was delivered since the rooms were opened; it goes on counting."""
+        """The running counts of deliveries since the rooms were opened."""
         return self._tally
 
     async def tell(
         self, room: str, message: RoomMessage, *, on_start: Callable[[], None] | None = None
     ) -> Ref[RoomMessage]:
-        """Send a message to a room; returns the Ref that took it, which stays good while a member is in.
+        """Send a message to a room, starting it if need be; returns its Ref, which stays valid while it has members.
 
-        `on_start` is called first if the room has to come up; what it raises is raised, and nothing is done.
+        `on_start` is called before a room is started; if it raises, nothing is sent.
         """
         self._admit(room, on_start)
         return await self._registry.tell(room, message)
 
     def _admit(self, room: str, on_start: Callable[[], None] | None = None) -> None:
-        """Let a room come up, if it is not up.
+        """Make space for a room, if it has to be started.
 
-        :raises Refused: if it may not for now.
+        :raises Refused: if there is none for now.
         """
         if room in self._registry:
             return
         if on_start is not None:
             on_start()
-        if len(self._registry) >= self._most and not self._registry.passivate_one():
+        if len(self._registry) >= self._max_rooms and not self._registry.passivate_one():
             raise Refused(
                 ErrorCode.UNAVAILABLE,
                 "as many rooms are up as may be (limits.rooms)",
@@ -160,7 +160,7 @@ class Rooms:
             )
 
     def tell_nowait(self, room: str, message: RoomMessage) -> Ref[RoomMessage] | None:
-        """Send as `tell` does, if the room is up and its inbox has space; else do nothing and return None."""
+        """Send as `tell` does, if the room is running and its mailbox has space; else return None."""
         ref = self._registry.peek(room)
         if ref is not None:
             with suppress(ActorStoppedError, MailboxFullError):
@@ -169,7 +169,7 @@ class Rooms:
         return None
 
     async def publish(self, room: str, draft: Draft) -> Published:
-        """Say something in a room; returns once it is in the engine and on its way to the members."""
+        """Publish in a room; returns once the event is in the engine and on its way to the members."""
         self._admit(room)
         return await self._registry.ask(room, lambda reply: Publish(draft, reply=reply))
 
@@ -179,7 +179,7 @@ class Rooms:
         return await self._registry.ask(room, lambda reply: ReadHistory(since, limit, reverse, reply))
 
     async def inspect(self, room: str) -> RoomInfo:
-        """Return who is in a room and where it stands."""
+        """Return a room's users and position."""
         self._admit(room)
         return await self._registry.ask(room, Inspect)
 
@@ -189,7 +189,7 @@ class Rooms:
         return await self._registry.ask(room, lambda reply: Remove(user_id, reply))
 
     def statistics(self) -> RoomsStatistics:
-        """Return a snapshot, in a time that does not depend on how many rooms there are."""
+        """Return a snapshot, in constant time."""
         return RoomsStatistics(
             rooms=len(self._registry),
             members=self._member_count.members,
@@ -203,10 +203,10 @@ class Rooms:
 async def open_rooms(
     settings: Settings, engine: Engine, log: Log, *, policy: RestartPolicy | None = None
 ) -> AsyncIterator[Rooms]:
-    """Open the rooms of this node; leaving the block lets each finish what waits in its inbox.
+    """Open the rooms of this node; at the end of the block each handles the messages in its mailbox and stops.
 
-    A room that fails is restarted with its members still in. One that fails past `policy` is given up: its
-    members are disconnected with 1011, and whoever comes next finds a new one.
+    A room that fails is restarted with its members. One that fails past `policy` is given up: its members are
+    disconnected with 1011, and the next message for its name starts a new room.
     """
     states: dict[str, RoomState] = {}
     tally, member_count = Tally(), MemberCount()
@@ -234,10 +234,10 @@ async def open_rooms(
             member.disconnect(CloseCode.INTERNAL_ERROR, "room failed")
 
     def forget(name: str) -> None:
-        # Those who were in a room that was given up have nobody left who would take their leaves.
+        # The members of a room that was given up have no actor left that would handle their leaves.
         member_count.members -= states.pop(name).roster.size
 
-    def tell_failure(failure: Failure) -> None:
+    def log_failure(failure: Failure) -> None:
         log.exception(
             "room failed",
             exc_info=failure.error,
@@ -246,7 +246,7 @@ async def open_rooms(
         )
 
     async with (
-        open_supervisor(policy, on_failure=tell_failure, stop_seconds=STOP_SECONDS) as supervisor,
+        open_supervisor(policy, on_failure=log_failure, stop_seconds=STOP_SECONDS) as supervisor,
         trio.open_nursery() as nursery,
     ):
         registry: Registry[str, RoomMessage] = Registry(
@@ -259,5 +259,5 @@ async def open_rooms(
             on_stopped=forget,
         )
         nursery.start_soon(registry.run_passivation)
-        yield Rooms(registry, states, tally, member_count, engine.presence, most=settings.limits.rooms)
+        yield Rooms(registry, states, tally, member_count, engine.presence, max_rooms=settings.limits.rooms)
         nursery.cancel_scope.cancel()

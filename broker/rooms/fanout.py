@@ -1,4 +1,4 @@
-"""Gives what a room says to the outboxes of all its members; one that cannot be told fails alone."""
+"""Sends the notices of a room to the outboxes of its members; a member whose outbox fails is disconnected alone."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,41 +15,40 @@ from broker.rooms.delay_histogram import DelayHistogram
 from broker.rooms.member import Member
 from broker.rooms.presence.roster import Roster
 
-OFFERS_PER_LOOK = 32
-"""After so many offers it is looked at the time: most only queue a frame, some write what is queued."""
+OFFERS_PER_CLOCK_READ = 32
+"""Check the clock only once per this many offers: reading it costs about as much as an offer."""
 
-TURN_SECONDS = 0.001
-"""After so long the other tasks get their turn."""
+TIME_SLICE_SECONDS = 0.001
+"""Time after which other tasks run."""
 
 BULK_MEMBERS = 64
-"""What is said to more than so many may go out behind what others say."""
+"""A frame for more members than this is bulk: an outbox may write it behind frames for fewer members."""
 
 
 @attrs.define
 class Tally:
-    """What all the rooms of a node have delivered, also those that are gone."""
+    """Counts over all rooms of a node since its start, passivated rooms included."""
 
     deliveries: int = 0
     deliveries_lost: int = 0
     unavailable: int = 0
     """Requests answered `unavailable` by a room."""
     delays: DelayHistogram = attrs.field(factory=DelayHistogram, eq=False)
-    """From a batch's append until every outbox has it, for each publish in it."""
+    """Time from the append of a batch until every outbox has it, for each publish in it."""
 
 
 class _Delivery(NamedTuple):
-    """What is to be done with some members, and those with whom it is still to be done."""
+    """An action, and the members for whom it is still to be done."""
 
-    hand: Callable[[Member], None]
+    action: Callable[[Member], None]
     recipients: Iterator[Member]
 
 
 class Fanout:
-    """All that one room says, in order.
+    """The queue of one room's notices, sent in order.
 
-    A member that fails while something is handed to it, or whose codec fails, is disconnected with 1011 and left
-    out from then on; the others are handed everything once. What was begun belongs to the room and not to an
-    incarnation of its actor: the next one finishes it.
+    A member whose outbox or codec raises is disconnected with 1011 and left out from then on; the others get
+    everything once. The queue belongs to the room and not to an incarnation of its actor: the next one sends the rest.
     """
 
     def __init__(self, room: str, tally: Tally, log: Log) -> None:
@@ -58,37 +57,37 @@ class Fanout:
         self._log = log
         self._deliveries: deque[_Delivery] = deque()
         self._offers = 0
-        self._turn_ends_at = 0.0  # trio time; long past where nothing was said for a while
+        self._slice_ends_at = 0.0  # trio time; long past after a pause
         # A WeakSet is slow, and nearly nobody ever fails.
         self._failed: WeakSet[Member] | tuple[()] = ()
 
-    def begin(self, roster: Roster, notices: Sequence[Notice]) -> None:
-        """Encode notices, once for each codec, for those who are in the room now."""
+    def queue(self, roster: Roster, notices: Sequence[Notice]) -> None:
+        """Encode notices once for each codec, and queue the frames for the present members."""
         offsets = _offsets(notices)
         for codec, members in roster.audiences():
             try:
                 frame = codec.encode(notices)
-            except Exception as error:  # noqa: BLE001  # theirs alone, and logged
+            except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
                 self._fail(members, error)
                 continue
-            offer = self._offering(frame, len(notices), offsets, is_bulk=len(members) > BULK_MEMBERS)
+            offer = self._make_offer(frame, len(notices), offsets, is_bulk=len(members) > BULK_MEMBERS)
             self._deliveries.append(_Delivery(offer, iter(members)))
         self._tally.deliveries += len(roster) * len(notices)
 
     def note_delay(self, publishes: int, seconds: float) -> None:
-        """Count how long publishes took from their append until every outbox has them."""
+        """Count the time of publishes from their append until every outbox has them."""
         self._tally.delays.note(seconds, publishes)
 
     def note_unavailable(self) -> None:
         """Count a request that the engine could not serve."""
         self._tally.unavailable += 1
 
-    def hand(self, member: Member, action: Callable[[Member], None]) -> None:
-        """Do something with one member, behind what was begun before."""
+    def queue_for(self, member: Member, action: Callable[[Member], None]) -> None:
+        """Queue an action for one member."""
         self._deliveries.append(_Delivery(action, iter((member,))))
 
-    async def finish(self) -> None:
-        """Do everything begun with everyone meant. If cancelled, call it again to go on."""
+    async def send_queued(self) -> None:
+        """Do everything queued. If cancelled, the next call continues."""
         failed = self._failed or ()
         while self._deliveries:
             delivery = self._deliveries[0]
@@ -96,18 +95,18 @@ class Fanout:
                 if member in failed:
                     continue
                 try:
-                    delivery.hand(member)
-                except Exception as error:  # noqa: BLE001  # its own alone, and logged
+                    delivery.action(member)
+                except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
                     self._fail((member,), error)
                     failed = self._failed
                 self._offers += 1
-                if self._offers % OFFERS_PER_LOOK == 0 and trio.current_time() >= self._turn_ends_at:
+                if self._offers % OFFERS_PER_CLOCK_READ == 0 and trio.current_time() >= self._slice_ends_at:
                     await trio.lowlevel.checkpoint()
-                    self._turn_ends_at = trio.current_time() + TURN_SECONDS
+                    self._slice_ends_at = trio.current_time() + TIME_SLICE_SECONDS
             self._deliveries.popleft()
 
     def _fail(self, members: Iterable[Member], error: Exception) -> None:
-        """End the connections of members that may have missed something: what they have seen is no longer known."""
+        """Disconnect members that may have missed something: their position is no longer known."""
         failed = self._failed or WeakSet()
         self._failed = failed
         gone = [member for member in members if member not in failed]
@@ -117,7 +116,7 @@ class Fanout:
         if gone:
             self._log.exception("delivery failed", exc_info=error, room=self._room, members=len(gone))
 
-    def _offering(
+    def _make_offer(
         self, frame: bytes, notices: int, offsets: tuple[int, int] | None, *, is_bulk: bool
     ) -> Callable[[Member], None]:
         def offer(member: Member) -> None:
@@ -130,7 +129,7 @@ class Fanout:
 
 
 def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:
-    """Return the first and the last offset that those who miss these notices do not hear of."""
+    """Return the first and the last offset in these notices, for the Gap of a member that misses them."""
     offsets: list[int] = []
     for notice in notices:
         if isinstance(notice, Gap):

@@ -1,4 +1,4 @@
-"""Which of the events that a feed brings are told next. Pure."""
+"""The order of delivery for events from the feed. Pure."""
 
 from collections.abc import Sequence
 
@@ -10,25 +10,25 @@ from broker.rooms.messages import FeedEvents
 
 @attrs.frozen
 class DeliverableEvents:
-    """Arrivals, seen from where a room has been told."""
+    """Events of the feed, split at the first gap behind the room's delivered position."""
 
     events: list[Event]
-    """What follows what was told, in order."""
+    """The events to deliver next, in order."""
     position: Position
-    """Where the room has been told once these are."""
+    """The delivered position after these."""
     rest: Sequence[FeedEvents]
-    """What does not follow: something before it is missing, or it is of another epoch."""
+    """Batches that cannot be delivered yet: events before them are missing, or they are of another epoch."""
 
 
-def order_feed_events(told: Position, arrivals: Sequence[FeedEvents]) -> DeliverableEvents:
-    """Split arrivals into what can be told after `told` and what cannot; what was told before is dropped."""
-    epoch, offset = told.epoch, told.offset
+def order_feed_events(delivered: Position, batches: Sequence[FeedEvents]) -> DeliverableEvents:
+    """Split batches at the first gap behind `delivered`; events up to `delivered` are dropped."""
+    epoch, offset = delivered.epoch, delivered.offset
     events: list[Event] = []
-    for index, arrived in enumerate(arrivals):
-        first = next((event.offset for event in arrived.events if event.offset is not None), None)
-        if arrived.epoch != epoch or (first is not None and first > offset + 1):
-            return DeliverableEvents(events, Position(epoch, offset), arrivals[index:])
-        for event in arrived.events:
+    for index, batch in enumerate(batches):
+        first = next((event.offset for event in batch.events if event.offset is not None), None)
+        if batch.epoch != epoch or (first is not None and first > offset + 1):
+            return DeliverableEvents(events, Position(epoch, offset), batches[index:])
+        for event in batch.events:
             if event.offset is None:
                 events.append(event)
             elif event.offset > offset:

@@ -1,4 +1,4 @@
-"""What the engine's feed brings to one room, on its way into the room's inbox."""
+"""A room's subscription to the engine's feed, which puts events into the room's mailbox."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ from broker.rooms.messages import (
 )
 
 MOST_WAITING_BYTES = 4 << 20
-"""How much may wait in the inbox; what is more is read from the engine when the room gets to it."""
+"""Most content of feed events in the mailbox; more than that is read from the engine by a catch-up."""
 
 
 class FeedSubscription:
-    """The room's place on the feed, while somebody is in the room. Never waits: what does not fit is caught up."""
+    """Open while the room has members. Never blocks: events that do not fit are left to a catch-up."""
 
     def __init__(self, room: str) -> None:
         self._room = room
@@ -31,13 +31,13 @@ class FeedSubscription:
 
     @property
     def is_open(self) -> bool:
-        """Whether everything that is said on any node comes in."""
+        """Whether the events of all nodes come in."""
         return self._feed is not None
 
     async def open(self, feed: Feed, ref: Ref[RoomMessage]) -> None:
-        """Let everything said from now on come into the inbox of `ref`; if cancelled, it does not.
+        """Subscribe: later events go into the mailbox of `ref`. If cancelled, it is not subscribed.
 
-        :raises EngineUnavailableError: if that cannot be done now.
+        :raises EngineUnavailableError: if the feed cannot subscribe now.
         """
         self._ref = ref
         self._is_behind = False
@@ -45,16 +45,16 @@ class FeedSubscription:
         self._feed = feed
 
     def close(self) -> None:
-        """Let nothing more come in."""
+        """Unsubscribe."""
         if self._feed is not None:
             self._feed.unsubscribe(self._room)
             self._feed = None
 
     def arrived(self, epoch: str, events: Sequence[Event]) -> None:
-        """Put what was said into the inbox, if there is space; see FeedListener."""
+        """Put events into the mailbox, if there is space; see FeedListener."""
         size = _size(events)
         if self._is_behind:
-            return  # the catch-up that waits will find it
+            return  # the waiting catch-up reads them
         if self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
             self.fell_behind()
             return
@@ -62,7 +62,7 @@ class FeedSubscription:
             self._waiting_bytes += size
 
     def remote_changed(self, change: RemoteChange) -> None:
-        """Put what another node tells into the inbox, if there is space; see FeedListener."""
+        """Put a change of presence into the mailbox, if there is space; see FeedListener."""
         if not self._is_behind:
             self._put(RemoteChanged(change))
 
@@ -70,10 +70,10 @@ class FeedSubscription:
         """Let the room remove a user; see FeedListener."""
         assert self._ref is not None, "open sets it"
         if not self._ref.is_stopping:
-            self._ref.tell_always(RemoveHere(user_id))  # bounded by what the application asks for
+            self._ref.tell_always(RemoveHere(user_id))  # bounded by the application's requests
 
     def node_lost(self, node: str) -> None:
-        """Let the room see what has become of the node's users; see FeedListener."""
+        """Let the room read which of the node's users are left; see FeedListener."""
         if not self._is_behind:
             self._put(ReadRemoteMembers(node))
 
@@ -84,24 +84,24 @@ class FeedSubscription:
         except MailboxFullError:
             self.fell_behind()
         except ActorStoppedError:
-            pass  # it was given up with all its members
+            pass  # the room was given up, with all its members
         else:
             return True
         return False
 
     def fell_behind(self) -> None:
-        """Let the room catch up when it gets to it; see FeedListener."""
+        """Put a catch-up into the mailbox; see FeedListener."""
         assert self._ref is not None, "open sets it"
         if not self._is_behind and not self._ref.is_stopping:
             self._is_behind = True
-            self._ref.tell_always(CatchUp())  # one at a time
+            self._ref.tell_always(CatchUp())  # at most one at a time
 
-    def take(self, arrived: FeedEvents) -> None:
-        """Note that an arrival has left the inbox."""
-        self._waiting_bytes -= _size(arrived.events)
+    def note_handled(self, batch: FeedEvents) -> None:
+        """Note that a batch has left the mailbox."""
+        self._waiting_bytes -= _size(batch.events)
 
     def begin_catch_up(self) -> None:
-        """Note that the engine is about to be read: what comes from now on is wanted again."""
+        """Accept events again, as the engine is about to be read."""
         self._is_behind = False
 
 

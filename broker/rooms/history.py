@@ -1,4 +1,4 @@
-"""Reads a room's events from the engine for one who asks, page by page where it may be long."""
+"""Reads a room's events from the engine, page by page where there may be many."""
 
 import attrs
 
@@ -10,9 +10,9 @@ from broker.rooms.recovery import count_fitting
 async def read_missed(
     engine: Engine, room: str, since: Position, until: int, *, page_messages: int, most_bytes: int
 ) -> tuple[tuple[Event, ...], bool]:
-    """Return what came after `since` up to the offset `until`, and whether that is all of it; else nothing.
+    """Return the events after `since` up to the offset `until`, and True; or none and False if they are not complete.
 
-    What the engine holds beyond is still to be delivered, to the one who asks too.
+    Later events in the engine are still to be delivered, also to this member.
 
     :raises EngineUnavailableError: if the engine cannot read.
     """
@@ -43,7 +43,7 @@ async def read_page(
     after = 0 if since is None else since.offset
     run = await engine.read(room, after=after, limit=limit, reverse=reverse)
     if since is not None and since.epoch != run.position.epoch:
-        # All that is held is new to one who has seen another epoch.
+        # After a change of epoch all stored events are new.
         run = await engine.read(room, limit=limit, reverse=reverse)
     return attrs.evolve(run, events=run.events[: count_fitting(room, run.events, most_bytes)])
 

@@ -1,4 +1,4 @@
-"""What a room knows of those in it. Rooms hold outboxes, never sessions or sockets."""
+"""The interface of a room's members. Rooms hold outboxes, never sessions or sockets."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -12,34 +12,34 @@ if TYPE_CHECKING:
 
 
 class Codec(Protocol):
-    """Turns notices into what one kind of recipient is sent; equal codecs share their frames."""
+    """Encodes notices for one kind of recipient; equal codecs share their frames."""
 
     def encode(self, notices: Sequence[Notice]) -> bytes:
-        """Return the notices, in order, as bytes to be written at once."""
+        """Return the notices, in order, as one frame."""
         ...
 
 
 class Outbox(Protocol):
-    """Takes what is to be sent to one connection. Never blocks, and holds a bounded number of bytes."""
+    """The bounded queue of frames of one connection. Never blocks."""
 
     @property
     def codec(self) -> Codec:
-        """How this outbox wants its frames."""
+        """The encoding of its frames."""
         ...
 
     def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
-        """Take a frame of events, or return False because too much waits; a closed outbox takes all.
+        """Queue a frame of events, or return False if too much waits; a closed outbox drops it and returns True.
 
-        `is_bulk`: it is said to so many that what others say may go out before.
+        `is_bulk`: the frame has so many recipients that it may be written behind frames for fewer.
         """
         ...
 
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
-        """Hear that a refused frame held these offsets (first and last) of a room, None for ephemeral ones."""
+        """Note the offsets (first and last) of a room in a refused frame; None if all its events were ephemeral."""
         ...
 
     def reply(self, *notices: Notice) -> None:
-        """Take answers to requests; past the outbox's limit the connection ends."""
+        """Queue notices for this member alone; past the outbox's limit the connection ends."""
         ...
 
 
@@ -48,7 +48,7 @@ class Member(Protocol):
 
     @property
     def user_id(self) -> str:
-        """Whose connection it is."""
+        """The user of this connection."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Member(Protocol):
 
     @property
     def outbox(self) -> Outbox:
-        """Where to send what is said."""
+        """The queue of its frames."""
         ...
 
     def added_to(self, room: str, ref: "Ref[RoomMessage]") -> None:
@@ -66,9 +66,9 @@ class Member(Protocol):
         ...
 
     def removed_from(self, room: str) -> None:
-        """Hear that the application has removed this member from a room, which is already done."""
+        """Note that the application has removed this member from a room; the room has done its part."""
         ...
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
-        """Begin to end the connection; its leaves come later, as those of any connection that ends."""
+        """Start to close the connection; its leaves follow, as for any connection that ends."""
         ...

@@ -1,4 +1,4 @@
-"""What can be told to a room."""
+"""The messages of a room's mailbox."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -15,9 +15,9 @@ from broker.rooms.member import Member
 
 @attrs.frozen
 class Join:
-    """Take a member in and send it `joined`; one already in only hears `joined` again.
+    """Add a member and send it `joined`; a present member is sent `joined` again.
 
-    If the reply fails, the member was not taken in.
+    If the reply fails, the member was not added.
     """
 
     member: Member
@@ -28,7 +28,7 @@ class Join:
 
 @attrs.frozen
 class Leave:
-    """Let a member go; nothing happens if it is not in. `is_answered`: send it `left`."""
+    """Remove a member, if it is present. `is_answered`: send it `left`."""
 
     member: Member
     is_answered: bool = False
@@ -37,7 +37,7 @@ class Leave:
 
 @attrs.frozen
 class Publish:
-    """Say something. A `sender` with a request id is sent `ack`; a `reply` is given the receipt."""
+    """Publish an event. A `sender` with a request id is sent `ack`; a `reply` is set to the receipt."""
 
     draft: Draft
     sender: Member | None = None
@@ -47,7 +47,7 @@ class Publish:
 
 @attrs.frozen
 class Published:
-    """What became of a Publish: its receipt, and the room's size then."""
+    """The result of a Publish: its receipt, and the room's size at that time."""
 
     receipt: Receipt
     room_size: int
@@ -55,7 +55,7 @@ class Published:
 
 @attrs.frozen
 class SendPresence:
-    """Send a member the list of who is in; `reply` is answered once that is in its outbox."""
+    """Send a member the list of users; `reply` is answered once that is in its outbox."""
 
     member: Member
     request_id: RequestId
@@ -91,17 +91,17 @@ class RemoveHere:
 
 @attrs.frozen
 class SendPresenceBatch:
-    """The time has come to tell of gathered joins and leaves."""
+    """The timer of batched joins and leaves has expired."""
 
 
 @attrs.frozen
 class CatchUp:
-    """Something may have been missed, or can perhaps be read again: tell what is in the engine and was not told."""
+    """Deliver all undelivered events of the engine: some may have been missed, or the engine can be read again."""
 
 
 @attrs.frozen
 class FeedEvents:
-    """The engine's feed brings what one append has added, here or on another node."""
+    """The events of one append, on this node or another, from the engine's feed."""
 
     epoch: str
     events: Sequence[Event]
@@ -109,21 +109,21 @@ class FeedEvents:
 
 @attrs.frozen
 class RemoteChanged:
-    """Another node tells of its users in the room."""
+    """The users of another node in the room have changed."""
 
     change: RemoteChange
 
 
 @attrs.frozen
 class ReadRemoteMembers:
-    """Read who is on other nodes, if `lost_node` is one of them or none is named."""
+    """Read the members on other nodes, if `lost_node` has some or is None."""
 
     lost_node: str | None = None
 
 
 @attrs.frozen
 class RoomInfo:
-    """A room as the HTTP API tells of it."""
+    """A room as the HTTP API shows it."""
 
     room: str
     room_size: int
@@ -133,14 +133,14 @@ class RoomInfo:
 
 @attrs.frozen
 class Inspect:
-    """Ask for the room's info."""
+    """Get the room's info."""
 
     reply: Reply[RoomInfo]
 
 
 @attrs.frozen
 class ReadHistory:
-    """Ask for some of the room's events."""
+    """Get some of the room's events."""
 
     since: Position | None
     limit: int

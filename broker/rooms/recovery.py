@@ -1,4 +1,4 @@
-"""The notices for members that have fallen behind, in pages that a client can read. Pure."""
+"""Notices for members that have missed events, in pages that a client can read. Pure."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -10,7 +10,7 @@ from broker.model import Event, Position
 from broker.notices import Gap, Joined, Notice, RoomEvent
 
 EVENT_BYTES = 192
-"""Most that a delivered event has besides its content and its room's name."""
+"""Most bytes of a delivered event besides its content and its room's name."""
 
 
 def count_fitting(room: str, events: Sequence[Event], most_bytes: int) -> int:
@@ -22,11 +22,11 @@ def count_fitting(room: str, events: Sequence[Event], most_bytes: int) -> int:
 
 
 def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
-    """Return the answer to a join as one message that any client can read, and the rest of its events behind it.
+    """Return the answer to a join as a message of at most about `page_bytes`, followed by the rest of its events.
 
     Common clients lose their connection over a message of more than 1 MiB. The first page is a `joined` whose
-    position is that of its last event, so what follows it are the next events: for a client there is no
-    difference to a join that was answered a moment earlier.
+    position is that of its last event, so the next events follow it: a client sees no difference from a join that was
+    answered a moment earlier.
     """
     if not joined.events:
         return [joined]
@@ -40,16 +40,16 @@ def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
     return [first, *(RoomEvent(joined.room, epoch, event) for event in rest)]
 
 
-def missed_notices(room: str, told: Position, run: Run, own: Iterable[RoomEvent]) -> list[Notice]:
-    """Return all that is known after `told` up to the position of `run`, in order, with a Gap for each hole.
+def missed_notices(room: str, delivered: Position, run: Run, own: Iterable[RoomEvent]) -> list[Notice]:
+    """Return all known events after `delivered` up to the position of `run`, in order, with a Gap for each hole.
 
-    `own` are events that the engine may have trimmed already. In an epoch other than that of `told`, all is new.
+    `own` are events that the engine may have trimmed already. If the epoch of `run` is another, all its events are new.
     """
     epoch = run.position.epoch
-    known = {said.event.offset: said.event for said in own if said.epoch == epoch}
+    known = {notice.event.offset: notice.event for notice in own if notice.epoch == epoch}
     known.update((event.offset, event) for event in run.events)
     notices: list[Notice] = []
-    expected = 1 + (told.offset if told.epoch == epoch else 0)
+    expected = 1 + (delivered.offset if delivered.epoch == epoch else 0)
     for offset in sorted(offset for offset in known if offset is not None and offset >= expected):
         if offset > expected:
             notices.append(Gap(room, expected, offset - 1))

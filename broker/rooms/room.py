@@ -1,4 +1,4 @@
-"""The room: an actor that alone touches who is in it and what it has said."""
+"""The room: an actor that alone touches its members and sends them events in order."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -47,11 +47,11 @@ from broker.rooms.state import RoomOptions, RoomState
 class Room(Actor[RoomMessage]):
     """One incarnation of a room.
 
-    What waits in the inbox is handled as one batch: publishes that follow each other are one append to the
-    engine and one frame for each member. Everyone in the room hears of events in the order of their offsets.
+    The messages waiting in the mailbox are handled as one batch: publishes that follow each other are one append to
+    the engine and one frame for each member. Events are sent to all members in the order of their offsets.
 
-    Whatever follows from a message is begun before anyone is told. So a fault leaves nothing half told: the next
-    incarnation goes on telling.
+    Every notice that a message causes is queued on the Fanout before any is sent. The Fanout survives a crash of this
+    actor, so its next incarnation sends what is left.
     """
 
     def __init__(self, state: RoomState, engine: Engine, options: RoomOptions) -> None:
@@ -68,50 +68,50 @@ class Room(Actor[RoomMessage]):
         return self._state.delivered
 
     async def on_start(self, context: Context[RoomMessage]) -> None:
-        """Take up where the last incarnation left off, if there was one."""
+        """Continue where the last incarnation stopped, if there was one."""
         self._context = context
         if self._state.delivered is None:
             self._state.delivered = await self._engine.position(self._state.name)
         else:
             await self._catch_up_or_retry()
         self._set_timer()
-        await self._state.fanout.finish()
+        await self._state.fanout.send_queued()
 
     def is_idle(self) -> bool:
         """Whether the room is empty."""
         return self._state.roster.is_empty and not self._state.presence.batch.is_pending
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
-        """Handle all that waits: publishes that stand together as one, and so what the feed brought."""
-        arrivals: list[FeedEvents] = []
+        """Handle all waiting messages, neighbouring publishes together, and so neighbouring events of the feed."""
+        feed_events: list[FeedEvents] = []
         publishes: list[Publish] = []
         for message in batch:
             if isinstance(message, Publish):
                 publishes.append(message)
             elif isinstance(message, FeedEvents):
-                arrivals.append(message)
+                feed_events.append(message)
             else:
                 try:
-                    await self._take_together(arrivals, publishes)
+                    await self._handle_together(feed_events, publishes)
                 except Exception:
-                    # It has left the inbox: a failure before its turn must not lose it, least of all a leave.
+                    # It has left the mailbox: a failure before its turn must not lose it, least of all a leave.
                     await self.receive(message)  # noqa: ASYNC120  # if cancelled, that is how it ends
                     raise
-                arrivals, publishes = [], []
+                feed_events, publishes = [], []
                 await self.receive(message)
-        await self._take_together(arrivals, publishes)
+        await self._handle_together(feed_events, publishes)
 
-    async def _take_together(self, arrivals: Sequence[FeedEvents], publishes: Sequence[Publish]) -> None:
+    async def _handle_together(self, feed_events: Sequence[FeedEvents], publishes: Sequence[Publish]) -> None:
         try:
-            if arrivals:
-                await self._arrive(arrivals)
+            if feed_events:
+                await self._handle_feed_events(feed_events)
         except Exception:
             await self._publish(publishes)  # noqa: ASYNC120  # if cancelled, that is how it ends
             raise
         await self._publish(publishes)
 
     async def receive(self, message: RoomMessage) -> None:
-        """Handle one message that is no publish; what the engine cannot do is answered, and the room goes on."""
+        """Handle one message that is no publish; if the engine is unavailable, it is answered and the room goes on."""
         try:
             await self._handle(message)
         except EngineUnavailableError as error:
@@ -119,8 +119,8 @@ class Room(Actor[RoomMessage]):
         finally:
             if self._state.roster.is_empty and self._state.subscription.is_open:
                 self._state.subscription.close()
-                self._state.presence.end()
-        await self._state.fanout.finish()
+                self._state.presence.forget_remote_members()
+        await self._state.fanout.send_queued()
 
     async def _handle(self, message: RoomMessage) -> None:  # noqa: C901  # one case for each message
         match message:
@@ -144,17 +144,17 @@ class Room(Actor[RoomMessage]):
                 await self._catch_up_or_retry()
                 await self._or_retry(self._read_remote_members)
             case RemoteChanged() | ReadRemoteMembers() | RemoveHere():
-                await self._or_retry(partial(self._hear_of_others, message))
+                await self._or_retry(partial(self._handle_remote, message))
             case Inspect(reply):
                 await self._inspect(reply)
             case Publish():
                 await self._publish([message])
             case FeedEvents():
-                await self._arrive([message])
+                await self._handle_feed_events([message])
 
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member
-        await self._listen()
+        await self._subscribe()
         events, is_recovered = await self._missed_since(join.since)
         is_new = state.roster.add(member)
         assert self._context is not None, "on_start sets it"
@@ -164,27 +164,27 @@ class Room(Actor[RoomMessage]):
         )
         reply_to(state, member, *joined_in_pages(joined, self._options.page_bytes), reply=join.reply)
         if is_new and member.is_visible:
-            self._tell_all(state.presence.came(member.user_id))
+            self._queue_presence(state.presence.note_joined(member.user_id))
 
-    async def _listen(self) -> None:
-        """Let the feed bring what is said, then ask where the room stands: nothing can fall between the two."""
+    async def _subscribe(self) -> None:
+        """Subscribe to the feed, then read the room's position, so that no event falls between the two."""
         state, feed = self._state, self._engine.feed
         if feed is None or state.subscription.is_open:
             return
         assert self._context is not None, "on_start sets it"
         await state.subscription.open(feed, self._context.ref)
-        # Nobody is in yet, so there is nobody to tell what was said before.
+        # No member is in the room yet, so earlier events have no recipient.
         state.delivered = await self._engine.position(state.name)
-        await state.presence.begin()
+        await state.presence.load_remote_members()
 
     async def _inspect(self, reply: Reply[RoomInfo]) -> None:
         if self._engine.feed is not None and not self._state.subscription.is_open:
-            # What is said does not come in while nobody is here.
+            # Without members there is no subscription, so the position may be out of date.
             self._state.delivered = await self._engine.position(self._state.name)
-            await self._state.presence.begin()
+            await self._state.presence.load_remote_members()
         reply.set(self._state.info())
 
-    async def _hear_of_others(self, message: RemoteChanged | ReadRemoteMembers | RemoveHere) -> None:
+    async def _handle_remote(self, message: RemoteChanged | ReadRemoteMembers | RemoveHere) -> None:
         presence = self._state.presence
         if not self._state.subscription.is_open:
             return
@@ -194,7 +194,7 @@ class Room(Actor[RoomMessage]):
                 if notices is None:
                     await self._read_remote_members()
                 else:
-                    self._tell_all(notices)
+                    self._queue_presence(notices)
             case RemoveHere(user_id):
                 self._remove_here(user_id)
             case ReadRemoteMembers(lost_node):
@@ -202,19 +202,19 @@ class Room(Actor[RoomMessage]):
                     await self._read_remote_members()
 
     async def _read_remote_members(self) -> None:
-        """Begin to tell what has changed on other nodes."""
+        """Queue notices of the changes on other nodes."""
         presence = self._state.presence
-        notices, is_anew = await presence.read_remote_members()
-        self._tell_all(notices)
-        if is_anew and presence.presence is not None and self._context is not None:
-            self._context.tell_later(presence.presence.lease_seconds, ReadRemoteMembers())
+        notices, must_read_again = await presence.read_remote_members()
+        self._queue_presence(notices)
+        if must_read_again and presence.bus is not None and self._context is not None:
+            self._context.tell_later(presence.bus.lease_seconds, ReadRemoteMembers())
 
     async def _missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
-        """Return what came after `since` up to what the room has delivered, and whether that is all of it."""
+        """Return the events after `since` up to the last delivered one, and whether they are complete."""
         if since is None:
             return (), False
         if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
-            # Perhaps another node told it of what this one has not heard of yet.
+            # Another node may have delivered events that this one has not received yet.
             await self._catch_up()
         if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
             return (), False
@@ -232,12 +232,12 @@ class Room(Actor[RoomMessage]):
         if leave.is_answered:
             reply_to(self._state, leave.member, Left(self._state.name, leave.request_id))
         if was_in and leave.member.is_visible:
-            self._tell_left(leave.member.user_id)
+            self._queue_left(leave.member.user_id)
 
     async def _remove(self, user_id: str, reply: Reply[int]) -> None:
-        is_here = self._state.subscription.is_open
+        has_members = self._state.subscription.is_open
         count = self._remove_here(user_id)
-        reply.set(count + await self._state.presence.remove_elsewhere(user_id, is_here=is_here))
+        reply.set(count + await self._state.presence.remove_elsewhere(user_id, has_members=has_members))
 
     def _remove_here(self, user_id: str) -> int:
         def remove(member: Member) -> None:
@@ -247,12 +247,12 @@ class Room(Actor[RoomMessage]):
         members = self._state.roster.members_of(user_id)
         for member in members:
             self._state.roster.discard(member)
-            self._state.fanout.hand(member, remove)
-            self._tell_left(user_id)
+            self._state.fanout.queue_for(member, remove)
+            self._queue_left(user_id)
         return len(members)
 
-    def _tell_left(self, user_id: str) -> None:
-        self._tell_all(self._state.presence.went(user_id))
+    def _queue_left(self, user_id: str) -> None:
+        self._queue_presence(self._state.presence.note_left(user_id))
 
     async def _publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:
@@ -265,65 +265,66 @@ class Room(Actor[RoomMessage]):
         except EngineUnavailableError as error:
             for publish in publishes:
                 answer_unavailable(self._state, publish, error)
-            await state.fanout.finish()
+            await state.fanout.send_queued()
             return
         if self._engine.feed is None:
             await self._deliver(receipts)
         elif not state.subscription.is_open and any(publish.reply is not None for publish in publishes):
-            # Nobody is here, and the answer tells how many are elsewhere.
+            # No member is on this node, and the answer holds the number of those on other nodes.
             with suppress(EngineUnavailableError):
-                await state.presence.begin()
+                await state.presence.load_remote_members()
         answer_published(state, publishes, receipts)
-        await state.fanout.finish()
+        await state.fanout.send_queued()
         state.fanout.note_delay(len(publishes), trio.current_time() - began)
 
     async def _deliver(self, receipts: Sequence[Receipt]) -> None:
-        """Begin to tell everyone what was just appended, after whatever the room has not heard of yet."""
+        """Queue the events just appended, behind any that this room has missed."""
         stored = [r.position for r in receipts if r.event is not None and r.position is not None]
         events = [r.event for r in receipts if r.event is not None]
         if not stored:
-            self._begin_events(events, self._delivered)
+            self._queue_events(events, self._delivered)
         elif stored[0].is_next_to(self._delivered):
-            self._begin_events(events, stored[-1])
+            self._queue_events(events, stored[-1])
         else:
             name, epoch = self._state.name, stored[0].epoch
             await self._catch_up_or_retry([RoomEvent(name, epoch, e) for e in events if e.offset is not None])
-            self._begin_events([event for event in events if event.offset is None], self._delivered)
+            self._queue_events([event for event in events if event.offset is None], self._delivered)
 
-    async def _arrive(self, arrivals: Sequence[FeedEvents]) -> None:
-        """Begin to tell what the feed has brought, after what is missing before it."""
-        for arrived in arrivals:
-            self._state.subscription.take(arrived)
+    async def _handle_feed_events(self, batches: Sequence[FeedEvents]) -> None:
+        """Queue events of the feed, behind those that are missing before them."""
+        for batch in batches:
+            self._state.subscription.note_handled(batch)
         if not self._state.subscription.is_open:
             return
-        rest = self._tell_what_follows(arrivals)
+        rest = self._queue_in_order(batches)
         if rest:
             name = self._state.name
-            stored = [RoomEvent(name, a.epoch, e) for a in rest for e in a.events if e.offset is not None]
+            stored = [RoomEvent(name, b.epoch, e) for b in rest for e in b.events if e.offset is not None]
             await self._catch_up_or_retry(stored)
-            self._tell_what_follows(rest)
-        await self._state.fanout.finish()
+            self._queue_in_order(rest)
+        await self._state.fanout.send_queued()
 
-    def _tell_what_follows(self, arrivals: Sequence[FeedEvents]) -> Sequence[FeedEvents]:
-        sorted_ = order_feed_events(self._delivered, arrivals)
-        if sorted_.events:
-            self._begin_events(sorted_.events, sorted_.position)
-        return sorted_.rest
+    def _queue_in_order(self, batches: Sequence[FeedEvents]) -> Sequence[FeedEvents]:
+        """Queue the events that follow the last delivered one; returns the rest."""
+        deliverable = order_feed_events(self._delivered, batches)
+        if deliverable.events:
+            self._queue_events(deliverable.events, deliverable.position)
+        return deliverable.rest
 
     async def _catch_up(self, own: Sequence[RoomEvent] = ()) -> None:
-        """Begin to tell what is in the engine and was not told: the one way out of having missed something.
+        """Queue all events of the engine that were not delivered: the one recovery from missed events.
 
         `own` was just appended, here or elsewhere; the engine may keep no history of it.
         """
-        state, told = self._state, self._delivered
-        run = await self._engine.read(state.name, after=told.offset)
-        if run.position.epoch != told.epoch:
-            # The engine has lost the room, and what it holds now is all new.
+        state, delivered = self._state, self._delivered
+        run = await self._engine.read(state.name, after=delivered.offset)
+        if run.position.epoch != delivered.epoch:
+            # The engine has lost the room, so all events that it holds now are new.
             run = await self._engine.read(state.name)
-        self._begin(missed_notices(state.name, told, run, own), run.position)
+        self._queue_up_to(run.position, missed_notices(state.name, delivered, run, own))
 
     async def _catch_up_or_retry(self, own: Sequence[RoomEvent] = ()) -> None:
-        """Catch up, now or when the engine can be read again; a publish may do so before."""
+        """Catch up now, or once the engine can be read again; a publish may do it before."""
         await self._or_retry(partial(self._catch_up, own))
 
     async def _or_retry(self, action: Callable[[], Awaitable[None]]) -> None:
@@ -335,14 +336,14 @@ class Room(Actor[RoomMessage]):
                 assert self._context is not None, "on_start sets it"
                 self._context.tell_later(error.retry_after_ms / 1000, CatchUp())
 
-    def _begin_events(self, events: Sequence[Event], position: Position) -> None:
-        self._begin([RoomEvent(self._state.name, position.epoch, event) for event in events], position)
+    def _queue_events(self, events: Sequence[Event], position: Position) -> None:
+        self._queue_up_to(position, [RoomEvent(self._state.name, position.epoch, event) for event in events])
 
-    def _begin(self, notices: Sequence[Notice], position: Position) -> None:
-        """Begin to tell everyone; from here on, a failure leaves the rest to the next incarnation."""
+    def _queue_up_to(self, position: Position, notices: Sequence[Notice]) -> None:
+        """Queue notices for all members, which then have everything up to `position`."""
         if notices:
-            self._state.fanout.begin(self._state.roster, notices)
-            self._state.said += len(notices)
+            self._state.fanout.queue(self._state.roster, notices)
+            self._state.messages_sent += len(notices)
         self._state.delivered = position
 
     async def _read_history(self, ask: SendHistory | ReadHistory) -> None:
@@ -361,16 +362,16 @@ class Room(Actor[RoomMessage]):
             case ReadHistory(reply=run_reply):
                 run_reply.set(run)
 
-    def _tell_all(self, notices: Sequence[Notice]) -> None:
+    def _queue_presence(self, notices: Sequence[Notice]) -> None:
         if notices:
-            self._state.fanout.begin(self._state.roster, notices)
+            self._state.fanout.queue(self._state.roster, notices)
         self._set_timer()
 
     def _send_presence_batch(self) -> None:
         if self._batch_at is None or trio.current_time() < self._batch_at:
             return  # from the timer of an incarnation that failed
         self._batch_at = None
-        self._tell_all(self._state.presence.gathered())
+        self._queue_presence(self._state.presence.take_batch())
 
     def _set_timer(self) -> None:
         assert self._context is not None, "on_start sets it"

@@ -1,4 +1,4 @@
-"""What a room is between the messages, and across failures of its actor."""
+"""The state of a room that outlives a failure of its actor, and its options."""
 
 import attrs
 
@@ -13,37 +13,37 @@ from broker.rooms.presence.roster import Roster
 
 @attrs.define
 class RoomState:
-    """What outlives a failure of the room's actor: who is in, and how far they have been told."""
+    """State shared by all incarnations of a room: its members, and the position up to which they have events."""
 
     name: str
     presence: RoomPresence
     fanout: Fanout
     subscription: FeedSubscription
     delivered: Position | None = None
-    """Everyone in the room has been told all up to here, or `fanout` is about to."""
-    said: int = 0
-    """Messages told since the room came up, ephemeral ones too."""
+    """All members have the events up to here, in their outboxes or in the queue of `fanout`."""
+    messages_sent: int = 0
+    """Messages sent to the members since the room was started, ephemeral ones included."""
 
     @property
     def roster(self) -> Roster:
-        """Who is in the room on this node."""
+        """The members on this node."""
         return self.presence.roster
 
     def info(self) -> RoomInfo:
-        """Return the room as it stands; only once it has started."""
+        """Return a snapshot; only once the room has started."""
         assert self.delivered is not None, "the room's first start sets it"
         return RoomInfo(self.name, self.presence.size, self.delivered, self.presence.users())
 
 
 @attrs.frozen
 class RoomOptions:
-    """What a room needs to know besides its name."""
+    """The settings of one room."""
 
     retention: Retention
     gather_seconds: float
     page_messages: int
-    """How many events are read from the engine at once."""
+    """Events in one read from the engine."""
     page_bytes: int
-    """How much of the events one answer holds; the rest follows as messages of their own, or is to be asked for."""
+    """Content of the events in one answer; more events follow as messages of their own, or need another request."""
     recovery_bytes: int
-    """How much of what was missed one join sends."""
+    """Content of the missed events that one join sends."""

@@ -22,7 +22,7 @@ def in_memory(rooms: Rooms) -> int:
     gc.collect()
     states = [thing for thing in gc.get_objects() if isinstance(thing, RoomState) and thing.name in ROOMS]
     actors = [thing for thing in gc.get_objects() if isinstance(thing, Room) and thing._state.name in ROOMS]
-    return len(states) + len(actors) + len(rooms.listing(limit=1000)) + rooms.statistics().rooms
+    return len(states) + len(actors) + len(rooms.list_here(limit=1000)) + rooms.statistics().rooms
 
 
 async def join_all(world: World) -> None:

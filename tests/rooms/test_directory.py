@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def names(stage: "Stage", *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
-    return [info.room for info in stage.rooms.listing(prefix=prefix, after=after, limit=limit)]
+    return [info.room for info in stage.rooms.list_here(prefix=prefix, after=after, limit=limit)]
 
 
 async def test_rooms_are_listed_by_name_page_by_page(stage: "Stage") -> None:
@@ -35,7 +35,7 @@ async def test_rooms_are_listed_by_name_page_by_page(stage: "Stage") -> None:
 async def test_a_listed_room_tells_of_itself(stage: "Stage") -> None:
     await stage.enter("ann")
     await stage.say("1")
-    [info] = stage.rooms.listing(limit=1)
+    [info] = stage.rooms.list_here(limit=1)
     assert info == await stage.rooms.inspect("den")
     assert (info.room_size, info.position.offset, info.users) == (1, 1, (("ann", 1),))
 

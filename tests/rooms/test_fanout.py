@@ -11,7 +11,7 @@ from trio.testing import MockClock, assert_no_checkpoints
 from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Gap, Notice, RoomEvent, UserJoined
-from broker.rooms.fanout import OFFERS_PER_LOOK, TURN_SECONDS, Fanout, Tally
+from broker.rooms.fanout import OFFERS_PER_CLOCK_READ, TIME_SLICE_SECONDS, Fanout, Tally
 from broker.rooms.presence.roster import Roster
 from tests.rooms.conftest import IdentityCodec, RecordingOutbox
 
@@ -60,9 +60,9 @@ async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person
     bob, cat = new_person("bob", ann.outbox.codec), new_person("cat")
     fanout = new_fanout()
     notices: list[Notice] = [said(1), said(2), UserJoined("den", "ann", 1)]
-    fanout.begin(roster_of([ann, bob, cat]), notices)
+    fanout.queue(roster_of([ann, bob, cat]), notices)
     assert ann.heard == []
-    await fanout.finish()
+    await fanout.send_queued()
     assert ann.heard == bob.heard == cat.heard == notices
     assert (ann.outbox.codec.encoded, cat.outbox.codec.encoded) == (1, 1)
 
@@ -70,10 +70,10 @@ async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person
 async def test_who_comes_later_is_not_meant_and_who_goes_still_is(new_person: "NewPerson") -> None:
     ann, bob = new_person("ann"), new_person("bob")
     roster, fanout = roster_of([ann]), new_fanout()
-    fanout.begin(roster, [said(1)])
+    fanout.queue(roster, [said(1)])
     roster.discard(ann)
     roster.add(bob)
-    await fanout.finish()
+    await fanout.send_queued()
     assert (ann.offsets(), bob.offsets()) == ([1], [])
 
 
@@ -105,10 +105,10 @@ def test_only_those_fail_whose_outbox_does(
         log = CountingLog()
         fanout, roster = new_fanout(log=log), roster_of(everyone)
         for frame in range(frames):
-            fanout.begin(roster, [said(frame + 1)])
+            fanout.queue(roster, [said(frame + 1)])
             if finish_each:
-                await fanout.finish()
-        await fanout.finish()
+                await fanout.send_queued()
+        await fanout.send_queued()
         assert log.failed == len(failing)
 
     trio.run(main)
@@ -131,8 +131,8 @@ async def test_those_whose_codec_fails_are_failed_alone(new_person: "NewPerson")
     log = CountingLog()
     fanout, roster = new_fanout(log=log), roster_of([ann, bob, cat])
     for offset in (1, 2, 3):
-        fanout.begin(roster, [said(offset)])
-    await fanout.finish()
+        fanout.queue(roster, [said(offset)])
+    await fanout.send_queued()
     assert bob.offsets() == [1, 2, 3]
     assert bob.disconnects == []
     for person in (ann, cat):
@@ -150,7 +150,7 @@ class SlowOutbox(RecordingOutbox):
         self._clock = clock
 
     def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
-        self._clock.jump(1.01 * TURN_SECONDS / OFFERS_PER_LOOK)
+        self._clock.jump(1.01 * TIME_SLICE_SECONDS / OFFERS_PER_CLOCK_READ)
         return super().offer(frame, is_bulk=is_bulk)
 
 
@@ -166,25 +166,25 @@ def slow_people(new_person: "NewPerson", clock: MockClock, count: int) -> "list[
 async def test_a_fanout_cancelled_at_any_checkpoint_goes_on_where_it_was(
     new_person: "NewPerson", mock_clock: MockClock, checkpoint: int
 ) -> None:
-    everyone = slow_people(new_person, mock_clock, 2 * OFFERS_PER_LOOK)
+    everyone = slow_people(new_person, mock_clock, 2 * OFFERS_PER_CLOCK_READ)
     fanout, roster = new_fanout(), roster_of(everyone)
-    fanout.begin(roster, [said(1)])
-    fanout.begin(roster, [said(2)])
+    fanout.queue(roster, [said(1)])
+    fanout.queue(roster, [said(2)])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(fanout.finish)
+        nursery.start_soon(fanout.send_queued)
         for _ in range(checkpoint):
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     heard = sum(len(person.heard) for person in everyone)
     assert heard < 2 * len(everyone) or checkpoint > 2
-    await fanout.finish()
+    await fanout.send_queued()
     assert all(person.offsets() == [1, 2] for person in everyone)
 
 
 async def test_others_get_their_turn_during_a_large_fanout(
     new_person: "NewPerson", mock_clock: MockClock
 ) -> None:
-    everyone = slow_people(new_person, mock_clock, OFFERS_PER_LOOK // 2)
+    everyone = slow_people(new_person, mock_clock, OFFERS_PER_CLOCK_READ // 2)
     fanout, roster = new_fanout(), roster_of(everyone)
     turns = 0
 
@@ -197,8 +197,8 @@ async def test_others_get_their_turn_during_a_large_fanout(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_turns)
         for offset in range(1, 21):
-            fanout.begin(roster, [said(offset)])
-            await fanout.finish()
+            fanout.queue(roster, [said(offset)])
+            await fanout.send_queued()
         nursery.cancel_scope.cancel()
     # Twenty frames of half a turn each: also many small fan-outs must not keep the others waiting.
     assert 8 <= turns <= 12
@@ -209,11 +209,11 @@ async def test_quick_writes_do_not_give_way_to_others_without_need(
 ) -> None:
     codec = new_person("").outbox.codec
     fanout, roster = new_fanout(), roster_of([new_person(f"user {number}", codec) for number in range(1000)])
-    fanout.begin(roster, [said(1)])
-    await fanout.finish()  # also the first look after a while gives way
-    fanout.begin(roster, [said(2)])
+    fanout.queue(roster, [said(1)])
+    await fanout.send_queued()  # also the first look after a while gives way
+    fanout.queue(roster, [said(2)])
     with assert_no_checkpoints():
-        await fanout.finish()
+        await fanout.send_queued()
 
 
 async def test_a_frame_that_is_not_taken_is_counted_and_its_offsets_are_told(new_person: "NewPerson") -> None:
@@ -229,8 +229,8 @@ async def test_a_frame_that_is_not_taken_is_counted_and_its_offsets_are_told(new
         [Gap("den", 9, 11)],
     ]
     for notices in frames:
-        fanout.begin(roster, notices)
-        await fanout.finish()
+        fanout.queue(roster, notices)
+        await fanout.send_queued()
     assert ann.heard == []
     assert ann.outbox.losses == [
         ("den", (3, 4)),

@@ -87,42 +87,42 @@ async def take(probe: Probe[RoomMessage], kinds: Sequence[type[FeedEvents | Catc
 
 async def test_more_bytes_than_may_wait_are_caught_up_instead() -> None:
     async with Probe[RoomMessage]() as probe:
-        inflow = FeedSubscription("den")
-        await inflow.open(StillFeed(), probe.ref)
+        subscription = FeedSubscription("den")
+        await subscription.open(StillFeed(), probe.ref)
         for offset in range(1, 5):
-            inflow.arrived("e", [event(offset, MOST_WAITING_BYTES // 2)])
+            subscription.arrived("e", [event(offset, MOST_WAITING_BYTES // 2)])
         await take(probe, [FeedEvents, FeedEvents, CatchUp])
-        inflow.begin_catch_up()
-        inflow.arrived("e", [event(5)])
+        subscription.begin_catch_up()
+        subscription.arrived("e", [event(5)])
         await take(probe, [CatchUp])
         for _ in range(2):
-            inflow.take(FeedEvents("e", [event(1, MOST_WAITING_BYTES // 2)]))
-        inflow.begin_catch_up()
+            subscription.note_handled(FeedEvents("e", [event(1, MOST_WAITING_BYTES // 2)]))
+        subscription.begin_catch_up()
         # One alone may be of any size: it is in memory already.
-        inflow.arrived("e", [event(6, MOST_WAITING_BYTES * 2)])
+        subscription.arrived("e", [event(6, MOST_WAITING_BYTES * 2)])
         await take(probe, [FeedEvents])
 
 
 async def test_a_full_inbox_is_caught_up_once() -> None:
     async with Probe[RoomMessage](capacity=2) as probe:
-        inflow = FeedSubscription("den")
-        await inflow.open(StillFeed(), probe.ref)
+        subscription = FeedSubscription("den")
+        await subscription.open(StillFeed(), probe.ref)
         for offset in range(1, 6):
-            inflow.arrived("e", [event(offset)])
-        inflow.fell_behind()
+            subscription.arrived("e", [event(offset)])
+        subscription.fell_behind()
         await take(probe, [FeedEvents, FeedEvents, CatchUp])
 
 
 async def test_a_room_that_is_gone_hears_nothing_and_nobody_minds() -> None:
     feed = StillFeed()
     async with Probe[RoomMessage]() as probe:
-        inflow = FeedSubscription("den")
-        await inflow.open(feed, probe.ref)
-        assert (inflow.is_open, feed.rooms) == (True, ["den"])
+        subscription = FeedSubscription("den")
+        await subscription.open(feed, probe.ref)
+        assert (subscription.is_open, feed.rooms) == (True, ["den"])
         probe.ref.stop_nowait()
-        inflow.arrived("e", [event(1)])
-        inflow.fell_behind()
+        subscription.arrived("e", [event(1)])
+        subscription.fell_behind()
         await probe.check_silence()
-        inflow.close()
-        inflow.close()
-        assert (inflow.is_open, feed.rooms) == (False, [])
+        subscription.close()
+        subscription.close()
+        assert (subscription.is_open, feed.rooms) == (False, [])

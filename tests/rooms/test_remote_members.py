@@ -12,7 +12,7 @@ from broker.rooms.presence.remote_members import MemberChange, RemoteMembers
 
 def told(changes: Sequence[MemberChange] | None) -> list[tuple[str, str, int]]:
     assert changes is not None
-    return [("+" if one.is_coming else "-", one.user_id, one.size) for one in changes]
+    return [("+" if one.is_join else "-", one.user_id, one.size) for one in changes]
 
 
 def test_each_connection_is_told_of_with_the_size_after_it() -> None:
@@ -51,7 +51,7 @@ def test_those_who_are_not_read_have_left() -> None:
     remote = RemoteMembers()
     remote.apply(RemoteChange("east", 5, 0, {"ann": 1}))
     assert remote.replace(RemotePresence("board", 9, {})) == (
-        [MemberChange("ann", is_coming=False, size=0)],
+        [MemberChange("ann", is_join=False, size=0)],
         False,
     )
 
@@ -115,7 +115,7 @@ class Watcher:
 
     def _note(self, changes: Sequence[MemberChange]) -> None:
         for change in changes:
-            self.seen[change.user_id] += 1 if change.is_coming else -1
+            self.seen[change.user_id] += 1 if change.is_join else -1
             assert self.seen[change.user_id] >= 0
         assert self.remote.size == self.seen.total()
 

@@ -55,7 +55,7 @@ async def test_a_room_that_cannot_start_is_answered_for_and_starts_later(healthy
         await stage.join(ann)
     assert ann.heard == []
     assert stage.rooms.statistics().rooms == 0
-    assert stage.rooms.listing(limit=10) == []
+    assert stage.rooms.list_here(limit=10) == []
     await stage.join(ann)
     assert [type(notice) for notice in ann.heard] == [Joined, UserJoined]
 

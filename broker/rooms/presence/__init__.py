@@ -1,1 +1,1 @@
-"""Who is in a room, on this node and on the others."""
+"""The members of a room, on this node and on the others."""

@@ -1,4 +1,4 @@
-"""Joins and leaves of a large room, gathered so that they do not cost the square of its size. Pure."""
+"""Batches of joins and leaves: one notice each would cost the square of a large room's size. Pure."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ NAMES_PER_NOTICE = 1000
 
 
 class PresenceBatch:
-    """Decides which joins and leaves are told at once and which wait for the next PresenceChanged.
+    """Decides which joins and leaves are sent at once and which wait for the next PresenceChanged.
 
-    Every join and leave is told exactly once, and all in the order in which they happened.
+    Every join and leave is sent exactly once, in the order in which they happened.
     """
 
     def __init__(self, room: str, above: int) -> None:
@@ -22,29 +22,29 @@ class PresenceBatch:
 
     @property
     def is_pending(self) -> bool:
-        """Whether something waits to be told."""
+        """Whether joins or leaves wait."""
         return bool(self._joined or self._left)
 
     def joined(self, user_id: str, room_size: int) -> list[Notice]:
-        """Note a join that brought the room to `room_size`; return what to tell now."""
+        """Note a join, after which the room has `room_size`; return the notices to send now."""
         if self._must_wait(room_size):
             self._joined.append(user_id)
             return []
         return [UserJoined(self._room, user_id, room_size)]
 
     def left(self, user_id: str, room_size: int) -> list[Notice]:
-        """Note a leave that brought the room to `room_size`; return what to tell now."""
+        """Note a leave, after which the room has `room_size`; return the notices to send now."""
         if self._must_wait(room_size):
             self._left.append(user_id)
             return []
         return [UserLeft(self._room, user_id, room_size)]
 
     def _must_wait(self, room_size: int) -> bool:
-        # Behind those that wait already, also in a room that has become small: order, and no notice too soon.
+        # Behind those that wait already, also in a room that has become small, to keep the order.
         return room_size > self._above or self.is_pending
 
     def take(self, room_size: int) -> list[Notice]:
-        """Return what has been gathered: one notice, none, or of very much one for each NAMES_PER_NOTICE."""
+        """Empty the batch into notices: none, one, or more of at most NAMES_PER_NOTICE names each."""
         joined, left = tuple(self._joined), tuple(self._left)
         self._joined.clear()
         self._left.clear()

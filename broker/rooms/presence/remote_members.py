@@ -1,4 +1,4 @@
-"""The members of a room on other nodes, as far as this node knows. Pure."""
+"""The members of a room on other nodes, as known to this node. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ class MemberChange:
     """One connection that joined or left on another node."""
 
     user_id: str
-    is_coming: bool
+    is_join: bool
     size: int
     """Connections on all other nodes after the change."""
 
@@ -29,7 +29,7 @@ class RemoteMembers:
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
-        self._floor = 0  # everything up to this version has been seen
+        self._floor = 0  # all changes up to this version are known
         self._board: str | None = None
         self._size = 0
 
@@ -40,7 +40,7 @@ class RemoteMembers:
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The nodes that have users here."""
+        """The other nodes that have users in the room."""
         return frozenset(name for name, node in self._nodes.items() if node.counts)
 
     def users(self) -> Mapping[str, int]:
@@ -69,17 +69,17 @@ class RemoteMembers:
         If the engine lost its presence data since the last snapshot (a new `board`), nodes missing from this one are
         kept: they announce themselves again within a lease. The reading after that drops those that did not.
         """
-        is_anew = self._board not in {None, snapshot.board}
+        was_lost = self._board not in {None, snapshot.board}
         self._board = snapshot.board
         self._floor = snapshot.version
         changes: list[MemberChange] = []
-        if not is_anew:
+        if not was_lost:
             for name in self._nodes.keys() - snapshot.nodes.keys():
                 changes += self._replace(name, snapshot.version, {})
                 del self._nodes[name]
         for name, node in snapshot.nodes.items():
             changes += self._replace(name, node.version, node.counts)
-        return changes, is_anew
+        return changes, was_lost
 
     def _replace(self, name: str, version: int, counts: Mapping[str, int]) -> list[MemberChange]:
         node = self._nodes.setdefault(name, _Node(version))
@@ -91,5 +91,5 @@ class RemoteMembers:
             step = 1 if difference > 0 else -1
             for _ in range(abs(difference)):
                 self._size += step
-                changes.append(MemberChange(user, is_coming=step > 0, size=self._size))
+                changes.append(MemberChange(user, is_join=step > 0, size=self._size))
         return changes

@@ -22,12 +22,13 @@ class RoomPresence:
     room: str
     roster: Roster
     batch: PresenceBatch
-    presence: Presence | None = None
+    bus: Presence | None = None
+    """Exchanges presence with other nodes; None for an engine of one node."""
     remote: RemoteMembers = attrs.Factory(RemoteMembers)
 
     @property
     def size(self) -> int:
-        """How many users' connections are in the room on all nodes; this is what users are told."""
+        """Users' connections in the room on all nodes: the `room_size` that clients see."""
         return self.roster.size + self.remote.size
 
     def users(self) -> tuple[tuple[str, int], ...]:
@@ -38,68 +39,70 @@ class RoomPresence:
         users.update(self.remote.users())
         return tuple(users.items())
 
-    def came(self, user_id: str) -> list[Notice]:
+    def note_joined(self, user_id: str) -> list[Notice]:
         """Note that a connection of a user was added to the roster."""
         self._announce(user_id)
         return self.batch.joined(user_id, self.size)
 
-    def went(self, user_id: str) -> list[Notice]:
-        """Note that a connection of a user was taken from the roster."""
+    def note_left(self, user_id: str) -> list[Notice]:
+        """Note that a connection of a user was removed from the roster."""
         self._announce(user_id)
         return self.batch.left(user_id, self.size)
 
-    def gathered(self) -> list[Notice]:
-        """Return what was gathered since the last time."""
+    def take_batch(self) -> list[Notice]:
+        """Empty the batch of joins and leaves into notices."""
         return self.batch.take(self.size)
 
     def apply(self, change: RemoteChange) -> list[Notice] | None:
-        """Take what another node has told; None if something was missed."""
+        """Apply a change of another node; None if a change before it was missed."""
         changes = self.remote.apply(change)
-        return None if changes is None else self._tell(changes)
+        return None if changes is None else self._notices_of(changes)
 
     async def read_remote_members(self) -> tuple[list[Notice], bool]:
-        """Read who is on the other nodes; also returns whether to do so again after a lease.
+        """Read the members on the other nodes; also returns whether to read again after one lease.
 
-        :raises EngineUnavailableError: if it cannot be read.
+        :raises EngineUnavailableError: if they cannot be read.
         """
-        if self.presence is None:
+        if self.bus is None:
             return [], False
-        changes, is_anew = self.remote.replace(await self.presence.read_remote_presence(self.room))
-        return self._tell(changes), is_anew
+        changes, must_read_again = self.remote.replace(await self.bus.read_remote_presence(self.room))
+        return self._notices_of(changes), must_read_again
 
-    async def remove_elsewhere(self, user_id: str, *, is_here: bool) -> int:
-        """Have the other nodes remove a user; returns how many connections that are. `is_here`: someone is.
+    async def remove_elsewhere(self, user_id: str, *, has_members: bool) -> int:
+        """Have the other nodes remove a user; returns its number of connections there.
 
-        :raises EngineUnavailableError: if not all of them have heard it.
+        `has_members`: whether this node has members in the room, and so listens to the others.
+
+        :raises EngineUnavailableError: if the request has not reached all of them.
         """
-        if self.presence is None:
+        if self.bus is None:
             return 0
-        if not is_here:
-            await self.begin()
+        if not has_members:
+            await self.load_remote_members()
         count = self.remote.users().get(user_id, 0)
-        await self.presence.remove(self.room, user_id, listeners=len(self.remote.nodes) + is_here)
+        await self.bus.remove(self.room, user_id, listeners=len(self.remote.nodes) + has_members)
         return count
 
-    async def begin(self) -> None:
-        """Read who is on the other nodes when there is nobody here to be told.
+    async def load_remote_members(self) -> None:
+        """Read the members on the other nodes anew, without notices: there are no members here to receive any.
 
-        :raises EngineUnavailableError: if it cannot be read.
+        :raises EngineUnavailableError: if they cannot be read.
         """
         self.remote = RemoteMembers()
-        if self.presence is not None:
-            self.remote.replace(await self.presence.read_remote_presence(self.room))
+        if self.bus is not None:
+            self.remote.replace(await self.bus.read_remote_presence(self.room))
 
-    def end(self) -> None:
-        """Forget who is on the other nodes: they will not be heard of."""
+    def forget_remote_members(self) -> None:
+        """Forget the members on the other nodes, as their changes will not come in any more."""
         self.remote = RemoteMembers()
 
     def _announce(self, user_id: str) -> None:
-        if self.presence is not None:
-            self.presence.set_count(self.room, user_id, self.roster.connections_of(user_id))
+        if self.bus is not None:
+            self.bus.set_count(self.room, user_id, self.roster.connections_of(user_id))
 
-    def _tell(self, changes: Sequence[MemberChange]) -> list[Notice]:
+    def _notices_of(self, changes: Sequence[MemberChange]) -> list[Notice]:
         notices: list[Notice] = []
         for change in changes:
-            tell = self.batch.joined if change.is_coming else self.batch.left
-            notices += tell(change.user_id, self.roster.size + change.size)
+            note = self.batch.joined if change.is_join else self.batch.left
+            notices += note(change.user_id, self.roster.size + change.size)
         return notices

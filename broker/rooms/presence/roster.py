@@ -1,4 +1,4 @@
-"""Who is in a room. Pure."""
+"""The members of a room on this node. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,37 +9,35 @@ from broker.rooms.member import Codec, Member
 
 @attrs.define
 class MemberCount:
-    """Counts the users' connections in all rosters that share it, so that nobody has to walk over them."""
+    """The sum of users' connections over all rosters that share it, kept up to date for constant-time statistics."""
 
     members: int = 0
 
 
 class Roster:
-    """The members of a room, by the codec they want, and the connections of each user."""
+    """The members of a room by codec, and the number of connections of each user."""
 
     def __init__(self, member_count: MemberCount | None = None) -> None:
         self._member_count = member_count or MemberCount()
-        # Dicts as ordered sets: events go out in the order in which members came.
+        # Dicts as ordered sets: events go out in the order in which members joined.
         self._by_codec: dict[Codec, dict[Member, None]] = {}
-        self._audiences: Sequence[tuple[Codec, Sequence[Member]]] | None = (
-            None  # until somebody comes or goes
-        )
+        self._audiences: Sequence[tuple[Codec, Sequence[Member]]] | None = None  # a cache
         self._connections: dict[str, int] = {}
         self._size = 0
         self._listeners = 0
 
     @property
     def size(self) -> int:
-        """How many users' connections are in the room; this is what users are told."""
+        """Users' connections in the room."""
         return self._size
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is in the room, nor listens to it."""
+        """Whether there are no members, invisible ones included."""
         return not self._by_codec
 
     def __len__(self) -> int:
-        """How many recipients an event has: the size, and those that only listen."""
+        """Recipients of an event: all members, invisible ones included."""
         return self._size + self._listeners
 
     def __contains__(self, member: Member) -> bool:
@@ -51,7 +49,7 @@ class Roster:
         return iter([member for members in self._by_codec.values() for member in members])
 
     def add(self, member: Member) -> bool:
-        """Take a member in; returns False if it was in already."""
+        """Add a member; returns False if it was present already."""
         members = self._by_codec.setdefault(member.outbox.codec, {})
         if member in members:
             return False
@@ -66,7 +64,7 @@ class Roster:
         return True
 
     def discard(self, member: Member) -> bool:
-        """Let a member go; returns False if it was not in."""
+        """Remove a member; returns False if it was not present."""
         codec = member.outbox.codec
         members = self._by_codec.get(codec, {})
         if member not in members:
@@ -100,7 +98,7 @@ class Roster:
         return [member for member in self if member.is_visible and member.user_id == user_id]
 
     def connections_of(self, user_id: str) -> int:
-        """Return how many connections of a user are in the room."""
+        """Return the number of a user's connections in the room."""
         return self._connections.get(user_id, 0)
 
     def users(self) -> tuple[tuple[str, int], ...]:
