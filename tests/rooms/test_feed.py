@@ -1,4 +1,4 @@
-"""What a feed brings: sorted into what comes next and what does not, and bounded on its way into the inbox."""
+"""Events of the feed: split at the first gap, and bounded on their way into the mailbox."""
 
 from collections.abc import Sequence
 
