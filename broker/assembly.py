@@ -29,7 +29,6 @@ from broker.log.stdlib import given_or_stdlib_log
 from broker.metrics import open_metrics
 from broker.model import WallClock
 from broker.preflight import find_problems
-from broker.protocol.commands import CommandDecoder
 from broker.refusals import Refusals
 from broker.rooms.directory import open_rooms
 from broker.server import Broker
@@ -38,7 +37,7 @@ from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
-from broker.transport.frames import WebSocketCodec
+from broker.transport.native_protocol import native_protocol
 from broker.transport.pump import open_pump
 
 HEARTBEAT_SECONDS = 1.0
@@ -124,10 +123,10 @@ async def _open_parts(
         )
         traffic, looks = Traffic(), Looks()
         nursery.start_soon(run_traffic, traffic, looks, TrafficMeter(rooms, connections, wall_clock).read)
-        sessions = SessionServices(settings, rooms, policy, verifier, CommandDecoder())
+        sessions = SessionServices(settings, rooms, policy, verifier)
         refusals = Refusals(log)
         services = ConnectionServices(
-            sessions, connections, WebSocketCodec(), log, draining.is_set, flusher, pump, refusals
+            sessions, connections, [native_protocol()], log, draining.is_set, flusher, pump, refusals
         )
         http = HttpServices(
             settings=settings,

@@ -13,6 +13,7 @@ from bench.instructions.node import open_node
 from broker.errors import ErrorCode, Refused
 from broker.notices import Failed, Notice
 from broker.protocol.commands import AnyCommand, BadCommandError, CommandDecoder
+from broker.sessions.wire_protocol import WireProtocol
 from broker.transport.frames import WebSocketCodec, text_frame
 
 
@@ -35,9 +36,12 @@ class EchoCodec(WebSocketCodec):
         )
 
 
+ECHO = WireProtocol("echo", EchoCodec(), EchoDecoder())
+
+
 async def main() -> None:
     """Serve the port that the environment names."""
-    async with open_node(decoder=EchoDecoder(), codec=EchoCodec()) as node:
+    async with open_node(ECHO) as node:
         await trio.serve_tcp(node.port.serve, int(os.environ["PORT"]), host="127.0.0.1")
 
 

@@ -12,15 +12,15 @@ from broker.auth.tokens import open_verifier
 from broker.config.settings import AuthSettings, LimitSettings, Settings
 from broker.engine.memory import MemoryEngine
 from broker.log import stdlib_log
-from broker.protocol.commands import CommandDecoder
 from broker.rooms.directory import open_rooms
 from broker.sessions.connections import Connections
 from broker.sessions.session import SessionServices
+from broker.sessions.wire_protocol import WireProtocol
 from broker.transport.admission import Admission
 from broker.transport.byte_stream import ByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
-from broker.transport.frames import WebSocketCodec
+from broker.transport.native_protocol import native_protocol
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
 from broker.transport.streams import ReplayStream
@@ -49,9 +49,9 @@ def target_of(room: str, user: str) -> str:
 
 @asynccontextmanager
 async def open_node(
-    *, decoder: CommandDecoder | None = None, codec: WebSocketCodec | None = None
+    protocol: WireProtocol | None = None,
 ) -> AsyncIterator[Node]:
-    """Yield a node; leaving the block ends its connections. `decoder` and `codec` are instead of the broker's own."""
+    """Yield a node; leaving the block ends its connections. `protocol` is instead of the broker's own."""
     settings = Settings(
         auth=AuthSettings(secret=_SECRET),
         limits=LimitSettings(messages_per_second=1_000_000, messages_burst=1_000_000),
@@ -65,12 +65,10 @@ async def open_node(
         trio.open_nursery() as nursery,
     ):
         verifier = open_verifier(settings.auth, wall_clock=lambda: _NOW)
-        sessions = SessionServices(
-            settings, rooms, RoomPolicy.from_settings(settings), verifier, decoder or CommandDecoder()
-        )
+        sessions = SessionServices(settings, rooms, RoomPolicy.from_settings(settings), verifier)
         connections = Connections(settings.limits.connections_per_user)
         services = ConnectionServices(
-            sessions, connections, codec or WebSocketCodec(), log, lambda: False, flusher, pump
+            sessions, connections, [protocol or native_protocol()], log, lambda: False, flusher, pump
         )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         yield Node(Port(services, admission, settings.http, _refuse_http), nursery)

@@ -12,27 +12,18 @@ import attrs
 
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
-SUBPROTOCOL = "greenroom.v1"
 _TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix, not a secret
-
-
-@attrs.frozen
-class Presented:
-    """What a client brought to the handshake. The token never shows in a repr."""
-
-    token: str | None = attrs.field(repr=False)
-    subprotocol: str | None
 
 
 def find_token(
     *, query: str, headers: Sequence[tuple[bytes, bytes]], subprotocols: Sequence[str]
-) -> Presented:
+) -> str | None:
     """Find the token in the raw query string, the headers or the subprotocols offered.
 
     Empty ones count as absent; the same token in several places is one token.
 
     :raises Disconnect: 4001 if they hold different tokens: which one was meant cannot be known. The
-        handshake must still select `select_subprotocol(subprotocols)`, or a browser reports 1006.
+        handshake must still select a subprotocol, or a browser reports 1006.
     """
     found = {
         *(value for name, value in parse_qsl(query) if name == "token"),
@@ -45,15 +36,7 @@ def find_token(
     } - {"", None}
     if len(found) > 1:
         raise Disconnect(CloseCode.UNAUTHORIZED, "more than one token", why=RefusalReason.TOKEN_AMBIGUOUS)
-    return Presented(found.pop() if found else None, select_subprotocol(subprotocols))
-
-
-def select_subprotocol(offers: Sequence[str]) -> str | None:
-    """Return the subprotocol to answer with; a `bearer.` one, being a secret, is never sent back.
-
-    A browser that offered some and is answered with none, or with another, fails the connection.
-    """
-    return SUBPROTOCOL if SUBPROTOCOL in offers else None
+    return found.pop() if found else None
 
 
 def _is_header_word(api_key: "ApiKey", _attribute: object, key: str) -> None:

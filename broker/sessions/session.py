@@ -30,6 +30,7 @@ from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, SendHistory, SendPresence
 from broker.sessions.allowance import Allowance, Allowances, ByteMeter, rate_limited
 from broker.sessions.rate import TokenBucket
+from broker.sessions.wire_protocol import Decoder
 
 REFUSALS_PER_MESSAGE = 2
 """How many messages may be refused for their rate for each that the rate lets through.
@@ -49,7 +50,6 @@ class SessionServices:
     rooms: Rooms
     policy: RoomPolicy
     verifier: TokenVerifier
-    decoder: commands.CommandDecoder
     allowances: Allowances = attrs.field(
         default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
     )
@@ -74,6 +74,7 @@ class Session:
     def __init__(
         self,
         services: SessionServices,
+        decoder: Decoder,
         claims: Claims,
         outbox: SessionOutbox,
         on_disconnect: Callable[[CloseCode, str], None],
@@ -86,6 +87,7 @@ class Session:
         self.is_waiting_for_room = False
         """Whether a room holds this session up, so that its peer's messages may go unread for now."""
         self._services = services
+        self._decoder = decoder
         self.outbox: SessionOutbox = outbox
         """Where to send what is said."""
         self._on_disconnect = on_disconnect
@@ -174,12 +176,12 @@ class Session:
         """
         try:
             self._check_rate(text)
-            command = self._services.decoder.decode(text)
+            command = self._decoder.decode(text)
         except commands.BadCommandError as bad:
             self._refuse(bad.refused, bad.request_id)
             return None
         except Refused as refused:
-            self._refuse(refused, self._services.decoder.request_id(text))
+            self._refuse(refused, self._decoder.request_id(text))
             return None
         try:
             rest = self._obey_nowait(command)

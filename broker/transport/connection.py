@@ -1,6 +1,6 @@
 """One WebSocket connection, from its request to its end. trio-websocket speaks the protocol."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from urllib.parse import parse_qsl, unquote
@@ -24,9 +24,10 @@ from broker.sessions.connections import Connections
 from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.rate import TokenBucket
 from broker.sessions.session import Rest, Session, SessionServices
+from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.byte_stream import ByteStream
 from broker.transport.flusher import Flusher
-from broker.transport.frames import PING, WebSocketCodec, close_frame
+from broker.transport.frames import PING, close_frame
 from broker.transport.handshake import forget_handshake, offered_subprotocols, opening_handshake
 from broker.transport.head import Head
 from broker.transport.messages import Messages
@@ -59,7 +60,8 @@ class ConnectionServices:
 
     sessions: SessionServices
     connections: Connections
-    codec: WebSocketCodec
+    protocols: Sequence[WireProtocol]
+    """Protocols over WebSocket; a client that offers none of them speaks the first."""
     log: Log
     is_draining: Callable[[], bool]
     flusher: Flusher
@@ -113,9 +115,10 @@ class ServedConnection:
         self._address = inner.peer_address
         self._refusal = refusal
         self._nursery: trio.Nursery | None = None
+        self._protocol, subprotocol = select_protocol(services.protocols, offered_subprotocols(head))
         self._outbox = Outbox(
             inner,
-            services.codec,
+            self._protocol.codec,
             limit_bytes=self._settings.outbox_bytes,
             slow_reader=self._settings.slow_reader,
             disconnect=self.disconnect,
@@ -127,7 +130,7 @@ class ServedConnection:
         self._handshake = trio.CancelScope()
         self._stream = WebSocketStream(
             inner,
-            opening_handshake(head) + head.behind,
+            opening_handshake(head, subprotocol) + head.behind,
             self._outbox,
             source,
             on_frames=self._charge_frames,
@@ -280,15 +283,16 @@ class ServedConnection:
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed", why=RefusalReason.ORIGIN)
-        presented = find_token(
-            query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head)
-        )
-        return self._services.sessions.verifier.verify(presented.token)
+        token = find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
+        return self._services.sessions.verifier.verify(token)
 
     async def _run_session(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:
         """Serve an authenticated connection; returns how it is to be closed."""
+        decoder = self._protocol.decoder
+        assert decoder is not None, "clients of a WebSocket send commands"
         session = Session(
             self._services.sessions,
+            decoder,
             claims,
             self._outbox,
             self.disconnect,
@@ -349,7 +353,7 @@ class ServedConnection:
             self._outbox.forget_queue()
         # trio-websocket's aclose waits for the peer without a limit.
         with trio.move_on_after(self._settings.close_seconds):
-            await connection.aclose(ending.code, ending.reason)
+            await connection.aclose(self._protocol.close_code_of(ending.code), ending.reason)
             await self._answer_bad_frame(connection.closed)
 
     def _count_end(self, closed: CloseReason | None, ending: Disconnect) -> None:

@@ -12,7 +12,6 @@ from trio_websocket import WebSocketConnection, WebSocketRequest
 from wsproto.events import Event
 from wsproto.handshake import H11Handshake
 
-from broker.auth.bearer import select_subprotocol
 from broker.transport.head import BAD_REQUEST, Head, refusal
 
 _KEY_BYTES = 16
@@ -48,8 +47,10 @@ def offered_subprotocols(head: Head) -> list[str]:
     return [offer.decode("latin-1") for offer in head.members(b"sec-websocket-protocol")]
 
 
-def opening_handshake(head: Head) -> bytes:
+def opening_handshake(head: Head, subprotocol: str | None) -> bytes:
     """Return the request to give to trio-websocket instead of the client's own, which asks for a WebSocket.
+
+    `subprotocol` is the one selected, the only one that trio-websocket sees.
 
     :raises HandshakeError: if it is none that a server may accept (RFC 6455 section 4.2.1).
     """
@@ -62,7 +63,6 @@ def opening_handshake(head: Head) -> bytes:
         b"Sec-WebSocket-Version: " + _VERSION,
         b"Sec-WebSocket-Key: " + key,
     ]
-    subprotocol = select_subprotocol(offered_subprotocols(head))
     if subprotocol is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
     return b"\r\n".join([*lines, b"", b""])

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from trio_websocket import wrap_client_stream
 
 from bench.autobahn.command import autobahn
-from bench.autobahn.echo import EchoCodec, EchoDecoder
+from bench.autobahn.echo import ECHO
 from bench.errors import BenchError
 from bench.instructions.node import open_node, target_of
 from bench.instructions.script import memory_pair
@@ -24,7 +24,7 @@ mkdir reports && echo '{report}' > reports/index.json
 
 @pytest.mark.parametrize("text", ["", "hello", "{not JSON", "ä" * 300, "x" * 65_536])
 async def test_every_text_comes_back(text: str) -> None:
-    async with open_node(decoder=EchoDecoder(), codec=EchoCodec()) as node, trio.open_nursery() as nursery:
+    async with open_node(ECHO) as node, trio.open_nursery() as nursery:
         ours, theirs = memory_pair()
         node.connect(theirs)
         with trio.fail_after(PATIENCE_SECONDS):

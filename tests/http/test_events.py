@@ -11,6 +11,7 @@ import trio.testing
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.http.api.events import EventStream
+from broker.http.api.sse import event_stream_protocol
 from broker.model import Claims
 from tests.http.conftest import wait_until
 from tests.support.patience import PATIENCE_SECONDS
@@ -405,7 +406,7 @@ async def drain(world):
 
 async def fill(world):
     for _ in range(world.services.settings.limits.connections_per_user):
-        assert world.connections.add(EventStream(Claims("ann"), 1000, 0.0))
+        assert world.connections.add(EventStream(event_stream_protocol(), Claims("ann"), 1000, 0.0))
 
 
 PASSING = {

@@ -118,7 +118,7 @@ class Ending:
 
 def make_outbox(limit_bytes=100):
     ending = Ending()
-    return EventOutbox(limit_bytes=limit_bytes, disconnect=ending), ending
+    return EventOutbox(SseCodec(), limit_bytes=limit_bytes, disconnect=ending), ending
 
 
 async def test_what_waits_is_sent_in_order_and_together():

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from broker.errors import CloseCode
 from broker.protocol.commands import AnyCommand, CommandDecoder
+from broker.transport.native_protocol import native_protocol
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import (
     CLOSE,
@@ -195,7 +196,7 @@ async def test_each_message_is_decoded_once_also_one_that_has_to_wait(
         text_of(type="history", id=4),
         text_of(type="ping", id=5),
     ]
-    async with open_node(adapt=lambda services: attrs.evolve(services, decoder=decoder)) as node:
+    async with open_node(protocols=[attrs.evolve(native_protocol(), decoder=decoder)]) as node:
         peer = await node.raw_peer(node.target("lobby", token=node.token("ann")))
         for piece in [b"".join(requests)] if is_one_piece else requests:
             await peer.send(piece)

@@ -70,12 +70,16 @@ def with_sessions(**changes: Callable[[Any], Any]) -> Callable[[ConnectionServic
     return change
 
 
+def with_protocol(**changes: Any) -> Callable[[ConnectionServices], ConnectionServices]:
+    return lambda services: attrs.evolve(services, protocols=[attrs.evolve(services.protocols[0], **changes)])
+
+
 def with_codec(kind: type[Notice]) -> Callable[[ConnectionServices], ConnectionServices]:
-    return lambda services: attrs.evolve(services, codec=poisoned_codec(kind))
+    return with_protocol(codec=poisoned_codec(kind))
 
 
 POISONS: dict[str, tuple[Callable[[ConnectionServices], ConnectionServices], dict[str, Any]]] = {
-    "decoder": (with_sessions(decoder=lambda _: PoisonedDecoder()), {"type": "chat", "text": "poison"}),
+    "decoder": (with_protocol(decoder=PoisonedDecoder()), {"type": "chat", "text": "poison"}),
     "policy": (
         with_sessions(policy=lambda old: PoisonedPolicy(old.rules, old.private_user_rooms)),
         {"type": "join", "room": "poison"},

@@ -145,7 +145,7 @@ def look_at_head(raw: bytes) -> None:
         check_request(head)
         parse_destination(head.path, head.query)
         if head.is_websocket:
-            opening_handshake(head)
+            opening_handshake(head, None)
         find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
 
 

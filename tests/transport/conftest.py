@@ -35,16 +35,16 @@ from broker.config.settings import (
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
 from broker.log import open_log
-from broker.protocol.commands import CommandDecoder
 from broker.rooms.directory import Rooms, open_rooms
 from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
+from broker.sessions.wire_protocol import WireProtocol
 from broker.transport.admission import Admission
 from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
-from broker.transport.frames import WebSocketCodec
+from broker.transport.native_protocol import native_protocol
 from broker.transport.port import Port
 from broker.transport.pump import open_pump
 from broker.transport.streams import ReplayStream
@@ -203,6 +203,7 @@ async def _open_node(
     *,
     engine: Callable[[Callable[[], float]], Engine] | None = None,
     adapt: Callable[[SessionServices], SessionServices] = lambda services: services,
+    protocols: Sequence[WireProtocol] = (),
     keeper_seconds: float = 1.0,
     **sections: Any,
 ) -> AsyncIterator[Node]:
@@ -232,10 +233,15 @@ async def _open_node(
             rooms,
             RoomPolicy.from_settings(settings),
             open_verifier(settings.auth, wall_clock=wall_clock),
-            CommandDecoder(),
         )
         services = ConnectionServices(
-            adapt(sessions), connections, WebSocketCodec(), log, lambda: node.is_draining, flusher, pump
+            adapt(sessions),
+            connections,
+            protocols or [native_protocol()],
+            log,
+            lambda: node.is_draining,
+            flusher,
+            pump,
         )
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         port = Port(services, admission, settings.http, echo_http)

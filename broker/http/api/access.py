@@ -25,9 +25,9 @@ class Access:
         header = request.headers.get("Authorization")
         if self.services.api_key.matches(header):
             return None
-        presented = find_token(
+        token = find_token(
             query=request.query_string.decode("latin-1"),
             headers=[] if header is None else [(b"authorization", header.encode("latin-1", "replace"))],
             subprotocols=(),
         )
-        return self.services.verifier.verify(presented.token)
+        return self.services.verifier.verify(token)

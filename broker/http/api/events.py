@@ -26,7 +26,7 @@ from broker.errors import (
 from broker.http.api.access import Access
 from broker.http.api.openapi import operation
 from broker.http.api.publishing import answer_within
-from broker.http.api.sse import EventOutbox, parse_event_id
+from broker.http.api.sse import EventOutbox, close_event, event_stream_protocol, parse_event_id
 from broker.http.bodies import read_query
 from broker.http.exchange import this_request
 from broker.http.refusals import address_of
@@ -37,6 +37,7 @@ from broker.refusals import reason_of
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, RoomMessage
 from broker.sessions.allowance import Allowance
+from broker.sessions.wire_protocol import WireProtocol
 
 HEARTBEAT_SECONDS = 15.0
 """After so long a silence a comment is sent; the HTML standard (9.2.7) suggests every 15 seconds or so."""
@@ -77,6 +78,7 @@ class EventRoutes:
     access: Access
     heartbeat_seconds: float
     random: Random
+    protocol: WireProtocol = attrs.field(factory=event_stream_protocol)
 
     def add_to(self, app: Quart) -> None:
         """Add the route. It is one that the gate leaves open: a client token will do here."""
@@ -120,7 +122,9 @@ class EventRoutes:
         (the HTML standard, section 9.2.3).
         """
         this_request().why = reason_of(ending) or ErrorCode.UNAVAILABLE
-        return _response(b"retry:%d\n\n" % self.random.randint(*RETRY_MS) + _close_event(ending))
+        return _response(
+            b"retry:%d\n\n" % self.random.randint(*RETRY_MS) + close_event(ending, self.protocol)
+        )
 
     async def _open_stream(self, room: str, claims: Claims | None) -> "EventStream":
         if self.services.is_draining():
@@ -130,6 +134,7 @@ class EventRoutes:
         event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
         settings = self.services.settings
         stream = EventStream(
+            self.protocol,
             claims,
             settings.websocket.outbox_bytes,
             settings.auth.leeway_seconds,
@@ -181,11 +186,6 @@ def _passing_refusal(error: Exception) -> Disconnect | None:
             return Disconnect(CloseCode.TRY_AGAIN_LATER, "unavailable")
 
 
-def _close_event(ending: Disconnect) -> bytes:
-    told = msgspec.json.encode({"code": int(ending.code), "reason": ending.reason})
-    return b"event:close\ndata:%b\n\n" % told
-
-
 def _response(body: ResponseBody | bytes) -> Response:
     # Neither nginx nor a middleware that compresses may collect events until a buffer is full (RFC 9111 5.2.2.6).
     headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
@@ -199,6 +199,7 @@ class EventStream:
 
     def __init__(
         self,
+        protocol: WireProtocol,
         claims: Claims | None,
         limit_bytes: int,
         leeway_seconds: float,
@@ -206,13 +207,14 @@ class EventStream:
         on_end: Callable[[Disconnect], None] = lambda _ending: None,
     ) -> None:
         """`on_end` is called once, if the server ends it."""
+        self._protocol = protocol
         self._on_end = on_end
         self._is_ended = False
         self._claims = claims
         self._leeway_seconds = leeway_seconds
         # No user's id holds a slash, so nobody can name a bearer of the API key, nor be taken for one.
         self._user_id = f"api/{uuid4().hex}" if claims is None else claims.user_id
-        self._outbox = EventOutbox(limit_bytes=limit_bytes, disconnect=self.disconnect)
+        self._outbox = EventOutbox(protocol.codec, limit_bytes=limit_bytes, disconnect=self.disconnect)
         self._ref: Ref[RoomMessage] | None = None
 
     @property
@@ -279,7 +281,7 @@ class EventStream:
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """See Member: tell the client why, and end. What waits is not sent to one that reads too slowly."""
         ending = Disconnect(code, reason)
-        self._close(ending, last=_close_event(ending))
+        self._close(ending, last=close_event(ending, self._protocol))
 
     def _close(self, ending: Disconnect, *, last: bytes) -> None:
         if not self._is_ended:

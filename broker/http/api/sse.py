@@ -4,12 +4,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import attrs
+import msgspec
 import trio
 
-from broker.errors import CloseCode
+from broker.errors import CloseCode, Disconnect
 from broker.model import Position, parse_offset
 from broker.notices import Joined, Notice, RoomEvent
 from broker.protocol.codec import encode_notice
+from broker.rooms.member import Codec
+from broker.sessions.wire_protocol import WireProtocol
 
 CHUNK_BYTES = 65_536
 """Waiting events are joined into writes of about this size."""
@@ -30,6 +33,17 @@ class SseCodec:
     def encode(self, notices: Sequence[Notice]) -> bytes:
         """Return the notices, in order, as events."""
         return b"".join([_encode(notice) for notice in notices])
+
+
+def event_stream_protocol() -> WireProtocol:
+    """Return the native protocol as server-sent events, whose clients only listen."""
+    return WireProtocol("event-stream", SseCodec(), decoder=None)
+
+
+def close_event(ending: Disconnect, protocol: WireProtocol) -> bytes:
+    """Return the last event of a stream, which says why it ends as a WebSocket's close frame would."""
+    data = msgspec.json.encode({"code": protocol.close_code_of(ending.code), "reason": ending.reason})
+    return b"event:close\ndata:%b\n\n" % data
 
 
 def _encode(notice: Notice) -> bytes:
@@ -72,7 +86,10 @@ class EventOutbox:
     what it missed. Replies may take twice the limit. What is larger than the limit is taken when nothing waits.
     """
 
-    def __init__(self, *, limit_bytes: int, disconnect: Callable[[CloseCode, str], None]) -> None:
+    def __init__(
+        self, codec: Codec, *, limit_bytes: int, disconnect: Callable[[CloseCode, str], None]
+    ) -> None:
+        self._codec = codec
         self._limit_bytes = limit_bytes
         self._disconnect = disconnect
         self._frames: deque[bytes] = deque()
@@ -81,9 +98,9 @@ class EventOutbox:
         self._changed = trio.Event()
 
     @property
-    def codec(self) -> SseCodec:
+    def codec(self) -> Codec:
         """How this outbox wants its frames."""
-        return SseCodec()
+        return self._codec
 
     @property
     def queued_bytes(self) -> int:

@@ -1,0 +1,54 @@
+"""A wire protocol: how clients of one kind are written to, read, and told why their connection ends."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import attrs
+
+from broker.errors import CloseCode
+from broker.notices import RequestId
+from broker.protocol.commands import AnyCommand
+from broker.rooms.member import Codec
+
+
+class Decoder(Protocol):
+    """Turns text messages into commands; one serves all connections of its protocol."""
+
+    def decode(self, text: str) -> AnyCommand:
+        """Return the command that `text` holds.
+
+        :raises BadCommandError: with the request's id, as far as one can be read.
+        """
+        ...
+
+    def request_id(self, text: str) -> RequestId:
+        """Return the id of a message that is refused unread, None if it has none that can be read."""
+        ...
+
+
+@attrs.frozen
+class WireProtocol:
+    """One protocol; each connection keeps the one that its handshake selected. Rooms see the codec alone."""
+
+    name: str
+    """Over WebSocket: the subprotocol that a client offers (RFC 6455 section 1.9)."""
+    codec: Codec
+    decoder: Decoder | None
+    """None where clients only listen."""
+    close_code_of: Callable[[CloseCode], int] = int
+    """Translates the code with which a connection ends; a WebSocket may send 1000 to 1011 and 3000 to 4999."""
+
+
+def select_protocol(
+    protocols: Sequence[WireProtocol], offers: Sequence[str]
+) -> tuple[WireProtocol, str | None]:
+    """Return the protocol of a connection, and the subprotocol to answer with, None for none.
+
+    The client's order decides; a client that offers none of `protocols` gets the first. Other offers are never sent
+    back: one may be a secret.
+    """
+    by_name = {protocol.name: protocol for protocol in protocols}
+    for offer in offers:
+        if offer in by_name:
+            return by_name[offer], offer
+    return protocols[0], None
