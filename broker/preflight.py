@@ -1,4 +1,4 @@
-"""All that keeps a server from starting as configured, found without opening a port, a database or a connection.
+"""All that keeps a server from starting as configured, found without opening its port, a database or a connection.
 
 `greenroom config check` says of a configuration what a start would say, because both ask here.
 """
@@ -6,12 +6,15 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import msgspec
+
 from broker.auth.keys import load_keys
-from broker.config.check import check_settings
+from broker.config.check import check_settings, place_of
 from broker.config.problems import Problem
 from broker.config.settings import Settings
 from broker.engine.open import ENGINE_SCHEMES, check_engine
 from broker.errors import ConfigurationError
+from broker.transport.listening import bind_all
 
 _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
@@ -33,6 +36,21 @@ def find_problems(
         if not any(key in problem.place for problem in problems):
             problems += _try(attempt)
     return problems
+
+
+def find_host_problems(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) -> list[Problem]:
+    """Return why nothing can listen on the configured host; looks its name up, blocking.
+
+    A start finds that out as it listens. The configured port is not tried: a running server may have it.
+    """
+    try:
+        sockets = bind_all(msgspec.structs.replace(settings.server, port=0), shared=False)
+    except OSError as error:
+        reason = f"cannot serve on {settings.server.host}: {error.strerror or error}"
+        return [Problem(place_of("server.host", origins), reason)]
+    for sock in sockets:
+        sock.close()
+    return []
 
 
 def _try(attempt: Callable[[], object]) -> list[Problem]:

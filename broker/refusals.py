@@ -134,9 +134,19 @@ class Refusals:
         if not self._may_log(why, "" if address is None else address):
             self._not_logged[why] += 1
             return
-        missed = self._not_logged.pop(why, 0)
-        more = {"not_logged": missed} if missed else {}
-        self._log.info(event, why=why.value, address=address, **fields, help=_HELP.get(why), **more)
+        self._log.info(
+            event, why=why.value, address=address, **fields, help=_HELP.get(why), **self._missed(why)
+        )
+
+    def log_failure(self, event: str, address: str | None, error: BaseException, **fields: object) -> None:
+        """Log a fault of ours with its traceback, as often as one reason is logged: a peer may know how to cause it.
+
+        It is no refusal, and is not counted as one.
+        """
+        if not self._may_log(event, "" if address is None else address):
+            self._not_logged[event] += 1
+            return
+        self._log.error(event, address=address, exc_info=error, **fields, **self._missed(event))
 
     def note_ending(self, ending: Disconnect, address: str | None, *, user_id: str | None = None) -> None:
         """Note the refusal that `ending` is, if it is one: most closes of a client's making are none."""
@@ -150,6 +160,11 @@ class Refusals:
             self._closes[CUT_OFF] += 1
         else:
             self._closes[str(int(code)) if code in _COUNTED_CODES else OTHER] += 1
+
+    def _missed(self, why: str) -> dict[str, int]:
+        """Return the field that tells how many lines of a reason were left out since its last one."""
+        missed = self._not_logged.pop(why, 0)
+        return {"not_logged": missed} if missed else {}
 
     def _may_log(self, why: str, address: str) -> bool:
         now = self._clock()

@@ -86,6 +86,20 @@ def test_a_flood_of_one_address_hides_no_other_and_is_told_later() -> None:
     ]
 
 
+def test_failures_are_logged_as_often_as_a_reason_and_counted_as_none() -> None:
+    bench = Bench()
+    for number in range(100):
+        bench.refusals.log_failure("connection failed", f"10.0.0.{number % 2}", ValueError("a fault"))
+    bench.now += WINDOW_SECONDS
+    bench.refusals.log_failure("connection failed", None, ValueError("a fault"), room="lobby")
+    assert bench.refusals.counts == {}
+    *told, last = bench.lines
+    assert len(told) == 2 * LINES_PER_ADDRESS
+    assert {(line["event"], line["level"]) for line in told} == {("connection failed", "error")}
+    assert "a fault" in str(last)
+    assert (last["address"], last["room"], last["not_logged"]) == (None, "lobby", 100 - len(told))
+
+
 def test_addresses_of_a_flood_are_not_remembered() -> None:
     bench = Bench()
     for n in range(100_000):

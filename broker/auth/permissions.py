@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from broker.auth.patterns import matches
+from broker.config.patterns import matches
 from broker.config.settings import RoomRule, Settings
 from broker.errors import ErrorCode, Refused
 from broker.model import PRIVATE_PREFIX, Capability, Claims, Position

@@ -30,9 +30,13 @@ def check(file: Path, *, dev: bool) -> None:
     if dev:
         loaded = with_dev_secrets(loaded)
     # Its import takes long: it is what a server's is.
-    from broker.preflight import find_problems  # noqa: PLC0415
+    from broker.preflight import find_host_problems, find_problems  # noqa: PLC0415
 
-    refuse(find_problems(loaded.settings, dev=dev, origins=loaded.origins))
+    settings, origins = loaded.settings, loaded.origins
+    problems = find_problems(settings, dev=dev, origins=origins)
+    if not any("server.host" in problem.place for problem in problems):
+        problems += find_host_problems(settings, origins=origins)
+    refuse(problems)
     click.echo(f"{file}: good")
 
 

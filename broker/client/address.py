@@ -29,7 +29,7 @@ def parse_address(url: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
-        host = _ascii_host(parts.hostname or "")
+        host = ascii_host(parts.hostname or "")
         # What is percent-encoded already stays as it is.
         target = quote(f"{parts.path.rstrip('/')}/ws", safe="/%:@!$&'()*+,;=-._~")
     except (ValueError, TypeError, AttributeError) as error:
@@ -45,7 +45,7 @@ def parse_address(url: str) -> Address:
     )
 
 
-def _ascii_host(host: str) -> str:
+def ascii_host(host: str) -> str:
     """Return a host's name as it is looked up and sent (RFC 5890).
 
     :raises ValueError: if no host can have it.

@@ -3,14 +3,17 @@
 import os
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx2
 
-from broker.client.address import parse_address
-from broker.client.errors import AddressError, NotSentError
+from broker.client.address import ascii_host, parse_address
+from broker.client.errors import AddressError, ClientError, NotSentError
 from broker.client.reasons import why
+from broker.client.retries import RETRIED_STATUSES
 
 KEEP_ALIVE_SECONDS = 60.0
 """Shorter than the server keeps an idle connection (75 s), so that no request meets one that is being closed."""
@@ -27,6 +30,12 @@ _VARIABLES = (
     "SSL_CERT_DIR",
     "SSLKEYLOGFILE",
 )
+
+_PASSING_TLS_ERRORS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_PASSING_ALERT = "TLSV1_ALERT_INTERNAL_ERROR"
+"""The alert of a server whose TLS has failed for a reason of its own (RFC 8446 section 6.2)."""
+
+_PASSING_STATUSES = tuple(f"{status} " for status in RETRIED_STATUSES)
 
 # RFC 9110 section 5.5: visible characters, and blanks between them; what is not ASCII has no meaning there.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -71,6 +80,7 @@ def open_client(kind: type[C], url: str, api_key: str, timeout_seconds: float) -
         "follow_redirects": False,
     }
     try:
+        _check_proxies()
         return kind(**options)
     except Exception as error:  # noqa: BLE001  # whatever httpx2 and ssl raise for what the environment says
         names = [name for name in _VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
@@ -90,20 +100,53 @@ def check_header_value(name: str, value: object) -> None:
         )
 
 
-def check_can_be_sent(error: httpx2.RequestError) -> None:
-    """Pass over what may go better another time.
+def raise_if_lasting(error: httpx2.RequestError) -> None:
+    """Return if another attempt may go better.
 
-    :raises NotSentError: if `error` will come again however often it is tried, before anything is sent.
+    :raises NotSentError: if `error` would come again, and nothing was sent.
+    :raises ClientError: if it would come again because the server speaks another protocol.
     """
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise NotSentError(
                 f"the server's certificate is not to be trusted: {cause.verify_message}"
             ) from None
-        cause = cause.__cause__ or cause.__context__
+        is_connecting = isinstance(error, httpx2.ConnectError)
+        if is_connecting and isinstance(cause, ssl.SSLError) and not _may_pass(cause):
+            raise NotSentError(f"no TLS is possible: {why(cause)}") from None
     if isinstance(error, httpx2.UnsupportedProtocol):
         raise NotSentError(why(error)) from None
+    if isinstance(error, httpx2.ProxyError) and not str(error).startswith(_PASSING_STATUSES):
+        raise NotSentError(f"the proxy refuses: {error}") from None
+    if isinstance(error, httpx2.RemoteProtocolError) and str(error).startswith("illegal "):
+        # As h11 begins its text where the answer itself is unreadable; an answer that ends early begins otherwise.
+        raise ClientError(
+            "what answered is no HTTP server; a server with TLS has an https:// address"
+        ) from None
+
+
+def _may_pass(error: ssl.SSLError) -> bool:
+    """Whether a server that fails a handshake so may be going down, or coming up."""
+    return isinstance(error, _PASSING_TLS_ERRORS) or error.reason == _PASSING_ALERT
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _check_proxies() -> None:
+    """Check the proxies of the environment, of which httpx2 finds only some mistakes before it connects.
+
+    :raises ValueError: if nothing can connect to one.
+    """
+    proxies = getproxies()
+    for address in (proxies[scheme] for scheme in ("http", "https", "all") if scheme in proxies):
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        if parts.port == 0 or not ascii_host(parts.hostname or ""):
+            raise ValueError("the address of the proxy has no host, or port 0")
 
 
 def _check_address(url: str) -> None:

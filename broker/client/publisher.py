@@ -1,7 +1,7 @@
 """Publishing from any service over the HTTP API; needs neither trio nor the server."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -11,19 +11,21 @@ from uuid import uuid4
 import anyio
 import attrs
 import httpx2
-import msgspec
 
 from broker.client.errors import NotSentError
 from broker.client.http_client import (
     PerProcess,
-    check_can_be_sent,
     check_header_value,
     open_client,
+    raise_if_lasting,
 )
 from broker.client.reasons import why
 from broker.client.results import Outcome, Published
 from broker.client.retries import Again, Attempts, read_outcomes, read_published
+from broker.client.wire import encode_message
 from broker.clocks import Clock, boot_clock
+from broker.errors import Refused
+from broker.model import check_room_name
 
 TIMEOUT_SECONDS = 5.0
 GIVE_UP_SECONDS = 15.0
@@ -94,37 +96,43 @@ class _Calls(Generic[C]):
         return None if resources is None else resources.client
 
     def publish(self, room: str, message: Message, idempotency_key: str | None, *, ephemeral: bool) -> _Call:
+        _check_text("room", room)
         try:
-            name = quote(room, safe="")
-        except (TypeError, ValueError) as error:
-            raise NotSentError(f"room: {error}") from None
-        # A name of dots would be taken for a step in the path (RFC 3986 section 5.2.4).
-        name = name.replace(".", "%2E") if room in {".", ".."} else name
-        path = f"/api/rooms/{name}/messages"
-        return self._call(path, lambda: message, idempotency_key, ephemeral=ephemeral)
+            check_room_name(room)
+        except Refused as refused:
+            raise NotSentError(refused.message) from None
+        path = f"/api/rooms/{quote(room, safe='')}/messages"
+        return self._call(path, message, idempotency_key, ephemeral=ephemeral)
 
     def broadcast(
         self, rooms: Sequence[str], message: Message, idempotency_key: str | None, *, ephemeral: bool
     ) -> _Call:
-        def body() -> Message:
-            return {"rooms": list(rooms), "message": message}
-
+        if isinstance(rooms, str | bytes | bytearray) or not isinstance(rooms, Iterable):
+            raise NotSentError(f"rooms: a list of names, not {type(rooms).__name__}")
+        names = list(rooms)
+        for index, room in enumerate(names):
+            _check_text(f"rooms[{index}]", room)
+        body = {"rooms": names, "message": message}
         return self._call("/api/broadcast", body, idempotency_key, ephemeral=ephemeral)
 
-    def _call(
-        self, path: str, make_body: Callable[[], Message], idempotency_key: str | None, *, ephemeral: bool
-    ) -> _Call:
+    def _call(self, path: str, body: Message, idempotency_key: str | None, *, ephemeral: bool) -> _Call:
         if idempotency_key is not None:
             check_header_value("idempotency_key", idempotency_key)
-        try:
-            body = msgspec.json.encode(make_body())
-        except Exception as error:  # the application's own values may raise what they like
-            raise NotSentError(f"message: {error}") from error
+        content = encode_message(body)
         key = uuid4().hex if idempotency_key is None else idempotency_key
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         attempts = Attempts(key, self._clock() + self._give_up_seconds, self._own().random)
         target = path + ("?ephemeral=1" if ephemeral else "")
-        return _Call(target, body, headers, attempts, self._clock)
+        return _Call(target, content, headers, attempts, self._clock)
+
+
+def _check_text(name: str, value: object) -> None:
+    """Check the type of an argument.
+
+    :raises NotSentError: if it is no text.
+    """
+    if not isinstance(value, str):
+        raise NotSentError(f"{name}: a text, not {type(value).__name__}")
 
 
 def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
@@ -133,7 +141,7 @@ def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
 
 
 def _after_failure(call: _Call, error: httpx2.RequestError) -> Again:
-    check_can_be_sent(error)
+    raise_if_lasting(error)
     return call.attempts.failed(f"no answer: {why(error)}", call.clock())
 
 

@@ -9,17 +9,40 @@ from broker.client.effects import Message
 from broker.client.errors import NotSentError
 from broker.portable_json import Member, elements, members
 
+_BYTES = (bytes, bytearray, memoryview)
+
 
 def write_message(message: Mapping[str, Any]) -> str:
     """Return a message as JSON, with null for NaN and infinities; the server looks at the rest.
 
     :raises NotSentError: if it has no JSON form, holds a string that is no Unicode text (half of a surrogate pair, as
-        in names of files), or is nested so deep that it cannot be written.
+        in names of files) or bytes, which msgspec would write as base64, or is nested too deep.
     """
+    return encode_message(message).decode()
+
+
+def encode_message(message: object) -> bytes:
+    """Return a value as JSON in UTF-8; see `write_message`."""
     try:
-        return msgspec.json.encode(message).decode()
+        has_bytes = _holds_bytes(msgspec.to_builtins(message, builtin_types=_BYTES))
+        text = b"" if has_bytes else msgspec.json.encode(message)
     except Exception as error:  # the application's own values may raise what they like
         raise NotSentError(f"message: {error}") from error
+    if has_bytes:
+        raise NotSentError(
+            "message: holds bytes, which have no JSON form: decode them, or encode them as text"
+        )
+    return text
+
+
+def _holds_bytes(value: object) -> bool:
+    match value:
+        case dict():
+            return any(map(_holds_bytes, value)) or any(map(_holds_bytes, value.values()))
+        case list() | tuple():
+            return any(map(_holds_bytes, value))
+        case _:
+            return isinstance(value, _BYTES)
 
 
 def read_message(text: str) -> Message | None:

@@ -47,11 +47,12 @@ def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) 
     for key in read_schema(Settings).plain_keys():
         flaw = flaw_of(key, getattr(getattr(settings, key.section), key.name))
         if flaw is not None:
-            yield Problem(_place(key.dotted, origins), flaw)
-    for index, rule in enumerate(settings.rooms):
-        flaw = flaw_of_pattern(rule.pattern)
+            yield Problem(place_of(key.dotted, origins), flaw)
+    patterns = [rule.pattern for rule in settings.rooms]
+    for index, pattern in enumerate(patterns):
+        flaw = flaw_of_pattern(pattern, patterns[:index])
         if flaw is not None:
-            yield Problem(_place(f"rooms[{index}].pattern", origins), flaw)
+            yield Problem(place_of(f"rooms[{index}].pattern", origins), flaw)
 
 
 def with_normal_origins(settings: Settings) -> Settings:
@@ -94,7 +95,8 @@ def _least_secret_bytes(auth: AuthSettings) -> int:
     return max(int(algorithm.removeprefix("HS")) // 8 for algorithm in hmac_algorithms(auth))
 
 
-def _place(key: str, origins: Mapping[str, str]) -> str:
+def place_of(key: str, origins: Mapping[str, str]) -> str:
+    """Return where a key was set, as a problem names it."""
     origin = origins.get(key, "default")
     return key if origin == "default" else f"{origin}: {key}"
 
@@ -106,7 +108,7 @@ class _Checker:
     origins: Mapping[str, str]
 
     def problem(self, key: str, message: str) -> Problem:
-        return Problem(_place(key, self.origins), message)
+        return Problem(place_of(key, self.origins), message)
 
     def secrets(self) -> Iterator[Problem]:
         auth, http = self.settings.auth, self.settings.http

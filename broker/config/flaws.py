@@ -2,8 +2,12 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from ipaddress import IPv6Address
 
 from broker.config.keys import Key
+from broker.config.patterns import matches
+from broker.model import is_dot_segment
 from broker.output.text import is_utf8
 
 _QUOTES = frozenset(
@@ -24,11 +28,37 @@ def flaw_of(key: Key, value: object) -> str | None:
     return next((flaw for flaw in flaws if flaw is not None), None)
 
 
-def flaw_of_pattern(text: str) -> str | None:
-    """Return why no room's name can match the pattern of a rule, None if one can; names may have blanks and quotes."""
-    if not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
-        return None
-    return "holds a control character or a line end, which no room's name has"
+def flaw_of_pattern(text: str, earlier: Sequence[str] = ()) -> str | None:
+    """Return why the pattern of a room rule decides nothing, None if it may; names may have blanks and quotes.
+
+    `earlier` are the patterns of the rules before it, which win.
+    """
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        return "holds a control character or a line end, which no room's name has"
+    if "/" in text:
+        return "holds '/', which no room's name has"
+    if is_dot_segment(text):
+        return "is '.' or '..', which no room is called"
+    for index, pattern in enumerate(earlier):
+        # A star of the later pattern is a character that only a star of the earlier one takes.
+        if matches(pattern, text):
+            return f"never decides, as rooms[{index}] matches all of its rooms: the first match wins"
+    return None
+
+
+def _flaw_of_host(text: str) -> str | None:
+    """Return why nothing can listen on a host, None if that is for the system to say."""
+    if text == "*":
+        return "is no host: :: is every address"
+    if any(character in text for character in "/?#@"):
+        return "is a URL or a path: give the host alone, such as 127.0.0.1 or ::"
+    address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if ":" in address:
+        try:
+            IPv6Address(address)
+        except ValueError:
+            return "is no IPv6 address; the port belongs in server.port"
+    return None
 
 
 def _flaw_of_text(key: Key, text: str) -> str | None:
@@ -47,4 +77,6 @@ def _flaw_of_text(key: Key, text: str) -> str | None:
         flaw = "has quotes around it, which are part of the value: take those away"
     elif _TEMPLATE.fullmatch(text):
         flaw = "is a placeholder that nothing was put in for: give the value itself"
+    elif key.dotted == "server.host":
+        flaw = _flaw_of_host(text)
     return flaw

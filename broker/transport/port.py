@@ -84,9 +84,9 @@ class Port:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             # The peer has gone; there is nobody to tell.
             pass
-        except* Exception:
+        except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
             # Also out of a group with a cancellation, which goes on.
-            self._services.log.exception("connection failed", address=address)
+            self._services.refusals.log_failure("connection failed", address, failures)
         finally:
             self._admission.leave(address, verdict)
             await trio.aclose_forcefully(stream)

@@ -1,5 +1,6 @@
 """`greenroom config`: what a server would say of a file, and what it would run with."""
 
+import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,25 @@ def test_what_does_not_go_together_is_refused_too(file: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith(f"greenroom: {file}:2: server.engine: must begin with one of ")
     assert result.stderr.endswith("; got tape://\n")
+
+
+@pytest.mark.parametrize("host", ["a..b", "127.0.0.1,localhost", "no host", "192.0.2.1", "nowhere.invalid"])
+def test_a_host_that_nothing_can_listen_on_is_refused_as_by_a_start(file: Path, host: str) -> None:
+    file.write_text(f"[server]\nhost = '{host}'\nport = 0\n")
+    refused = config("check", str(file))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    prefix = f"greenroom: {file}:2: server.host: "
+    assert refused.stderr.startswith(f"{prefix}cannot serve on {host}: ")
+    started = CliRunner(env=SECRETS).invoke(main, ["serve", "--config", str(file)])
+    assert started.exit_code == 1
+    reason = refused.stderr.removeprefix(f"{prefix}cannot serve on {host}: ")
+    assert started.stderr.splitlines()[-1] == f"greenroom: cannot serve on {host}:0: {reason.strip()}"
+
+
+def test_a_port_that_the_running_server_has_is_no_problem(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as running:
+        file.write_text(f"[server]\nport = {running.getsockname()[1]}\n")
+        assert config("check", str(file)).exit_code == 0
 
 
 def test_missing_secrets_are_refused_unless_for_dev(file: Path) -> None:

@@ -63,6 +63,12 @@ CASES: dict[str, Case] = {
     "SQLite with a NUL": variables(SERVER__ENGINE="sqlite:///a%00b"),
     "SQLite with a long name": variables(SERVER__ENGINE=f"sqlite:///{'x' * 300}"),
     "SQLite at a device": variables(SERVER__ENGINE="sqlite:////dev/null"),
+    "a URL for a host": variables(SERVER__HOST="http://localhost"),
+    "a host with its port": text('[server]\nhost = "localhost:8000"'),
+    "a pattern with a slash": text('[[rooms]]\npattern = "team/*"'),
+    "a rule behind one for all": text(
+        '[[rooms]]\npattern = "*"\n[[rooms]]\npattern = "staff"\naccess = "none"'
+    ),
     "an origin with a path": variables(WEBSOCKET__ALLOWED_ORIGINS="https://a.example/path"),
     "several": text('[auth]\naudience = " a"\nissuer = ""\n[server]\nengine = "nothing://"'),
 }

@@ -18,6 +18,7 @@ from broker.client.address import parse_address
 from broker.client.retries import Attempts, read_outcomes, read_published
 from tests.certificates import make_certificate
 from tests.client.test_retries import NoJitter
+from tests.support.patience import PATIENCE_SECONDS
 
 KEY = "a-key-for-tests-0123456789"
 NOWHERE = "http://127.0.0.1:9"
@@ -104,6 +105,12 @@ ENVIRONMENTS: list[dict[str, str]] = [
     {"HTTP_PROXY": "gopher://user:the-password@127.0.0.1:1"},
     {"HTTP_PROXY": "http://user:the-password@127.0.0.1:port"},
     {"ALL_PROXY": "://"},
+    {"HTTP_PROXY": "http://user:the-password@127.0.0.1:65536"},
+    {"HTTPS_PROXY": "127.0.0.1:99999"},
+    {"HTTP_PROXY": "http://127.0.0.1:0"},
+    {"ALL_PROXY": "http://:3128"},
+    {"HTTP_PROXY": "http://a..b:3128"},
+    {"HTTP_PROXY": "http://999.1.1.1:3128"},
     {"SSL_CERT_FILE": "/nowhere/at.pem"},
     {"SSL_CERT_FILE": "/etc/hostname"},
     {"SSL_CERT_FILE": "/"},
@@ -183,6 +190,16 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "a message that holds itself": lambda publisher: publisher.publish("a", endless()),
     "a room that is no Unicode": lambda publisher: publisher.publish("caf\udce9", {"type": "x"}),
     "a room that is no text": lambda publisher: publisher.publish(None, {"type": "x"}),
+    "a room that is a number": lambda publisher: publisher.publish(5, {"type": "x"}),
+    "a room that is bytes": lambda publisher: publisher.publish(b"lobby", {"type": "x"}),
+    "a room without a name": lambda publisher: publisher.publish("", {"type": "x"}),
+    "a room with a slash": lambda publisher: publisher.publish("a/b", {"type": "x"}),
+    "a room of dots": lambda publisher: publisher.publish("..", {"type": "x"}),
+    "a room with a long name": lambda publisher: publisher.publish("a" * 129, {"type": "x"}),
+    "one room of many that is a number": lambda publisher: publisher.broadcast(["a", 5], {"type": "x"}),
+    "one room in place of many": lambda publisher: publisher.broadcast("lobby", {"type": "x"}),
+    "bytes": lambda publisher: publisher.publish("a", {"type": "x", "b": b"x"}),
+    "bytes to many": lambda publisher: publisher.broadcast(["a"], {"type": "x", "b": b"x"}),
     "rooms that are none": lambda publisher: publisher.broadcast(None, {"type": "x"}),
     "a room of many that is no Unicode": lambda publisher: publisher.broadcast(["\udce9"], {"type": "x"}),
 }
@@ -251,6 +268,53 @@ async def test_a_certificate_that_is_not_to_be_trusted_is_told_at_once(tmp_path,
             async with AsyncPublisher(f"https://127.0.0.1:{port}", KEY, give_up_seconds=1e9) as publisher:
                 with pytest.raises(NotSentError, match="certificate"):
                     await publisher.publish("a", {"type": "x"})
+            nursery.cancel_scope.cancel()
+
+
+REFUSED_BY_PROXY = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+LASTING: dict[str, tuple[str, bytes, type[ClientError], str]] = {
+    "https to a plain port": (
+        "https",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        NotSentError,
+        "no TLS is possible",
+    ),
+    "http to a port with TLS": ("http", b"\x15\x03\x03\x00\x02\x02\x46", ClientError, "no HTTP server"),
+    "http to another protocol": ("http", b"-ERR unknown command\r\n\r\n", ClientError, "no HTTP server"),
+    "a proxy that refuses": ("proxy", REFUSED_BY_PROXY, NotSentError, "proxy refuses: 407"),
+}
+
+
+@pytest.mark.parametrize("case", LASTING)
+@pytest.mark.parametrize("kind", [Publisher, AsyncPublisher])
+async def test_what_cannot_pass_is_raised_at_once(
+    environment: Callable[[dict[str, str]], None], kind: Any, case: str
+) -> None:
+    import trio  # noqa: PLC0415
+
+    scheme, reply, expected, match = LASTING[case]
+    connections = 0
+
+    async def answer(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        await stream.receive_some(65_536)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(reply)
+
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+            port = listeners[0].socket.getsockname()[1]
+            environment({"HTTPS_PROXY": f"http://127.0.0.1:{port}"} if scheme == "proxy" else {})
+            url = NOWHERE.replace("http", "https") if scheme == "proxy" else f"{scheme}://127.0.0.1:{port}"
+            publish = partial(kind(url, KEY, give_up_seconds=1e9).publish, "a", {"type": "x"})
+            if kind is Publisher:
+                publish = partial(trio.to_thread.run_sync, publish)
+            with pytest.raises(expected, match=match) as caught:
+                await publish()
+            assert type(caught.value) is expected
+            assert connections == 1
             nursery.cancel_scope.cancel()
 
 

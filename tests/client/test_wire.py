@@ -1,8 +1,10 @@
 """Messages as text: what cannot be written is the caller's fault, and what cannot be read is a gap."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,50 @@ def event(offset: int, data: str) -> str:
 
 def gap(offset: int) -> dict[str, Any]:
     return {"type": "gap", "room": "a", "from": offset, "to": offset, "epoch": "e"}
+
+
+@attrs.frozen
+class Note:
+    data: object
+
+
+BYTES = st.sampled_from([b"", b"x", bytearray(b"x"), memoryview(b"x")])
+PLACES = [
+    lambda value: [value],
+    lambda value: (1, value),
+    lambda value: {"a": value},
+    lambda value: {"a": {"b": [], "c": value}},
+    Note,
+]
+
+
+@given(BYTES, st.lists(st.sampled_from(PLACES), max_size=4))
+def test_bytes_are_written_nowhere_in_a_message(
+    value: object, places: list[Callable[[object], object]]
+) -> None:
+    for place in places:
+        value = place(value)
+    with pytest.raises(NotSentError, match="holds bytes"):
+        write_message({"type": "x", "data": value})
+
+
+def test_bytes_as_a_key_are_not_written() -> None:
+    with pytest.raises(NotSentError, match="holds bytes"):
+        write_message({"type": "x", "data": {b"a": 1}})
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)
+
+
+@given(JSON)
+def test_what_has_json_is_written_as_it_is(value: object) -> None:
+    assert json.loads(write_message({"data": value})) == {"data": value}
 
 
 @unreadable

@@ -1,6 +1,7 @@
 """Values that copying, quoting and templates leave wrong are refused, and never shown."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -9,9 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from broker.auth.keys import load_keys
+from broker.auth.permissions import find_rule
 from broker.config.check import check_settings, find_flaws
 from broker.config.keys import read_schema
 from broker.config.load import load_settings
+from broker.config.patterns import matches
 from broker.config.settings import AuthSettings, HttpSettings, RoomRule, Settings
 from broker.errors import ConfigurationError
 
@@ -99,14 +102,68 @@ def test_a_key_that_no_header_can_hold_is_refused(name: str, key: str, dev: bool
     assert str(problem) == f"http.{name}: printable ASCII without blanks, as it travels in a header"
 
 
-@pytest.mark.parametrize("pattern", ["team.*\n", "a\tb", "\0", "a\x85", "\x7f*"])
+@pytest.mark.parametrize(
+    "pattern", ["team.*\n", "a\tb", "\0", "a\x85", "\x7f*", "a/b", "/*", "*/", ".", "..", "\udcff"]
+)
 def test_a_pattern_that_no_name_can_match_is_refused(pattern: str) -> None:
-    rules = (RoomRule(pattern="*"), RoomRule(pattern=pattern))
+    rules = (RoomRule(pattern="a*"), RoomRule(pattern=pattern))
     [problem] = find_flaws(Settings(rooms=rules), origins={"rooms[1].pattern": "a.toml:3"})
     assert problem.place == "a.toml:3: rooms[1].pattern"
 
 
-@pytest.mark.parametrize("pattern", [" a", "'a'", "<b>", "*", "\N{ZERO WIDTH JOINER}"])
+PATTERNS = st.text("ab*", min_size=1, max_size=6)
+NAMES = [name for size in range(1, 7) for name in map("".join, product("ab", repeat=size))]
+
+
+@given(st.lists(PATTERNS, min_size=1, max_size=4))
+def test_a_rule_that_an_earlier_one_hides_is_refused(patterns: list[str]) -> None:
+    rules = tuple(RoomRule(pattern=pattern) for pattern in patterns)
+    hidden = {problem.place for problem in find_flaws(Settings(rooms=rules))}
+    for index, rule in enumerate(rules):
+        earlier = rules[:index]
+        by_one = any(
+            all(matches(one.pattern, name) for name in NAMES if matches(rule.pattern, name))
+            for one in earlier
+        )
+        if f"rooms[{index}].pattern" in hidden:
+            assert by_one
+            assert find_rule(rules, rule.pattern.replace("*", "ab")) is not rule
+        elif by_one:
+            # Short names alone do not show it: a longer one is for this rule.
+            assert find_rule(rules, rule.pattern.replace("*", "c")) is rule
+
+
+HOSTS: dict[str, bool] = {
+    "127.0.0.1": True,
+    "::": True,
+    "[::1]": True,
+    "::ffff:127.0.0.1": True,
+    "fe80::1%eth0": True,
+    "localhost": True,
+    "rooms.example": True,
+    "a_b": True,
+    "http://localhost": False,
+    "https://localhost:8000/": False,
+    "localhost:8000": False,
+    "127.0.0.1:8000": False,
+    "[::1]:8000": False,
+    "user@localhost": False,
+    "localhost/": False,
+    "/run/greenroom.sock": False,
+    "unix:/run/greenroom.sock": False,
+    "*": False,
+    "*:8000": False,
+    ":::": False,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_is_a_host_alone(host: str) -> None:
+    problems = list(find_flaws(with_value("server.host", host), origins={"server.host": "--host"}))
+    assert [problem.place for problem in problems] == ([] if HOSTS[host] else ["--host: server.host"])
+
+
+@pytest.mark.parametrize("pattern", [" a", "'a'", "<b>", "*", "...", ".*", "\N{ZERO WIDTH JOINER}"])
 def test_a_pattern_may_be_as_names_may_be(pattern: str) -> None:
     assert not list(find_flaws(Settings(rooms=(RoomRule(pattern=pattern),))))
 

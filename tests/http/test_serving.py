@@ -11,6 +11,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from broker.config.settings import HttpSettings
+from broker.refusals import LINES_PER_ADDRESS
 from tests.support.patience import PATIENCE_SECONDS
 
 QUICK = HttpSettings(keep_alive_seconds=0.2, request_seconds=0.5)
@@ -425,6 +426,10 @@ async def test_what_goes_wrong_in_one_connection_is_not_raised(served, log):
         await served.http.serve(transport)
         assert transport.is_aborted
         assert [event for _, event, _ in log.lines] == events
+    for _ in range(100):
+        await served.http.serve(FakeTransport(is_gone=False))
+    assert {event for _, event, _ in log.lines} == {"connection failed"}
+    assert len(log.lines) == LINES_PER_ADDRESS
 
 
 async def flood(client) -> None:

@@ -32,12 +32,14 @@ class HttpServer:
         *,
         settings: HttpSettings,
         log: Log,
+        refusals: Refusals,
     ) -> None:
         self._app = app
         self._config = config
         self._state = state
         self._write_seconds = settings.request_seconds
         self._log = log
+        self._refusals = refusals
         self._worker = worker
         self._lifelines: set[Lifeline] = set()
 
@@ -64,7 +66,7 @@ class HttpServer:
             with lifeline.scope:
                 await server.run()
         except Exception as error:  # noqa: BLE001  # nothing of one connection may reach another
-            self._log.error("connection failed", exc_info=error)
+            self._refusals.log_failure("connection failed", None, error)
         finally:
             self._lifelines.discard(lifeline)
             stream.abort()
@@ -99,16 +101,17 @@ async def open_http(
     :raises ApplicationError: (in an ExceptionGroup) if one of the two does not start.
     """
     config = make_config(settings, log)
+    refusals = refusals or Refusals(log)
     async with AsyncExitStack() as stack:
         state = await stack.enter_async_context(open_lifespan(app, config, log))
         served: ASGIFramework = app
-        on_bad_request = partial(_note_bad_request, refusals or Refusals(log))
+        on_bad_request = partial(_note_bad_request, refusals)
         worker = Worker(lambda _path: False, on_bad_request)
         if beside is not None:
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
             served = both = SideBySide(app, beside)
             worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
-        yield HttpServer(served, config, worker, state, settings=settings, log=log)
+        yield HttpServer(served, config, worker, state, settings=settings, log=log, refusals=refusals)
 
 
 def _note_bad_request(refusals: Refusals, why: RefusalReason, address: str | None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.auth.patterns import matches
+from broker.config.patterns import matches
 
 small_text = st.text(alphabet="ab*.\n", max_size=8)
 
