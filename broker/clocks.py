@@ -10,8 +10,8 @@ Boot clock: how long ago something was, where somebody else's clock goes on mean
 
 | what | a step of the wall clock | a sleep of the machine |
 | --- | --- | --- |
-| server: age of events, windows of ids, rooms forgotten (memory, SQLite; `broker.engine.clock`) | nothing; logged | counts |
-| the same in Redis (`broker.engine.redis.clock`) | nothing, unless it brings a node to Redis' time; logged | counts |
+| server: age of events, windows of ids, rooms forgotten (memory, SQLite; `broker.engine.age_clock`) | nothing; logged | counts |
+| the same in Redis (`broker.engine.redis.node_clock`) | nothing, unless it brings a node to Redis' time; logged | counts |
 | Python client: whether the server still knows an id, waits for a server that refuses, silence | nothing | counts |
 | `Publisher`: when it gives up sending again with the same key | nothing | counts |
 | `greenroom top`: rates; `/api/node`: `up_ms` | nothing | counts |

@@ -22,6 +22,7 @@ from broker.client.token import clean_token
 from broker.clocks import Clock, SleepAwareClock
 from broker.errors import CloseCode
 from broker.model import Position
+from broker.wakeup import Wakeup
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
 
@@ -108,7 +109,7 @@ class Client:
         self._turns = trio.Semaphore(REQUESTS)
         self._heard: dict[str, trio.lowlevel.ParkingLot] = {}
         self._outgoing: list[str] = []
-        self._has_outgoing = trio.Event()
+        self._has_outgoing = Wakeup()
         self._connection: trio.Nursery | None = None
         self._closed: ClosedError | None = None
         self._is_ours = False
@@ -263,7 +264,6 @@ class Client:
     async def _write(self, socket: Socket) -> None:
         while True:
             await self._has_outgoing.wait()
-            self._has_outgoing = trio.Event()
             texts, self._outgoing = self._outgoing, []
             for text in texts:
                 await socket.send(text)

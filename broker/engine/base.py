@@ -1,24 +1,23 @@
 """The contract of every engine.
 
-- A room has an epoch, made when the room is first touched and kept as long as the engine remembers the room; a
-  room forgotten and touched again has a new epoch, never an old one. Where the engine is durable, an epoch that was
-  told outlives restarts, also that of a room that nothing was said in yet, unless what is stored may have gone back.
-- What the engine knows of a room it can tell while nothing can be stored: reading needs no space.
-- If the engine may have lost events that it told of (a crash of what it stands on), the room has a new epoch.
+- A room has an epoch, made when the room is first used and kept until the engine forgets the room; a room that was
+  forgotten and is used again has a new epoch, never an old one. Where the engine is durable, an epoch that was
+  returned outlives restarts, also that of a room without events, unless the stored data may be an older state.
+- Positions and events can be read while nothing can be stored: reading needs no space.
+- If the engine may have lost events that it acknowledged (a crash of its storage), the room has a new epoch.
 - Within an epoch stored events have the offsets 1, 2, 3, … in the order in which they were appended.
-- `append` stores all its drafts or none. When it returns, the events are as safe as the engine makes them.
-- A draft whose idempotency key was stored within the window is not stored again; its receipt tells the first
+- `append` stores all its drafts or none. When it returns, the events are as durable as the engine makes them.
+- A draft whose idempotency key was stored within the window is not stored again; its receipt has the first
   position. The window outlives rooms' actors, and the engine's restarts where the engine is durable.
-- An ephemeral draft takes its turn among the others and is not stored. An append of nothing but ephemeral drafts
-  without keys stores nothing, and needs nothing that can be stored to.
+- An ephemeral draft keeps its place in the order and is not stored. An append of ephemeral drafts without keys
+  stores nothing, and works while nothing can be stored.
 - History is kept up to the given retention, and to a bound on all rooms together where the engine has one: the
-  rooms idle for longest are then forgotten before their time. What is trimmed is gone from the front only, so that what `read`
-  gives is always a run without gaps up to the room's position.
-- Whatever cannot be done just now raises EngineUnavailableError, and then nothing of the call was done. If a
-  call is cancelled, its drafts are stored all or none; asking again with the same keys tells which. The same goes
-  for a call whose answer was lost on a network.
-- The text of an EngineUnavailableError is for the log, where the engine itself says when trouble begins: clients
-  are told its `trouble` and nothing else.
+  rooms idle for longest are then forgotten early. Events are trimmed from the front only, so that `read` always
+  returns a run without gaps up to the room's position.
+- A call that cannot be done now raises EngineUnavailableError, and has changed nothing. If a call is cancelled, or
+  its answer is lost on a network, its drafts are stored all or none; repeating it with the same keys shows which.
+- The text of an EngineUnavailableError is for the log, where the engine notes each beginning of trouble: clients
+  get its `trouble` and nothing else.
 """
 
 from abc import ABC, abstractmethod
@@ -28,13 +27,13 @@ import attrs
 
 from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
-from broker.engine.presence import Presence
+from broker.engine.presence import PresenceBus
 from broker.model import Draft, Event, Position
 
 
 @attrs.frozen
 class Retention:
-    """How much of a room is kept; the tightest bound wins, and 0 in any of them keeps nothing."""
+    """How much of a room's history is kept; the tightest bound wins, and 0 in any of them keeps nothing."""
 
     messages: int
     bytes: int
@@ -43,9 +42,9 @@ class Retention:
 
 @attrs.frozen
 class Receipt:
-    """What became of one draft.
+    """The result for one draft.
 
-    `position` is None for an ephemeral draft. `event` is None for a repetition, which nobody is to hear again.
+    `position` is None for an ephemeral draft. `event` is None for a repetition, which is not delivered again.
     """
 
     position: Position | None
@@ -54,7 +53,7 @@ class Receipt:
 
 @attrs.frozen
 class Run:
-    """A run of a room's events, and where the room stands.
+    """Consecutive events of a room, and the room's position.
 
     `first_held` is the oldest offset still in the history, `position.offset + 1` when it is empty.
     """
@@ -64,7 +63,7 @@ class Run:
     events: tuple[Event, ...]
 
     def can_continue(self, since: Position) -> bool:
-        """Whether everything after `since` is still held, so that nothing was missed for good."""
+        """Whether all events after `since` are still held, so that none was missed for good."""
         return (
             since.epoch == self.position.epoch and self.first_held - 1 <= since.offset <= self.position.offset
         )
@@ -75,19 +74,19 @@ class EngineStatistics:
     """A snapshot of an engine; all zero for one that does not commit."""
 
     commits: int = 0
-    """Transactions committed since it was opened."""
+    """Transactions since it was opened."""
     messages: int = 0
-    """Drafts in them."""
+    """Drafts in those transactions."""
     waiting: int = 0
-    """Appends that are not committed yet."""
+    """Appends that wait for their commit."""
     history_bytes: int | None = None
     """Memory that all histories take together; None if they are not in memory."""
     rooms_evicted: int = 0
-    """Rooms forgotten before their time to make space."""
+    """Rooms forgotten early to make space."""
 
 
 def is_kept(draft: Draft) -> bool:
-    """Whether anything of a draft is stored: its event, or its key."""
+    """Whether a draft is stored, or at least its key."""
     return not draft.ephemeral or draft.key is not None
 
 
@@ -96,24 +95,24 @@ class Engine(ABC):
 
     @property
     def feed(self) -> Feed | None:
-        """What brings the appends of all nodes, this one's included; None if receipts alone tell of them."""
+        """The feed of all nodes' appends, this one's included; None if there is only this node and its receipts."""
         return None
 
     @property
-    def presence(self) -> Presence | None:
-        """What tells of users on other nodes; None if there are no other nodes. There is none without a feed."""
+    def presence(self) -> PresenceBus | None:
+        """The presence of other nodes; None without a feed."""
         return None
 
     @property
     def cluster(self) -> Cluster | None:
-        """What asks other nodes; None if there are no other nodes."""
+        """The questions to other nodes; None if there are no other nodes."""
         return None
 
     @abstractmethod
     async def position(self, room: str) -> Position:
-        """Return where the room stands; a new room has its epoch from now on.
+        """Return the room's position; a new room gets its epoch.
 
-        :raises EngineUnavailableError: if the engine cannot tell.
+        :raises EngineUnavailableError: if it cannot be read.
         """
 
     @abstractmethod
@@ -131,7 +130,7 @@ class Engine(ABC):
 
         With `reverse`, the newest `limit` of them, newest first.
 
-        :raises EngineUnavailableError: if the engine cannot read.
+        :raises EngineUnavailableError: if they cannot be read.
         """
 
     def statistics(self) -> EngineStatistics:
@@ -142,5 +141,5 @@ class Engine(ABC):
     async def wait_ready(self) -> None:
         """Return when the engine can serve.
 
-        :raises EngineUnavailableError: if it cannot.
+        :raises EngineUnavailableError: if it cannot serve.
         """

@@ -1,4 +1,4 @@
-"""What nodes that share an engine ask each other, for those who look after them."""
+"""Questions between the nodes that share an engine, for monitoring."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,20 +11,20 @@ Answer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 @attrs.frozen
 class Answers:
-    """What came back from a question to all other nodes."""
+    """The answers to a question to all other nodes."""
 
     given: Sequence[bytes] = ()
     silent: int = 0
-    """How many nodes heard it and did not answer in time."""
+    """How many nodes received it and did not answer in time."""
 
 
 class Cluster(ABC):
-    """Brings questions to the other nodes, and theirs to this one. Nothing depends on an answer."""
+    """Sends questions to the other nodes, and answers theirs. No delivery is guaranteed."""
 
     @abstractmethod
     def on_question(self, answer: Answer) -> None:
-        """Let `answer` be called with each question of another node; what it returns is brought back, unless empty."""
+        """Set the callback that answers other nodes' questions; an empty answer is not sent."""
 
     @abstractmethod
     async def ask(self, question: bytes, *, patience_seconds: float) -> Answers:
-        """Ask all other nodes; without a way to them there are no answers."""
+        """Ask all other nodes, and wait for their answers; there are none while they cannot be reached."""

@@ -1,4 +1,4 @@
-"""How what is appended reaches every node, for engines that several nodes share."""
+"""The feed of appended events to every node, for engines that several nodes share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,43 +9,43 @@ from broker.model import Event
 
 
 class FeedListener(Protocol):
-    """Hears what is said in one room and who is there on other nodes. No method may block or raise."""
+    """Receives a room's events, and the presence of other nodes in it. No method may block or raise."""
 
     def arrived(self, epoch: str, events: Sequence[Event]) -> None:
-        """Take what one append has added, in its order."""
+        """Handle the events of one append, in its order."""
         ...
 
     def fell_behind(self) -> None:
-        """Hear that something may have been missed; what was stored can be read."""
+        """Handle that events may have been missed; stored ones can be read."""
         ...
 
     def remote_changed(self, change: RemoteChange) -> None:
-        """Take what another node tells of its users in the room."""
+        """Handle another node's announcement of its users in the room."""
         ...
 
     def user_removed(self, user_id: str) -> None:
-        """Hear that another node was asked to remove a user from the room, and has done its part."""
+        """Handle that another node was asked to remove a user from the room, and has removed its own part."""
         ...
 
     def node_lost(self, node: str) -> None:
-        """Hear that another node has died."""
+        """Handle that another node has died."""
         ...
 
 
 class Feed(ABC):
-    """Brings what is appended to rooms on any node.
+    """Brings the appends of all nodes to the rooms of this one.
 
-    - A listener hears of stored events in the order of their offsets, but for what it was told it may have missed.
-    - Every append made after `subscribe` has returned is heard, or `fell_behind` is called; also the node's own.
+    - A listener receives stored events in the order of their offsets; before any gap `fell_behind` is called.
+    - Each append made after `subscribe` has returned arrives, the node's own too, or `fell_behind` is called.
     """
 
     @abstractmethod
     async def subscribe(self, room: str, listener: FeedListener) -> None:
-        """Let a room's one listener on this node hear what is said from now on; if cancelled, it does not.
+        """Set the one listener of a room on this node. If cancelled, it is not subscribed.
 
-        :raises EngineUnavailableError: if that cannot be done now.
+        :raises EngineUnavailableError: if it cannot be subscribed now.
         """
 
     @abstractmethod
     def unsubscribe(self, room: str) -> None:
-        """Let a room's listener hear no more, if there is one."""
+        """Remove the listener of a room, if there is one."""

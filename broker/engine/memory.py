@@ -1,6 +1,6 @@
-"""The engine of a single process: everything in memory, gone with it.
+"""The engine of a single process: events in memory, which are lost with it.
 
-Ages and windows go by the age clock of `broker.engine.clock`, which no step of the wall clock moves.
+Ages and windows are measured by the age clock (`broker.engine.age_clock`), which ignores steps of the wall clock.
 """
 
 import secrets
@@ -13,21 +13,21 @@ import attrs
 import trio
 
 from broker.clocks import Clock
+from broker.engine.age_clock import EngineClock
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
-from broker.engine.clock import EngineClock
 from broker.log import Log, stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
 
 UNTOUCHED_SECONDS = 3600.0
-"""How long a room that nothing was said in keeps its epoch."""
+"""How long a room without events keeps its epoch."""
 
 TOTAL_BYTES = 1 << 29
 
 ROOM_BYTES = 2048
-"""What a room takes besides its events: its name, epoch, queue and places in the indexes."""
+"""Memory of a room besides its events: its name, epoch, queue and places in the indexes."""
 
 EVENT_BYTES = 256
-"""What an event takes besides its content."""
+"""Memory of an event besides its content."""
 
 
 @attrs.define
@@ -35,12 +35,12 @@ class _RoomLog:
     """One room's history. `events` holds the offsets first_held … offset."""
 
     epoch: str
-    forget_after: float  # on the age clock; nothing is held from then on
+    forget_after: float  # on the age clock; no event is held from then on
     retention: Retention
-    look_again_at: float = 0.0  # likewise; never later than forget_after
+    check_at: float = 0.0  # likewise; never later than forget_after
     offset: int = 0
     events: deque[Event] = attrs.Factory(deque)
-    said_at: deque[float] = attrs.Factory(deque)  # of each of them, on the age clock
+    appended_at: deque[float] = attrs.Factory(deque)  # of each of them, on the age clock
     bytes: int = 0
 
     @property
@@ -54,21 +54,21 @@ class _RoomLog:
     def trim(self, now: float) -> None:
         retention = self.retention
         oldest = now - retention.age_seconds
-        events, said_at = self.events, self.said_at
+        events, appended_at = self.events, self.appended_at
         while events and (
-            len(events) > retention.messages or self.bytes > retention.bytes or said_at[0] <= oldest
+            len(events) > retention.messages or self.bytes > retention.bytes or appended_at[0] <= oldest
         ):
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
         self.bytes -= len(self.events.popleft().content)
-        self.said_at.popleft()
+        self.appended_at.popleft()
 
 
 class MemoryEngine(Engine):
-    """Answers at once. Rooms whose newest event is past its age are forgotten, epoch and all.
+    """Holds all rooms in memory. Rooms whose newest event is past its age are forgotten, epoch and all.
 
-    So are the rooms in which nothing was said for longest, once all together take more than `total_bytes`.
+    So are the rooms idle for longest, once all together take more than `total_bytes`.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class MemoryEngine(Engine):
         self._idempotency_seconds = idempotency_seconds
         self._make_epoch = make_epoch
         self._total_bytes = total_bytes
-        # In the order of their last appends, a new one behind them.
+        # In the order of their latest appends; a new room is the last.
         self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
         self._held_bytes = 0
         self._evicted = 0
-        # A heap of when to look at which room again; one brought forward leaves its old entry behind.
-        self._looks: list[tuple[float, str]] = []
+        # A heap of (time of the next check, room); a check brought forward leaves its old entry behind.
+        self._checks: list[tuple[float, str]] = []
         # Oldest first: every key has the same window.
         self._keys: OrderedDict[tuple[str, IdempotencyKey], tuple[Position | None, float]] = OrderedDict()
 
@@ -116,14 +116,14 @@ class MemoryEngine(Engine):
         if self._held_bytes > self._total_bytes:
             self._evict(log)
         log.forget_after = now + max(retention.age_seconds, self._idempotency_seconds)
-        if log.forget_after < log.look_again_at:
-            self._look_again(room, log)
+        if log.forget_after < log.check_at:
+            self._schedule_check(room, log)
         return receipts
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
-        """See Engine. Others get a turn: what is read may be large, and asked for many times in a row."""
+        """See Engine. Lets other tasks run first: a read may be large, and repeated many times in a row."""
         await trio.lowlevel.checkpoint()
         log = self._log(room)
         before = log.memory_bytes
@@ -154,21 +154,21 @@ class MemoryEngine(Engine):
                 forget_after=self._clock.age() + UNTOUCHED_SECONDS,
                 retention=Retention(0, 0, 0.0),
             )
-            self._look_again(room, log)
+            self._schedule_check(room, log)
             self._held_bytes += ROOM_BYTES
             if self._held_bytes > self._total_bytes:
                 self._evict(log)
         return log
 
-    def _look_again(self, room: str, log: _RoomLog) -> None:
-        log.look_again_at = log.forget_after
-        heappush(self._looks, (log.look_again_at, room))
+    def _schedule_check(self, room: str, log: _RoomLog) -> None:
+        log.check_at = log.forget_after
+        heappush(self._checks, (log.check_at, room))
 
     def _evict(self, newest: _RoomLog) -> None:
-        """Forget the rooms that were idle for longest, until all take no more than they may.
+        """Forget the rooms idle for longest, until all take no more than `total_bytes`.
 
-        Each room is made once before it is evicted, so this costs each append a constant on average. Keys stay: what
-        was said once is not said again because its room was forgotten.
+        Each room is made once before it is evicted, so this costs each append a constant on average. Keys stay: a
+        repetition is not stored again because its room was forgotten.
         """
         while self._held_bytes > self._total_bytes and len(self._logs) > 1:
             _, log = self._logs.popitem(last=False)
@@ -178,10 +178,10 @@ class MemoryEngine(Engine):
         while newest.events and self._held_bytes - before + newest.memory_bytes > self._total_bytes:
             newest.drop_oldest()
         self._held_bytes += newest.memory_bytes - before
-        if len(self._looks) > 2 * len(self._logs) + 100:
+        if len(self._checks) > 2 * len(self._logs) + 100:
             # Most are of rooms that are gone.
-            self._looks = [(log.look_again_at, room) for room, log in self._logs.items()]
-            heapify(self._looks)
+            self._checks = [(log.check_at, room) for room, log in self._logs.items()]
+            heapify(self._checks)
 
     def _append_one(self, room: str, log: _RoomLog, draft: Draft, now: float, time_ms: int) -> Receipt:
         if draft.key is not None:
@@ -194,7 +194,7 @@ class MemoryEngine(Engine):
             log.offset += 1
             event = Event(draft.content, time_ms, log.offset)
             log.events.append(event)
-            log.said_at.append(now)
+            log.appended_at.append(now)
             log.bytes += len(draft.content)
             receipt = Receipt(Position(log.epoch, log.offset), event)
         if draft.key is not None:
@@ -202,16 +202,16 @@ class MemoryEngine(Engine):
         return receipt
 
     def _forget(self, now: float) -> None:
-        """Drop what has run out; each call does as much as the calls before it have added."""
+        """Drop expired keys and rooms; each call does as much work as the calls before it have added."""
         while self._keys and next(iter(self._keys.values()))[1] <= now:
             self._keys.popitem(last=False)
-        while self._looks and self._looks[0][0] <= now:
-            at, room = heappop(self._looks)
+        while self._checks and self._checks[0][0] <= now:
+            at, room = heappop(self._checks)
             log = self._logs.get(room)
-            if log is None or log.look_again_at != at:
+            if log is None or log.check_at != at:
                 continue
             if log.forget_after <= now:
                 del self._logs[room]
                 self._held_bytes -= log.memory_bytes
             else:
-                self._look_again(room, log)
+                self._schedule_check(room, log)

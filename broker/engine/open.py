@@ -1,4 +1,4 @@
-"""Engines by URL."""
+"""Opens the engine that a URL names."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +10,8 @@ from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
 from broker.engine.redis.open import check_redis, open_redis
-from broker.engine.sqlite import open_sqlite
-from broker.engine.sqlite_place import check_path
+from broker.engine.sqlite.engine import open_sqlite
+from broker.engine.sqlite.location import check_path
 from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.model import WallClock
@@ -26,7 +26,7 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """Open the engine that `server.engine` names; leaving the block flushes and closes it.
 
-    Things grow old by `boot_clock`; without one, by the wall clock, as in a test with a single clock.
+    Ages are measured by `boot_clock`; without one, by the wall clock, as in a test with a single clock.
 
     :raises ConfigurationError: if there is no such engine, or it cannot be opened.
     """
@@ -66,7 +66,7 @@ async def open_engine(
 
 
 def check_engine(settings: Settings) -> None:
-    """Check what can be known of the engine's URL and files without opening them; blocking.
+    """Check the engine's URL and files as far as possible without opening them; blocking.
 
     :raises ConfigurationError: if `open_engine` would fail.
     """
@@ -78,7 +78,7 @@ def check_engine(settings: Settings) -> None:
 
 
 def sqlite_path(rest: str) -> Path:
-    """Return the path of sqlite:///relative or sqlite:////absolute, given what follows `sqlite://`.
+    """Return the path of sqlite:///relative or sqlite:////absolute, given the part after `sqlite://`.
 
     :raises ConfigurationError: if there is none.
     """

@@ -1,7 +1,7 @@
-"""Who is in rooms on other nodes, for engines that several nodes share.
+"""Presence across nodes, for engines that several nodes share.
 
-Each node tells of its own users in a room, and only of those. What it tells has a version that rises; a change says
-which version it follows, so that whoever has missed one knows, and reads everything.
+Each node announces its own users in a room, and only those. Announcements have rising versions; a change names the
+version it follows, so that a node that has missed one notices, and reads a snapshot.
 """
 
 from abc import ABC, abstractmethod
@@ -18,14 +18,14 @@ Counts: TypeAlias = Mapping[str, int]
 
 @attrs.frozen
 class RemoteChange:
-    """What a node tells of its users in one room."""
+    """A node's announcement of its users in one room."""
 
     node: str
     version: int
     follows: int
-    """The version that it changes; 0 if it tells everything, whoever is not named is gone then."""
+    """The version that it changes; 0 if it holds all users of the node."""
     counts: Counts
-    """The connections that users have now, 0 for one who is gone."""
+    """The present connections of the users named; 0 for a user who left."""
 
 
 @attrs.frozen
@@ -40,15 +40,15 @@ class NodePresence:
 class RemotePresence:
     """All other nodes' users in a room, up to a version."""
 
-    board: str
-    """Changes when everything that was known of everybody has been lost, and is told anew."""
+    store_id: str
+    """Changes when the engine has lost its presence data, and all nodes announce their users again."""
     version: int
     nodes: Mapping[str, NodePresence]
 
 
 @attrs.frozen
-class RoomGlance:
-    """A room that somebody is in, on whatever node."""
+class RoomSummary:
+    """The size and position of a room that has members on any node."""
 
     room: str
     size: int
@@ -56,50 +56,50 @@ class RoomGlance:
     position: Position
 
 
-class Presence(ABC):
-    """Tells the other nodes who is in rooms here, and this node who is there."""
+class PresenceBus(ABC):
+    """Announces this node's users to the other nodes, and brings this node theirs."""
 
     @property
     @abstractmethod
     def lease_seconds(self) -> float:
-        """How long a node that says nothing is taken to be alive."""
+        """How long a silent node is believed to be alive."""
 
     @abstractmethod
     def set_count(self, room: str, user_id: str, connections: int) -> None:
-        """Tell, as soon as it can be told, how many of a user's connections are in a room on this node."""
+        """Set how many of a user's connections are in a room on this node; announced as soon as possible."""
 
     @abstractmethod
     def clear(self, room: str) -> None:
-        """Tell that nobody is in a room on this node."""
+        """Set that a room has no members on this node; announced as soon as possible."""
 
     @abstractmethod
     async def remove(self, room: str, user_id: str, *, listeners: int) -> None:
-        """Have the other nodes remove a user from a room, in which so many nodes (this one too) should listen.
+        """Have the other nodes remove a user from a room; `listeners` nodes, with this one, should be subscribed.
 
-        :raises EngineUnavailableError: if not all of them have heard it; it may be repeated.
+        :raises EngineUnavailableError: if not all of them were reached; it may be repeated.
         """
 
     @abstractmethod
-    async def list_rooms(self, *, prefix: str, after: str, limit: int) -> list[RoomGlance]:
-        """Return the rooms that somebody is in whose names begin with `prefix`, by name, from the one behind `after`.
+    async def list_rooms(self, *, prefix: str, after: str, limit: int) -> list[RoomSummary]:
+        """Return rooms with members whose names begin with `prefix`, in the order of names, after the name `after`.
 
-        :raises EngineUnavailableError: if it cannot be told.
+        :raises EngineUnavailableError: if they cannot be read.
         """
 
     @abstractmethod
     def on_close_user(self, close: Callable[[str], None]) -> None:
-        """Let `close` be called with a user whose connections another node was asked to close."""
+        """Set the callback for users whose connections are to be closed, as another node was asked."""
 
     @abstractmethod
     async def close_user(self, user_id: str) -> None:
         """Have the other nodes close all connections of a user.
 
-        :raises EngineUnavailableError: if not all of them have heard it; it may be repeated.
+        :raises EngineUnavailableError: if not all of them were reached; it may be repeated.
         """
 
     @abstractmethod
     async def read_remote_presence(self, room: str) -> RemotePresence:
-        """Return who is in a room on other nodes; dead ones are buried with their users.
+        """Return a room's users on other nodes; those of nodes that have died are removed first.
 
-        :raises EngineUnavailableError: if it cannot be told.
+        :raises EngineUnavailableError: if they cannot be read.
         """

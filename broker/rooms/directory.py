@@ -21,7 +21,7 @@ from actors import (
 from broker.auth.permissions import find_rule
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
-from broker.engine.presence import Presence
+from broker.engine.presence import PresenceBus
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, Position
@@ -91,7 +91,7 @@ class Rooms:
         states: Mapping[str, RoomState],
         tally: Tally,
         member_count: MemberCount,
-        presence: Presence | None = None,
+        presence: PresenceBus | None = None,
         *,
         max_rooms: int,
     ) -> None:
@@ -114,8 +114,8 @@ class Rooms:
         if self._presence is None:
             return here
         rooms = {
-            glance.room: RoomInfo(glance.room, glance.size, glance.position, ())
-            for glance in await self._presence.list_rooms(prefix=prefix, after=after, limit=limit)
+            summary.room: RoomInfo(summary.room, summary.size, summary.position, ())
+            for summary in await self._presence.list_rooms(prefix=prefix, after=after, limit=limit)
         }
         # This node has the newest state of rooms that have members here.
         rooms |= {info.room: info for info in here if info.users or info.room not in rooms}

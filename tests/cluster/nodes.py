@@ -18,6 +18,7 @@ from broker.model import Draft, IdempotencyKey, Position
 from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent
 from broker.rooms.directory import Rooms, open_rooms
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
+from broker.wakeup import Wakeup
 from tests.support.patience import PATIENCE_SECONDS
 
 N = TypeVar("N", bound=Notice)
@@ -46,7 +47,7 @@ class Guest:
     removals: list[str] = attrs.Factory(list)
     disconnects: list[CloseCode] = attrs.Factory(list)
     at: Position | None = None
-    news: trio.Event = attrs.Factory(trio.Event)
+    news: Wakeup = attrs.Factory(Wakeup)
 
     @property
     def outbox(self) -> "Guest":
@@ -61,7 +62,6 @@ class Guest:
             self._check(notice)
         self.heard += notices
         self.news.set()
-        self.news = trio.Event()
 
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         raise AssertionError("nothing is refused here")

@@ -24,11 +24,11 @@ def cut_something(proxy: Proxy, random: Random) -> None:
         case 1:
             proxy.cut(proxy.links())
         case 2:
-            for change in proxy.changes:
-                change.bytes_until_cut = random.randrange(200)
+            for route in proxy.routes:
+                route.bytes_until_cut = random.randrange(200)
         case _:
-            for change in proxy.feeds():
-                change.is_mute = True
+            for route in proxy.feeds():
+                route.is_mute = True
 
 
 async def speak(node: Node, name: str, acknowledged: dict[str, Position], is_over: trio.Event) -> None:

@@ -138,7 +138,7 @@ async def test_a_node_that_was_only_away_has_its_users_join_again(redis: RedisSe
         ann, bob = await east.enter("ann"), await west.enter("bob")
         await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
         proxy.is_closed = True
-        proxy.cut(proxy.changes)
+        proxy.cut(proxy.routes)
         await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2), ("-", "bob", 1))
         cas = await east.enter("cas")
         proxy.is_closed = False

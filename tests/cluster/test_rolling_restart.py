@@ -17,6 +17,7 @@ import trio
 from broker.auth.mint import mint_token
 from broker.client import Position, Room, State, connect
 from broker.errors import CloseCode
+from broker.wakeup import Wakeup
 from tests.engine.redis.servers import RedisServer, free_port
 from tests.server.conftest import API_KEY, SECRET
 from tests.support.patience import PATIENCE_SECONDS
@@ -105,12 +106,11 @@ class Ledger:
     """What was acknowledged, by text; every text is said once."""
 
     places: dict[str, Position] = attrs.Factory(dict)
-    _grown: trio.Event = attrs.Factory(trio.Event)
+    _grown: Wakeup = attrs.Factory(Wakeup)
 
     def note(self, text: str, place: Position) -> None:
         self.places[text] = place
         self._grown.set()
-        self._grown = trio.Event()
 
     async def wait_grown_by(self, count: int) -> None:
         goal = len(self.places) + count
@@ -134,7 +134,7 @@ class Guest:
     inside: trio.Event = attrs.Factory(trio.Event)
     silent: trio.Event = attrs.Factory(trio.Event)
     room: Room | None = None
-    _news: trio.Event = attrs.Factory(trio.Event)
+    _news: Wakeup = attrs.Factory(Wakeup)
 
     async def dial(self) -> trio.abc.Stream:
         """Connect to the node it was given first, later to any that takes it."""
@@ -193,12 +193,10 @@ class Guest:
 
     async def wait_heard(self, place: Position) -> None:
         while not self.heard or self.heard[-1][0] != place:
-            self._news = trio.Event()
             await self._news.wait()
 
     async def wait_connected(self) -> None:
         while self.states[-1][1].kind != "connected":
-            self._news = trio.Event()
             await self._news.wait()
 
     def departure_since(self, begin: float) -> State:

@@ -8,6 +8,7 @@ import attrs
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
+from broker.wakeup import Wakeup
 from tests.durability.servers import Server, ask, history
 
 Place: TypeAlias = tuple[str, int]
@@ -22,7 +23,7 @@ class Ledger:
     """What the server has acknowledged, by room and text; every text is said once."""
 
     places: dict[tuple[str, str], Place] = attrs.Factory(dict)
-    _grown: trio.Event = attrs.Factory(trio.Event)
+    _grown: Wakeup = attrs.Factory(Wakeup)
 
     def note(self, room: str, text: str, place: Place) -> None:
         known = self.places.setdefault((room, text), place)
@@ -32,7 +33,6 @@ class Ledger:
     async def wait_grown_by(self, count: int) -> None:
         goal = len(self.places) + count
         while len(self.places) < goal:
-            self._grown = trio.Event()
             await self._grown.wait()
 
     def texts(self, room: str) -> dict[int, str]:
@@ -63,7 +63,7 @@ class Publisher:
     unanswered: dict[str, str] = attrs.Factory(dict)
     refused: dict[str, str] = attrs.Factory(dict)
     last_answered: dict[str, str] = attrs.Factory(dict)
-    _changed: trio.Event = attrs.Factory(trio.Event)
+    _changed: Wakeup = attrs.Factory(Wakeup)
 
     def new(self) -> str:
         """Think of something to say; returns its id."""
@@ -97,7 +97,6 @@ class Publisher:
     async def wait_until(self, is_so: Callable[[], bool]) -> None:
         """Wait until something holds, which may be so after any message."""
         while not is_so():
-            self._changed = trio.Event()
             await self._changed.wait()
 
     async def wait_answered(self) -> None:

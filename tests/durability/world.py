@@ -19,6 +19,7 @@ from broker.model import Draft, Event, IdempotencyKey, Position
 from broker.notices import Acknowledged, Failed, Gap, Joined, Left, Notice, RoomEvent
 from broker.rooms.directory import Rooms, open_rooms
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage
+from broker.wakeup import Wakeup
 
 BEGIN = 1_700_000_000.0
 """Unix seconds at trio time 0."""
@@ -83,13 +84,12 @@ class FaultyEngine(Engine):
         self.before: list[Exception] = []
         self.after: list[Exception] = []
         self._calls = 0
-        self._quiet = trio.Event()
+        self._quiet = Wakeup()
 
     async def settle(self) -> None:
         """Wait until nothing goes on, in trio or in a thread."""
         await wait_all_tasks_blocked()
         while self._calls:
-            self._quiet = trio.Event()
             await self._quiet.wait()
             await wait_all_tasks_blocked()
 

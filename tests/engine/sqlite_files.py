@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from broker.engine.base import Retention
-from broker.engine.sqlite import SqliteEngine, open_sqlite
-from broker.engine.sqlite_file import Synchronous
+from broker.engine.sqlite.engine import SqliteEngine, open_sqlite
+from broker.engine.sqlite.file import Synchronous
 from broker.errors import EngineUnavailableError
 from broker.log import stdlib_log
 from broker.model import Draft, IdempotencyKey

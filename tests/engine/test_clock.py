@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.engine.age_clock import STEP_SECONDS, EngineClock
 from broker.engine.base import Engine, Retention
-from broker.engine.clock import STEP_SECONDS, EngineClock
 from broker.engine.memory import MemoryEngine
-from broker.engine.redis.clock import AGREE_SECONDS, NodeClock
-from broker.engine.sqlite import open_sqlite
+from broker.engine.redis.node_clock import AGREE_SECONDS, NodeClock
+from broker.engine.sqlite.engine import open_sqlite
 from broker.model import Draft, IdempotencyKey
 
 HOUR = 3600.0

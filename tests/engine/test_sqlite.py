@@ -5,8 +5,8 @@ import trio
 import trio.testing
 
 from broker.engine.base import Retention
-from broker.engine.sqlite import SqliteEngine
-from broker.engine.sqlite_rows import MORE_FORGOTTEN
+from broker.engine.sqlite.engine import SqliteEngine
+from broker.engine.sqlite.rows import MORE_FORGOTTEN
 from broker.errors import EngineUnavailableError
 from broker.model import Draft, IdempotencyKey, Position
 from tests.engine.sqlite_files import KEEP, Wall, connected, draft, fill_disk, opened

@@ -13,8 +13,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.engine.sqlite import SqliteEngine
-from broker.engine.sqlite_witness import Witness
+from broker.engine.sqlite.engine import SqliteEngine
+from broker.engine.sqlite.witness import Witness
 from broker.errors import ConfigurationError
 from broker.model import Position
 from tests.engine.sqlite_files import KEEP, connected, draft, opened

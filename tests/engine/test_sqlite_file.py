@@ -5,8 +5,8 @@ import sqlite3
 import pytest
 
 from broker.engine.base import Retention
-from broker.engine.sqlite import SqliteEngine
-from broker.engine.sqlite_file import APPLICATION_ID, LOG_BYTES, MIGRATIONS
+from broker.engine.sqlite.engine import SqliteEngine
+from broker.engine.sqlite.file import APPLICATION_ID, LOG_BYTES, MIGRATIONS
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.model import Position
 from tests.engine.sqlite_files import KEEP, Wall, connected, copied, draft, opened

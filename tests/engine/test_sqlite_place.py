@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.engine.sqlite_place import COMPANIONS, check_path
+from broker.engine.sqlite.location import COMPANIONS, check_path
 from broker.errors import ConfigurationError, EngineUnavailableError
 from tests.engine.sqlite_files import KEEP, draft, opened
 

@@ -39,7 +39,7 @@ def test_each_connection_is_told_of_with_the_size_after_it() -> None:
 
 def test_what_was_seen_before_is_not_told_again_and_what_was_missed_is_noticed() -> None:
     remote = RemoteMembers()
-    remote.replace(RemotePresence("board", 10, {"east": NodePresence(7, {"ann": 1})}))
+    remote.replace(RemotePresence("store", 10, {"east": NodePresence(7, {"ann": 1})}))
     assert remote.apply(RemoteChange("east", 6, 5, {"bob": 1})) == []
     assert remote.apply(RemoteChange("west", 9, 0, {"cas": 1})) == []
     assert remote.apply(RemoteChange("east", 12, 11, {"bob": 1})) is None
@@ -50,7 +50,7 @@ def test_what_was_seen_before_is_not_told_again_and_what_was_missed_is_noticed()
 def test_those_who_are_not_read_have_left() -> None:
     remote = RemoteMembers()
     remote.apply(RemoteChange("east", 5, 0, {"ann": 1}))
-    assert remote.replace(RemotePresence("board", 9, {})) == (
+    assert remote.replace(RemotePresence("store", 9, {})) == (
         [MemberChange("ann", is_join=False, size=0)],
         False,
     )
@@ -104,7 +104,7 @@ class Watcher:
             for name, counts in self.truth.items()
             if counts
         }
-        self._note(self.remote.replace(RemotePresence("board", now, held))[0])
+        self._note(self.remote.replace(RemotePresence("store", now, held))[0])
 
     def hear(self, change: RemoteChange, now: int) -> None:
         changes = self.remote.apply(change)

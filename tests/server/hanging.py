@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 import trio
 
-import broker.engine.sqlite
+import broker.engine.sqlite.engine
 from broker import run_server
 from broker.config.settings import Settings
 from broker.log import open_log
@@ -96,7 +96,7 @@ def make_app(what: str) -> Callable[..., Any]:
 def main() -> None:
     what, window_seconds, folder = sys.argv[1], float(sys.argv[2]), sys.argv[3]
     if what in CLOSES:
-        broker.engine.sqlite.close_writer = CLOSES[what]
+        broker.engine.sqlite.engine.close_writer = CLOSES[what]
     server = {"port": 0, "drain_seconds": window_seconds, "engine": f"sqlite:///{folder}/rooms.db"}
     settings = msgspec.convert({**SECRETS, "server": server}, Settings)
 

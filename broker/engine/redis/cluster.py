@@ -1,4 +1,4 @@
-"""Questions to all nodes and their answers, published on channels of one of the servers."""
+"""Questions to all nodes and their answers, over channels of one of the servers."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,15 +9,15 @@ import msgspec
 import trio
 
 from broker.engine.cluster import Answer, Answers, Cluster
-from broker.engine.redis.keys import Names
+from broker.engine.redis.keyspace import Keyspace
 from broker.engine.redis.replies import parse_count
-from broker.engine.redis.server import Server
+from broker.engine.redis.server import RedisServer
 from broker.errors import EngineUnavailableError
 from broker.log import Log
 
 AT_ONCE = 4
 MOST_WAITING = 64
-"""Questions past these are dropped: who asked, asks again."""
+"""Questions beyond these are dropped; the node that asked may ask again."""
 
 
 class _Question(msgspec.Struct, frozen=True, array_like=True):
@@ -37,29 +37,29 @@ _replies = msgspec.msgpack.Decoder(_Reply)
 
 @attrs.frozen
 class _Channel:
-    """Hands on what comes on a channel; what another program publishes there is dropped."""
+    """Calls `handle` with the messages of a channel; those of other programs are dropped."""
 
-    take: Callable[[bytes], None]
+    handle: Callable[[bytes], None]
 
     def arrived(self, payload: bytes) -> None:
         # MemoryError: an array that announces 2**32 elements.
         with suppress(msgspec.MsgspecError, ValueError, MemoryError):
-            self.take(payload)
+            self.handle(payload)
 
     def fell_behind(self) -> None:
-        """Hear that something may have been missed: who asked, asks again."""
+        """See Listener: a question or answer may be lost, and the node that asked may ask again."""
 
 
 @attrs.define(eq=False)
-class _Asked:
-    """A question that is out. That this node hears its own is counted as one of the answers."""
+class _OpenQuestion:
+    """A question without all its answers. This node receives its own question, which counts as one of the answers."""
 
     expected: int | None = None
     count: int = 0
     given: list[bytes] = attrs.Factory(list)
     complete: trio.Event = attrs.Factory(trio.Event)
 
-    def look(self) -> None:
+    def check_complete(self) -> None:
         if self.expected is not None and self.count >= self.expected:
             self.complete.set()
 
@@ -67,16 +67,16 @@ class _Asked:
 class RedisCluster(Cluster):
     """See Cluster; `run` it in a nursery."""
 
-    def __init__(self, server: Server, names: Names, *, node: str, log: Log) -> None:
+    def __init__(self, server: RedisServer, keyspace: Keyspace, *, node: str, log: Log) -> None:
         self._link = server.link
-        self._names = names
+        self._keyspace = keyspace
         self._node = node
         self._log = log
         self._answer: Answer | None = None
-        self._asked: dict[str, _Asked] = {}
+        self._open: dict[str, _OpenQuestion] = {}
         self._send, self._receive = trio.open_memory_channel[_Question](MOST_WAITING)
-        server.feed.listen(names.questions, _Channel(self._question_came))
-        server.feed.listen(names.answers(node), _Channel(self._reply_came))
+        server.subscriptions.keep_subscribed(keyspace.questions, _Channel(self._question_came))
+        server.subscriptions.keep_subscribed(keyspace.answers(node), _Channel(self._reply_came))
 
     def on_question(self, answer: Answer) -> None:
         """See Cluster."""
@@ -85,19 +85,19 @@ class RedisCluster(Cluster):
     async def ask(self, question: bytes, *, patience_seconds: float) -> Answers:
         """See Cluster."""
         number = token_hex(8)
-        asked = self._asked[number] = _Asked()
+        pending = self._open[number] = _OpenQuestion()
         try:
             with trio.move_on_after(patience_seconds):
                 packed = msgspec.msgpack.encode(_Question(self._node, number, question))
-                asked.expected = await self._publish(self._names.questions, packed)
-                asked.look()
-                await asked.complete.wait()
+                pending.expected = await self._publish(self._keyspace.questions, packed)
+                pending.check_complete()
+                await pending.complete.wait()
         finally:
-            del self._asked[number]
-        return Answers(asked.given, max(0, (asked.expected or 0) - asked.count))
+            del self._open[number]
+        return Answers(pending.given, max(0, (pending.expected or 0) - pending.count))
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Answer other nodes' questions until cancelled."""
         async with trio.open_nursery() as nursery:
             for _ in range(AT_ONCE):
                 nursery.start_soon(self._answer_some)
@@ -107,17 +107,17 @@ class RedisCluster(Cluster):
             assert self._answer is not None
             try:
                 content = await self._answer(question.content)
-            except Exception as error:  # noqa: BLE001  # nothing that is only looked at may end the node
+            except Exception as error:  # noqa: BLE001  # a fault in monitoring must not end the node
                 self._log.error("question failed", exc_info=error)
                 continue
             if content:
                 packed = msgspec.msgpack.encode(_Reply(question.number, content))
-                await self._publish(self._names.answers(question.node), packed)
+                await self._publish(self._keyspace.answers(question.node), packed)
 
     async def _publish(self, channel: str, payload: bytes) -> int:
-        """Publish, and return how many nodes have heard it; none if it cannot be done."""
+        """Publish, and return how many nodes received it; 0 if it cannot be done."""
         with suppress(EngineUnavailableError):
-            return await self._link.ask("PUBLISH", channel, payload, parse=parse_count)
+            return await self._link.request("PUBLISH", channel, payload, parse=parse_count)
         return 0
 
     def _question_came(self, payload: bytes) -> None:
@@ -133,10 +133,10 @@ class RedisCluster(Cluster):
         self._note(reply.number, reply.content)
 
     def _note(self, number: str, content: bytes | None) -> None:
-        asked = self._asked.get(number)
-        if asked is None:
+        pending = self._open.get(number)
+        if pending is None:
             return  # too late
-        asked.count += 1
+        pending.count += 1
         if content is not None:
-            asked.given.append(content)
-        asked.look()
+            pending.given.append(content)
+        pending.check_complete()

@@ -1,4 +1,4 @@
-"""The engine of several nodes; see the package's other files for each of its parts."""
+"""The engine of several nodes: rooms spread over Redis servers."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -8,43 +8,43 @@ import trio
 
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.feed import Feed, FeedListener
-from broker.engine.presence import Presence
-from broker.engine.redis.clock import NodeClock
+from broker.engine.presence import PresenceBus
 from broker.engine.redis.cluster import RedisCluster
-from broker.engine.redis.keys import Names
-from broker.engine.redis.presence import RedisPresence
+from broker.engine.redis.keyspace import Keyspace
+from broker.engine.redis.node_clock import NodeClock
+from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
     is_remote_change,
     is_removal,
     parse_position,
+    parse_published,
     parse_receipts,
     parse_remote_change,
     parse_removal,
     parse_run,
-    parse_said,
 )
 from broker.engine.redis.ring import Ring
 from broker.engine.redis.scripts import Scripts
-from broker.engine.redis.server import Server
+from broker.engine.redis.server import RedisServer
 from broker.errors import EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Position
 
 UNTOUCHED_MS = 3_600_000
-"""How long a room that nothing was said in keeps its epoch."""
+"""How long a room without events keeps its epoch."""
 
 SLACK_MS = 60_000
-"""How much longer than needed a room is remembered: Redis' clock and the nodes' clocks may differ."""
+"""Added to the expiry of a room's keys, as Redis' clock and the nodes' clocks may differ."""
 
 
 class RedisEngine(Engine, Feed):
-    """Rooms spread over servers by their names; made by `open_redis`."""
+    """Spreads rooms over servers by their names; made by `open_redis`."""
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        servers: Sequence[RedisServer],
         scripts: Scripts,
-        names: Names,
+        keyspace: Keyspace,
         *,
         node: str,
         lease_seconds: float,
@@ -56,12 +56,12 @@ class RedisEngine(Engine, Feed):
         self._servers = servers
         self._ring = Ring([server.name for server in servers])
         self._scripts = scripts
-        self._names = names
+        self._keyspace = keyspace
         self._node = node
         self._presence = RedisPresence(
-            servers, self._ring, scripts, names, node=node, lease_seconds=lease_seconds
+            servers, self._ring, scripts, keyspace, node=node, lease_seconds=lease_seconds
         )
-        self._cluster = RedisCluster(servers[self._ring.index_of("")], names, node=node, log=log)
+        self._cluster = RedisCluster(servers[self._ring.index_of("")], keyspace, node=node, log=log)
         self._clock = clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch
@@ -70,44 +70,45 @@ class RedisEngine(Engine, Feed):
 
     @property
     def feed(self) -> Feed:
-        """What brings the appends of all nodes: itself."""
+        """See Engine: this engine itself."""
         return self
 
     @property
-    def presence(self) -> Presence:
-        """What tells of users on other nodes."""
+    def presence(self) -> PresenceBus:
+        """See Engine."""
         return self._presence
 
     @property
     def cluster(self) -> RedisCluster:
-        """What asks other nodes."""
+        """See Engine."""
         return self._cluster
 
     async def position(self, room: str) -> Position:
         """See Engine."""
-        names = self._names.room(room)
-        link = self._server(room).link
-        keys = (names.meta, names.stream)
+        keys = self._keyspace.room(room)
         return await self._scripts.position.run(
-            link, keys, self._make_epoch(), UNTOUCHED_MS, parse=parse_position
+            self._server(room).link,
+            (keys.meta, keys.stream),
+            *(self._make_epoch(), UNTOUCHED_MS),
+            parse=parse_position,
         )
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
-        """See Engine. If cancelled or unavailable, the drafts may be stored all the same, or none of them."""
-        names = self._names.room(room)
-        keys = [names.meta, names.stream]
+        """See Engine. If cancelled or unavailable, all the drafts may be stored all the same, or none of them."""
+        room_keys = self._keyspace.room(room)
+        keys = [room_keys.meta, room_keys.stream]
         age_ms = int(retention.age_seconds * 1000)
         now_ms = self._clock.now_ms()
         kept = sum(map(is_kept, drafts))
-        # A room in which nothing is stored may come up with it, and is remembered like one that is joined.
+        # Ephemeral drafts may make the room, which then expires like one that was only joined.
         keep_room_ms = max(age_ms, self._idempotency_ms) + SLACK_MS if kept else UNTOUCHED_MS
         args: list[str | bytes | int] = [
-            *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, names.channel),
+            *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, room_keys.channel),
             *(retention.messages, retention.bytes, age_ms),
         ]
         for draft in drafts:
             if draft.key is not None:
-                keys.append(names.sent(draft.key))
+                keys.append(room_keys.idempotency(draft.key))
             args += (0 if draft.key is None else len(keys), int(draft.ephemeral), draft.content)
         receipts = await self._scripts.append.run(
             self._server(room).link, keys, *args, parse=lambda reply: parse_receipts(reply, drafts, now_ms)
@@ -120,10 +121,10 @@ class RedisEngine(Engine, Feed):
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
         """See Engine."""
-        names = self._names.room(room)
+        keys = self._keyspace.room(room)
         return await self._scripts.read.run(
             self._server(room).link,
-            (names.meta, names.stream),
+            (keys.meta, keys.stream),
             *(self._make_epoch(), UNTOUCHED_MS, self._clock.now_ms()),
             *(after, -1 if limit is None else limit, int(reverse)),
             parse=parse_run,
@@ -132,20 +133,21 @@ class RedisEngine(Engine, Feed):
     async def subscribe(self, room: str, listener: FeedListener) -> None:
         """See Feed."""
         server = self._server(room)
-        await server.feed.subscribe(self._names.room(room).channel, _RoomListener(listener, self._node))
-        server.lease.listeners[room] = listener
+        channel = self._keyspace.room(room).channel
+        await server.subscriptions.subscribe(channel, _RoomListener(listener, self._node))
+        server.node_watch.listeners[room] = listener
 
     def unsubscribe(self, room: str) -> None:
         """See Feed."""
         server = self._server(room)
-        server.lease.listeners.pop(room, None)
-        server.feed.unsubscribe(self._names.room(room).channel)
+        server.node_watch.listeners.pop(room, None)
+        server.subscriptions.unsubscribe(self._keyspace.room(room).channel)
 
     async def wait_ready(self) -> None:
-        """See Engine: whether every server takes writes and brings back what is published."""
+        """See Engine: whether every server takes writes and delivers publications."""
         for server in self._servers:
             if server.health.trouble() is None:
-                await server.probe.wait_first()
+                await server.heartbeat.wait_first()
         await trio.lowlevel.checkpoint()
         troubles = [trouble for server in self._servers if (trouble := server.health.trouble()) is not None]
         if troubles:
@@ -158,18 +160,19 @@ class RedisEngine(Engine, Feed):
         waiting = sum(server.link.statistics().pending for server in self._servers)
         return EngineStatistics(self._commits, self._messages, waiting)
 
-    def _server(self, room: str) -> Server:
+    def _server(self, room: str) -> RedisServer:
         return self._servers[self._ring.index_of(room)]
 
 
 @attrs.frozen
 class _RoomListener:
-    """Hands what comes on a room's channel to those who listen to the room."""
+    """Parses the messages of a room's channel for the room's listener."""
 
     listener: FeedListener
     node: str
 
     def arrived(self, payload: bytes) -> None:
+        """See Listener."""
         try:
             if is_remote_change(payload):
                 change = parse_remote_change(payload)
@@ -180,10 +183,11 @@ class _RoomListener:
                 if node != self.node:
                     self.listener.user_removed(user_id)
             else:
-                self.listener.arrived(*parse_said(payload))
+                self.listener.arrived(*parse_published(payload))
         except ValueError:
-            # Published by another program, or content that is not UTF-8: what is true can be read.
+            # Published by another program, or content that is not UTF-8: the room reads what was stored.
             self.listener.fell_behind()
 
     def fell_behind(self) -> None:
+        """See Listener."""
         self.listener.fell_behind()

@@ -1,4 +1,4 @@
-"""Opens the engine on its servers."""
+"""Opens the Redis engine."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -12,26 +12,26 @@ import trio
 
 from broker.clocks import Clock
 from broker.config.settings import RedisSettings
-from broker.engine.redis.address import Address, RedisUrl, parse_redis_url
-from broker.engine.redis.board import Board
-from broker.engine.redis.clock import NodeClock
-from broker.engine.redis.connection import Connection, Door, open_connection
+from broker.engine.redis.client.address import Address, RedisUrl, parse_redis_url
+from broker.engine.redis.client.connection import Connection, Endpoint, open_connection
+from broker.engine.redis.client.health import Health
+from broker.engine.redis.client.link import Link
+from broker.engine.redis.client.reconnector import Reconnector
+from broker.engine.redis.client.subscriptions import Subscriptions
 from broker.engine.redis.engine import RedisEngine
-from broker.engine.redis.feed import ServerFeed
-from broker.engine.redis.health import Health
-from broker.engine.redis.keeping import Keeper
-from broker.engine.redis.keys import Names
-from broker.engine.redis.lease import Lease
-from broker.engine.redis.link import Link
-from broker.engine.redis.probe import Probe, ProbeOptions
+from broker.engine.redis.keyspace import Keyspace
+from broker.engine.redis.node_clock import NodeClock
+from broker.engine.redis.presence.announcer import PresenceAnnouncer
+from broker.engine.redis.presence.heartbeat import Heartbeat, HeartbeatOptions
+from broker.engine.redis.presence.node_watch import NodeWatch
 from broker.engine.redis.scripts import Scripts, load_scripts
-from broker.engine.redis.server import Server
+from broker.engine.redis.server import RedisServer
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.log import Log
 from broker.model import WallClock
 
 FAREWELL_SECONDS = 1.0
-"""How long a node that stops may take to tell that its users have left; else its lease runs out."""
+"""How long a node that stops may take to announce that its users have left; else its lease runs out."""
 
 
 @asynccontextmanager
@@ -45,39 +45,39 @@ async def open_redis(
     boot_clock: Clock | None = None,
     random: Random | None = None,
 ) -> AsyncIterator[RedisEngine]:
-    """Open the engine on the servers of a redis:// or rediss:// URL.
+    """Open the engine on the servers of a redis:// or rediss:// URL; leaving the block closes it.
 
-    A server that cannot be reached is tried again and again: the engine says that it is not ready, and what
-    belongs to that server is unavailable until then.
+    A server that cannot be reached is tried again and again; until then the engine is not ready, and the rooms of
+    that server are unavailable.
 
     :raises ConfigurationError: if the URL or the TLS files are wrong, or a server refuses the login or is too old.
     """
     parsed = parse_redis_url(url)
     tls = _tls_context(settings) if parsed.is_tls else None
-    make = _Maker(
+    factory = _ServerFactory(
         settings,
         load_scripts(),
-        Names(settings.prefix, parsed.database),
+        Keyspace(settings.prefix, parsed.database),
         token_hex(8),
         random or SystemRandom(),
         NodeClock(wall_clock, log, boot_clock=boot_clock),
     )
-    servers: list[Server] = []
+    servers: list[RedisServer] = []
     async with AsyncExitStack() as stack:
         for address in parsed.addresses:
-            door = _door(parsed, address, tls, settings)
+            endpoint = _endpoint(parsed, address, tls, settings)
             health = Health(str(address), wall_clock, log)
-            connection = await _first_connection(door, health)
+            connection = await _first_connection(endpoint, health)
             if isinstance(connection, Connection):
                 stack.push_async_callback(connection.aclose)
-            servers.append(make.server(door, health, connection))
+            servers.append(factory.make(endpoint, health, connection))
         engine = RedisEngine(
             servers,
-            make.scripts,
-            make.names,
-            node=make.node,
+            factory.scripts,
+            factory.keyspace,
+            node=factory.node,
             lease_seconds=settings.lease_seconds,
-            clock=make.clock,
+            clock=factory.clock,
             idempotency_seconds=idempotency_seconds,
             log=log,
         )
@@ -88,7 +88,7 @@ async def open_redis(
         yield engine
         with trio.move_on_after(FAREWELL_SECONDS):
             for server in servers:
-                await server.board.wait_told()
+                await server.announcer.wait_announced()
         nursery.cancel_scope.cancel()
 
 
@@ -102,54 +102,71 @@ def check_redis(url: str, settings: RedisSettings) -> None:
         _tls_context(settings)
 
 
-def _door(url: RedisUrl, address: Address, tls: ssl.SSLContext | None, settings: RedisSettings) -> Door:
-    return Door(address, url.user, url.password, url.database, tls, settings.timeout_seconds)
+def _endpoint(
+    url: RedisUrl, address: Address, tls: ssl.SSLContext | None, settings: RedisSettings
+) -> Endpoint:
+    return Endpoint(address, url.user, url.password, url.database, tls, settings.timeout_seconds)
 
 
-async def _first_connection(door: Door, health: Health) -> Connection | EngineUnavailableError:
-    """Connect once before anything else, so that what will never work is refused at start."""
+async def _first_connection(endpoint: Endpoint, health: Health) -> Connection | EngineUnavailableError:
+    """Connect once before anything else, so that a wrong configuration is refused at start."""
     try:
-        return await open_connection(door)
+        return await open_connection(endpoint)
     except EngineUnavailableError as error:
         health.note_trouble("requests", str(error), error.trouble)
         return error
 
 
 @attrs.frozen
-class _Maker:
-    """Makes the parts of each server from what all of them share."""
+class _ServerFactory:
+    """Makes each server from the parts that all of them share."""
 
     settings: RedisSettings
     scripts: Scripts
-    names: Names
+    keyspace: Keyspace
     node: str
     random: Random
     clock: NodeClock
 
-    def server(self, door: Door, health: Health, connection: Connection | EngineUnavailableError) -> Server:
-        dial = partial(open_connection, door)
-        feed = ServerFeed(Keeper("feed", dial, health, self.random))
+    def make(
+        self, endpoint: Endpoint, health: Health, connection: Connection | EngineUnavailableError
+    ) -> RedisServer:
+        dial = partial(open_connection, endpoint)
+        subscriptions = Subscriptions(Reconnector("feed", dial, health, self.random))
         link = Link(
-            Keeper("requests", dial, health, self.random),
+            Reconnector("requests", dial, health, self.random),
             connection,
             timeout_seconds=self.settings.timeout_seconds,
             pending_bytes=self.settings.pending_bytes,
-            on_other_server=partial(feed.restart, "another server has taken over"),
+            on_other_server=partial(subscriptions.reconnect, "another server has taken over"),
         )
         lease_ms = int(self.settings.lease_seconds * 1000)
-        board = Board(link, self.scripts.announce, self.names, node=self.node, lease_ms=lease_ms)
-        lease = Lease(board)
-        options = ProbeOptions(
-            self.node, self.settings.probe_seconds, self.settings.timeout_seconds, lease_ms, lease.renewed
+        announcer = PresenceAnnouncer(
+            link, self.scripts.announce, self.keyspace, node=self.node, lease_ms=lease_ms
         )
-        probe = Probe(
-            link, feed, health, self.clock, script=self.scripts.lease, names=self.names, options=options
+        node_watch = NodeWatch(announcer)
+        heartbeat = Heartbeat(
+            link,
+            subscriptions,
+            health,
+            self.clock,
+            script=self.scripts.lease,
+            keyspace=self.keyspace,
+            options=HeartbeatOptions(
+                self.node,
+                self.settings.probe_seconds,
+                self.settings.timeout_seconds,
+                lease_ms,
+                node_watch.lease_renewed,
+            ),
         )
-        return Server(str(door.address), link, feed, board, lease, probe, health)
+        return RedisServer(
+            str(endpoint.address), link, subscriptions, announcer, node_watch, heartbeat, health
+        )
 
 
 def _tls_context(settings: RedisSettings) -> ssl.SSLContext:
-    """Certificates and names are checked, against the system's authorities or those of a file.
+    """Return a context that checks certificates and names, against the system's authorities or those of a file.
 
     :raises ConfigurationError: if the file cannot be used.
     """

@@ -1,6 +1,6 @@
-"""What Redis, the scripts and other nodes say, as values of ours. Pure.
+"""Parsers for replies of Redis and the scripts, and for messages of other nodes. Pure.
 
-Nothing of it is trusted to have the shape that it should have: every function raises ValueError for anything else.
+No input is trusted to have the right shape: every parser raises ValueError for anything unexpected.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from broker.engine.base import Receipt, Run
-from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomGlance
+from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomSummary
 from broker.model import Draft, Event, Position
 
 MOST_CONNECTIONS = 1 << 20
@@ -19,7 +19,7 @@ MOST_CONNECTIONS = 1 << 20
 
 _INT64 = 1 << 63
 
-_SAID = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
+_PUBLISHED = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
 _REMOVAL = msgspec.msgpack.Decoder(tuple[str, str])
 _CHANGE = msgspec.msgpack.Decoder(tuple[str, int, int, list[int | str] | dict[str, int]])
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def _of_message_pack(parse: Callable[P, T]) -> Callable[P, T]:
-    """Let `parse` raise nothing but ValueError; an array that announces 2**32 elements is a MemoryError."""
+    """Make `parse` raise only ValueError; an array that announces 2**32 elements is a MemoryError."""
 
     @wraps(parse)
     def parse_or_refuse(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -42,7 +42,7 @@ def _of_message_pack(parse: Callable[P, T]) -> Callable[P, T]:
 
 @attrs.frozen
 class Greeting:
-    """What a server says of itself."""
+    """A server's description of itself."""
 
     version: str
     numbers: tuple[int, ...]
@@ -51,7 +51,7 @@ class Greeting:
 
 
 def parse_greeting(reply: object) -> Greeting:
-    """Return what HELLO 2 answered; a server that does not tell its role is taken for a master."""
+    """Parse the reply to HELLO 2; a server that names no role is taken for a master."""
     flat = _list(reply)
     fields = {_text(name): value for name, value in _pairs(flat)}
     if "version" not in fields:
@@ -62,18 +62,18 @@ def parse_greeting(reply: object) -> Greeting:
 
 
 def parse_position(reply: object) -> Position:
-    """Return what the script `position` answered."""
+    """Parse the reply of the script `position`."""
     epoch, offset = _list(reply, 2)
     return Position(_text(epoch), _integer(offset))
 
 
 def parse_receipts(reply: object, drafts: Sequence[Draft], now_ms: int) -> list[Receipt]:
-    """Return what the script `append` answered to drafts appended at `now_ms`."""
-    told = _list(reply, 1 + len(drafts))
-    epoch = _text(told[0])
+    """Parse the reply of the script `append` to drafts appended at `now_ms`."""
+    fields = _list(reply, 1 + len(drafts))
+    epoch = _text(fields[0])
     receipts = []
-    for draft, told_place in zip(drafts, told[1:], strict=True):
-        place = _integer(told_place, -_INT64)
+    for draft, field in zip(drafts, fields[1:], strict=True):
+        place = _integer(field, -_INT64)
         offset = place if place >= 0 else -1 - place
         position = Position(epoch, offset) if offset else None
         event = Event(draft.content, now_ms, offset or None) if place >= 0 else None
@@ -82,7 +82,7 @@ def parse_receipts(reply: object, drafts: Sequence[Draft], now_ms: int) -> list[
 
 
 def parse_run(reply: object) -> Run:
-    """Return what the script `read` answered."""
+    """Parse the reply of the script `read`."""
     epoch, newest, first_held, entries = _list(reply, 4)
     position = Position(_text(epoch), _integer(newest))
     first_held = _integer(first_held, 1)
@@ -95,7 +95,7 @@ def parse_run(reply: object) -> Run:
 
 
 def _check_run(offsets: list[int], first: int, last: int) -> None:
-    """Check that they stand without a gap, the oldest or the newest first, and within bounds."""
+    """Check that offsets are consecutive, oldest or newest first, and within bounds."""
     step = 1 if offsets[0] <= offsets[-1] else -1
     if offsets != [offsets[0] + step * index for index in range(len(offsets))]:
         raise ValueError("entries that are no run of events")
@@ -112,50 +112,50 @@ def _event(entry: object) -> Event:
 
 
 def parse_remote_presence(reply: object, own_node: str) -> RemotePresence:
-    """Return what the script `snapshot` answered, without the node's own."""
-    board, version, *told = _list(reply)
+    """Parse the reply of the script `snapshot`; the node's own users are left out."""
+    store_id, version, *fields = _list(reply)
     nodes = {
         _text(node): NodePresence(
             _integer(node_version),
             {_text(user): _decimal(count, MOST_CONNECTIONS) for user, count in _pairs(_list(users))},
         )
-        for node, node_version, users in zip(told[::3], told[1::3], told[2::3], strict=True)
+        for node, node_version, users in zip(fields[::3], fields[1::3], fields[2::3], strict=True)
     }
     nodes.pop(own_node, None)
-    return RemotePresence(_text(board), _integer(version), nodes)
+    return RemotePresence(_text(store_id), _integer(version), nodes)
 
 
-def parse_glance(room: str, reply: object) -> RoomGlance | None:
-    """Return what the script `glance` answered; None for a room that nobody is in."""
+def parse_summary(room: str, reply: object) -> RoomSummary | None:
+    """Parse the reply of the script `summary`; None for a room without members."""
     size, epoch, offset = _list(reply, 3)
     position = Position(_text(epoch), _integer(offset))
-    return RoomGlance(room, size, position) if _integer(size) else None
+    return RoomSummary(room, size, position) if _integer(size) else None
 
 
 def parse_lease(reply: object) -> tuple[bool, int, list[str]]:
-    """Return what the script `lease` answered: whether the node had none, the server's ms, the nodes that have died."""
+    """Parse the reply of the script `lease`: whether the node had none, the server's time in ms, the dead nodes."""
     had_none, server_ms, *dead = _list(reply)
     return _integer(had_none) == 1, _integer(server_ms), [_text(node) for node in dead]
 
 
-def parse_board_version(reply: object) -> int:
-    """Return what the script `announce` answered."""
+def parse_announced_version(reply: object) -> int:
+    """Parse the reply of the script `announce`."""
     return _integer(reply, -1)
 
 
 def parse_count(reply: object) -> int:
-    """Return what PUBLISH answered."""
+    """Parse the reply to PUBLISH."""
     return _integer(reply)
 
 
-def parse_heard(reply: object) -> tuple[int, int]:
-    """Return what the script `close` answered: how many nodes have heard, and how many are alive."""
-    heard, alive = _list(reply, 2)
-    return _integer(heard), _integer(alive)
+def parse_close_counts(reply: object) -> tuple[int, int]:
+    """Parse the reply of the script `close`: how many nodes received the message, and how many are alive."""
+    received, alive = _list(reply, 2)
+    return _integer(received), _integer(alive)
 
 
-def parse_names(reply: object, after: str | None) -> list[str]:
-    """Return names of rooms, which rise and come behind `after`: with others, paging would go on for ever."""
+def parse_room_names(reply: object, after: str | None) -> list[str]:
+    """Parse names of rooms, which must rise and come after `after`; with others, paging would never end."""
     names = [_text(name) for name in _list(reply)]
     before = [*([] if after is None else [after]), *names]
     if any(
@@ -167,13 +167,13 @@ def parse_names(reply: object, after: str | None) -> list[str]:
 
 
 def is_remote_change(payload: bytes) -> bool:
-    """Whether what was published tells of users and not of events: an array of four (MessagePack fixarray)."""
+    """Whether a message of a room's channel is about presence: an array of four (MessagePack fixarray)."""
     return payload[:1] == b"\x94"
 
 
 @_of_message_pack
 def parse_remote_change(payload: bytes) -> RemoteChange:
-    """Return what a node has told of its users."""
+    """Parse a node's announcement of its users."""
     node, version, follows, counts = _CHANGE.decode(payload)
     if isinstance(counts, dict):  # Lua's empty table
         counts = []
@@ -184,38 +184,38 @@ def parse_remote_change(payload: bytes) -> RemoteChange:
 
 def _user(user: int | str) -> str:
     if type(user) is not str:
-        raise ValueError("no user's id")
+        raise ValueError("not a user's id")
     return user
 
 
 def _connections(count: int | str) -> int:
-    """Return how many connections a user has, which Lua has packed as the string that it was given."""
+    """Return a count of connections; Lua packs it as the string that it was given."""
     return _decimal(count.encode() if isinstance(count, str) else b"%d" % count, MOST_CONNECTIONS)
 
 
 def is_removal(payload: bytes) -> bool:
-    """Whether what was published tells to remove a user: an array of two (MessagePack fixarray)."""
+    """Whether a message of a room's channel is a removal: an array of two (MessagePack fixarray)."""
     return payload[:1] == b"\x92"
 
 
 def pack_removal(node: str, user_id: str) -> bytes:
-    """Return what a node publishes to have a user removed."""
+    """Return the message with which a node has a user removed."""
     return msgspec.msgpack.encode((node, user_id))
 
 
 @_of_message_pack
 def parse_removal(payload: bytes) -> tuple[str, str]:
-    """Return which node wants which user removed."""
+    """Parse a removal: the node that asked for it, and the user."""
     return _REMOVAL.decode(payload)
 
 
 @_of_message_pack
-def parse_said(payload: bytes) -> tuple[str, list[Event]]:
-    """Return the epoch and the events that an append published."""
-    epoch, time_ms, said = _SAID.decode(payload)
+def parse_published(payload: bytes) -> tuple[str, list[Event]]:
+    """Parse the message of an append: the epoch and the events."""
+    epoch, time_ms, fields = _PUBLISHED.decode(payload)
     events = []
-    # Offsets and contents take turns; an ephemeral event has the offset 0.
-    for offset, content in zip(said[::2], said[1::2], strict=True):
+    # Offset and content alternate; an ephemeral event has the offset 0.
+    for offset, content in zip(fields[::2], fields[1::2], strict=True):
         if not isinstance(content, str) or not isinstance(offset, int) or not 0 <= offset < _INT64:
             raise ValueError("no offset and content")
         events.append(Event(content.encode(), time_ms, offset or None))
@@ -223,12 +223,12 @@ def parse_said(payload: bytes) -> tuple[str, list[Event]]:
 
 
 def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Return what stands in turns: key, value, key, value."""
+    """Return the pairs of a flat list: key, value, key, value."""
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _list(value: object, length: int | None = None) -> list[Any]:
-    # Not isinstance: a push of RESP 3 is a list, too.
+    # Not isinstance: a push of RESP 3 is a list too.
     if type(value) is not list or (length is not None and len(value) != length):
         raise ValueError("not the array that was expected")
     return value
@@ -242,12 +242,12 @@ def _text(value: object) -> str:
 
 def _integer(value: object, least: int = 0) -> int:
     if type(value) is not int or value < least:
-        raise ValueError("not a number that can be")
+        raise ValueError("not a number within its bounds")
     return value
 
 
 def _decimal(value: object, most: int = _INT64 - 1) -> int:
-    """Return a number that stands in a string of digits."""
+    """Return the number in a string of digits."""
     if type(value) is not bytes or not value.isdigit() or len(value) > 19 or int(value) > most:
-        raise ValueError("not a number that can be")
+        raise ValueError("not a number within its bounds")
     return int(value)

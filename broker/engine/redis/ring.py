@@ -1,7 +1,7 @@
-"""Which server a room lives on: consistent hashing. Pure.
+"""The server of each room, by consistent hashing. Pure.
 
-Each server owns many arcs of a ring of hashes, and a room lives where its own hash falls. When a server is added,
-it takes a share of the rooms from each of the others, and no room moves between those.
+Each server owns many arcs of a ring of hashes, and a room belongs to the arc in which its own hash lies. A server
+that is added takes a share of the rooms from each of the others, and no room moves between those.
 """
 
 from bisect import bisect_right
@@ -13,7 +13,7 @@ ARCS_PER_SERVER = 160
 
 
 class Ring:
-    """The ring of some servers, by their names; the order of the names does not matter to where rooms live."""
+    """The ring of servers, by their names; the order of the names does not matter."""
 
     def __init__(self, names: Sequence[str]) -> None:
         arcs = sorted(
@@ -25,7 +25,7 @@ class Ring:
         self._owners = [owner for _, owner in arcs]
 
     def index_of(self, room: str) -> int:
-        """Return the index, in the names given, of the server that holds a room."""
+        """Return the index, in the names given, of a room's server."""
         return self._owners[bisect_right(self._ends, _hash(room)) % len(self._owners)]
 
 

@@ -1,32 +1,32 @@
-"""One Redis server as the engine sees it: the way there, the feed from there, and how it is."""
+"""One Redis server of the engine, with the tasks that keep it in use."""
 
 import attrs
 import trio
 
-from broker.engine.redis.board import Board
-from broker.engine.redis.feed import ServerFeed
-from broker.engine.redis.health import Health
-from broker.engine.redis.lease import Lease
-from broker.engine.redis.link import Link
-from broker.engine.redis.probe import Probe
+from broker.engine.redis.client.health import Health
+from broker.engine.redis.client.link import Link
+from broker.engine.redis.client.subscriptions import Subscriptions
+from broker.engine.redis.presence.announcer import PresenceAnnouncer
+from broker.engine.redis.presence.heartbeat import Heartbeat
+from broker.engine.redis.presence.node_watch import NodeWatch
 
 
 @attrs.frozen
-class Server:
+class RedisServer:
     """The parts that belong to one server."""
 
     name: str
     link: Link
-    feed: ServerFeed
-    board: Board
-    lease: Lease
-    probe: Probe
+    subscriptions: Subscriptions
+    announcer: PresenceAnnouncer
+    node_watch: NodeWatch
+    heartbeat: Heartbeat
     health: Health
 
     async def run(self) -> None:
-        """Keep everything up until cancelled."""
+        """Run all parts until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.link.run)
-            nursery.start_soon(self.feed.run)
-            nursery.start_soon(self.board.run)
-            nursery.start_soon(self.probe.run)
+            nursery.start_soon(self.subscriptions.run)
+            nursery.start_soon(self.announcer.run)
+            nursery.start_soon(self.heartbeat.run)

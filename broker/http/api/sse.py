@@ -13,6 +13,7 @@ from broker.notices import Joined, Notice, RoomEvent
 from broker.protocol.codec import encode_notice
 from broker.rooms.member import Codec
 from broker.sessions.wire_protocol import WireProtocol
+from broker.wakeup import Wakeup
 
 CHUNK_BYTES = 65_536
 """Waiting events are joined into writes of about this size."""
@@ -95,7 +96,7 @@ class EventOutbox:
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._is_closed = False
-        self._changed = trio.Event()
+        self._changed = Wakeup()
 
     @property
     def codec(self) -> Codec:
@@ -142,7 +143,6 @@ class EventOutbox:
             while not self._frames:
                 if self._is_closed:
                     return b""
-                self._changed = trio.Event()
                 await self._changed.wait()
         if not self._frames:
             return HEARTBEAT

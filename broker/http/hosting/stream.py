@@ -5,6 +5,8 @@ from typing import Protocol
 
 import trio
 
+from broker.wakeup import Wakeup
+
 
 class HttpTransport(Protocol):
     """What is served: a stream that can also be closed at once."""
@@ -66,7 +68,7 @@ class HttpStream:
         self._on_broken = on_broken
         self._is_closing = False
         self._reading: trio.CancelScope | None = None
-        self._reader_gone = trio.Event()
+        self._reader_gone = Wakeup()
 
     def check_head(self, head: bytes) -> int | None:
         """See HttpTransport."""
@@ -127,7 +129,7 @@ class HttpStream:
         self._is_closing = True
         try:
             if self._reading is not None:
-                self._reader_gone = trio.Event()
+                self._reader_gone.clear()
                 self._reading.cancel()
                 await self._reader_gone.wait()
         finally:

@@ -30,7 +30,7 @@ class RemoteMembers:
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
         self._floor = 0  # all changes up to this version are known
-        self._board: str | None = None
+        self._store_id: str | None = None
         self._size = 0
 
     @property
@@ -66,11 +66,11 @@ class RemoteMembers:
     def replace(self, snapshot: RemotePresence) -> tuple[list[MemberChange], bool]:
         """Apply a snapshot of all other nodes; returns the changes, and whether to read again after one lease.
 
-        If the engine lost its presence data since the last snapshot (a new `board`), nodes missing from this one are
+        If the engine lost its presence data since the last snapshot (a new `store_id`), nodes missing from this one are
         kept: they announce themselves again within a lease. The reading after that drops those that did not.
         """
-        was_lost = self._board not in {None, snapshot.board}
-        self._board = snapshot.board
+        was_lost = self._store_id not in {None, snapshot.store_id}
+        self._store_id = snapshot.store_id
         self._floor = snapshot.version
         changes: list[MemberChange] = []
         if not was_lost:

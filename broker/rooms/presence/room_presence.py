@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from broker.engine.presence import Presence, RemoteChange
+from broker.engine.presence import PresenceBus, RemoteChange
 from broker.notices import Notice
 from broker.rooms.presence.batch import PresenceBatch
 from broker.rooms.presence.remote_members import MemberChange, RemoteMembers
@@ -22,7 +22,7 @@ class RoomPresence:
     room: str
     roster: Roster
     batch: PresenceBatch
-    bus: Presence | None = None
+    bus: PresenceBus | None = None
     """Exchanges presence with other nodes; None for an engine of one node."""
     remote: RemoteMembers = attrs.Factory(RemoteMembers)
 

@@ -16,6 +16,7 @@ from broker.engine.redis.open import open_redis
 from broker.errors import EngineUnavailableError
 from broker.log import stdlib_log
 from broker.model import Draft, Event, IdempotencyKey
+from broker.wakeup import Wakeup
 
 KEEP = Retention(1000, 1 << 20, 86_400.0)
 TIMEOUT_SECONDS = 0.5
@@ -105,7 +106,7 @@ class Ear:
 
     heard: list[tuple[str, Event]] = attrs.Factory(list)
     behind: int = 0
-    news: trio.Event = attrs.Factory(trio.Event)
+    news: Wakeup = attrs.Factory(Wakeup)
 
     def arrived(self, epoch: str, events: Sequence[Event]) -> None:
         self.heard += [(epoch, event) for event in events]
@@ -124,4 +125,3 @@ class Ear:
 
     def _tell(self) -> None:
         self.news.set()
-        self.news = trio.Event()

@@ -12,7 +12,7 @@ P = TypeVar("P", bound="Proxy")
 
 
 @attrs.define(eq=False)
-class MemberChange:
+class Route:
     """One connection through the proxy; that of a feed is known by what it asks for."""
 
     client: trio.SocketStream
@@ -35,23 +35,23 @@ class Proxy:
     is_closed_to_feeds: bool = False
     gate: trio.Event | None = None
     """What feeds ask for waits until this is set."""
-    changes: list[MemberChange] = attrs.Factory(list)
+    routes: list[Route] = attrs.Factory(list)
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
-    def feeds(self) -> list[MemberChange]:
-        return [change for change in self.changes if change.is_feed]
+    def feeds(self) -> list[Route]:
+        return [route for route in self.routes if route.is_feed]
 
-    def links(self) -> list[MemberChange]:
-        return [change for change in self.changes if not change.is_feed]
+    def links(self) -> list[Route]:
+        return [route for route in self.routes if not route.is_feed]
 
-    def cut(self, changes: list[MemberChange]) -> None:
+    def cut(self, routes: list[Route]) -> None:
         """Cut connections in both directions."""
-        for change in list(changes):
-            change.client.socket.close()
-            change.server.socket.close()
+        for route in list(routes):
+            route.client.socket.close()
+            route.server.socket.close()
 
     async def pass_on(self, client: trio.SocketStream) -> None:
         """Take one connection to the server until either end closes it."""
@@ -59,38 +59,38 @@ class Proxy:
             await trio.aclose_forcefully(client)
             return
         server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
-        change = MemberChange(client, server)
-        self.changes.append(change)
+        route = Route(client, server)
+        self.routes.append(route)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pump, change, client, server, nursery.cancel_scope)
-                nursery.start_soon(self._pump, change, server, client, nursery.cancel_scope)
+                nursery.start_soon(self._pump, route, client, server, nursery.cancel_scope)
+                nursery.start_soon(self._pump, route, server, client, nursery.cancel_scope)
         finally:
-            self.changes.remove(change)
+            self.routes.remove(route)
             await trio.aclose_forcefully(server)
             await trio.aclose_forcefully(client)
 
     async def _pump(
         self,
-        change: MemberChange,
+        route: Route,
         source: trio.SocketStream,
         target: trio.SocketStream,
         scope: trio.CancelScope,
     ) -> None:
         try:
             async for data in source:
-                if source is change.client:
+                if source is route.client:
                     if b"SUBSCRIBE" in data:
-                        change.is_feed = True
-                    if change.is_feed and self.is_closed_to_feeds:
+                        route.is_feed = True
+                    if route.is_feed and self.is_closed_to_feeds:
                         break
-                    if change.is_feed and self.gate is not None:
+                    if route.is_feed and self.gate is not None:
                         await self.gate.wait()
                     await target.send_all(data)
-                elif not change.is_mute:
+                elif not route.is_mute:
                     await trio.sleep(self.latency_seconds)
-                    await target.send_all(data[: change.bytes_until_cut])
-                    if change.bytes_until_cut is not None:
+                    await target.send_all(data[: route.bytes_until_cut])
+                    if route.bytes_until_cut is not None:
                         break
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass

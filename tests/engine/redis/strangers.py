@@ -111,7 +111,7 @@ class Switch(Proxy):
         self.stranger = stranger
         for scope in list(self._scopes):
             scope.cancel()
-        self.cut(self.changes)
+        self.cut(self.routes)
 
     _scopes: set[trio.CancelScope] = attrs.Factory(set)
 

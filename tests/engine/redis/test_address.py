@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.engine.redis.address import Address, RedisUrl, parse_redis_url
+from broker.engine.redis.client.address import Address, RedisUrl, parse_redis_url
 from broker.errors import ConfigurationError
 
 

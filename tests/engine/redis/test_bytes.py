@@ -1,4 +1,4 @@
-"""The link and the feed, driven with bytes that no Redis would say: a lost connection at most, and then another one."""
+"""The link and the subscriptions, driven with bytes that no Redis would say: a lost connection at most, and then another one."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -12,12 +12,12 @@ import trio.testing
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from broker.engine.redis.address import Address
-from broker.engine.redis.connection import Connection, Door, _greet, open_connection
-from broker.engine.redis.feed import ServerFeed
-from broker.engine.redis.health import Health
-from broker.engine.redis.keeping import Keeper
-from broker.engine.redis.link import Link
+from broker.engine.redis.client.address import Address
+from broker.engine.redis.client.connection import Connection, Endpoint, _greet, open_connection
+from broker.engine.redis.client.health import Health
+from broker.engine.redis.client.link import Link
+from broker.engine.redis.client.reconnector import Reconnector
+from broker.engine.redis.client.subscriptions import Subscriptions
 from broker.engine.redis.replies import parse_count
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.log import stdlib_log
@@ -79,7 +79,7 @@ class Mouth(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-def keeper_of(speeches: Sequence[Sequence[bytes]]) -> Keeper:
+def reconnector_of(speeches: Sequence[Sequence[bytes]]) -> Reconnector:
     """Return what connects to each of the speeches in turn, and then to nothing."""
     waiting = [Connection(Mouth([chunk for chunk in chunks if chunk])) for chunks in speeches]
 
@@ -89,7 +89,7 @@ def keeper_of(speeches: Sequence[Sequence[bytes]]) -> Keeper:
             raise EngineUnavailableError("nobody there")
         return waiting.pop(0)
 
-    return Keeper("requests", dial, Health("server", lambda: 0.0, stdlib_log()), Random(1))
+    return Reconnector("requests", dial, Health("server", lambda: 0.0, stdlib_log()), Random(1))
 
 
 def run_for_a_while(main: Callable[[trio.Nursery], Awaitable[None]]) -> None:
@@ -112,7 +112,7 @@ def test_a_link_outlives_any_bytes(speeches: list[list[bytes]]) -> None:
 
     async def main(nursery: trio.Nursery) -> None:
         link = Link(
-            keeper_of(speeches),
+            reconnector_of(speeches),
             EngineUnavailableError("not yet"),
             timeout_seconds=5.0,
             pending_bytes=1000,
@@ -123,7 +123,7 @@ def test_a_link_outlives_any_bytes(speeches: list[list[bytes]]) -> None:
         async def ask() -> None:
             for _ in range(30):
                 with suppress(EngineUnavailableError):
-                    answers.append(await link.ask("PUBLISH", "a", "b", parse=parse_count))
+                    answers.append(await link.request("PUBLISH", "a", "b", parse=parse_count))
                 await trio.sleep(0.1)
 
         for _ in range(3):
@@ -149,12 +149,12 @@ def test_a_feed_outlives_any_bytes(speeches: list[list[bytes]]) -> None:
             pass
 
     async def main(nursery: trio.Nursery) -> None:
-        feed = ServerFeed(keeper_of(speeches))
-        feed.listen("kept", Listener())
-        nursery.start_soon(feed.run)
+        subscriptions = Subscriptions(reconnector_of(speeches))
+        subscriptions.keep_subscribed("kept", Listener())
+        nursery.start_soon(subscriptions.run)
         for _ in range(30):
             with suppress(EngineUnavailableError), trio.move_on_after(1):
-                await feed.subscribe("room", Listener())
+                await subscriptions.subscribe("room", Listener())
             await trio.sleep(0.1)
 
     run_for_a_while(main)
@@ -168,9 +168,9 @@ def test_a_feed_outlives_any_bytes(speeches: list[list[bytes]]) -> None:
 @example(chunks=[b"*2\r\n*0\r\n$1\r\n9\r\n"])
 def test_a_greeting_is_good_or_the_connection_is_lost(chunks: list[bytes]) -> None:
     async def main(nursery: trio.Nursery) -> None:
-        door = Door(Address("localhost"), None, "the-password", 0, None, 5.0)
+        endpoint = Endpoint(Address("localhost"), None, "the-password", 0, None, 5.0)
         with suppress(EngineUnavailableError, ConfigurationError):
-            await _greet(Connection(Mouth([chunk for chunk in chunks if chunk])), door)
+            await _greet(Connection(Mouth([chunk for chunk in chunks if chunk])), endpoint)
 
     run_for_a_while(main)
 
@@ -192,18 +192,18 @@ async def test_a_password_that_is_said_back_is_told_to_nobody(how: bytes) -> Non
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, parrot, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        door = Door(Address("127.0.0.1", port), "ann", "the-password", 0, None, 5.0)
+        endpoint = Endpoint(Address("127.0.0.1", port), "ann", "the-password", 0, None, 5.0)
         with pytest.raises((EngineUnavailableError, ConfigurationError)) as caught:
-            await open_connection(door)
+            await open_connection(endpoint)
         assert "the-password" not in str(caught.value)
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("host", ["a" * 64, "a..b", "a\0b", "\udce9"])
 async def test_a_name_that_no_host_can_have_is_a_lost_connection(host: str) -> None:
-    door = Door(Address(host), None, None, 0, None, 5.0)
+    endpoint = Endpoint(Address(host), None, None, 0, None, 5.0)
     with pytest.raises(EngineUnavailableError, match="cannot connect"):
-        await open_connection(door)
+        await open_connection(endpoint)
 
 
 async def test_a_removal_that_is_no_text_ends_nothing(redis: RedisServer) -> None:
@@ -211,7 +211,7 @@ async def test_a_removal_that_is_no_text_ends_nothing(redis: RedisServer) -> Non
         ear = Ear()
         await wait_ready(engine)
         await engine.subscribe("den", ear)
-        for channel in (engine._names.all_nodes, engine._names.room("den").channel):
+        for channel in (engine._keyspace.all_nodes, engine._keyspace.room("den").channel):
             for payload in (
                 b"\x92\xa1\xff\xa1a",
                 b"\x93\xa1e\x01\xdd\xff\xff\xff\xff",

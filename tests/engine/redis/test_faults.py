@@ -147,8 +147,8 @@ async def test_a_feed_that_has_died_without_a_word_is_found_out_and_made_again(r
     async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
         await fill(engine)
         await engine.subscribe("den", ear)
-        for change in proxy.feeds():
-            change.is_mute = True
+        for route in proxy.feeds():
+            route.is_mute = True
         await engine.append("den", [draft(3)], KEEP)
         reason = await wait_trouble(engine, "did not come back")
         assert "deliveries: " in reason

@@ -87,7 +87,7 @@ async def test_what_others_publish_there_is_passed_over(redis: RedisServer):
 
 
 async def redis_publish(engine, channel: str, payload: bytes) -> None:
-    assert await engine._servers[0].link.ask("PUBLISH", channel, payload, parse=parse_count) >= 1
+    assert await engine._servers[0].link.request("PUBLISH", channel, payload, parse=parse_count) >= 1
 
 
 async def test_without_the_server_there_are_no_answers(redis: RedisServer):

@@ -10,25 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.engine.base import Receipt, Run
-from broker.engine.presence import RemoteChange, RemotePresence, RoomGlance
+from broker.engine.presence import RemoteChange, RemotePresence, RoomSummary
 from broker.engine.redis.replies import (
     MOST_CONNECTIONS,
     Greeting,
     pack_removal,
-    parse_board_version,
+    parse_announced_version,
+    parse_close_counts,
     parse_count,
-    parse_glance,
     parse_greeting,
-    parse_heard,
     parse_lease,
-    parse_names,
     parse_position,
+    parse_published,
     parse_receipts,
     parse_remote_change,
     parse_remote_presence,
     parse_removal,
+    parse_room_names,
     parse_run,
-    parse_said,
+    parse_summary,
 )
 from broker.model import Draft, Event, Position
 
@@ -40,12 +40,12 @@ PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
     lambda reply: parse_receipts(reply, DRAFTS, 0): (list,),
     parse_run: (Run,),
     lambda reply: parse_remote_presence(reply, "here"): (RemotePresence,),
-    lambda reply: parse_glance("den", reply): (RoomGlance, type(None)),
+    lambda reply: parse_summary("den", reply): (RoomSummary, type(None)),
     parse_lease: (tuple,),
-    parse_board_version: (int,),
+    parse_announced_version: (int,),
     parse_count: (int,),
-    parse_heard: (tuple,),
-    lambda reply: parse_names(reply, "a"): (list,),
+    parse_close_counts: (tuple,),
+    lambda reply: parse_room_names(reply, "a"): (list,),
 }
 
 strings = st.sampled_from(
@@ -126,7 +126,7 @@ def check(read: object) -> None:
         lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     )
 )
-@pytest.mark.parametrize("parse", [parse_said, parse_remote_change, parse_removal])
+@pytest.mark.parametrize("parse", [parse_published, parse_remote_change, parse_removal])
 def test_what_another_program_publishes_is_read_or_refused(
     parse: Callable[[bytes], object], value: object
 ) -> None:
@@ -137,7 +137,7 @@ def test_what_another_program_publishes_is_read_or_refused(
     payload=st.binary(max_size=40),
     head=st.sampled_from([b"", b"\x92", b"\x93", b"\x94", b"\x93\xa1e\x01", b"\xdd"]),
 )
-@pytest.mark.parametrize("parse", [parse_said, parse_remote_change, parse_removal])
+@pytest.mark.parametrize("parse", [parse_published, parse_remote_change, parse_removal])
 def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: bytes, head: bytes) -> None:
     try_payload(parse, head + payload)
 
@@ -145,11 +145,11 @@ def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: by
 @pytest.mark.parametrize(
     ("parse", "payload"),
     [
-        (parse_said, b"\x93\xa1e\x01\xdd\xff\xff\xff\xff"),
-        (parse_said, b"\x93\xa1e\x01\x92\x01\xa1\xff"),
-        (parse_said, msgspec.msgpack.encode(("e", 1, ["{}", 1]))),
-        (parse_said, msgspec.msgpack.encode(("e", 1, [1]))),
-        (parse_said, msgspec.msgpack.encode(("e", 1, [-1, "{}"]))),
+        (parse_published, b"\x93\xa1e\x01\xdd\xff\xff\xff\xff"),
+        (parse_published, b"\x93\xa1e\x01\x92\x01\xa1\xff"),
+        (parse_published, msgspec.msgpack.encode(("e", 1, ["{}", 1]))),
+        (parse_published, msgspec.msgpack.encode(("e", 1, [1]))),
+        (parse_published, msgspec.msgpack.encode(("e", 1, [-1, "{}"]))),
         (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", 2**60]))),
         (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", "9" * 5000]))),
         (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", -1]))),
@@ -175,7 +175,7 @@ def try_payload(parse: Callable[[bytes], object], payload: bytes) -> None:
 
 
 def test_what_nodes_say_is_read() -> None:
-    assert parse_said(msgspec.msgpack.encode(("e", 5, [1, "{}", 0, "[]"]))) == (
+    assert parse_published(msgspec.msgpack.encode(("e", 5, [1, "{}", 0, "[]"]))) == (
         "e",
         [Event(b"{}", 5, 1), Event(b"[]", 5, None)],
     )

@@ -1,4 +1,4 @@
-"""The Lua scripts that run inside Redis, each a file beside this one."""
+"""The Lua scripts that run inside Redis, one file each."""
 
 from collections.abc import Callable, Sequence
 from hashlib import sha1
@@ -7,15 +7,15 @@ from typing import TypeVar
 
 import attrs
 
-from broker.engine.redis.errors import ScriptMissingError
-from broker.engine.redis.link import Link
+from broker.engine.redis.client.errors import ScriptMissingError
+from broker.engine.redis.client.link import Link
 
 T = TypeVar("T")
 
 
 @attrs.frozen
 class Script:
-    """One script, which Redis knows by the hash of its text once it has run it."""
+    """One script; Redis knows it by the hash of its text once it has run it."""
 
     text: str
     sha: str
@@ -23,15 +23,15 @@ class Script:
     async def run(
         self, link: Link, keys: Sequence[str], *args: str | bytes | int, parse: Callable[[object], T]
     ) -> T:
-        """Run it; all or nothing. Returns what `parse` makes of the reply.
+        """Run the script and return its reply, parsed. Its writes happen all or not at all.
 
-        :raises EngineUnavailableError: if Redis refuses or cannot be reached; see `Link.ask`.
+        :raises EngineUnavailableError: if Redis refuses or cannot be reached; see `Link.request`.
         """
         try:
-            return await link.ask("EVALSHA", self.sha, len(keys), *keys, *args, parse=parse)
+            return await link.request("EVALSHA", self.sha, len(keys), *keys, *args, parse=parse)
         except ScriptMissingError:
-            # A server that was restarted, or asked for the first time.
-            return await link.ask("EVAL", self.text, len(keys), *keys, *args, parse=parse)
+            # The server was restarted, or has never run it.
+            return await link.request("EVAL", self.text, len(keys), *keys, *args, parse=parse)
 
 
 @attrs.frozen
@@ -44,12 +44,12 @@ class Scripts:
     lease: Script
     announce: Script
     snapshot: Script
-    glance: Script
+    summary: Script
     close: Script
 
 
 def load_scripts() -> Scripts:
-    """Read the files."""
+    """Read all scripts from their files."""
     directory = files(__name__)
     room = directory.joinpath("room.lua").read_text()
 
@@ -64,6 +64,6 @@ def load_scripts() -> Scripts:
         load("lease"),
         load("announce"),
         load("snapshot"),
-        load("glance"),
+        load("summary"),
         load("close"),
     )

@@ -1,10 +1,10 @@
--- Tell of a node's users in a room: all of them, or what has changed since it told last.
+-- Announce a node's users in a room: all of them, or those changed since the node's last announcement.
 --
--- KEYS: version and size by node, the node's users in the room, when each node was last heard of, the rooms that
---   somebody is in.
--- ARGV: node, how long a lease lasts and how long this is remembered (ms), channel, version told last or 0 to tell
---   all, room, how many connections there are in all; then a user and how many of them are his, for each.
--- Returns the new version; 0 if what was told before is lost, and all must be told; -1 if the node has no lease.
+-- KEYS: version and size by node; the node's users in the room; time of each node's latest heartbeat; rooms with
+--   members.
+-- ARGV: node, length of a lease (ms), expiry of the users (ms), channel, version announced last or 0 for all users,
+--   room, connections in total; then user and connections, for each user.
+-- Returns the new version; 0 if the last announcement is lost, so that all users are needed; -1 without a lease.
 
 local nodes, users, node = KEYS[1], KEYS[2], ARGV[1]
 local time = redis.call('TIME')

@@ -1,10 +1,10 @@
--- Store drafts, or find them stored before, and publish what is new; all or nothing.
+-- Store drafts, or find them stored before, and publish the new ones; all or nothing.
 --
 -- KEYS: hash, stream, then one for each idempotency key.
--- ARGV: epoch if the room is new, now, window of idempotency keys, how long the room is remembered (ms each),
---   channel, messages, bytes and age (ms) to keep; then for each draft: the index in KEYS of its idempotency key
---   or 0, 1 if it is ephemeral, its content.
--- Returns the epoch, then for each draft its offset, 0 if it is ephemeral; for one stored before -1 - that.
+-- ARGV: epoch if the room is new, now, window of idempotency keys, expiry of the room (ms each), channel, messages,
+--   bytes and age (ms) to keep; then for each draft: the index in KEYS of its idempotency key or 0, 1 if it is
+--   ephemeral, its content.
+-- Returns the epoch, then for each draft its offset, 0 if it is ephemeral; -1 - offset for one stored before.
 
 local meta, stream = KEYS[1], KEYS[2]
 local now_ms, window_ms, keep_room_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -18,7 +18,7 @@ local function find_sent(key)
   if not sent then
     return nil
   end
-  -- In another epoch it went down with the room.
+  -- A key of another epoch belongs to a room that is gone.
   local epoch, offset, until_ms = string.match(sent, '^(%S+) (%d+) (%d+)$')
   return epoch == room.epoch and tonumber(until_ms) > now_ms and tonumber(offset) or nil
 end
@@ -34,7 +34,7 @@ local function place(key, is_ephemeral, content)
     end
   end
   if key then
-    -- Whether its window is over is decided by the nodes' clock; Redis' own only cleans up, a minute late.
+    -- The nodes' clock decides when the window is over; Redis' own only cleans up, a minute later.
     local until_ms = string.format('%.0f', now_ms + window_ms)
     redis.call('SET', key, room.epoch .. ' ' .. offset .. ' ' .. until_ms, 'PX', window_ms + 60000)
   end
@@ -50,7 +50,7 @@ local function read_oldest()
   return redis.call('XRANGE', stream, room.first .. '-0', '+', 'COUNT', 1)[1]
 end
 
--- What a reader was told is gone does not come back with a longer age.
+-- Events that were too old for a reader do not come back with a longer age.
 local function drop_expired()
   while room.first <= room.offset do
     local oldest = read_oldest()
@@ -85,7 +85,7 @@ end
 if keep_ms > room.age_ms then
   drop_expired()
 end
-local answer, said, changes = { room.epoch }, {}, false
+local answer, published, changes = { room.epoch }, {}, false
 for at = 9, #ARGV, 3 do
   local key, is_ephemeral, content = KEYS[tonumber(ARGV[at])], ARGV[at + 1] == '1', ARGV[at + 2]
   changes = changes or key ~= nil or not is_ephemeral
@@ -95,8 +95,8 @@ for at = 9, #ARGV, 3 do
   else
     local offset = place(key, is_ephemeral, content)
     answer[#answer + 1] = offset
-    said[#said + 1] = offset
-    said[#said + 1] = content
+    published[#published + 1] = offset
+    published[#published + 1] = content
   end
 end
 if changes then
@@ -106,7 +106,7 @@ if changes then
   redis.call('PEXPIRE', meta, keep_room_ms)
   redis.call('PEXPIRE', stream, keep_room_ms)
 end
-if #said > 0 then
-  redis.call('PUBLISH', ARGV[5], cmsgpack.pack({ room.epoch, now_ms, said }))
+if #published > 0 then
+  redis.call('PUBLISH', ARGV[5], cmsgpack.pack({ room.epoch, now_ms, published }))
 end
 return answer

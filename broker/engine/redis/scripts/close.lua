@@ -1,9 +1,9 @@
--- Tell all nodes to close a user's connections.
+-- Publish to all nodes that a user's connections are to be closed.
 --
--- KEYS: when each node was last heard of. ARGV: how long a lease lasts (ms), the channel of all nodes, what to publish.
--- Returns how many nodes have heard it, and how many are alive.
+-- KEYS: time of each node's latest heartbeat. ARGV: length of a lease (ms), channel of all nodes, message.
+-- Returns how many nodes received it, and how many are alive.
 
 local time = redis.call('TIME')
 local least_ms = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000 - tonumber(ARGV[1])
-local heard = redis.call('PUBLISH', ARGV[2], ARGV[3])
-return { heard, redis.call('ZCOUNT', KEYS[1], string.format('%.0f', least_ms), '+inf') }
+local received = redis.call('PUBLISH', ARGV[2], ARGV[3])
+return { received, redis.call('ZCOUNT', KEYS[1], string.format('%.0f', least_ms), '+inf') }

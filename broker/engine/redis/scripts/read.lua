@@ -1,15 +1,15 @@
 -- Read some of a room's events; the room is made if it is new. Changes nothing else.
 --
 -- KEYS: hash, stream.
--- ARGV: epoch if the room is new, how long a room in which nothing was said is remembered (ms), now (ms),
---   offset to read after, most events or -1, 1 for the newest first.
+-- ARGV: epoch if the room is new, expiry of a room without events (ms), now (ms), offset to read after, most events
+--   or -1, 1 for the newest first.
 -- Returns epoch, offset, first offset held, and the stream's entries.
 
 local stream = KEYS[2]
 local now_ms, after, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local room = load_room(KEYS[1], stream) or make_room(KEYS[1], stream, ARGV[1], ARGV[2])
 
--- What is too old is deleted by the next append; until then it is passed over here.
+-- The next append deletes events that are too old; until then they are skipped here.
 local first = room.first
 while first <= room.offset do
   local oldest = redis.call('XRANGE', stream, first .. '-0', '+', 'COUNT', 1)[1]

@@ -1,32 +1,32 @@
--- Read who is in a room on which node. The users of a node that has died are dropped, and it is published so: by
--- whoever looks first, once.
+-- Read a room's users by node. The users of a node that has died are deleted, and that is published, once, by the
+-- first node that reads.
 --
--- KEYS: version and size by node, when each node was last heard of, the board's id, the rooms that somebody is in.
--- ARGV: what the keys of nodes' users begin with, how long a lease lasts (ms), channel, room.
--- Returns the board's id, the version up to which this is, then node, version and its users for each.
+-- KEYS: version and size by node; time of each node's latest heartbeat; id of the presence data; rooms with members.
+-- ARGV: beginning of the keys of nodes' users, length of a lease (ms), channel, room.
+-- Returns the id of the presence data, the version of this snapshot, then node, version and users for each node.
 
 local nodes, alive = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local least_ms = now_us / 1000 - tonumber(ARGV[2])
 local answer = { redis.call('GET', KEYS[3]) or '', now_us }
-local told = redis.call('HGETALL', nodes)
-for at = 1, #told, 2 do
-  local node, users = told[at], ARGV[1] .. told[at]
-  local told_version = tonumber(string.match(told[at + 1], '^%d+'))
+local announced = redis.call('HGETALL', nodes)
+for at = 1, #announced, 2 do
+  local node, users = announced[at], ARGV[1] .. announced[at]
+  local announced_version = tonumber(string.match(announced[at + 1], '^%d+'))
   local seen = redis.call('ZSCORE', alive, node)
   if seen and tonumber(seen) >= least_ms then
     answer[#answer + 1] = node
-    answer[#answer + 1] = told_version
+    answer[#answer + 1] = announced_version
     answer[#answer + 1] = redis.call('HGETALL', users)
   else
     redis.call('HDEL', nodes, node)
     redis.call('DEL', users)
-    local version = math.max(now_us, told_version + 1)
+    local version = math.max(now_us, announced_version + 1)
     redis.call('PUBLISH', ARGV[3], cmsgpack.pack({ node, version, 0, {} }))
   end
 end
-if #told > 0 and redis.call('HLEN', nodes) == 0 then
+if #announced > 0 and redis.call('HLEN', nodes) == 0 then
   redis.call('ZREM', KEYS[4], ARGV[4])
 end
 return answer

@@ -1,4 +1,4 @@
-"""What is wrong with one server, and since when."""
+"""The health of one server: its troubles, and when they began."""
 
 import attrs
 import trio
@@ -8,7 +8,7 @@ from broker.log import Log
 from broker.model import WallClock
 
 REFUSALS_SECONDS = 10.0
-"""The least time between two log lines that tell of refused requests."""
+"""Minimum time between two log lines about refused requests."""
 
 
 @attrs.frozen
@@ -20,7 +20,7 @@ class _Trouble:
 
 
 class Health:
-    """Remembers the trouble of each part of the way to a server; says so once in the log when it begins and ends."""
+    """The present trouble of each part of a server's use; logged once when it begins and once when it ends."""
 
     def __init__(self, server: str, wall_clock: WallClock, log: Log) -> None:
         self._server = server
@@ -31,11 +31,11 @@ class Health:
 
     @property
     def server(self) -> str:
-        """What the server is called."""
+        """The server's name."""
         return self._server
 
     def note_trouble(self, part: str, reason: str, kind: EngineTrouble) -> None:
-        """Note that a part does not work; the time of the first note stays until it works."""
+        """Note that a part does not work; the time of the first note stays until `note_recovery`."""
         before = self._troubles.get(part)
         if before is None:
             self._log.error("redis trouble", server=self._server, part=part, reason=reason)
@@ -43,19 +43,19 @@ class Health:
         self._troubles[part] = _Trouble(reason, kind, since)
 
     def note_refusal(self, reason: str) -> None:
-        """Say in the log why a request was refused: its client is not told. One line for many at a time."""
+        """Log why a request was refused, as its client is not sent that; at most one line per REFUSALS_SECONDS."""
         now = trio.current_time()
         if now >= self._log_refusals_after:
             self._log_refusals_after = now + REFUSALS_SECONDS
             self._log.warning("redis refuses", server=self._server, reason=reason)
 
-    def note_well(self, part: str) -> None:
-        """Note that a part works."""
+    def note_recovery(self, part: str) -> None:
+        """Note that a part works as it should."""
         if self._troubles.pop(part, None) is not None:
             self._log.info("redis is well again", server=self._server, part=part)
 
     def trouble(self) -> EngineUnavailableError | None:
-        """Return everything that is wrong, None if all is well."""
+        """Return all troubles as one error, with the kind and time of the oldest; None if there are none."""
         if not self._troubles:
             return None
         first = min(self._troubles.values(), key=lambda trouble: trouble.since)

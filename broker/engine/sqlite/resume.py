@@ -1,8 +1,7 @@
-"""What a SQLite file holds, as one number; and whether a server may go on with it as it was left. Blocking; no trio.
+"""Decides at start whether the epochs of a SQLite file are still valid, by one number for its content. Blocking; no trio.
 
-The total of a file changes with every event that is stored and every room that goes, in any room. So a file with
-another total than the last one noted is not the newest state of itself, or no state of itself at all, as when a file
-was put beside the write-ahead log of another.
+The total of a file changes with every event stored and every row of a room deleted. So a file whose total is not the
+one noted last is an older state, or no state at all, as when a file was put beside another one's write-ahead log.
 """
 
 import os
@@ -13,19 +12,19 @@ from zlib import crc32
 
 import attrs
 
-from broker.engine.sqlite_witness import Witness, make_witness, open_witness, remove_witness
+from broker.engine.sqlite.witness import Witness, make_witness, open_witness, remove_witness
 from broker.errors import ConfigurationError
 
 MODULUS = 1 << 64
 
 
 def room_weight(room: int, epoch: str) -> int:
-    """Return by how much the total of a file grows with each event of a room, modulo `MODULUS`."""
+    """Return how much each event of a room adds to the file's total, modulo `MODULUS`."""
     return (crc32(epoch.encode(), room & 0xFFFFFFFF) << 16) | 1
 
 
 def bucket_weight(bucket: int) -> int:
-    """Return by how much the total of a file grows with each generation of a bucket."""
+    """Return how much each generation of a bucket adds to the file's total."""
     return crc32(b"generation", bucket) << 24
 
 
@@ -51,23 +50,23 @@ _STRAY_ROOMS = "SELECT DISTINCT room FROM events WHERE room NOT IN (SELECT id FR
 
 @attrs.frozen
 class Resumed:
-    """A file that a server goes on with."""
+    """A file that is ready to be used."""
 
     witness: Witness
     total: int
-    doubt: str | None
+    reset_reason: str | None
     """Why its rooms began new epochs; None if they did not, or there were none."""
-    trouble: str | None = None
-    """Why nothing will tell the next start how far the file got; None if a witness will."""
+    no_witness_reason: str | None = None
+    """Why the next start will have no witness; None if it will have one."""
 
 
 def resume(
     connection: sqlite3.Connection, path: Path, directory: Path, boot: str, *, had_log: bool
 ) -> Resumed:
-    """Find out whether a file is what the last server on it left; if that is not certain, begin new epochs.
+    """Check that a file is as the last server on it left it; if that is not certain, begin new epochs.
 
-    `directory` is where witnesses are. A file that had a write-ahead log is read whole: the log may be of another
-    time. The witness is to be closed.
+    `directory` holds the witnesses. A file that had a write-ahead log is read completely, as the log may be of
+    another time. The caller closes the witness.
 
     :raises ConfigurationError: if new epochs cannot be stored.
     """
@@ -76,36 +75,36 @@ def resume(
         file = path.stat()
         found = open_witness(directory, token)
         total = read_total(connection)
-        doubt = "nothing tells what was stored last"
+        reset_reason = "nothing tells what was stored last"
         if found is not None:
-            descriptor, testimony = found
-            why = testimony.doubt(boot, file, total)
-            if why is None and (not had_log or _is_whole(connection)):
+            descriptor, record = found
+            mismatch = record.find_mismatch(boot, file, total)
+            if mismatch is None and (not had_log or _is_whole(connection)):
                 witness = Witness(descriptor)
                 witness.note(total, total)
                 return Resumed(witness, total, None)
-            doubt = why or "parts of the file do not belong together"
+            reset_reason = mismatch or "parts of the file do not belong together"
             os.close(descriptor)
-            if why != "the file is a copy":
+            if mismatch != "the file is a copy":
                 remove_witness(directory, token)
-        return _begin_anew(connection, directory, boot, file, doubt)
+        return _begin_epochs(connection, directory, boot, file, reset_reason)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"server.engine: {path} cannot be used: {error}") from None
 
 
-def _begin_anew(
-    connection: sqlite3.Connection, directory: Path, boot: str, file: os.stat_result, doubt: str
+def _begin_epochs(
+    connection: sqlite3.Connection, directory: Path, boot: str, file: os.stat_result, reset_reason: str
 ) -> Resumed:
-    descriptor, token, why_none = None, "", None
+    descriptor, token, no_witness_reason = None, "", None
     try:
         descriptor, token = make_witness(directory, boot, file)
     except OSError as error:
-        why_none = f"{directory}: {error.strerror}"
+        no_witness_reason = f"{directory}: {error.strerror}"
     witness = Witness(descriptor)
     try:
         with closing(connection.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
-            _mend(cursor)
+            _repair(cursor)
             cursor.execute("UPDATE rooms SET epoch = lower(hex(randomblob(8)))")
             has_rooms = cursor.rowcount > 0
             cursor.execute("UPDATE file SET secret = randomblob(16), witness = ?", (token,))
@@ -116,20 +115,20 @@ def _begin_anew(
         witness.close()
         remove_witness(directory, token)
         raise
-    return Resumed(witness, total, doubt if has_rooms else None, why_none)
+    return Resumed(witness, total, reset_reason if has_rooms else None, no_witness_reason)
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:
-    """Return whether indexes fit their tables, and every history is the run that its room says. Reads the whole file."""
+    """Return whether indexes match tables, and histories match their rooms' rows. Reads the whole file."""
     [(first_flaw,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
     flaws = (connection.execute(query).fetchone() for query in (_BROKEN_ROOMS, _STRAY_ROOMS))
     return first_flaw == "ok" and all(flaw is None for flaw in flaws)
 
 
-def _mend(cursor: sqlite3.Cursor) -> None:
-    """Give up the histories that have gaps, events of no room, and ids of events that are not there.
+def _repair(cursor: sqlite3.Cursor) -> None:
+    """Delete histories with gaps, events without a room, and keys of events that do not exist.
 
-    :raises sqlite3.Error: if indexes do not fit even when they are made again.
+    :raises sqlite3.Error: if the indexes cannot be rebuilt.
     """
     cursor.execute("REINDEX")
     for [room] in cursor.execute(_BROKEN_ROOMS).fetchall():

@@ -1,8 +1,8 @@
-"""Where a SQLite file stands: by which name, with which files beside it, and that one server alone has it. Blocking.
+"""The location of a SQLite file: its only name, the files beside it, and the lock of one server on it. Blocking.
 
-SQLite finds the write-ahead log by the name of the database: PATH-wal. Whoever reaches the same file by another name
-(a hard link, a mount of the file alone) finds no log there, loses what is in it, and takes no notice of the other's
-locks. So a file has one name, and everything beside it belongs to that name; symbolic links are followed first.
+SQLite finds the write-ahead log by the name of the database: PATH-wal. A process that opens the same file by another
+name (a hard link, a mount of the file alone) finds no log there, loses its contents, and does not see the other's
+locks. So a file must have one name; symbolic links are followed first.
 """
 
 import fcntl
@@ -15,13 +15,13 @@ from pathlib import Path
 from broker.errors import ConfigurationError
 
 COMPANIONS = ("-wal", "-shm", "-journal", "-lock")
-"""The ends of the names of the files beside the database."""
+"""Suffixes of the files beside the database."""
 
 
 def check_path(path: Path) -> Path:
-    """Return the path without links, of a file that may be there or be made.
+    """Return the path, with links followed, of a file that exists or can be made.
 
-    :raises ConfigurationError: if nothing of that name can be a database, or it is not the file's only name.
+    :raises ConfigurationError: if no database can have that name, or it is not the file's only name.
     """
     try:
         resolved = path.resolve()
@@ -41,16 +41,16 @@ def check_path(path: Path) -> Path:
     for ending in ("", *COMPANIONS):
         file = resolved.with_name(resolved.name + ending)
         try:
-            why = _unsafe_name(file)
+            reason = _unsafe_name(file)
         except OSError as error:
             raise ConfigurationError(f"server.engine: cannot open {file}: {error.strerror}") from None
-        if why:
-            raise ConfigurationError(f"server.engine: {file} {why}")
+        if reason:
+            raise ConfigurationError(f"server.engine: {file} {reason}")
     return resolved
 
 
 def _unsafe_name(file: Path) -> str | None:
-    """Return why a file may not be used by this name; None if it may, or if it is not there."""
+    """Return why a file may not be used by this name; None if it may, or if it does not exist."""
     try:
         found = file.lstat()
     except FileNotFoundError:
@@ -69,10 +69,10 @@ def _unsafe_name(file: Path) -> str | None:
 
 
 def _mount_of(file: Path) -> str | None:
-    """Return the number of the mount through which a file is reached, where the system tells; see proc(5), fdinfo."""
+    """Return the id of the mount through which a file is reached; None if unknown. See proc(5), fdinfo."""
     if sys.platform != "linux":
         return None
-    # Nothing is opened for reading: closing such a descriptor drops no lock.
+    # O_PATH: closing such a descriptor drops none of SQLite's locks.
     descriptor = os.open(file, os.O_PATH | os.O_NOFOLLOW)
     try:
         lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
@@ -84,7 +84,7 @@ def _mount_of(file: Path) -> str | None:
 
 
 def has_log(path: Path) -> bool:
-    """Return whether there is something in the write-ahead log beside the file."""
+    """Return whether the write-ahead log beside the file is not empty."""
     try:
         return path.with_name(path.name + "-wal").stat().st_size > 0
     except OSError:
@@ -92,12 +92,12 @@ def has_log(path: Path) -> bool:
 
 
 def lock_database(path: Path) -> ExitStack:
-    """Take the file for this process alone; closing what is returned gives it back, as does the process's end.
+    """Lock the file for this process; closing the stack unlocks it, as does the end of the process.
 
     Close it after the last connection to the database: closing any descriptor of the database drops SQLite's own
     locks in this process (fcntl(2), POSIX).
 
-    :raises ConfigurationError: if another server has it, or it cannot be opened or made.
+    :raises ConfigurationError: if another server has locked it, or it cannot be opened or made.
     """
     with ExitStack() as locks:
         # First by the name, so that a second server in this process does not even open the database.
@@ -107,7 +107,7 @@ def lock_database(path: Path) -> ExitStack:
         # On Linux flock(2) and SQLite's fcntl(2) do not see each other; elsewhere they may, and the name must do.
         if sys.platform == "linux":
             database = _open(path, os.O_RDONLY)
-            # If it is refused the descriptor stays open: the server that has it may be one of this process.
+            # If that fails the descriptor stays open: the server with the lock may be in this process.
             _lock(database, path)
             locks.callback(os.close, database)
         return locks.pop_all()

@@ -1,12 +1,12 @@
 """Rooms, events and keys as rows of the SQLite file: every statement that reads or writes them. Blocking; no trio.
 
-One room is one row in `rooms`, with its epoch and how far it got; its events are rows in `events`, under the
-room's number and their offset. A room without a row has an epoch that is computed from its name, the file's secret
-and a generation, so that telling it needs no space and it stays the same.
+One room is one row in `rooms`, with its epoch and latest offset; its events are rows in `events`, under the room's
+number and their offset. The epoch of a room without a row is computed from its name, the file's secret and a
+generation, so that it is constant and takes no space.
 
-A row goes once its room holds nothing and no key. So that its epoch never comes back, the generation of its bucket
-rises then: every name belongs to one of 65,536 buckets, so that what is remembered of forgotten rooms is bounded too.
-(Another room without a row in that bucket begins a new epoch with it.)
+A row is deleted once its room holds neither events nor keys. So that its epoch never comes back, the generation of
+its bucket is incremented: each name belongs to one of 65,536 buckets, which bounds the space for forgotten rooms.
+(Other rooms of the bucket that have no row begin a new epoch with it.)
 """
 
 import os
@@ -18,23 +18,23 @@ from pathlib import Path
 
 import attrs
 
+from broker.engine.age_clock import ClockNote, Moment
 from broker.engine.base import Receipt, Retention, Run
-from broker.engine.clock import ClockNote, Moment
-from broker.engine.sqlite_file import note_clock, read_clock
-from broker.engine.sqlite_state import MODULUS, Resumed, bucket_weight, room_weight
+from broker.engine.sqlite.file import note_clock, read_clock
+from broker.engine.sqlite.resume import MODULUS, Resumed, bucket_weight, room_weight
 from broker.model import Draft, Event, Position
 
 CLOCK_NOTED_EVERY_MS = 60_000
-"""By so much the age clock may go back where a machine that was off comes up with a time before that."""
+"""Limit for how far the age clock may go back on a machine that boots with an earlier time."""
 
 MORE_FORGOTTEN = 1000
-"""So many more than it adds an append deletes of what has run out, at most."""
+"""How many more expired rows than it adds an append deletes, at most."""
 
 MOST_FREE_PAGES = 1000
-"""Beyond these, and half of the file, free pages are given back to the file system."""
+"""Free pages beyond this, and beyond half of the file, are returned to the file system."""
 
 PAGES_GIVEN_BACK = 500
-"""How many an append gives back at most."""
+"""Most pages that one append returns."""
 
 
 @attrs.frozen
@@ -57,12 +57,12 @@ class _RoomRow:
 
 
 def bucket_of(room: str) -> int:
-    """Return the bucket whose generation counts for a room."""
+    """Return the bucket of a room's name."""
     return int.from_bytes(blake2b(room.encode(), digest_size=2).digest(), "big")
 
 
 def first_epoch(connection: sqlite3.Connection, secret: bytes, room: str) -> str:
-    """Return the epoch with which a room without a row begins in the file that has this secret."""
+    """Return the epoch of a room without a row, in the file with this secret."""
     found = connection.execute(
         "SELECT generation FROM forgotten WHERE bucket = ?", (bucket_of(room),)
     ).fetchone()
@@ -71,7 +71,7 @@ def first_epoch(connection: sqlite3.Connection, secret: bytes, room: str) -> str
 
 
 class Writer:
-    """Appends, many rooms in one transaction. One thread at a time."""
+    """Stores appends of many rooms in one transaction. One thread at a time."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Writer:
         self._connection = connection
         self._witness = resumed.witness
         self._total = self._next_total = resumed.total
-        # Both are there once somebody has read.
+        # Both files exist after the first read.
         log = path.with_name(path.name + "-wal")
         connection.execute("SELECT secret FROM file").fetchone()
         self._files = {each: each.stat() for each in (path, log)}
@@ -94,9 +94,9 @@ class Writer:
         self._clock_note, self._clock_noted_ms = read_clock(connection)
 
     def append(self, appends: Sequence[Append], now: Moment, clock_note: ClockNote) -> list[list[Receipt]]:
-        """Store all or nothing; what is returned, receipts for each draft, is as safe as `synchronous` makes it.
+        """Store all or nothing, as durable as `synchronous` makes it; returns a list of receipts for each append.
 
-        `clock_note` is stored as well, if it is another than before, and now and then.
+        `clock_note` is stored as well when it has changed, and at least every CLOCK_NOTED_EVERY_MS.
 
         :raises sqlite3.Error: if nothing was stored.
         """
@@ -115,14 +115,14 @@ class Writer:
             self._note_total(self._total, self._next_total)
             run("COMMIT")
         except BaseException:
-            # A full disk may have rolled back already.
+            # SQLite may have rolled back already, on a full disk.
             if self._connection.in_transaction:
                 run("ROLLBACK")
             raise
         if notes_clock:
             self._clock_note, self._clock_noted_ms = clock_note, now.age_ms
         self._total = self._next_total
-        # What is stored is stored, whatever becomes of this.
+        # The commit is done: a failure here does not undo it.
         with suppress(sqlite3.Error):
             self._note_total(self._total, self._total)
             self._give_back_pages()
@@ -140,11 +140,14 @@ class Writer:
             for count in ("freelist_count", "page_count")
         )
         if free > max(MOST_FREE_PAGES, pages // 2):
-            # Each step frees one page, and `execute` makes only one as there is nothing to fetch.
+            # Each step frees one page, and `execute` would make only one, as there are no rows to fetch.
             self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_GIVEN_BACK})")
 
     def _check_files(self) -> None:
-        """SQLite goes on writing to files that have no name any more, and all is gone with the process."""
+        """Check that both files still have their names: SQLite would go on writing to unlinked files.
+
+        :raises sqlite3.OperationalError: if one was removed or replaced.
+        """
         try:
             is_same = all(os.path.samestat(path.stat(), file) for path, file in self._files.items())
         except OSError:
@@ -175,10 +178,10 @@ class Writer:
         return receipts
 
     def _keep_ms(self, row: _RoomRow, age_ms: int) -> int:
-        """Return for how long the room's events are kept or, where none is, its row."""
+        """Return how long to keep the room's events or, if it holds none, its row."""
         if row.bytes:
             return age_ms
-        # Where nothing was stored but keys, there is no position to remember.
+        # A room with nothing but keys has no position to keep.
         return max(age_ms, self._idempotency_ms) if row.offset else self._idempotency_ms
 
     def _room(self, name: str) -> _RoomRow:
@@ -219,9 +222,9 @@ class Writer:
         return Receipt(position, Event(draft.content, now.time_ms, offset))
 
     def _trim(self, row: _RoomRow, retention: Retention, now_ms: int, known: int) -> None:
-        """Delete from the front what is beyond the retention.
+        """Delete events beyond the retention, from the front.
 
-        What came up to the offset `known` had the age set before: a reader was perhaps told that it is gone.
+        Events up to the offset `known` are subject to the former age too: readers may have been refused them.
         """
         oldest_known_ms = now_ms - row.age_ms
         oldest_ms = now_ms - int(retention.age_seconds * 1000)
@@ -230,9 +233,9 @@ class Writer:
             "SELECT offset, time_ms - skew_ms, length(content) FROM events WHERE room = ? ORDER BY offset",
             (row.id,),
         )
-        for offset, said_at_ms, size in oldest:
+        for offset, appended_ms, size in oldest:
             held = row.offset - offset + 1
-            is_young = said_at_ms > oldest_ms and (offset > known or said_at_ms > oldest_known_ms)
+            is_young = appended_ms > oldest_ms and (offset > known or appended_ms > oldest_known_ms)
             if held <= retention.messages and row.bytes <= retention.bytes and is_young:
                 break
             row.bytes -= size
@@ -243,9 +246,9 @@ class Writer:
             row.first_held = first
 
     def _forget(self, now_ms: int, limit: int) -> None:
-        """Delete what has run out: old keys, the events of rooms in which nothing was said for long, their rows.
+        """Delete expired keys, the events of rooms whose newest event has expired, and the rows of empty rooms.
 
-        About `limit` of either: after a long silence much has run out, and nobody is to wait for all of it.
+        About `limit` of each: after a long idle time many have expired, and no append is to wait for all of them.
         """
         run = self._connection.execute
         run(
@@ -268,7 +271,7 @@ class Writer:
                 self._forget_room(room, name, Position(epoch, offset))
 
     def _forget_events(self, room: int, now_ms: int) -> None:
-        """Delete a room's events; its row, with its position, stays as long as a key can."""
+        """Delete a room's events; its row, with its position, stays for the idempotency window."""
         self._connection.execute("DELETE FROM events WHERE room = ?", (room,))
         self._connection.execute(
             "UPDATE rooms SET first_held = offset + 1, bytes = 0, expires_ms = ? WHERE id = ?",
@@ -276,8 +279,8 @@ class Writer:
         )
 
     def _forget_room(self, room: int, name: str, position: Position) -> None:
-        """Delete a room that holds nothing; if positions of its epoch were told, the epoch must not come back."""
-        # None is left, or its number would go to another room.
+        """Delete the row of an empty room; if it ever had events, its epoch must not come back."""
+        # No key may be left, as the room's number may be used again.
         self._connection.execute("DELETE FROM keys WHERE room = ?", (room,))
         self._connection.execute("DELETE FROM rooms WHERE id = ?", (room,))
         if position.offset:
@@ -299,13 +302,13 @@ _NEWEST_FIRST = """
 
 @attrs.frozen
 class Reader:
-    """Reads what is committed. One thread at a time."""
+    """Reads committed rows. One thread at a time."""
 
     connection: sqlite3.Connection
     secret: bytes
 
     def position(self, room: str) -> Position:
-        """Return where a room stands.
+        """Return a room's position.
 
         :raises sqlite3.Error: if it cannot be read.
         """
@@ -315,7 +318,7 @@ class Reader:
         return Position(first_epoch(self.connection, self.secret, room), 0)
 
     def run(self, room: str, *, after: int, limit: int | None, reverse: bool, age_ms: int) -> Run:
-        """Return a run of a room's events as `Engine.read` does; `age_ms` is what the age clock shows.
+        """Return a run of a room's events as `Engine.read` does; `age_ms` is the age clock's time.
 
         :raises sqlite3.Error: if it cannot be read.
         """
@@ -330,7 +333,7 @@ class Reader:
             number, epoch, offset, first_held, keep_ms = found
             first_held = _first_young(self.connection, number, first_held, age_ms - keep_ms)
             query = _NEWEST_FIRST if reverse else _OLDEST_FIRST
-            # Within what the room can hold: SQLite's integers end at 2**63 - 1, a client's offset may be just that.
+            # Bounded by the room's offset: SQLite's integers end at 2**63 - 1, and `after` may be just that.
             start = min(max(after + 1, first_held), offset + 1)
             most = offset if limit is None else min(limit, offset)
             rows = run(query, (number, start, most)).fetchall()
@@ -342,13 +345,13 @@ class Reader:
 
 
 def _first_young(connection: sqlite3.Connection, room: int, first_held: int, oldest_ms: int) -> int:
-    """Return the oldest offset held that is not too old; what is too old is deleted at the next append."""
+    """Return the oldest held offset that is not too old; the next append deletes those that are."""
     rows = connection.execute(
         "SELECT offset, time_ms - skew_ms FROM events WHERE room = ? AND offset >= ? ORDER BY offset",
         (room, first_held),
     )
-    for offset, said_at_ms in rows:
-        if said_at_ms > oldest_ms:
+    for offset, appended_ms in rows:
+        if appended_ms > oldest_ms:
             return int(offset)
         first_held = offset + 1
     return first_held

@@ -1,8 +1,8 @@
 """The durable engine of a single server: one SQLite file.
 
-What waits is one transaction: while one commit is on its way to the disk, the appends of all rooms gather, and the
-next commit takes them together. So the cost of an fsync is shared by as many messages as came in while the one
-before it ran (group commit). Reads have connections of their own and never wait for the writer.
+Appends are committed in groups: while one commit is written to the disk, the appends of all rooms are queued, and the
+next commit takes them together. So all messages that arrive during one fsync share the next one. Reads have
+connections of their own and never wait for the writer.
 """
 
 import sqlite3
@@ -17,9 +17,9 @@ import trio
 
 from broker.clocks import Clock
 from broker.config.settings import SqliteSettings
+from broker.engine.age_clock import EngineClock
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
-from broker.engine.clock import EngineClock
-from broker.engine.sqlite_file import (
+from broker.engine.sqlite.file import (
     Synchronous,
     close_writer,
     open_reader,
@@ -28,17 +28,18 @@ from broker.engine.sqlite_file import (
     read_clock,
     read_secret,
 )
-from broker.engine.sqlite_place import check_path, has_log, lock_database
-from broker.engine.sqlite_rows import Append, Reader, Writer
-from broker.engine.sqlite_state import Resumed, resume
+from broker.engine.sqlite.location import check_path, has_log, lock_database
+from broker.engine.sqlite.resume import Resumed, resume
+from broker.engine.sqlite.rows import Append, Reader, Writer
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Event, Position, WallClock
+from broker.wakeup import Wakeup
 
 T = TypeVar("T")
 
 READERS = 4
-"""Connections that read at the same time; a fifth read waits."""
+"""Connections for reads at the same time; a fifth read waits."""
 
 MAX_APPENDS_PER_COMMIT = 1000
 """Bounds how long one commit can take, and so how long the next one waits."""
@@ -46,8 +47,8 @@ MAX_APPENDS_PER_COMMIT = 1000
 WITNESS_DIRECTORY = Path(SqliteSettings().witness_directory)
 
 PROBE = Append("/", (Draft(bytes(65_536)),), Retention(1, 1 << 20, 86_400.0))
-"""What is stored to see whether the disk has space: as much as a large message, or it could go where a small one
-still can. Any room would do; this name no client can use."""
+"""Stored to see whether the disk has space; as large as a large message, which may not fit where a small one does.
+No client can use the room's name."""
 
 
 @attrs.define(eq=False)
@@ -60,20 +61,20 @@ class _Pending:
     done: trio.Event = attrs.Factory(trio.Event)
 
     def refuse(self, error: EngineUnavailableError) -> None:
-        """Answer that nothing of it was stored, as far as is known."""
+        """End the wait with an error: nothing of the append was stored, as far as is known."""
         self.error = error
         self.done.set()
 
 
 class SqliteEngine(Engine):
-    """See the module's docstring; made by `open_sqlite`."""
+    """See the module; made by `open_sqlite`."""
 
     def __init__(self, writer: Writer, readers: Sequence[Reader], clock: EngineClock, log: Log) -> None:
         self._writer = writer
         self._clock = clock
         self._log = log
         self._pending: list[_Pending] = []
-        self._work = trio.Event()
+        self._has_work = Wakeup()
         self._is_closed = False
         self._readers = list(readers)
         self._reading = trio.Semaphore(len(readers))
@@ -87,7 +88,7 @@ class SqliteEngine(Engine):
         return await self._read(lambda reader: reader.position(room))
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
-        """See Engine. If cancelled, the drafts are stored all the same, or none of them."""
+        """See Engine. If cancelled, all the drafts are stored all the same, or none of them."""
         if any(is_kept(draft) for draft in drafts):
             return await self._commit(Append(room, drafts, retention))
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -104,7 +105,7 @@ class SqliteEngine(Engine):
         )
 
     async def wait_ready(self) -> None:
-        """See Engine: after a failed commit, whether one goes through now."""
+        """See Engine: after a failed commit, try another one."""
         if self._is_storing_refused:
             await self._commit(PROBE)
         await trio.lowlevel.checkpoint()
@@ -114,9 +115,9 @@ class SqliteEngine(Engine):
         return EngineStatistics(self._commits, self._messages, len(self._pending))
 
     def close(self) -> None:
-        """Take no more appends; `run_writer` commits what waits and returns."""
+        """Refuse further appends; `run_writer` commits the pending ones and returns."""
         self._is_closed = True
-        self._work.set()
+        self._has_work.set()
 
     async def _read(self, read: Callable[[Reader], T]) -> T:
         async with self._reading:
@@ -139,18 +140,17 @@ class SqliteEngine(Engine):
             raise EngineUnavailableError("the engine is closed")
         pending = _Pending(append)
         self._pending.append(pending)
-        self._work.set()
+        self._has_work.set()
         await pending.done.wait()
         if pending.error is not None:
             raise pending.error
         return pending.receipts
 
     async def run_writer(self) -> None:
-        """Commit what waits, again and again, until closed and done. If cancelled, a commit begun is finished."""
+        """Commit pending appends until closed and none is left. If cancelled, the commit in progress is finished."""
         try:
             while self._pending or not self._is_closed:
-                await self._work.wait()
-                self._work = trio.Event()
+                await self._has_work.wait()
                 while self._pending:
                     batch = self._pending[:MAX_APPENDS_PER_COMMIT]
                     await self._commit_batch(batch)
@@ -162,10 +162,10 @@ class SqliteEngine(Engine):
                     pending.refuse(EngineUnavailableError("the engine is closed"))
 
     async def _commit_batch(self, batch: Sequence[_Pending]) -> None:
-        """Commit appends as one, or answer why that cannot be; if one of them is at fault, the others without it."""
+        """Commit appends together, or end them with the error; if a faulty append is among them, each by itself."""
         appends = [pending.append for pending in batch]
         try:
-            # Not abandoned on cancellation: a commit takes its time and no more.
+            # Not abandoned on cancellation: a commit is bounded by MAX_APPENDS_PER_COMMIT.
             now, note = self._clock.moment(), self._clock.note()
             results = await trio.to_thread.run_sync(self._writer.append, appends, now, note)
         except sqlite3.OperationalError as error:
@@ -181,7 +181,7 @@ class SqliteEngine(Engine):
 
     def _answer(self, batch: Sequence[_Pending], results: Sequence[Sequence[Receipt]]) -> None:
         if any(receipt.event is not None for receipts in results for receipt in receipts):
-            # A commit with nothing to write goes through on a full disk too.
+            # Unlike a commit without events, which succeeds on a full disk too.
             self._is_storing_refused = False
         self._commits += 1
         for pending, receipts in zip(batch, results, strict=True):
@@ -199,17 +199,17 @@ class SqliteEngine(Engine):
 
 
 def _unavailable(error: Exception, trouble: EngineTrouble) -> EngineUnavailableError:
-    """Return SQLite's error as ours: the one edge where they are mapped."""
+    """Map SQLite's error; the only place where they are mapped."""
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         trouble = EngineTrouble.FULL
     return EngineUnavailableError(str(error), trouble=trouble)
 
 
 def _log_resumed(resumed: Resumed, path: Path, log: Log) -> None:
-    if resumed.doubt is not None:
-        log.warning("rooms begin new epochs", file=str(path), reason=resumed.doubt)
-    if resumed.trouble is not None:
-        log.warning("rooms will begin new epochs at the next start", reason=resumed.trouble)
+    if resumed.reset_reason is not None:
+        log.warning("rooms begin new epochs", file=str(path), reason=resumed.reset_reason)
+    if resumed.no_witness_reason is not None:
+        log.warning("rooms will begin new epochs at the next start", reason=resumed.no_witness_reason)
 
 
 @asynccontextmanager
@@ -224,13 +224,13 @@ async def open_sqlite(
     boot: str | None = None,
     witness_directory: Path = WITNESS_DIRECTORY,
 ) -> AsyncIterator[SqliteEngine]:
-    """Open the engine on a file, which is made if it is not there; leaving the block commits what waits.
+    """Open the engine on a file, which is made if it does not exist; leaving the block commits pending appends.
 
-    Ages and windows go by `boot_clock`, see `broker.engine.clock`; without one, by the wall clock. `boot` names the
-    machine's present boot, by default as the system tells it. If what a witness in `witness_directory` says does not
-    fit the file, all rooms begin new epochs.
+    Ages and windows are measured by `boot_clock`, see `broker.engine.age_clock`; without one, by the wall clock.
+    `boot` is the id of the machine's present boot, by default the system's. If the file does not match its witness in
+    `witness_directory`, all rooms begin new epochs.
 
-    :raises ConfigurationError: if the file is in use, not ours, corrupt, or cannot be opened.
+    :raises ConfigurationError: if the file is in use, another program's, corrupt, or cannot be opened.
     """
     path = check_path(path)
     with ExitStack() as stack:
@@ -239,8 +239,8 @@ async def open_sqlite(
         had_log = has_log(path)
         connection = await trio.to_thread.run_sync(open_writer, path, synchronous)
         stack.callback(close_writer, connection)
-        take_up = partial(resume, connection, path, witness_directory, boot, had_log=had_log)
-        resumed = await trio.to_thread.run_sync(take_up)
+        resume_file = partial(resume, connection, path, witness_directory, boot, had_log=had_log)
+        resumed = await trio.to_thread.run_sync(resume_file)
         stack.callback(resumed.witness.close)
         _log_resumed(resumed, path, log)
         secret = read_secret(connection)

@@ -1,13 +1,13 @@
-"""The two times of an engine: the one that is told, and the one by which things grow old.
+"""The two clocks of an engine: the wall clock for the time of events, and an age clock for ages and windows.
 
-`time` of an event is the wall clock's. But a wall clock is set now and then: were ages and windows counted by it, a
-step forward would take all history away, and after a step back the same id would be acknowledged and not stored
-until the clock had caught up. So those go by an age clock: it begins as the wall clock, follows the boot clock, and
-is moved by no step. By how much the wall clock is ahead of it, the skew, changes with each step, and only then.
+The `time` of an event is the wall clock's. But a wall clock is set now and then: with ages measured by it, a step
+forward would delete all history, and after a step back a repeated id would be acknowledged and not stored until the
+clock had caught up. So ages and windows use the age clock: it starts as the wall clock, follows the boot clock, and
+ignores steps. The skew is how far the wall clock is ahead of it; it changes only with a step.
 
-What is stored outlives the process, so a durable engine notes how its age clock stood to the other two. Within one
-boot of the machine the next process goes on exactly; after another boot nobody can tell downtime from a step, and the
-wall clock decides, but never so that the age clock goes back.
+Stored data outlives the process, so a durable engine stores how its age clock relates to the other two. Within one
+boot of the machine the next process continues exactly; after another boot downtime cannot be told from a step, so the
+wall clock decides, but the age clock never goes back.
 """
 
 import attrs
@@ -17,31 +17,31 @@ from broker.log import Log
 from broker.model import WallClock
 
 STEP_SECONDS = 1.0
-"""A smaller difference is no step: two clocks are not read at the same moment, and none is exact."""
+"""Smallest difference that counts as a step: two clocks are not read at the same moment, and none is exact."""
 
 
 @attrs.frozen
 class ClockNote:
-    """How an age clock stood to the boot clock of one boot, and to the wall clock; in milliseconds."""
+    """The relation of an age clock to the boot clock of one boot, and to the wall clock; in milliseconds."""
 
     boot: str
     ahead_of_boot_ms: int
     skew_ms: int
-    """By how much the wall clock was ahead of it."""
+    """How far the wall clock was ahead of it."""
 
 
 @attrs.frozen
 class Moment:
-    """One moment on both clocks."""
+    """One moment on the age clock and on the wall clock; Unix milliseconds."""
 
     age_ms: int
     time_ms: int
 
 
 def resume_ms(note: ClockNote | None, *, boot: str, latest_ms: int, boot_ms: int, wall_ms: int) -> int:
-    """Return what the age clock shows now, in the process that takes up what `note` was left by.
+    """Return the present time of the age clock, in a process that continues from another one's `note`.
 
-    `latest_ms` is the latest time that it is known to have shown.
+    `latest_ms` is the latest time that the age clock is known to have shown.
     """
     if note is None:
         return wall_ms
@@ -50,7 +50,7 @@ def resume_ms(note: ClockNote | None, *, boot: str, latest_ms: int, boot_ms: int
 
 
 class EngineClock:
-    """Tells both times. Without a boot clock, as in a test with a single clock, the age clock is the wall clock."""
+    """Both clocks. Without a boot clock, as in a test with a single clock, the age clock is the wall clock."""
 
     def __init__(
         self,
@@ -73,17 +73,17 @@ class EngineClock:
         self._ahead_of_boot = wall_seconds - boot_seconds if is_wall else age_ms / 1000 - boot_seconds
         self._skew_ms = 0
         if not is_wall:
-            # What it is by less than a step is no skew, so that the one before goes on.
+            # A change of less than a step keeps the skew of before.
             before_ms = 0 if note is None else note.skew_ms
             is_same = abs(wall_ms - age_ms - before_ms) < STEP_SECONDS * 1000
             self._skew_ms = before_ms if is_same else wall_ms - age_ms
 
     def age(self) -> float:
-        """Return the seconds by which things grow old; they never go back."""
+        """Return the age clock's seconds; they never go back."""
         return self._boot_clock() + self._ahead_of_boot
 
     def time_ms(self, age: float) -> int:
-        """Return what is told as the time of the moment at which `age` was read: Unix milliseconds."""
+        """Return the wall clock's time, in Unix milliseconds, of the moment at which `age` was read."""
         skew_seconds = self._wall_clock() - age
         if abs(skew_seconds - self._skew_ms / 1000) >= STEP_SECONDS:
             self._note_step(skew_seconds)
@@ -95,7 +95,7 @@ class EngineClock:
         return Moment(int(age * 1000), self.time_ms(age))
 
     def note(self) -> ClockNote:
-        """Return what to store for the next process."""
+        """Return the note to store for the next process."""
         return ClockNote(self._boot, round(self._ahead_of_boot * 1000), self._skew_ms)
 
     def _note_step(self, skew_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a redis:// URL says. Pure."""
+"""Parses redis:// URLs. Pure."""
 
 from urllib.parse import unquote
 
@@ -16,7 +16,7 @@ ALLOWED = (
 
 @attrs.frozen
 class Address:
-    """Where one server listens."""
+    """Host and port of one server."""
 
     host: str
     port: int = DEFAULT_PORT
@@ -28,7 +28,7 @@ class Address:
 
 @attrs.frozen
 class RedisUrl:
-    """The servers that share the rooms, and how to log in at each."""
+    """The servers that share the rooms, and the login at each."""
 
     addresses: tuple[Address, ...]
     user: str | None = None
@@ -38,9 +38,9 @@ class RedisUrl:
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Return what a URL of scheme redis or rediss says.
+    """Parse a URL of scheme redis or rediss.
 
-    :raises ConfigurationError: if it is none; the message never holds the password.
+    :raises ConfigurationError: if it is no such URL; the message never holds the password.
     """
     scheme, _, rest = url.partition("://")
     authority, _, path = rest.partition("/")

@@ -1,4 +1,4 @@
-"""Keeps a connection up: makes it, lets it be worked with, and makes it again when it is lost."""
+"""Keeps a connection up: opens it, runs the tasks that use it, and opens another one when it is lost."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
@@ -6,15 +6,15 @@ from random import Random
 import attrs
 import trio
 
-from broker.engine.redis.connection import Connection
-from broker.engine.redis.health import Health
+from broker.engine.redis.client.connection import Connection
+from broker.engine.redis.client.health import Health
 from broker.errors import ConfigurationError, EngineTrouble, EngineUnavailableError
 
 FIRST_SECONDS = 0.1
 MAX_SECONDS = 2.0
 
 STABLE_SECONDS = 5.0
-"""A connection that held for so long was a good one: the next begins without the delays of those before."""
+"""After a connection that lasted this long, the delays begin anew."""
 
 
 def retry_seconds(attempt: int, random: Random) -> float:
@@ -23,16 +23,20 @@ def retry_seconds(attempt: int, random: Random) -> float:
 
 
 class Superseded(Exception):
-    """Raised by a work: nothing waits on its connection any more, and another one takes its place."""
+    """Raised by a task of a connection: another connection takes its place, as no request waits for a reply on it."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
         self.connection = connection
 
 
+class Restarted(Exception):
+    """Raised by a task of a connection: another one is to be opened, though this one shows no fault of its own."""
+
+
 @attrs.frozen
-class Keeper:
-    """Keeps one connection; `part` is what it is called in the server's health."""
+class Reconnector:
+    """Keeps one connection up; `part` is its name in the server's health."""
 
     part: str
     dial: Callable[[], Awaitable[Connection]]
@@ -41,14 +45,16 @@ class Keeper:
 
     async def run(
         self,
-        works: Sequence[Callable[[Connection], Awaitable[None]]],
+        tasks: Sequence[Callable[[Connection], Awaitable[None]]],
         on_lost: Callable[[str], None],
         first: Connection | None = None,
     ) -> None:
-        """Run `works` on a connection until one of them raises EngineUnavailableError, again and again.
+        """Run `tasks` on one connection after the other, each until a task raises EngineUnavailableError or Restarted.
 
-        `on_lost` is called with the reason before the next attempt. `first` is one that is there already. After
-        Superseded the works begin again on the other connection, without `on_lost` and without a delay.
+        `on_lost` is called with the reason before the next attempt. `first` is a connection that is open already.
+        After Superseded the tasks start again on the other connection, without `on_lost` and without a delay.
+
+        A connection that is open is not yet one that works, so the tasks call `note_working` when they know.
         """
         attempt = 0
         while True:
@@ -56,16 +62,17 @@ class Keeper:
             try:
                 connection = first or await self.dial()
                 first = None
-                self.health.note_well(self.part)
                 try:
-                    first = await _work(works, connection)
+                    first = await _run_tasks(tasks, connection)
                 finally:
                     await connection.aclose()
                 continue
             except (EngineUnavailableError, ConfigurationError) as error:
-                # A login that is refused now may be restored: the clients stay, and so do we.
+                # A refused login may be allowed again: the clients' connections stay open meanwhile.
                 self.health.note_trouble(self.part, str(error), EngineTrouble.UNREACHABLE)
                 on_lost(str(error))
+            except Restarted as restart:
+                on_lost(str(restart))
             except BaseException:
                 on_lost("the engine is closing")
                 if first is not None:
@@ -76,21 +83,26 @@ class Keeper:
             await trio.sleep(retry_seconds(attempt, self.random))
             attempt += 1
 
+    def note_working(self) -> None:
+        """Note that the server has answered as it should on the present connection."""
+        self.health.note_recovery(self.part)
 
-async def _work(
-    works: Sequence[Callable[[Connection], Awaitable[None]]], connection: Connection
+
+async def _run_tasks(
+    tasks: Sequence[Callable[[Connection], Awaitable[None]]], connection: Connection
 ) -> Connection:
-    """Run all works until one has another connection, which is returned.
+    """Run all tasks until one raises Superseded; returns its connection.
 
     :raises EngineUnavailableError: if the connection is lost.
+    :raises Restarted: if a task does.
     """
-    losses: list[EngineUnavailableError] = []
+    losses: list[EngineUnavailableError | Restarted] = []
     successors: list[Connection] = []
 
-    async def run(work: Callable[[Connection], Awaitable[None]]) -> None:
+    async def run(task: Callable[[Connection], Awaitable[None]]) -> None:
         try:
-            await work(connection)
-        except EngineUnavailableError as error:
+            await task(connection)
+        except (EngineUnavailableError, Restarted) as error:
             losses.append(error)
             nursery.cancel_scope.cancel()
         except Superseded as superseded:
@@ -99,8 +111,8 @@ async def _work(
 
     try:
         async with trio.open_nursery() as nursery:
-            for work in works:
-                nursery.start_soon(run, work)
+            for task in tasks:
+                nursery.start_soon(run, task)
     except BaseException:
         for successor in successors:
             await successor.aclose()  # noqa: ASYNC120  # does not wait

@@ -1,13 +1,13 @@
-"""Who knows how far a SQLite file got, besides the file: a few bytes elsewhere. Blocking; no trio, and no SQL.
+"""The witness: a few bytes beside a SQLite file that show whether it was set back. Blocking; no trio, and no SQL.
 
-A file that was restored, or set back with its directory or its machine, cannot tell: its rooms would give the offsets
-that they gave before to other events, and a client that has seen the former would miss the latter without being told.
-So the sum of what the file holds (`broker.engine.sqlite_state`) is also noted in a witness, at each commit. The
-witness is a file in a directory that is not restored together with the database and, as a rule, is in the machine's
-memory. It says of which boot of the machine it is, and of which file: a copy of it is another file.
+A file that was restored, alone or with its directory or machine, does not show that: its rooms would give offsets
+they gave before to other events, and a client that has seen the former would silently miss the latter. So the total
+of the file (`broker.engine.sqlite.resume`) is also noted in a witness, at each commit. The witness is a file in a
+directory that is not restored together with the database and, as a rule, is in the machine's memory. It names the
+boot of the machine and the database file: a copy of the database is another file.
 
-It is written to twice for each commit, before and after, so that a process that is killed in between leaves a witness
-for either. Nothing of it needs to reach a disk: in another boot it does not count.
+It is written twice for each commit, before and after, so that a process killed in between leaves a witness for both
+states. It need not reach a disk: in another boot it is not valid.
 """
 
 import os
@@ -22,7 +22,7 @@ from pathlib import Path
 import attrs
 
 TOKEN = re.compile(r"[0-9a-f]{32}")
-"""Names a witness; noted in the database that it is for."""
+"""The name of a witness, which its database holds."""
 
 _SUBJECT = struct.Struct("<16sQQ")
 _TOTALS = struct.Struct("<QQ")
@@ -30,8 +30,8 @@ _BYTES = _SUBJECT.size + _TOTALS.size
 
 
 @attrs.frozen
-class Testimony:
-    """What a witness says: of which boot and file it is, and the sum before and after the latest commit."""
+class WitnessRecord:
+    """The content of a witness: its boot and file, and the totals before and after the latest commit."""
 
     boot: bytes
     device: int
@@ -39,8 +39,8 @@ class Testimony:
     before: int
     after: int
 
-    def doubt(self, boot: str, file: os.stat_result, total: int) -> str | None:
-        """Return why a file that holds `total` now is not known to be what was left; None if it is."""
+    def find_mismatch(self, boot: str, file: os.stat_result, total: int) -> str | None:
+        """Return why a file with this total may not be the state left last; None if it is."""
         if self.boot != _digest(boot):
             return "the machine was started again, or is another one"
         if (self.device, self.inode) != (file.st_dev, file.st_ino):
@@ -51,13 +51,13 @@ class Testimony:
 
 
 class Witness:
-    """An open witness. Without a descriptor it notes nothing, and the next start finds none."""
+    """An open witness. Without a descriptor it stores nothing, and the next start finds none."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
     def note(self, before: int, after: int) -> None:
-        """Note the sum before and after a commit; the same twice once it is done.
+        """Store the totals before and after a commit; after the commit, the same total twice.
 
         :raises OSError: if it cannot be written.
         """
@@ -71,8 +71,8 @@ class Witness:
             self._descriptor = None
 
 
-def open_witness(directory: Path, token: str) -> tuple[int, Testimony] | None:
-    """Return the descriptor of a witness and what it says; None if there is none, or it is not our own."""
+def open_witness(directory: Path, token: str) -> tuple[int, WitnessRecord] | None:
+    """Return the descriptor of a witness and its content; None if there is none, or another user owns it."""
     if TOKEN.fullmatch(token) is None:
         return None
     try:
@@ -81,20 +81,20 @@ def open_witness(directory: Path, token: str) -> tuple[int, Testimony] | None:
         return None
     found = os.fstat(descriptor)
     record = b""
-    # Anybody may write to the directory.
+    # Any user may write to the directory.
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
         record = os.pread(descriptor, _BYTES + 1, 0)
     if len(record) != _BYTES:
         os.close(descriptor)
         return None
     subject, totals = record[: _SUBJECT.size], record[_SUBJECT.size :]
-    return descriptor, Testimony(*_SUBJECT.unpack(subject), *_TOTALS.unpack(totals))
+    return descriptor, WitnessRecord(*_SUBJECT.unpack(subject), *_TOTALS.unpack(totals))
 
 
 def make_witness(directory: Path, boot: str, file: os.stat_result) -> tuple[int, str]:
-    """Make a witness for a file in this boot, with nothing stored yet; return its descriptor and token.
+    """Make a witness for a file in this boot, with totals of 0; return its descriptor and token.
 
-    :raises OSError: if the directory is not there or cannot be written.
+    :raises OSError: if the directory does not exist or cannot be written.
     """
     token = secrets.token_hex(16)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -110,7 +110,7 @@ def make_witness(directory: Path, boot: str, file: os.stat_result) -> tuple[int,
 
 
 def remove_witness(directory: Path, token: str) -> None:
-    """Remove one that is needed no more."""
+    """Remove a witness, if it exists."""
     with suppress(OSError):
         _path(directory, token).unlink()
 

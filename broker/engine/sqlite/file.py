@@ -1,6 +1,6 @@
-"""The SQLite file of the durable engine: whose it is, its schema, how it is opened and closed. Blocking; no trio.
+"""The SQLite file of the durable engine: its application id, schema, migrations, opening and closing. Blocking; no trio.
 
-In WAL mode readers go on while the writer commits.
+In WAL mode readers continue while the writer commits.
 """
 
 import secrets
@@ -9,10 +9,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
-from broker.engine.clock import ClockNote
+from broker.engine.age_clock import ClockNote
 from broker.errors import ConfigurationError
 
-APPLICATION_ID = 0x67726E72  # "grnr": tells our files from other programs'
+APPLICATION_ID = 0x67726E72  # "grnr"; other programs' files have another
 
 Synchronous = Literal["full", "normal", "off"]
 
@@ -54,26 +54,27 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE file RENAME COLUMN boot TO witness;
     """,
 )
-"""What brings a file of version n to version n + 1; the version is the file's `user_version`.
+"""Statements that bring a file of version n to version n + 1; the version is the file's `user_version`.
 
-`rooms.expires_ms` is when the room's events have run out or, if it holds none, when its row may go.
-`forgotten.generation` counts the rooms of a bucket whose rows went.
+`rooms.expires_ms` is when all of the room's events have expired or, if it holds none, when its row may be deleted.
+`forgotten.generation` counts the rows of rooms deleted in a bucket.
 
-`file.secret` makes the first epochs of rooms. `file.witness` names the witness for what is stored
-(`broker.engine.sqlite_witness`).
+`file.secret` makes the first epochs of rooms. `file.witness` names the file's witness
+(`broker.engine.sqlite.witness`).
 
-`clock` has at most one row: how the age clock stood (`broker.engine.clock`), and a time that it has shown since. `events.time_ms` is what is told, and was
-`skew_ms` ahead of the age clock; every other time in the file is the age clock's.
+`clock` has at most one row: the note of the age clock (`broker.engine.age_clock`), and a time that it has shown since.
+`events.time_ms` is the wall clock's time, which was `skew_ms` ahead of the age clock; every other time in the file is
+the age clock's.
 """
 
 LOG_BYTES = 1 << 24
-"""To this size the write-ahead log is cut when a burst is over."""
+"""The write-ahead log is truncated to this size after a burst."""
 
 
 def open_writer(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open the file for writing, making or migrating it.
 
-    :raises ConfigurationError: if it is not ours, of a later version, corrupt, or cannot be opened.
+    :raises ConfigurationError: if it is another program's, of a later version, corrupt, or cannot be opened.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -105,12 +106,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if not is_new and _pragma(connection, "quick_check(1)") != "ok":
         raise ConfigurationError(f"server.engine: {path} is corrupt; restore it from a copy")
     if is_new:
-        # Only before anything else is written: lets the file become smaller again.
+        # Lets the file shrink; possible only before anything else is written.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if _pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigurationError(f"server.engine: {path} is where SQLite cannot keep a write-ahead log")
     connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-    # On macOS an fsync does not reach the disk by itself; elsewhere this means nothing.
+    # On macOS a plain fsync does not reach the disk; elsewhere this has no effect.
     connection.execute("PRAGMA fullfsync = 1")
     connection.execute("PRAGMA synchronous = full")
 
@@ -128,12 +129,12 @@ def _migrate(connection: sqlite3.Connection) -> None:
         cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         cursor.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         cursor.execute("COMMIT")
-        # Into the file itself: without its log it would seem to be nobody's.
+        # Into the file itself: without its log it would have no application id.
         cursor.execute("PRAGMA wal_checkpoint").fetchall()
 
 
 def close_writer(connection: sqlite3.Connection) -> None:
-    """Close the file with all that was written on the disk."""
+    """Close the file, with everything written on the disk."""
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA synchronous = full")
     connection.close()
@@ -146,13 +147,13 @@ def read_secret(connection: sqlite3.Connection) -> bytes:
 
 
 def read_clock(connection: sqlite3.Connection) -> tuple[ClockNote | None, int]:
-    """Return how the age clock stood when it was noted, and a time that it showed, at least; None and 0 if never."""
+    """Return the age clock's note, and the latest time that it is known to have shown; None and 0 in a new file."""
     found = connection.execute("SELECT boot, ahead_of_boot_ms, skew_ms, latest_ms FROM clock").fetchone()
     return (None, 0) if found is None else (ClockNote(*found[:3]), int(found[3]))
 
 
 def note_clock(connection: sqlite3.Connection, note: ClockNote, age_ms: int) -> None:
-    """Note, within a transaction, how the age clock stands, and what it shows."""
+    """Store, within a transaction, the age clock's note and its present time."""
     connection.execute("DELETE FROM clock")
     connection.execute(
         "INSERT INTO clock VALUES (?, ?, ?, ?)", (note.boot, note.ahead_of_boot_ms, note.skew_ms, age_ms)
@@ -160,7 +161,7 @@ def note_clock(connection: sqlite3.Connection, note: ClockNote, age_ms: int) -> 
 
 
 def read_boot() -> str:
-    """Return what names the present boot of this machine, where the system tells; else each time something new."""
+    """Return the id of the machine's present boot; a new random one where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -168,7 +169,7 @@ def read_boot() -> str:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the file, which a writer has prepared, for reading."""
+    """Open the file for reading, after `open_writer`."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = 1")
     return connection

@@ -1,4 +1,4 @@
-"""Redis' errors as ours: the one edge where they are mapped. Pure."""
+"""Redis' errors as EngineUnavailableError and ConfigurationError: the one place where they are mapped. Pure."""
 
 import re
 import reprlib
@@ -8,19 +8,19 @@ import hiredis
 from broker.errors import ConfigurationError, EngineTrouble, EngineUnavailableError
 
 _CONFIGURATION = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR invalid DB index", "ERR DB index", "ERR AUTH")
-"""How an answer to the greeting begins when trying again will not help."""
+"""Beginnings of answers to the greeting after which a retry does not help."""
 
 _REPLICA = ("READONLY", "MASTERDOWN")
 _ELSEWHERE = (*_REPLICA, "LOADING", "NOAUTH", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS")
-# Redis 6.2 tells of an error inside a script as "ERR Error running script (...): @user_script: 14: -READONLY ...".
+# Redis 6.2 wraps an error inside a script: "ERR Error running script (...): @user_script: 14: -READONLY ...".
 _CODE = re.compile(rf"(?:^|-)({'|'.join(_ELSEWHERE)})\b")
 
 MOST_CHARACTERS = 200
-"""How much of a peer's text goes into an error and the log."""
+"""How much of a peer's text goes into an error and into the log."""
 
 
 class RefusedByRedisError(EngineUnavailableError):
-    """The server answered a request with an error; see the properties for what that says of the server."""
+    """The server answered a request with an error; the properties say what follows for the server."""
 
     def __init__(self, text: str) -> None:
         trouble = EngineTrouble.FULL if "OOM" in text else EngineTrouble.REFUSED
@@ -31,15 +31,15 @@ class RefusedByRedisError(EngineUnavailableError):
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether a new connection may lead to a server that can: the kind of refusal that a failover leaves behind.
+        """Whether a new connection may lead to a server that can serve: such refusals follow a failover.
 
-        What the codes do not name and no script of ours raised comes from a proxy, or from another kind of server.
+        An ERR that no script of the engine raised comes from a proxy, or from another kind of server.
         """
         return bool(self._code) or self._is_of_no_script
 
     @property
     def is_of_replica(self) -> bool:
-        """Whether it comes from a server that was demoted."""
+        """Whether the server was demoted."""
         return self._code in _REPLICA
 
     @property
@@ -52,18 +52,18 @@ class ScriptMissingError(EngineUnavailableError):
     """The server does not know a script by its hash; nothing was done."""
 
 
-def lost(reason: str) -> EngineUnavailableError:
-    """Return what is told of requests whose connection is gone."""
+def connection_lost(reason: str) -> EngineUnavailableError:
+    """Return the error that ends a connection."""
     return unreachable(f"redis: {reason}")
 
 
 def unreachable(detail: str) -> EngineUnavailableError:
-    """Return what is told while there is no connection."""
+    """Return the error for requests while there is no connection."""
     return EngineUnavailableError(detail, trouble=EngineTrouble.UNREACHABLE)
 
 
 def refused(error: hiredis.ReplyError) -> RefusedByRedisError | ScriptMissingError:
-    """Return what is told when Redis refuses a request: it is out of memory, read-only or still loading."""
+    """Return the error for a refused request: Redis is out of memory, read-only or still loading, for instance."""
     text = str(error)
     return (
         ScriptMissingError("redis: script missing")
@@ -73,7 +73,7 @@ def refused(error: hiredis.ReplyError) -> RefusedByRedisError | ScriptMissingErr
 
 
 def refused_greeting(server: str, text: str) -> ConfigurationError | EngineUnavailableError:
-    """Return what a refused greeting means: the configuration is wrong, or the server not ready yet."""
+    """Return the error for a refused greeting: the configuration is wrong, or the server is not ready yet."""
     if "unknown command" in text.lower():
         return too_old(server, "one without HELLO")
     if text.startswith(_CONFIGURATION):
@@ -84,14 +84,14 @@ def refused_greeting(server: str, text: str) -> ConfigurationError | EngineUnava
 
 
 def too_old(server: str, version: str) -> ConfigurationError:
-    """Return what is told of a server that cannot serve because of its version."""
+    """Return the error for a server whose version is too old."""
     return ConfigurationError(
         f"server.engine: {server} is {version}; Redis {LEAST_VERSION_TEXT} or later, or Valkey, is needed"
     )
 
 
-def shown(reply: object) -> str:
-    """Return a reply in few characters, whatever it is."""
+def abbreviated(reply: object) -> str:
+    """Return any reply in at most MOST_CHARACTERS characters."""
     return reprlib.repr(reply)[:MOST_CHARACTERS]
 
 

@@ -1,0 +1,1 @@
+"""A client of one Redis server: connections, requests, subscriptions."""

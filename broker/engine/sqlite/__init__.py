@@ -1,0 +1,1 @@
+"""The durable engine of a single server: one SQLite file."""
