@@ -1,8 +1,8 @@
-"""Actors on trio: supervised tasks with a mailbox, and nothing of any broker.
+"""Actors on trio: supervised tasks with a mailbox, independent of the broker.
 
-An `Actor` is state that one task touches. Others hold its `Ref` and `tell` it or `ask` it. A `Supervisor`
-runs actors in a nursery and restarts the ones that fail; a `Registry` starts them by key and puts the idle
-ones away. Nothing outlives the nursery that owns it. An actor that counts, used alone::
+An `Actor` is state that one task touches. Others hold its `Ref` to `tell` it messages or to `ask` it. A `Supervisor`
+runs actors in a nursery and restarts those that fail; a `Registry` starts them by key and passivates the idle
+ones. No task outlives the nursery that owns it. An actor that counts, used alone::
 
     import attrs
     import trio

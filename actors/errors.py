@@ -1,4 +1,4 @@
-"""What can go wrong between actors; every error here is an `ActorError`."""
+"""Errors of actors; each is an `ActorError`."""
 
 
 class ActorError(Exception):
@@ -6,17 +6,17 @@ class ActorError(Exception):
 
 
 class MailboxFullError(ActorError):
-    """The mailbox holds as many messages as it may; this message was not accepted."""
+    """The mailbox is at its capacity; this message was not accepted."""
 
 
 class ActorStoppedError(ActorError):
-    """The actor is gone or going: a message was not accepted, or a question can no longer be answered."""
+    """The actor has stopped or is stopping: a message was not accepted, or a question cannot be answered any more."""
 
 
 class ActorFailedError(ActorError):
-    """The actor raised while it held this question; `__cause__` is what it raised.
+    """The actor raised while it held this question; `__cause__` is its exception.
 
-    The actor itself may have been restarted and be well: asking again is safe if the message is.
+    The actor itself may have been restarted: asking again is safe if the message may be handled twice.
     """
 
 

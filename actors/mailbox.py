@@ -1,13 +1,13 @@
-"""A bounded inbox on a trio memory channel, emptied in batches.
+"""A bounded mailbox on a trio memory channel, read in batches.
 
 A hop through a memory channel costs some ten microseconds when it wakes a task for each message, and
-well under one when what waits is taken in one go. So the reader is woken once and given a `Batch`:
-an iterator over all that waits. A message leaves the mailbox when the iterator hands it out, so what a
-failing reader did not get to stays for its successor.
+well under one when all waiting messages are read at once. So the reader is woken once and gets a `Batch`:
+an iterator over the waiting messages. A message leaves the mailbox when the iterator returns it, so those that a
+failing reader did not reach stay for its successor.
 
-The channel itself is unbounded and the bound is kept here, because some messages must never wait nor be
-refused: `put_always` takes those. Their number is bounded elsewhere (one leave for each member), and one
-channel keeps them in order with the rest.
+The channel itself is unbounded and the bound is kept here, because some messages must neither wait nor be
+refused: those are sent with `put_always`. Their number is bounded elsewhere (one leave for each member), and
+one channel keeps them in order with the rest.
 """
 
 import math
@@ -30,7 +30,7 @@ class MailboxStatistics:
     waiting: int
     """Messages accepted and not yet handed to the actor."""
     capacity: int
-    """How many may wait before `put` waits."""
+    """Number of waiting messages at which `put` waits."""
     senders_waiting: int
     """Tasks blocked in `put`."""
     accepted: int
@@ -50,7 +50,7 @@ class Mailbox(Generic[M]):
         self.handed_out = 0
         self._name = name
         self._sender, self._receiver = trio.open_memory_channel[M](math.inf)
-        self._head: list[M] = []  # the one message that a wait for the channel brought
+        self._head: list[M] = []  # the one message that a wait for the channel returned
         self._space = trio.lowlevel.ParkingLot()
         self._is_closed = False
 
@@ -67,7 +67,7 @@ class Mailbox(Generic[M]):
     def put_nowait(self, message: M) -> None:
         """Accept a message at once.
 
-        :raises MailboxFullError: if as many wait as may.
+        :raises MailboxFullError: if `capacity` messages wait.
         :raises ActorStoppedError: if the mailbox is closed.
         """
         if self.accepted - self.handed_out >= self.capacity:
@@ -101,7 +101,7 @@ class Mailbox(Generic[M]):
         self.put_always(message)
 
     async def wait_batch(self) -> "Batch[M]":
-        """Wait until something waits, then give an iterator over it; always a checkpoint.
+        """Wait for messages, and return an iterator over them; always a checkpoint.
 
         If cancelled, no message is lost.
 
@@ -112,14 +112,14 @@ class Mailbox(Generic[M]):
         else:
             message = await self._receiver.receive()
             if not self.waiting:
-                raise trio.EndOfChannel  # discarded while it was on its way here
+                raise trio.EndOfChannel  # discarded while this task was being woken
             self._head.append(message)
         return Batch(self)
 
     def get_nowait(self) -> M:
-        """Hand out the oldest message.
+        """Return the oldest message.
 
-        :raises trio.WouldBlock: if none waits.
+        :raises trio.WouldBlock: if there is none.
         :raises trio.EndOfChannel: if the mailbox is closed and empty.
         """
         message = self._head.pop() if self._head else self._receiver.receive_nowait()
@@ -129,13 +129,13 @@ class Mailbox(Generic[M]):
         return message
 
     def close(self) -> None:
-        """Refuse new messages from now on; those that wait can still be taken."""
+        """Refuse new messages from now on; waiting ones can still be read."""
         self._is_closed = True
         self._sender.close()
         self._space.unpark_all()
 
     def discard(self) -> int:
-        """Close, and drop what waits; returns how many messages were dropped."""
+        """Close, and drop the waiting messages; returns their number."""
         self.close()
         dropped = self.waiting
         self.handed_out = self.accepted
@@ -160,18 +160,18 @@ class Mailbox(Generic[M]):
 
 
 class Batch(Generic[M], Iterator[M]):
-    """What waited in a mailbox when it was made; each message leaves the mailbox as it is handed out."""
+    """The messages waiting in a mailbox at one moment; each leaves the mailbox when it is returned."""
 
     def __init__(self, mailbox: Mailbox[M]) -> None:
         self._mailbox = mailbox
         self._left = mailbox.waiting
 
     def __len__(self) -> int:
-        """How many are still to come."""
+        """Return the number of messages left."""
         return self._left
 
     def __next__(self) -> M:
-        """Hand out the next message."""
+        """Return the next message."""
         if not self._left:
             raise StopIteration
         self._left -= 1

@@ -1,4 +1,4 @@
-"""The handle by which everyone else knows an actor."""
+"""The handle of an actor, through which others send it messages."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -23,7 +23,7 @@ class RefStatistics:
     open_replies: int
     """Questions accepted and not yet answered."""
     restarts: int
-    """How often the actor was restarted after a failure."""
+    """Restarts after failures."""
     is_stopped: bool
     """Whether its task has ended."""
 
@@ -52,14 +52,14 @@ class Ref(Generic[M]):
 
     @property
     def has_open_replies(self) -> bool:
-        """Whether someone still waits for an answer."""
+        """Whether a question is still unanswered."""
         return bool(self._replies)
 
     def tell_nowait(self, message: M) -> None:
         """Send at once.
 
         :raises MailboxFullError: if the mailbox is full.
-        :raises ActorStoppedError: if the actor is gone or stopping.
+        :raises ActorStoppedError: if the actor has stopped or is stopping.
         """
         self._mailbox.put_nowait(message)
 
@@ -68,28 +68,28 @@ class Ref(Generic[M]):
 
         If cancelled, the message was not accepted.
 
-        :raises ActorStoppedError: if the actor is gone or stopping.
+        :raises ActorStoppedError: if the actor has stopped or is stopping.
         """
         await self._mailbox.put(message)
 
     def tell_always(self, message: M) -> None:
-        """Send at once even when the mailbox is full: for messages that something else bounds.
+        """Send at once even when the mailbox is full: for messages whose number is bounded elsewhere.
 
-        :raises ActorStoppedError: if the actor is gone or stopping.
+        :raises ActorStoppedError: if the actor has stopped or is stopping.
         """
         self._mailbox.put_always(message)
 
     async def ask(self, make_message: Callable[[Reply[R]], M]) -> R:
         """Send a question and wait for its answer.
 
-        `make_message` puts the given Reply into the message. An ask never hangs on a dead actor; it waits for
-        ever on one that forgets to answer, and on oneself. If cancelled, the message may or may not be
-        handled, and its answer is dropped.
+        `make_message` puts the given Reply into the message. An ask never waits for a stopped actor, but for
+        ever for one that does not answer, such as the asking actor itself. If cancelled, the message may or may not
+        be handled, and its answer is dropped.
 
         :raises ActorStoppedError: if the actor stops before it answers, or did not accept the message;
             `Registry.ask` tells the two apart.
         :raises ActorFailedError: if the actor raised while it held the question.
-        :raises Exception: whatever the actor failed the reply with.
+        :raises Exception: the error that the actor failed the reply with.
         """
         reply: Reply[R] = Reply()
         await self._mailbox.put(make_message(reply))
@@ -98,7 +98,7 @@ class Ref(Generic[M]):
     async def wait_reply(self, reply: Reply[R]) -> R:
         """Wait for the answer to the message that was put last; the second half of `ask`.
 
-        Call it without a checkpoint after the put: only from here on is the reply watched.
+        Call it without a checkpoint after the put: the reply is watched only from here on.
 
         :raises Exception: as `ask`.
         """
@@ -109,7 +109,7 @@ class Ref(Generic[M]):
             self.unwatch(reply)
 
     def watch(self, reply: Reply[R]) -> None:
-        """Fail a reply if the actor dies before it answers the message that was put last; until `unwatch`.
+        """Fail a reply if the actor fails or stops before it answers the message that was put last; until `unwatch`.
 
         For asking without waiting. Call it without a checkpoint after the put.
         """
@@ -122,7 +122,7 @@ class Ref(Generic[M]):
         del self._replies[reply]  # type: ignore[arg-type]
 
     def stop_nowait(self) -> None:
-        """Let the actor handle what waits and then stop; new messages are refused at once."""
+        """Let the actor handle the waiting messages and then stop; new ones are refused at once."""
         self._mailbox.close()
 
     async def stop(self) -> None:

@@ -1,8 +1,8 @@
-"""Actors by key: started when first needed, one for each key, put away when idle, no message lost.
+"""Actors by key: one for each, started when first needed and passivated when idle, without losing a message.
 
-An idle actor is passivated in one synchronous step: nothing waits in its mailbox, it is not in a turn, so
-closing the mailbox loses nothing. A message that comes later finds the mailbox closed and starts the next
-actor, after the old one has finished its `on_stop`.
+An idle actor is passivated in one synchronous step: its mailbox is empty and it is between turns, so closing the
+mailbox loses nothing. A later message finds the mailbox closed and starts the next actor, after the old one has
+finished its `on_stop`.
 """
 
 from collections import OrderedDict
@@ -19,18 +19,18 @@ from actors.ref import Ref
 from actors.reply import Reply
 from actors.supervisor import Supervisor
 
-LOOKED_AT_PER_TURN = 1000
-"""After so many actors the other tasks get their turn: a millisecond, more or less."""
+EXAMINED_PER_SLICE = 1000
+"""Actors examined before other tasks run: about a millisecond."""
 
-PASSIVATED_PER_TURN = 50
-"""Likewise; all that are put away in one turn also end in one turn, each with its `on_stop`."""
+PASSIVATED_PER_SLICE = 50
+"""Actors passivated before other tasks run, as all of them run their `on_stop` in one scheduler turn."""
 
 K = TypeVar("K")
 M = TypeVar("M")
 R = TypeVar("R")
 
-LOOKS_FOR_ONE = 64
-"""How many actors `passivate_one` looks at."""
+EXAMINED_FOR_ONE = 64
+"""Actors that `passivate_one` examines at most."""
 
 
 @attrs.frozen
@@ -38,20 +38,20 @@ class RegistryStatistics:
     """A snapshot of a registry."""
 
     actors: int
-    """Actors alive or starting."""
+    """Running and starting actors."""
     started: int
     """Starts since the registry was made, failed ones included."""
     passivated: int
-    """Idle actors put away since the registry was made."""
+    """Idle actors passivated since the registry was made."""
 
 
 class Registry(Generic[K, M]):
-    """Gives the actor for a key.
+    """Finds or starts the actor for a key.
 
     `make_factory(key)` is called when an actor is first needed; the factory it returns is called for each
-    incarnation, so what the closure holds outlives failures but not passivation. An actor past its restart
-    policy is handed to `on_escalate` with its last failure, instead of to the supervisor's own. `on_stopped` hears of
-    the end of each actor, however it came about, before the next one for the key is made.
+    incarnation, so the state in its closure outlives failures but not passivation. An actor past its restart
+    policy is passed to `on_escalate` with its last failure, instead of to the supervisor's own. `on_stopped` is called
+    at the end of each actor, whatever the cause, before the next one for the key is made.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class Registry(Generic[K, M]):
         self._capacity = capacity
         self._on_escalate = on_escalate
         self._on_stopped = on_stopped
-        # A dict's first item is not found in constant time once others before it were taken out.
+        # A plain dict does not find its first item in constant time after earlier ones were removed.
         self._children: OrderedDict[K, Child[M]] = OrderedDict()
         self._started = 0
         self._passivated = 0
 
     def __len__(self) -> int:
-        """How many actors are alive or starting."""
+        """Return the number of running and starting actors."""
         return len(self._children)
 
     def __contains__(self, key: K) -> bool:
-        """Whether the actor for `key` is alive or starting, and not about to stop."""
+        """Whether the actor for `key` is running or starting, and not stopping."""
         child = self._children.get(key)
         return child is not None and not child.ref.is_stopping
 
@@ -100,12 +100,12 @@ class Registry(Generic[K, M]):
         return child.ref
 
     async def get(self, key: K) -> Ref[M]:
-        """Return the running actor for `key`, starting it if need be; one start serves all who wait.
+        """Return the running actor for `key`, starting it if need be; concurrent callers share one start.
 
         A checkpoint only if it has to wait. If cancelled, the start goes on. The actor may be passivated after
         this returns: `tell` and `ask` below start it again, a Ref does not.
 
-        :raises Exception: what the actor's first `on_start` raised, to all who waited for it.
+        :raises Exception: the error of the actor's first `on_start`, to all waiting callers.
         :raises ActorStoppedError: if the supervisor is closing, or the actor was stopped while it started.
         """
         while True:
@@ -128,7 +128,7 @@ class Registry(Generic[K, M]):
             try:
                 await ref.tell(message)
             except ActorStoppedError:
-                continue  # not accepted: it was passivated, or given up, in between
+                continue  # not accepted: it was passivated or has escalated in between
             return ref
 
     async def ask(self, key: K, make_message: Callable[[Reply[R]], M]) -> R:
@@ -141,15 +141,15 @@ class Registry(Generic[K, M]):
         return await ref.wait_reply(reply)
 
     def passivate_idle(self) -> int:
-        """Put away the actors that have been idle long enough, all in one turn; returns how many."""
-        return sum(self._passivate_in_pieces())
+        """Passivate the actors that have been idle for `idle_seconds`, in one turn; returns their number."""
+        return sum(self._passivate_in_slices())
 
     def passivate_one(self) -> bool:
-        """Put away an idle actor now, however short a time it has been idle; returns whether one was found.
+        """Passivate one idle actor, regardless of `idle_seconds`; returns whether one was found.
 
-        Looks at a few only, and at others the next time: an actor with something to do goes behind all others.
+        Examines a few actors only, and others in the next call: a busy actor moves to the end of the order.
         """
-        for key in list(islice(self._children, LOOKS_FOR_ONE)):
+        for key in list(islice(self._children, EXAMINED_FOR_ONE)):
             child = self._children[key]
             if not child.ref.is_stopping and child.is_passive():
                 child.ref.stop_nowait()
@@ -159,22 +159,22 @@ class Registry(Generic[K, M]):
         return False
 
     async def run_passivation(self) -> None:
-        """Put away idle actors for ever, some at a turn; run it in a nursery that ends before the supervisor does."""
+        """Passivate idle actors for ever, some at a time; run it in a nursery that ends before the supervisor does."""
         while True:
             await trio.sleep(self._idle_seconds / 4)
-            for _ in self._passivate_in_pieces():
+            for _ in self._passivate_in_slices():
                 await trio.lowlevel.checkpoint()
 
-    def _passivate_in_pieces(self) -> Iterator[int]:
-        """Put away the actors that have been idle long enough; gives how many, after each piece of the work."""
+    def _passivate_in_slices(self) -> Iterator[int]:
+        """Passivate the actors that have been idle for `idle_seconds`; yields their number after each slice."""
         horizon = trio.current_time() - self._idle_seconds
         stopped = 0
-        for looked_at, child in enumerate(list(self._children.values()), 1):
+        for examined, child in enumerate(list(self._children.values()), 1):
             if child.last_turn <= horizon and not child.ref.is_stopping and child.is_passive():
                 child.ref.stop_nowait()
                 self._passivated += 1
                 stopped += 1
-            if stopped == PASSIVATED_PER_TURN or looked_at % LOOKED_AT_PER_TURN == 0:
+            if stopped == PASSIVATED_PER_SLICE or examined % EXAMINED_PER_SLICE == 0:
                 yield stopped
                 stopped = 0
         yield stopped

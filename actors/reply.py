@@ -1,4 +1,4 @@
-"""The answer to a question, promised by whoever holds the `Reply`."""
+"""The reply to a question: a promise, settled once by the actor that handles the message."""
 
 from typing import Generic, TypeVar
 
@@ -8,9 +8,9 @@ R = TypeVar("R")
 
 
 class Reply(Generic[R]):
-    """Travels inside a message; whoever handles the message settles it, once.
+    """Part of a message; the actor that handles the message settles it.
 
-    The first settlement counts and later ones are ignored, so that an actor need not know whether its
+    The first settlement counts and later ones are ignored, so an actor need not know whether its
     supervisor has already failed the question.
     """
 
@@ -43,9 +43,9 @@ class Reply(Generic[R]):
         return True
 
     async def wait(self) -> R:
-        """Wait for the answer; if cancelled, a later settlement goes unheard.
+        """Wait for the answer; if cancelled, a later settlement has no effect.
 
-        :raises Exception: whatever the reply was failed with.
+        :raises Exception: the error that the reply was failed with.
         """
         await self._settled.wait()
         return self.get_nowait()
@@ -54,7 +54,7 @@ class Reply(Generic[R]):
         """Return the answer.
 
         :raises trio.WouldBlock: if there is none yet.
-        :raises Exception: whatever the reply was failed with.
+        :raises Exception: the error that the reply was failed with.
         """
         if self._error is not None:
             raise self._error

@@ -1,4 +1,4 @@
-"""How often an actor may fail, and how long it waits before it is tried again. Pure."""
+"""The limit of an actor's restarts, and the backoff before each. Pure."""
 
 from collections import deque
 
@@ -9,8 +9,8 @@ import attrs
 class RestartPolicy:
     """At most `intensity` restarts in any `period_seconds`; the next failure escalates.
 
-    The words are those of OTP's supervisors, but failures are counted for each actor apart. The first restart in a
-    period comes at once, each further one after twice the delay of the one before.
+    The terms are those of OTP's supervisors, but failures are counted for each actor apart. The first restart in a
+    period is immediate, the second follows after `backoff_seconds`, and each further one after twice the delay before.
     """
 
     intensity: int = 5

@@ -1,7 +1,7 @@
-"""Owns the tasks of actors: starts, restarts and stops them, and says when one is past saving.
+"""Owns the tasks of actors: starts, restarts and stops them, and escalates an actor that fails too often.
 
-A restarted actor keeps its mailbox and its Ref. Failures are counted for each actor apart, so that one
-bad actor never takes its siblings along unless the supervisor is told to let it.
+A restarted actor keeps its mailbox and its Ref. Failures are counted for each actor apart, so one failing actor
+stops its siblings only if `on_escalate` raises.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -24,12 +24,12 @@ M = TypeVar("M")
 
 @attrs.frozen
 class Failure:
-    """One failure of one actor, as told to `on_failure`."""
+    """One failure of one actor, as reported to `on_failure`."""
 
     name: str
     error: Exception
     restart_delay_seconds: float | None
-    """How long until it is tried again; None when it escalates, or failed while it stopped."""
+    """Delay before the restart; None if the failure escalates, or the actor was stopping."""
 
 
 @attrs.frozen
@@ -37,11 +37,11 @@ class SupervisorStatistics:
     """A snapshot of a supervisor."""
 
     actors: int
-    """Actors alive, those waiting for their restart included."""
+    """Running actors, those waiting for their restart included."""
     failures: int
     """Failures since the supervisor was opened."""
     escalations: int
-    """Actors given up since the supervisor was opened."""
+    """Actors that failed too often since the supervisor was opened."""
 
 
 def _give_up(ref: Ref[Any], error: Exception) -> None:
@@ -72,9 +72,9 @@ class Supervisor:
     async def start(self, factory: Factory[M], *, name: str, capacity: int = 1024) -> Ref[M]:
         """Start an actor and return its Ref once its first `on_start` is done.
 
-        If cancelled before, the actor is cancelled too, and given `stop_seconds` to end.
+        If cancelled before, the actor is cancelled too, and has `stop_seconds` to end.
 
-        :raises Exception: what the factory or the first `on_start` raised; there is no restart then.
+        :raises Exception: the error of the factory or of the first `on_start`; there is no restart then.
         :raises ActorStoppedError: if the supervisor is closing, or the actor was stopped while it started.
         """
         child = self.start_soon(factory, name=name, capacity=capacity)
@@ -117,7 +117,7 @@ class Supervisor:
         return child
 
     async def _run_child(self, child: Child[M]) -> None:
-        """Run an actor through all its incarnations; leaves no mailbox, reply or task behind."""
+        """Run an actor through all its incarnations; its mailbox, replies and tasks end with it."""
         try:
             with child.scope:
                 while await self._live(child):
@@ -129,13 +129,13 @@ class Supervisor:
             child.note_started()
 
     async def _live(self, child: Child[M]) -> bool:
-        """Run one incarnation and decide over its end; True when it is to be restarted."""
+        """Run one incarnation; returns whether to restart."""
         try:
             await self._incarnate(child)
-        except Exception as error:  # noqa: BLE001  # whatever an actor raises is its supervisor's
+        except Exception as error:  # noqa: BLE001  # any exception of an actor is its supervisor's
             failure = sole_error(error)
         except BaseExceptionGroup as group:
-            # It failed while it was being cancelled: the failure stays here, the cancellation goes on.
+            # It failed while it was being cancelled: the failure is reported, the cancellation propagates.
             errors, others = group.split(Exception)
             if errors is not None:
                 self._report(child, sole_error(errors), None)
@@ -160,7 +160,7 @@ class Supervisor:
                 await self._serve(child, actor)
                 nursery.cancel_scope.cancel()
         finally:
-            # Outside the nursery, so that the actor's helper tasks are gone before it puts things away.
+            # Outside the nursery, so that the actor's own tasks have ended before `on_stop`.
             has_started = child.actor is not None
             child.actor = None
             child.is_in_turn = False
@@ -168,7 +168,7 @@ class Supervisor:
                 try:
                     with trio.fail_after(self._stop_seconds, shield=True):
                         await actor.on_stop()
-                except Exception as error:  # noqa: BLE001  # raised, it would hide why the actor ended
+                except Exception as error:  # noqa: BLE001  # raised, it would replace the error that ended the actor
                     self._report(child, error, None)
 
     async def _serve(self, child: Child[M], actor: Actor[M]) -> None:
@@ -183,7 +183,7 @@ class Supervisor:
             child.last_turn = trio.current_time()
 
     async def _survive(self, child: Child[M], error: Exception) -> bool:
-        """Decide over a failed actor and wait for its restart; False when it will not be restarted."""
+        """Wait for the restart of a failed actor; returns False if there is none."""
         child.owner.record_failure(error)
         if child.is_done():
             self._report(child, error, None)
@@ -192,11 +192,11 @@ class Supervisor:
         self._report(child, error, delay)
         if delay is None:
             self._escalations += 1
-            # No more messages: whoever handles the escalation may already look for another actor.
+            # Refuse messages: the handler of the escalation may already start another actor for the key.
             child.ref.stop_nowait()
             child.on_escalate(child.ref, error)
             return False
-        # Also when stopping: a poison message that brought friends must not spin.
+        # Also when stopping: several poison messages must not restart it in a busy loop.
         await trio.sleep(delay)
         if child.is_done():
             return False
@@ -208,7 +208,7 @@ class Supervisor:
         self._on_failure(Failure(child.ref.name, error, delay))
 
     def stop_nowait(self) -> None:
-        """Let every actor handle what waits for it and then stop; no new ones are started."""
+        """Let every actor handle its waiting messages and then stop; no new actors are started."""
         self._is_closing = True
         for child in self._children:
             child.ref.stop_nowait()
@@ -230,14 +230,14 @@ async def open_supervisor(
 ) -> AsyncIterator[Supervisor]:
     """Open a supervisor; leaving the block stops its actors and waits for them.
 
-    Resource handling: at the end of the block each actor handles what waits in its mailbox and stops; those
-    that take longer than `stop_seconds` are cancelled. If the block raises or is cancelled, the actors are
-    cancelled at once. Either way each has up to `stop_seconds` more for its `on_stop`.
+    Resource handling: at the end of the block each actor handles its waiting messages and stops; those that take
+    longer than `stop_seconds` are cancelled. If the block raises or is cancelled, the actors are cancelled at once.
+    Either way each has up to `stop_seconds` more for its `on_stop`.
 
-    Error handling: `on_failure` hears of every failure but that of a first start, which the starter gets; also
-    of an `on_stop` that raises or takes too long, which costs no restart. An actor past its policy is stopped
-    and handed to `on_escalate`; by default that raises EscalatedError out of this block, which cancels all the
-    others. Whatever else these two callbacks raise ends the block in the same way.
+    Error handling: `on_failure` is called for every failure but that of a first start, which the starter gets; also
+    for an `on_stop` that raises or takes too long, which costs no restart. An actor past its policy is stopped
+    and passed to `on_escalate`; by default that raises EscalatedError out of this block, which cancels all other
+    actors. Any other exception of these two callbacks ends the block in the same way.
 
     :raises EscalatedError: (in an ExceptionGroup, as nurseries do) by the default `on_escalate`.
     """

@@ -1,4 +1,4 @@
-"""A probe: something with a Ref that only remembers what it was told."""
+"""A probe: a Ref whose messages a test reads."""
 
 from typing import Generic, TypeVar
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Probe(Generic[M]):
-    """Stands where an actor would, and lets a test look at the messages one by one.
+    """Takes the place of an actor, and lets a test read its messages one by one.
 
-    It has no task: until its block ends, `await ref.stop()` waits and a question is answered by the test alone.
+    It has no task: until its block ends, `await ref.stop()` waits and only the test answers questions.
     """
 
     def __init__(self, name: str = "probe", *, capacity: int = 1024) -> None:
@@ -34,9 +34,9 @@ class Probe(Generic[M]):
     async def wait_message(self, expected: type[T], *, timeout_seconds: float = 5.0) -> T:
         """Wait for the next message, which must be an `expected`.
 
-        :raises AssertionError: if it is something else.
+        :raises AssertionError: if it is of another type.
         :raises trio.TooSlowError: if none comes in time.
-        :raises trio.EndOfChannel: if the Ref was stopped and nothing waits.
+        :raises trio.EndOfChannel: if the Ref was stopped and no message waits.
         """
         with trio.fail_after(timeout_seconds):
             batch = await self._mailbox.wait_batch()
@@ -45,9 +45,9 @@ class Probe(Generic[M]):
         return message
 
     async def check_silence(self) -> None:
-        """Wait until no task can run any more, and check that nothing was sent.
+        """Wait until no task can run any more, and check that no message was sent.
 
-        :raises AssertionError: if something was.
+        :raises AssertionError: if one was.
         """
         await trio.testing.wait_all_tasks_blocked()
         assert self._mailbox.waiting == 0, f"{self._mailbox.waiting} unexpected messages"

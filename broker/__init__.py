@@ -1,10 +1,10 @@
 """Greenroom: real-time rooms over WebSocket and HTTP.
 
 The names below are public, and so are `broker.client` and the structs of `broker.config.settings`; the rest is
-private and may change in any release. What a name needs is imported when it is first asked for.
+private and may change in any release. A name's module is imported on first use.
 """
 
-# As in typing, which is not imported here, nor is anything else: a server has its signal handlers in place first.
+# As in typing. Nothing is imported here, so that a server installs its signal handlers first.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     import importlib  # noqa: PLC0415  # see above
 
     if name not in _PLACES:

@@ -1,4 +1,4 @@
-"""The entry point of `greenroom` and of `python -m broker`: what must be done before anything else is imported."""
+"""The entry point of `greenroom` and of `python -m broker`: the steps before anything else is imported."""
 
 import os
 import signal
@@ -16,17 +16,17 @@ def main() -> None:
 
 
 def forget_working_directory() -> None:
-    """Import nothing from the working directory, where `python -m` looks first, unless this package lies there.
+    """Remove the working directory from the import path, where `python -m` puts it, unless this package is in it.
 
-    A `trio.py` or `actors.py` that happens to lie there is not ours to run.
+    A `trio.py` or `actors.py` of somebody else in it must not be imported.
     """
     if sys.flags.safe_path or not sys.path:
         return
     try:
-        # Not Path: importing it is for later.
+        # Not Path, which would have to be imported.
         here = os.getcwd()  # noqa: PTH109
     except OSError:
-        # A folder that was removed holds nothing to import.
+        # A removed directory holds nothing to import.
         return
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     if sys.path[0] in {"", here} and root != here:
@@ -34,10 +34,10 @@ def forget_working_directory() -> None:
 
 
 def obey_signals_early() -> None:
-    """Let SIGTERM and SIGINT end a server that has not come so far as to drain, with status 0.
+    """Let SIGTERM and SIGINT end a server that cannot drain yet, with status 0; SIGHUP is ignored, as it is later.
 
-    Importing everything takes the better part of a second. A process that is number 1 of a container would not hear
-    a signal without a handler at all. There is nothing to flush yet. SIGHUP does not end a server, so early neither.
+    Importing everything takes most of a second, and process 1 of a container ignores signals that have no handler.
+    There is nothing to flush yet.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: os._exit(0))

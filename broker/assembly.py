@@ -44,7 +44,7 @@ HEARTBEAT_SECONDS = 1.0
 
 
 def _close_user(connections: Connections, user_id: str) -> None:
-    """Do here what another node was asked to do everywhere."""
+    """Close a user's connections on this node, as another node was asked to do on all."""
     connections.disconnect_user(user_id, CloseCode.REMOVED, "removed by the application")
 
 
@@ -61,8 +61,8 @@ async def open_broker(
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
 
     `siblings` are the other workers of this machine, if it is one of several.
-    With `dev`, weak secrets are let through, and the API makes client tokens. An exception of the block comes out as
-    it is, unless the broker fails as well.
+    With `dev`, weak secrets are accepted, and the API makes client tokens. An exception of the block is raised
+    unchanged, outside any group, unless the broker fails as well.
 
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
     """
@@ -77,7 +77,7 @@ async def open_broker(
                 failure = error
                 raise
     except BaseExceptionGroup as group:
-        # The nurseries of the parts each make a group of it.
+        # Each nursery of the parts wraps it in a group.
         if failure is None or not _is_only(group, failure):
             raise
     else:
@@ -86,8 +86,8 @@ async def open_broker(
 
 
 def _is_only(group: BaseExceptionGroup[BaseException], one: BaseException) -> bool:
-    """Whether there is nothing in `group`, however wrapped, but `one`."""
-    # A nursery that is cancelled takes groups apart and puts them together anew.
+    """Whether `group` holds only `one`, at whatever depth."""
+    # By leaves, as a cancelled nursery splits groups and makes new ones.
     parts = leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
     return list(map(id, leaves(group))) == list(map(id, parts))
 

@@ -1,7 +1,7 @@
-"""What can go wrong, as a client, an operator or an embedding program sees it.
+"""Errors and their codes, as a client, an operator or an embedding program sees them.
 
-Two tables decide everything that reaches a client: `ErrorCode` (the connection stays open) and
-`CloseCode` (it ends; the code's range tells the client whether to come back). Errors of libraries are
+Two tables hold all codes that reach a client: `ErrorCode` (the connection stays open) and
+`CloseCode` (it ends; the code's range says whether the client should reconnect). Errors of libraries are
 mapped to these at the edge where they arise.
 """
 
@@ -11,7 +11,7 @@ import attrs
 
 
 class ErrorCode(StrEnum):
-    """Why one request was refused; the connection goes on."""
+    """The reason why one request was refused; the connection goes on."""
 
     INVALID_JSON = "invalid_json"
     INVALID_MESSAGE = "invalid_message"
@@ -24,7 +24,7 @@ class ErrorCode(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended (RFC 6455 section 7.4).
+    """The reason why a connection ended (RFC 6455 section 7.4).
 
     40xx: the client must not reconnect. 41xx and all below 4000 but 1000: it should, with backoff.
     """
@@ -48,7 +48,7 @@ class CloseCode(IntEnum):
 
 
 class RefusalReason(StrEnum):
-    """Why a peer or one of its requests was turned away, as metrics and log lines name it.
+    """The reason why a peer or one of its requests was refused, as metrics and log lines name it.
 
     Besides these, the codes of `ErrorCode` are reasons too; `broker.refusals` counts both.
     """
@@ -110,7 +110,7 @@ class Refused(GreenroomError):
     message: str
     retry_after_ms: int | None = None
     why: RefusalReason | None = attrs.field(default=None, eq=False, kw_only=True)
-    """What metrics and the log call it, where the code does not say."""
+    """The reason for metrics and log, where the code is not specific enough."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -132,14 +132,14 @@ class Disconnect(GreenroomError):
     code: CloseCode
     reason: str
     why: RefusalReason | None = attrs.field(default=None, eq=False, kw_only=True)
-    """What metrics and the log call it, where the code does not say."""
+    """The reason for metrics and log, where the code is not specific enough."""
 
     def __str__(self) -> str:
         return f"{int(self.code)} {self.reason}"
 
 
 class EngineTrouble(StrEnum):
-    """The kind of an engine's trouble, in the words that clients and `/ready` are told."""
+    """The kind of an engine's trouble, in the texts for clients and `/ready`."""
 
     UNAVAILABLE = "engine: unavailable"
     UNREACHABLE = "engine: cannot be reached"
@@ -154,10 +154,10 @@ class EngineTrouble(StrEnum):
 
 
 class EngineUnavailableError(GreenroomError):
-    """The engine cannot store or read just now; nothing of the call was acknowledged.
+    """The engine cannot store or read now; nothing of the call was acknowledged.
 
-    `detail`, also the text of the error, is for the log: it may hold addresses and words of a library. Clients are
-    told `trouble` and nothing else. `since` is when it began, in Unix seconds, where that is known.
+    `detail`, also the text of the error, is for the log: it may hold addresses and texts of a library. Clients get
+    `trouble` and nothing else. `since` is the start of the trouble in Unix seconds, if known.
     """
 
     def __init__(
@@ -174,5 +174,5 @@ class EngineUnavailableError(GreenroomError):
         self.retry_after_ms = retry_after_ms
 
     def as_refused(self) -> Refused:
-        """Return what a client is told."""
+        """Return the refusal that a client gets."""
         return Refused(ErrorCode.UNAVAILABLE, self.trouble.value, self.retry_after_ms)

@@ -1,14 +1,14 @@
-"""When Python looks for garbage in cycles, in a process that is a server and nothing else.
+"""The schedule of garbage collection in a process that is only a server.
 
-By default CPython looks through all objects whenever they have grown by a quarter. Connections are some 160 objects
-each and live long: while many come, that takes a third of the time, in stops of half a second at 5,000 connections.
+By default CPython traverses all objects whenever their number has grown by a quarter. A connection is some 160
+long-lived objects: while many are accepted, that takes a third of the time, in pauses of 0.5 s at 5,000 connections.
 
-So two kinds of collection are made here instead, each at most TIME_SHARE of the time:
+Two kinds of collection replace it, each for at most TIME_SHARE of the time:
 
-- NEW looks through the objects made since the last collection and freezes those that survive (`gc.freeze`): no later
-  one looks at them, so it costs no more than what has been made since, however much the server holds.
-- ALL thaws and looks through everything, for the cycles among what was frozen: connections and rooms that have ended
-  since. It is made when as many have ended as there are, and more rarely each time it finds next to nothing.
+- NEW traverses the objects made since the last collection and freezes the survivors (`gc.freeze`). Later ones skip
+  them, so the cost depends on the new objects only and not on the size of the heap.
+- ALL unfreezes and traverses everything, for cycles among frozen objects: ended connections and rooms. It is due
+  when as many have ended as are alive, and less often each time it finds next to no garbage.
 """
 
 import gc
@@ -22,22 +22,24 @@ import attrs
 import trio
 
 THRESHOLDS = (20_000, 20, 100)
-"""The young are looked at after so many new objects, the older after so many times, all after so many times that."""
+"""Arguments of gc.set_threshold: collect the young generation after 20,000 net allocations, the middle one after 20
+young collections, the old one after 100 middle ones."""
 
-FEWEST_ENDED = 1000
+MIN_ENDED = 1000
+"""Ended connections and rooms before which no collection is due on their account."""
 
 TIME_SHARE = 0.02
-"""The most of the time that each of the two kinds may take, but for the first of it."""
+"""Largest share of the time for each of the two kinds, its first collection excepted."""
 
-LITTLE_FOUND = 0.01
-"""An ALL that finds a smaller share of the objects to be garbage has hardly been worth it."""
+MIN_GARBAGE_SHARE = 0.01
+"""Share of all objects that an ALL has to find as garbage; below it the next one is due after twice as many ends."""
 
-MOST_PATIENCE = 64
-"""How many times rarer than at first ALL becomes at most."""
+MAX_BACKOFF = 64
+"""Largest factor by which an ALL becomes less frequent."""
 
 
 class Collection(Enum):
-    """What a collection looks through."""
+    """The objects that a collection traverses."""
 
     NEW = "new"
     ALL = "all"
@@ -45,18 +47,18 @@ class Collection(Enum):
 
 @attrs.frozen
 class CollectionResult:
-    """What a collection took and found."""
+    """The time and the findings of a collection."""
 
     seconds: float
     garbage: int
-    """Objects that were garbage in cycles."""
+    """Collected objects."""
     left: int
     """Objects left in the process, all of them frozen."""
 
 
 @attrs.frozen
 class Load:
-    """How many connections and rooms there are and were, and how often the collector of CPython itself ran."""
+    """The numbers of present and of ended connections and rooms, and of CPython's own collections."""
 
     alive: int
     ended: int
@@ -65,46 +67,46 @@ class Load:
 
 @attrs.define
 class Schedule:
-    """Decides what is collected when. Pure; times are in seconds, of a clock that never goes back."""
+    """Decides which collection is due. Pure; times are seconds of a monotonic clock."""
 
     _new_at: Load
     _all_at: Load
     _new_not_before: float = 0.0
     _all_not_before: float = 0.0
-    _patience: int = 1
+    _backoff: int = 1
 
     @classmethod
     def begin(cls, load: Load) -> "Schedule":
-        """Return the schedule of a process in which everything was looked through just now."""
+        """Return the schedule of a process right after a collection of all objects."""
         return cls(load, load)
 
     def due(self, load: Load, now: float) -> Collection | None:
-        """Return what is to be looked through now, if anything."""
-        most = max(FEWEST_ENDED, load.alive) * self._patience
+        """Return the collection that is due now, if any."""
+        most = max(MIN_ENDED, load.alive) * self._backoff
         if load.ended - self._all_at.ended >= most and now >= self._all_not_before:
             return Collection.ALL
-        # What has grown by much is frozen in pieces, or the first collection after it would look through all of it.
+        # A growing heap is frozen in parts, or the first collection after the growth would traverse all of it.
         has_grown = load.middle_collections > self._new_at.middle_collections
-        if (has_grown or load.ended - self._new_at.ended >= FEWEST_ENDED) and now >= self._new_not_before:
+        if (has_grown or load.ended - self._new_at.ended >= MIN_ENDED) and now >= self._new_not_before:
             return Collection.NEW
         return None
 
-    def note(self, sweep: Collection, swept: CollectionResult, load: Load, now: float) -> None:
-        """Note a collection that was over at `now`, before which the load was this."""
-        pause_seconds = swept.seconds * (1 / TIME_SHARE - 1)
+    def note(self, collection: Collection, result: CollectionResult, load: Load, now: float) -> None:
+        """Note a collection that ended at `now`; `load` is the one before it."""
+        pause_seconds = result.seconds * (1 / TIME_SHARE - 1)
         self._new_at = load
-        if sweep is Collection.NEW:
+        if collection is Collection.NEW:
             self._new_not_before = now + pause_seconds
             return
         self._all_at, self._all_not_before = load, now + pause_seconds
-        is_worth_it = swept.garbage >= LITTLE_FOUND * (swept.garbage + swept.left)
-        self._patience = 1 if is_worth_it else min(MOST_PATIENCE, 2 * self._patience)
+        is_worth_it = result.garbage >= MIN_GARBAGE_SHARE * (result.garbage + result.left)
+        self._backoff = 1 if is_worth_it else min(MAX_BACKOFF, 2 * self._backoff)
 
 
-def collect(sweep: Collection) -> CollectionResult:
-    """Collect, and freeze what survives."""
+def collect(collection: Collection) -> CollectionResult:
+    """Collect, and freeze the survivors."""
     began = time.perf_counter()
-    if sweep is Collection.ALL:
+    if collection is Collection.ALL:
         gc.unfreeze()
     garbage = gc.collect()
     gc.freeze()
@@ -112,10 +114,10 @@ def collect(sweep: Collection) -> CollectionResult:
 
 
 @contextmanager
-def collecting_seldom() -> Iterator[None]:
-    """Look seldom inside the block, and not at what is there already; for a program that owns its process.
+def rare_collection() -> Iterator[None]:
+    """Freeze all present objects and collect rarely inside the block; for a program that owns its process.
 
-    The modules alone are some 80,000 objects that stay to the end: 20 ms each time they are looked through.
+    The modules alone are some 80,000 permanent objects, which take 20 ms to traverse.
     """
     before = gc.get_threshold()
     gc.set_threshold(*THRESHOLDS)
@@ -130,7 +132,7 @@ def collecting_seldom() -> Iterator[None]:
 async def run_collector(
     count_alive: Callable[[], int], count_ended: Callable[[], int], *, interval_seconds: float
 ) -> NoReturn:
-    """Collect as the schedule has it, for ever. The counts are of connections and rooms."""
+    """Collect by the schedule, for ever. The counts are of connections and rooms."""
 
     def load() -> Load:
         return Load(count_alive(), count_ended(), gc.get_stats()[1]["collections"])
@@ -138,7 +140,7 @@ async def run_collector(
     schedule = Schedule.begin(load())
     while True:
         await trio.sleep(interval_seconds)
-        sweep = schedule.due(load(), trio.current_time())
-        if sweep is not None:
-            swept = collect(sweep)
-            schedule.note(sweep, swept, load(), trio.current_time())
+        collection = schedule.due(load(), trio.current_time())
+        if collection is not None:
+            result = collect(collection)
+            schedule.note(collection, result, load(), trio.current_time())

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes of a broker, read when it is scraped and not counted along the way."""
+"""The Prometheus metrics of a broker, read from its statistics at each scrape."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def open_metrics(
     refusals: Refusals | None = None,
     log: Log | None = None,
 ) -> CollectorRegistry:
-    """Return a registry of its own for one broker: its rooms and connections, and the process it runs in."""
+    """Return a new registry with the metrics of one broker and of its process."""
     registry = CollectorRegistry()
     registry.register(BrokerCollector(rooms, connections, engine))
     if refusals is not None:
@@ -85,7 +85,7 @@ class BrokerCollector(Collector):
 
 @attrs.frozen
 class RefusalCollector(Collector):
-    """Turns what was refused and how connections ended into metrics; the labels are of bounded sets."""
+    """Turns the counts of refusals and close codes into metrics; the sets of labels are bounded."""
 
     _refusals: Refusals
     _rooms: Rooms
@@ -95,9 +95,9 @@ class RefusalCollector(Collector):
         refusals = CounterMetricFamily(
             "greenroom_refusals", "Connections and requests turned away, by reason", labels=["reason"]
         )
-        # All from the beginning, so that the first of a reason is a step that an alert can see.
+        # All reasons from the start, so that an alert sees the first refusal as a step.
         for reason in (*RefusalReason, *ErrorCode):
-            # What rooms answer themselves, behind all that was begun before, only they know.
+            # Rooms count the requests that they answer themselves.
             by_rooms = self._rooms.tally.unavailable if reason is ErrorCode.UNAVAILABLE else 0
             refusals.add_metric([reason.value], self._refusals.counts.get(reason, 0) + by_rooms)
         yield refusals
@@ -111,7 +111,7 @@ class RefusalCollector(Collector):
 
 @attrs.frozen(eq=False)
 class LogCollector(Collector):
-    """Tells what the log could not get rid of."""
+    """Turns the count of dropped log lines into a metric."""
 
     _log: Log
 

@@ -1,4 +1,4 @@
-"""The values that every layer speaks of: positions, drafts, events, claims."""
+"""The values that all layers share: positions, drafts, events, claims."""
 
 import re
 from collections.abc import Callable
@@ -14,10 +14,10 @@ MAX_ROOM_NAME_CHARACTERS = 128
 MAX_USER_ID_CHARACTERS = 128
 
 PRIVATE_PREFIX = "user_"
-"""What a room begins with that is one user's own: `user_{id}`."""
+"""The prefix of a user's private room: `user_{id}`."""
 
 WallClock: TypeAlias = Callable[[], float]
-"""Gives Unix seconds; a parameter wherever time of day matters, so that tests decide what time it is."""
+"""Returns Unix seconds; a parameter wherever the time of day matters, so that tests set it."""
 
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -30,9 +30,9 @@ _UNCLEAN = re.compile("[/\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 def check_room_name(name: str) -> str:
     """Return `name` if it may name a room: 1 to 128 characters, no control character, no `/`, not `.` or `..`.
 
-    With `user_` before it, a name has up to 133: every user id has its private room.
+    A name that starts with `user_` has up to 133, so that every user id has a private room.
 
-    :raises Refused: `invalid_message`, saying what is allowed.
+    :raises Refused: `invalid_message`, with the rule.
     """
     if not 1 <= len(name) <= room_name_limit(name) or not _is_clean(name):
         raise Refused(
@@ -44,7 +44,7 @@ def check_room_name(name: str) -> str:
 
 
 def room_name_limit(name: str) -> int:
-    """Return how many characters a room's name, or a pattern for names, may have that begins as `name` does."""
+    """Return the most characters of a room's name, or of a pattern for names, with the prefix of `name`."""
     return MAX_ROOM_NAME_CHARACTERS + (len(PRIVATE_PREFIX) if name.startswith(PRIVATE_PREFIX) else 0)
 
 
@@ -58,10 +58,10 @@ def _is_clean(name: str) -> bool:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one address: for IPv6 its /64, which is the least that one subscriber has.
+    """Return the network that limits count as one address: for IPv6 the /64, the least that a subscriber gets.
 
-    An IPv4 address that is written as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) is that IPv4 address. What is no IP
-    address is itself.
+    An IPv4 address that is written as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) is that IPv4 address. A text that is
+    no IP address is returned as it is.
     """
     if ":" not in address:
         return address
@@ -84,16 +84,16 @@ def parse_offset(text: str) -> int | None:
 
 @attrs.frozen
 class Position:
-    """A place in a room's history.
+    """A position in a room's history.
 
-    Offsets count from 1, without gap, within an epoch; 0 is before the first.
+    Offsets count from 1, without gap, within an epoch; 0 is before the first event.
     """
 
     epoch: str
     offset: int
 
     def is_next_to(self, before: "Position") -> bool:
-        """Whether nothing lies between."""
+        """Whether this is the position right after `before`."""
         return self.offset == before.offset + 1 and self.epoch == before.epoch
 
 
@@ -110,7 +110,7 @@ class IdempotencyKey:
 
 @attrs.frozen
 class Draft:
-    """Something to be said in a room, before the engine gives it a place.
+    """An event to be published, before the engine gives it a position.
 
     `content` is one JSON object without `room`, `offset`, `epoch` and `time`: those are added where
     it is encoded for a recipient. An ephemeral draft is delivered in order but never stored.
@@ -123,7 +123,7 @@ class Draft:
 
 @attrs.frozen
 class Event:
-    """Something said in a room. `offset` is None for an ephemeral event; `time_ms` is Unix milliseconds."""
+    """An event of a room. `offset` is None for an ephemeral event; `time_ms` is Unix milliseconds."""
 
     content: bytes
     time_ms: int
@@ -131,7 +131,7 @@ class Event:
 
 
 class Capability(StrEnum):
-    """What a token may allow its bearer to do (the `can` claim)."""
+    """A permission that a token can give its bearer (the `can` claim)."""
 
     JOIN = "join"
     CHAT = "chat"
@@ -145,10 +145,10 @@ ALL_CAPABILITIES = frozenset(Capability)
 
 @attrs.frozen
 class Claims:
-    """What a verified token says of its bearer.
+    """The claims of a verified token about its bearer.
 
-    `expires_at` is Unix seconds, None for a token without `exp`. `rooms` holds the patterns it may
-    join, None when the token leaves that to the room rules.
+    `expires_at` is Unix seconds, None for a token without `exp`. `rooms` holds the patterns of rooms that it may
+    join, None if the room rules decide that.
     """
 
     user_id: str

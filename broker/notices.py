@@ -1,4 +1,4 @@
-"""What the broker says to those in a room, as values; a codec turns them into one protocol's bytes."""
+"""The notices that the broker sends to members, as values; a codec turns them into the bytes of one protocol."""
 
 from typing import TypeAlias
 
@@ -8,12 +8,12 @@ from broker.errors import Refused
 from broker.model import Event, Position
 
 RequestId: TypeAlias = str | int | None
-"""What a client put on its request to know the reply by."""
+"""The id of a client's request, repeated in the reply."""
 
 
 @attrs.frozen
 class RoomEvent:
-    """An event, to everyone in the room."""
+    """An event, to all members."""
 
     room: str
     epoch: str
@@ -22,7 +22,7 @@ class RoomEvent:
 
 @attrs.frozen
 class UserJoined:
-    """One connection came in, to everyone in the room, the newcomer included."""
+    """One connection joined; to all members, the new one included."""
 
     room: str
     user_id: str
@@ -31,7 +31,7 @@ class UserJoined:
 
 @attrs.frozen
 class UserLeft:
-    """One connection went away, to everyone still in the room."""
+    """One connection left; to all remaining members."""
 
     room: str
     user_id: str
@@ -40,7 +40,7 @@ class UserLeft:
 
 @attrs.frozen
 class PresenceChanged:
-    """Joins and leaves of a large room, gathered; a user id stands once for each connection."""
+    """A batch of joins and leaves of a large room; a user id occurs once for each connection."""
 
     room: str
     joined: tuple[str, ...]
@@ -50,7 +50,7 @@ class PresenceChanged:
 
 @attrs.frozen
 class Joined:
-    """The answer to a join, and the first thing that a new member hears of the room."""
+    """The answer to a join, and the first notice that a new member gets of the room."""
 
     room: str
     room_size: int
@@ -70,7 +70,7 @@ class Left:
 
 @attrs.frozen
 class Acknowledged:
-    """What the recipient sent is in the engine at `position`; None for an ephemeral event."""
+    """The recipient's event is stored at `position`; None for an ephemeral event."""
 
     room: str
     position: Position | None
@@ -79,7 +79,7 @@ class Acknowledged:
 
 @attrs.frozen
 class PresenceList:
-    """Who is in a room: connections by user id."""
+    """The users in a room, with their numbers of connections."""
 
     room: str
     room_size: int
@@ -89,7 +89,7 @@ class PresenceList:
 
 @attrs.frozen
 class HistoryPage:
-    """Some of a room's events, and the room's present position."""
+    """Some of a room's events, and the room's current position."""
 
     room: str
     events: tuple[Event, ...]
@@ -123,7 +123,7 @@ class Pong:
 
 @attrs.frozen
 class Refreshed:
-    """A new token was taken; `expires_at` is Unix seconds, None for a token that does not run out."""
+    """A new token was accepted; `expires_at` is Unix seconds, None for a token that does not expire."""
 
     expires_at: float | None
     request_id: RequestId = None
@@ -131,7 +131,7 @@ class Refreshed:
 
 @attrs.frozen
 class Reconnect:
-    """The server is draining; the recipient should come back after this delay."""
+    """The server is draining; the recipient should reconnect after this delay."""
 
     after_ms: int
 

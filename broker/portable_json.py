@@ -1,10 +1,10 @@
-"""JSON that every client reads alike; pure.
+"""JSON that all clients read alike. Pure.
 
-RFC 8259 leaves to each reader how large a number may be (section 6), what becomes of strings that are no Unicode text
-(section 8.2) and how deep values may be nested (section 9). What one member sends, all others have to read: it keeps
-to what each of our clients reads, much as I-JSON does (RFC 7493 section 2).
+RFC 8259 leaves it to each reader how large a number may be (section 6), how to treat strings that are no Unicode text
+(section 8.2) and how deep values may be nested (section 9). A message of one member is read by all others, so it must
+stay within the limits that all our clients share, much as in I-JSON (RFC 7493 section 2).
 
-Ordinary messages are passed by a few searches at the speed of C. Only who errs pays for finding out where.
+A valid message costs a few searches at the speed of C; the position of a fault is searched for only after one is found.
 """
 
 import re
@@ -19,10 +19,10 @@ from broker.errors import ErrorCode, NotPortable, Refused
 T = TypeVar("T")
 
 MAX_BRACKET_RUNS = 4096
-"""How many runs of brackets are followed to tell a sender what is wrong: a millisecond or two."""
+"""Runs of brackets that are followed to name a fault to its sender: a millisecond or two."""
 
 MAX_LEVELS = 64
-"""How deep arrays and objects may be nested in an event, whose own object is the first level."""
+"""Levels of arrays and objects in an event, whose own object is the first."""
 
 _TOO_DEEP = f"nested deeper than {MAX_LEVELS} levels"
 _NO_TEXT = "a string with half of a surrogate pair, which is no Unicode text"
@@ -44,20 +44,20 @@ _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ALL_DIGITS_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
 _NINETEEN_DIGITS = b"0" * 19
-"""As many as the largest 64-bit integer has."""
+"""The digits of the largest 64-bit integer."""
 
 
 def decode(text: str | bytes, parse: Callable[[str], T], levels: int = MAX_LEVELS) -> T:
-    """Return what a JSON text holds, as msgspec parses it; the numbers in a `msgspec.Raw` are not looked at.
+    """Return the value of a JSON text, as msgspec parses it; the numbers in a `msgspec.Raw` are not checked.
 
-    :raises msgspec.ValidationError: if it is not what `parse` wants.
+    :raises msgspec.ValidationError: if it does not fit the type of `parse`.
     :raises NotPortable: if it is nested deeper than `levels`, or holds a string that is no Unicode text.
     :raises Refused: `invalid_json`.
     """
     try:
-        # UTF-8 is checked here, as msgspec does not look at what it passes on (RFC 8259 section 8.1).
+        # UTF-8 is checked here, as msgspec does not check the strings in a Raw (RFC 8259 section 8.1).
         checked = text if isinstance(text, str) else text.decode()
-        # First of all: how deep the decoder can go depends on the interpreter.
+        # Before decoding, as the decoder's own limit of depth depends on the interpreter.
         if len(checked) > 2 * levels and is_deep(checked, levels):
             raise explain(checked, levels)
         return parse(checked)
@@ -71,7 +71,7 @@ def encode(message: Mapping[str, object]) -> bytes:
     """Return `message` as JSON, with null for NaN and infinities.
 
     :raises NotPortable: if it is nested too deep, or holds a string that is no Unicode text.
-    :raises TypeError: if it holds what has no JSON form.
+    :raises TypeError: if it holds a value that has no JSON form.
     """
     with suppress(RecursionError, UnicodeError):
         return msgspec.json.encode(message)
@@ -89,7 +89,7 @@ def encode(message: Mapping[str, object]) -> bytes:
 
 
 def explain_undecoded(text: str | bytes, levels: int = MAX_LEVELS) -> Refused:
-    """Return the refusal of a text that the decoder gave up: it stops at half of a surrogate pair, which is JSON."""
+    """Return the refusal of a text that the decoder rejects: invalid JSON, or valid JSON with a lone surrogate."""
     try:
         written = text if isinstance(text, str) else text.decode()
         if _lone_surrogates.search(written.replace(r"\\", "__")) and _raws.decode(
@@ -102,14 +102,14 @@ def explain_undecoded(text: str | bytes, levels: int = MAX_LEVELS) -> Refused:
 
 
 def is_deep(text: str, levels: int = MAX_LEVELS) -> bool:
-    """Tell whether the JSON `text` is nested deeper than `levels`; what leaves brackets open is no JSON."""
+    """Whether the JSON `text` is nested deeper than `levels`; False for unbalanced brackets, which are no JSON."""
     if (text.find("[") < 0 and text.find("{", 1) < 0) or text.count("[") + text.count("{") <= levels:
         return False
     outside_strings = _strings.sub("", text).encode(errors="replace")
     brackets = outside_strings.translate(_TO_SQUARE, _NO_BRACKETS)
     if brackets.count(b"[") != brackets.count(b"]"):
         return False
-    # Takes the innermost level off everywhere, so that few runs are left to be counted.
+    # Remove the innermost levels, so that few runs are left to count.
     for _ in range(levels // 8):
         brackets = brackets.replace(b"[]", b"")
     depth = deepest = 0
@@ -120,7 +120,7 @@ def is_deep(text: str, levels: int = MAX_LEVELS) -> bool:
 
 
 def has_number_out_of_range(json: bytes) -> bool:
-    """Tell whether a JSON value holds a number beyond the range of a double, or a whole one beyond 64 bits."""
+    """Whether a JSON value holds a number beyond the range of a double, or an integer beyond 64 bits."""
     digits = json.translate(_ALL_DIGITS_ZERO)
     is_long = _NINETEEN_DIGITS in digits
     if not is_long and b"0e" not in digits:
@@ -136,13 +136,13 @@ def has_number_out_of_range(json: bytes) -> bool:
 
 
 def without_surrogates(text: str) -> str:
-    """Return `text` with U+FFFD for each escape of a surrogate that has no partner, and `__` for that of a backslash."""
-    # So every backslash that is left begins an escape.
+    """Return `text` with U+FFFD for each escape of a lone surrogate, and `__` for each escaped backslash."""
+    # Every backslash that is left starts an escape.
     return _lone_surrogates.sub(r"\\ufffd", text.replace(r"\\", "__"))
 
 
 def explain(text: str, levels: int = MAX_LEVELS) -> NotPortable:
-    """Return the refusal of a JSON text that is not portable, naming its first member that is at fault."""
+    """Return the refusal of a JSON text that is not portable; it names the first faulty member."""
     for member in members(text, max_runs=MAX_BRACKET_RUNS):
         if member.levels >= levels:
             what = _TOO_DEEP
@@ -158,7 +158,7 @@ def explain(text: str, levels: int = MAX_LEVELS) -> NotPortable:
 
 
 class Member(NamedTuple):
-    """A member of a JSON object, as it is written, and how deep its value is nested; `value` is empty if it has no end."""
+    """A member of a JSON object, as written, and the depth of its value; `value` is empty if it has no end."""
 
     key: str
     value: str
@@ -166,10 +166,10 @@ class Member(NamedTuple):
 
 
 def members(text: str, *, max_runs: int | None = None) -> Iterator[Member]:
-    """Find the members of a JSON object, however deep they are and whatever is wrong with others.
+    """Find the members of a JSON object, at any depth and in spite of faults in other members.
 
-    Takes time in proportion to the text, and no stack. Of a value with more than `max_runs` runs of brackets the end
-    is not looked for; then what stands behind the last bracket is read, and nothing between.
+    Linear in the length of the text, without recursion. The end of a value with more than `max_runs` runs of brackets
+    is not searched for; then the text behind the last bracket is read next, and the members in between are skipped.
     """
     at = len(text) - len(text.lstrip())
     if text[at : at + 1] != "{":
@@ -198,7 +198,7 @@ def elements(text: str) -> Iterator[str]:
 
 
 def _measure(text: str, start: int, max_runs: int | None) -> tuple[int, int]:
-    """Return where the value that begins at `start` ends (there, if it has no end), and how deep it is nested."""
+    """Return the end of the value that starts at `start` (`start`, if it has none), and its depth."""
     if text[start : start + 1] not in {"[", "{"}:
         scalar = _scalar.match(text, start)
         return (start, 0) if scalar is None else (scalar.end(), 0)

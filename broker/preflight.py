@@ -1,6 +1,6 @@
-"""All that keeps a server from starting as configured, found without opening its port, a database or a connection.
+"""The problems of a configuration that prevent a start, found without opening its port, a database or a connection.
 
-`greenroom config check` says of a configuration what a start would say, because both ask here.
+`greenroom config check` and a start report the same problems, as both call `find_problems`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 def find_problems(
     settings: Settings, *, dev: bool, origins: Mapping[str, str] = _NO_ORIGINS
 ) -> list[Problem]:
-    """Return every reason not to start with `settings`; reads the files that they name, blocking.
+    """Return all problems that prevent a start with `settings`; reads the files that they name, blocking.
 
     `origins` are by dotted key, see `broker.config.load.Loaded`.
     """
     problems = check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=origins)
-    # What is wrong already need not be tried.
+    # A setting with a problem need not be tried.
     tries: dict[str, Callable[[], object]] = {
         "auth.": lambda: load_keys(settings.auth),
         "server.engine": lambda: check_engine(settings),

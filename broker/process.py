@@ -1,4 +1,4 @@
-"""A process that is one server: its signals, its garbage, and its end."""
+"""A process that runs one server: its signals, garbage collection and end."""
 
 import signal
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hypercorn.typing import ASGIFramework
 from broker.assembly import open_broker
 from broker.config.settings import Settings
 from broker.errors import StoppedAtOnceError
-from broker.garbage import collecting_seldom, run_collector
+from broker.garbage import rare_collection, run_collector
 from broker.http.nodes.siblings import Siblings
 from broker.log import Log
 from broker.log.stdlib import given_or_stdlib_log
@@ -22,10 +22,10 @@ from broker.transport.listening import closing, open_listeners
 from broker.watchdog import watchdog
 
 FORCE_SECONDS = 4.5
-"""How long after the drain window the process is ended whatever it does; the rest of the 5 s is for the log."""
+"""Time after the drain window at which the watchdog ends the process; the rest of the 5 s is for the log."""
 
 AT_ONCE_SECONDS = 1.0
-"""How long the process may take to end after a second signal."""
+"""Time after a second signal at which the watchdog ends the process."""
 
 COLLECTOR_SECONDS = 1.0
 
@@ -40,13 +40,12 @@ async def run_server(
     siblings: Siblings | None = None,
     dev: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return: all of a program whose rooms are in its own process.
+    """Serve until SIGTERM or SIGINT, then drain and return; the main function of a process that is a server.
 
-    A signal that comes while the broker is still being opened ends that. SIGHUP is logged and ends nothing. If the
-    drain takes 5 s more than its window, or anything is left a second after a second signal, the whole process is
-    ended with status 1, whatever it does.
+    A signal while the broker is being opened cancels that. SIGHUP is only logged. If the drain takes 5 s more than its
+    window, or the process still runs 1 s after a second signal, a watchdog ends it with status 1.
 
-    `make_app` is given the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
+    `make_app` gets the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
     are as for `Broker.serve`, and `siblings` as for `open_broker`.
 
     :raises StoppedAtOnceError: if a second signal cut the drain short.
@@ -68,7 +67,7 @@ async def _run_server(
     dev: bool,
 ) -> None:
     raise_limit()
-    # Before the nurseries, so that a port in use is raised as what it is.
+    # Before the nurseries, so that the error of a port in use is raised outside any group.
     listeners = listeners or await open_listeners(settings.server)
     stop = _Stop(log)
     with (
@@ -80,7 +79,7 @@ async def _run_server(
         ),
         handling_signals(stop.handle),
         stop.everything,
-        collecting_seldom(),
+        rare_collection(),
     ):
         async with closing(listeners), open_broker(settings, log=log, siblings=siblings, dev=dev) as broker:
             stop.broker = broker
@@ -94,8 +93,8 @@ async def _run_server(
                         interval_seconds=COLLECTOR_SECONDS,
                     )
                 )
-                tell = partial(_tell_listening, log, settings, on_listening)
-                await broker.serve(app=app, listeners=listeners, on_listening=tell)
+                report = partial(_log_listening, log, settings, on_listening)
+                await broker.serve(app=app, listeners=listeners, on_listening=report)
                 nursery.cancel_scope.cancel()
     if stop.is_at_once:
         raise StoppedAtOnceError("stopped at once by a second signal")
@@ -104,7 +103,7 @@ async def _run_server(
 
 @attrs.define(eq=False)
 class _Stop:
-    """What signals do to a server: the first drains it, or ends it while it is starting; the second ends it."""
+    """The server's reaction to signals: the first drains it, or cancels its start; the second cancels everything."""
 
     log: Log
     broker: Broker | None = None
@@ -113,11 +112,11 @@ class _Stop:
     is_at_once: bool = False
 
     def is_flushed(self) -> bool:
-        """Tell whether the engine has stored what it was given; from any thread."""
+        """Whether the engine has no appends waiting; may be called from any thread."""
         return self.broker is None or not self.broker.statistics().appends_waiting
 
     def handle(self, number: signal.Signals) -> None:
-        """Obey one signal; for `handling_signals`."""
+        """Handle one signal; for `handling_signals`."""
         if number is signal.SIGHUP:
             self.log.info("hangup ignored", reason="the configuration is read at the start only")
             return
@@ -131,7 +130,7 @@ class _Stop:
         self.is_asked = True
 
 
-def _tell_listening(log: Log, settings: Settings, on_listening: Callable[[str], None], url: str) -> None:
+def _log_listening(log: Log, settings: Settings, on_listening: Callable[[str], None], url: str) -> None:
     log.info(
         "listening",
         url=url,

@@ -1,7 +1,7 @@
-"""Counts whom and what this node turned away, by reason, and logs some of it.
+"""Counts refused connections and requests of this node by reason, and logs some of them.
 
-A refusal is one call of `Refusals.note`: it counts always, and writes a line as long as the reason and the address
-have lines left. So strangers cannot fill a disk with what they are refused, and an operator sees what happens.
+Each refusal is one call of `Refusals.note`: it always counts, and writes a line as long as the reason and the address
+have lines left in the window. So strangers cannot fill a disk, and an operator still sees the reasons.
 """
 
 from collections import Counter
@@ -16,15 +16,15 @@ from broker.model import network_of
 
 WINDOW_SECONDS = 10.0
 LINES_PER_ADDRESS = 5
-"""Lines that one address gets for one reason in a window."""
+"""Lines for one address and one reason in a window."""
 LINES_PER_REASON = 20
-"""Lines that one reason gets in a window, whatever the addresses."""
+"""Lines for one reason in a window, over all addresses."""
 
 OTHER = "other"
-"""How a close code is counted that is none of RFC 6455's or ours."""
+"""The label of close codes that neither RFC 6455 nor CloseCode has."""
 
 CUT_OFF = "1006"
-"""How a connection is counted that ended without a close frame (RFC 6455 section 7.1.5)."""
+"""The label of connections that ended without a close frame (RFC 6455 section 7.1.5)."""
 
 _STANDARD_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, *range(1007, 1015)})
 _COUNTED_CODES = _STANDARD_CODES | {int(code) for code in CloseCode}
@@ -95,40 +95,40 @@ _HELP: Mapping[str, str] = MappingProxyType(
 
 
 def reason_of(ending: Disconnect) -> RefusalReason | ErrorCode | None:
-    """Return what kind of refusal an ending is; None if it is none."""
+    """Return the refusal that an ending stands for; None if it is an ordinary end."""
     return ending.why or _REASON_OF_CODE.get(ending.code)
 
 
 class Refusals:
-    """Owns the counters of refusals and closes, and how often refusals are logged."""
+    """Owns the counters of refusals and closes, and limits the log lines of refusals."""
 
     def __init__(self, log: Log, *, clock: Callable[[], float] = trio.current_time) -> None:
-        """`clock` gives seconds and never goes back."""
+        """`clock` returns seconds and is monotonic."""
         self._log = log
         self._clock = clock
         self._refusals: Counter[str] = Counter()
         self._closes: Counter[str] = Counter()
         self._window_end = float("-inf")
-        # What was logged in this window; so no more entries than lines.
+        # Lines of this window by reason and address: no more entries than lines.
         self._lines: Counter[tuple[str, str]] = Counter()
         self._not_logged: Counter[str] = Counter()
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many were refused, by reason; the reasons are those of `RefusalReason` and `ErrorCode`."""
+        """Numbers of refusals by reason; the reasons are those of `RefusalReason` and `ErrorCode`."""
         return self._refusals
 
     @property
     def closes(self) -> Mapping[str, int]:
-        """How many connections have ended, by close code."""
+        """Numbers of ended connections by close code."""
         return self._closes
 
     def note(
         self, why: RefusalReason | ErrorCode, address: str | None, *, event: str = "refused", **fields: object
     ) -> None:
-        """Count one refusal, and log it unless there were many. Never waits, never raises.
+        """Count one refusal, and log it within the limits of lines. Never waits, never raises.
 
-        `fields` must hold nothing that a peer chose freely, such as a token, a message or a path.
+        `fields` must hold no text that a peer chose freely, such as a token, a message or a path.
         """
         self._refusals[why] += 1
         if not self._may_log(why, "" if address is None else address):
@@ -149,13 +149,13 @@ class Refusals:
         self._log.error(event, address=address, exc_info=error, **fields, **self._missed(event))
 
     def note_ending(self, ending: Disconnect, address: str | None, *, user_id: str | None = None) -> None:
-        """Note the refusal that `ending` is, if it is one: most closes of a client's making are none."""
+        """Note the refusal that `ending` stands for, if any: most closes by clients are none."""
         why = reason_of(ending)
         if why is not None:
             self.note(why, address, code=int(ending.code), detail=ending.reason, user_id=user_id)
 
     def count_close(self, code: int | None) -> None:
-        """Count a connection that ended, with the code that either side gave; None if neither did."""
+        """Count an ended connection by the close code of either side; None if neither sent one."""
         if code is None:
             self._closes[CUT_OFF] += 1
         else:

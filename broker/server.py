@@ -1,4 +1,4 @@
-"""The broker as a program sees it: it speaks into rooms, and serves them on a port until it is drained."""
+"""The public Broker: publishes in rooms, and serves them on a port until it is drained."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ import trio
 from hypercorn.typing import ASGIFramework
 
 from broker.config.settings import Settings
-from broker.drain import plan_departures
+from broker.drain import plan_disconnects
 from broker.errors import CloseCode
 from broker.http.app import create_app
 from broker.http.hosting.serving import open_http
@@ -29,7 +29,7 @@ from broker.transport.listening import closing, open_listeners, url_of
 from broker.transport.port import Port
 
 DRAIN_GRACE_SECONDS = 2.5
-"""How long after the drain window connections may take to close; what comes after has the rest of the 5 s."""
+"""Time after the drain window for connections to close; later steps have the rest of the 5 s."""
 
 
 @attrs.frozen
@@ -44,11 +44,11 @@ class BrokerStatistics:
     """Connections of any kind that have ended."""
     is_draining: bool
     appends_waiting: int
-    """What the engine was given to store and has not stored yet."""
+    """Appends that the engine has not stored yet."""
 
 
 class Broker:
-    """Rooms that a program can serve on a port and speak into; made by `broker.assembly.open_broker`."""
+    """A node's rooms, to publish in and to serve on a port; made by `broker.assembly.open_broker`."""
 
     def __init__(
         self, services: ConnectionServices, http: HttpServices, draining: trio.Event, random: Random
@@ -84,15 +84,15 @@ class Broker:
         idempotency_key: str | None = None,
         ephemeral: bool = False,
     ) -> Published:
-        """Say `message`, a JSON object with a `type` of its own, in a room.
+        """Publish `message`, a JSON object with a `type` of its own, in a room.
 
         Returns once it is in the engine and on its way to the members. If cancelled, it may or may not be
-        said; repeat it with the same `idempotency_key` to have it said once.
+        published; repeat the call with the same `idempotency_key` to publish it once.
 
-        NaN and infinities are said as null.
+        NaN and infinities become null.
 
         :raises Refused: if the room's name or the message is not allowed; see broker.portable_json.
-        :raises TypeError: if the message holds what has no JSON form.
+        :raises TypeError: if the message holds a value that has no JSON form.
         :raises EngineUnavailableError: if it was not stored.
         """
         key = None if idempotency_key is None else IdempotencyKey("http", idempotency_key)
@@ -100,7 +100,7 @@ class Broker:
         return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key))
 
     def begin_drain(self) -> None:
-        """Let `serve` send its clients away and return; see `serve`."""
+        """Let `serve` disconnect its clients and return; see `serve`."""
         self._draining.set()
 
     def statistics(self) -> BrokerStatistics:
@@ -114,11 +114,11 @@ class Broker:
         )
 
     def count_alive(self) -> int:
-        """Return how many connections and rooms there are."""
+        """Return the number of present connections and rooms."""
         return len(self._admission) + self.rooms.statistics().rooms
 
     def count_ended(self) -> int:
-        """Return how many connections and rooms there were that are gone."""
+        """Return the number of ended connections and rooms."""
         registry = self.rooms.statistics().registry
         return self._admission.left + registry.started - registry.actors
 
@@ -134,14 +134,14 @@ class Broker:
 
         `app` is a Quart-trio (or other ASGI) application that gets all HTTP requests but those for the
         broker's own paths. `listeners`, of TCP or Unix sockets, are used instead of the configured host and port.
-        `on_listening` is given the address, as is the task status.
+        `on_listening` is called with the address, as is `task_status.started`.
 
         Draining (at most `server.drain_seconds` and a few seconds more): no new connections; every client is
-        told `reconnect` with its own delay and closed with 1012 after it; what waits for them is written.
+        sent `reconnect` with its own delay and closed with 1012 after it, behind its waiting frames.
 
         If cancelled, all connections are closed at once.
 
-        :raises OSError: if the port cannot be had; its text names host and port.
+        :raises OSError: if the port cannot be bound; its text names host and port.
         """
         settings = self.settings
         if listeners is None:
@@ -158,7 +158,7 @@ class Broker:
             trio.open_nursery() as helpers,
         ):
             # A write that hypercorn shields from cancellation must not outlive it.
-            helpers.start_soon(_call_at_last, http.abort)
+            helpers.start_soon(_call_when_cancelled, http.abort)
             if self._http.siblings is not None:
                 await helpers.start(_answer_siblings, self._http.siblings, self._http)
             port = Port(self._services, self._admission, settings.http, http.serve)
@@ -180,20 +180,20 @@ class Broker:
                 helpers.start_soon(_call_at, give_up_at, http.abort)
                 port.begin_stop()
                 http.begin_stop()
-                await self._send_away(window_seconds)
+                await self._disconnect_all(window_seconds)
             helpers.cancel_scope.cancel()
 
-    async def _send_away(self, window_seconds: float) -> None:
-        """Tell every client to come back later, and close each when its delay is over."""
+    async def _disconnect_all(self, window_seconds: float) -> None:
+        """Send every client `reconnect` with a delay, and close each after its delay."""
         connections = list(self.connections)
         self._services.log.info("draining", connections=len(connections), window_seconds=window_seconds)
         started = trio.current_time()
-        departures = list(
-            zip(plan_departures(len(connections), window_seconds, self._random), connections, strict=True)
+        schedule = list(
+            zip(plan_disconnects(len(connections), window_seconds, self._random), connections, strict=True)
         )
-        for delay, connection in departures:
+        for delay, connection in schedule:
             connection.send_reconnect(int(delay * 1000))
-        for delay, connection in sorted(departures, key=lambda departure: departure[0]):
+        for delay, connection in sorted(schedule, key=lambda entry: entry[0]):
             with trio.move_on_at(started + delay):
                 await self.connections.wait_empty()
             connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
@@ -205,12 +205,12 @@ async def _answer_siblings(
     try:
         await siblings.serve(NodeAnswers(http).answer, task_status=task_status)
     except OSError as error:
-        # As when somebody has cleaned up: nobody's messages depend on it.
+        # Such as after a cleanup of temporary files; no message depends on the answers.
         http.log.warning("no answers for other workers", exc_info=error)
         task_status.started()
 
 
-async def _call_at_last(call: Callable[[], None]) -> None:
+async def _call_when_cancelled(call: Callable[[], None]) -> None:
     try:
         await trio.sleep_forever()
     finally:

@@ -1,4 +1,4 @@
-"""Signals that a running server obeys or survives."""
+"""The handlers of SIGTERM, SIGINT and SIGHUP in a running server."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Call `handle`, in the event loop, for every SIGTERM, SIGINT and SIGHUP until the block is left.
+    """Call `handle` in the event loop for every SIGTERM, SIGINT and SIGHUP until the end of the block.
 
-    No task has to run for it, so that a signal counts while the server is still starting. `handle` must not raise.
-    Only for the main thread, as `signal.signal` is.
+    It needs no task, so signals are handled while the server is still starting. `handle` must not raise. Only for the
+    main thread, like `signal.signal`.
     """
     token = trio.lowlevel.current_trio_token()
 
@@ -31,5 +31,5 @@ def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]
         yield
     finally:
         for number, handler in before.items():
-            # None: set by other than Python code, and lost.
+            # None: a handler of C code, which Python cannot restore.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,7 +1,7 @@
-"""Ends a process that should have stopped by itself, whatever hangs in it.
+"""A watchdog thread that ends a process which does not stop after a signal.
 
-A drain has limits everywhere, and still something may hang: a task that is shielded from cancellation, a thread, a
-call that blocks the event loop. Only a thread of its own, told of signals below Python, gets around all of them.
+Every step of a drain has a deadline, and still one may hang: a task that is shielded from cancellation, a thread, a
+call that blocks the event loop. A thread that reads signals from a wake-up descriptor depends on none of them.
 """
 
 import os
@@ -25,7 +25,7 @@ from broker.signals import STOP_SIGNALS
 STATUS = 1
 
 FLUSH_SECONDS = 0.5
-"""How long the end by force waits for what the engine is storing, and for the log."""
+"""Time that a forced end leaves the engine and the log for their pending writes."""
 
 
 @contextmanager
@@ -39,8 +39,8 @@ def watchdog(
     """End the process with status 1 if the block goes on for too long after a signal.
 
     That is `drain_seconds` after the first SIGTERM or SIGINT, or `at_once_seconds` after the second, and up to
-    FLUSH_SECONDS more, in which a line of the log is written and `is_flushed` is waited for. That is asked in another
-    thread. Inside a trio.run, whose wake-up by signals goes on, and in the main thread.
+    FLUSH_SECONDS more, to write a line of the log and to wait for `is_flushed`, which is called in another thread. Use
+    it in the main thread, inside a trio.run, whose own wake-up by signals keeps working.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -52,7 +52,7 @@ def watchdog(
         yield
     finally:
         signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-        # Which ends the thread.
+        # This ends the thread.
         writer.close()
         thread.join()
         reader.close()
@@ -60,7 +60,7 @@ def watchdog(
 
 @attrs.define(eq=False)
 class _Watch:
-    """The thread: counts signals, and ends the process when the time is over."""
+    """The thread: counts signals, and ends the process at the deadline."""
 
     log: Log
     reader: socket.socket
@@ -72,7 +72,7 @@ class _Watch:
     deadline: float = inf
 
     def run(self) -> None:
-        """Watch until the other end of the pair is closed."""
+        """Watch until the other socket is closed."""
         while True:
             self.reader.settimeout(
                 None if self.deadline == inf else max(0.001, self.deadline - time.monotonic())
@@ -84,33 +84,33 @@ class _Watch:
             if not numbers:
                 return
             if self.forward_to >= 0:
-                # Full is as good as written: whoever reads there wakes up.
+                # A full pipe wakes its reader as well.
                 with suppress(OSError):
                     os.write(self.forward_to, numbers)
             for number in numbers:
                 self.count(number)
 
     def count(self, number: int) -> None:
-        """Note a signal."""
+        """Count a signal."""
         if number in STOP_SIGNALS:
             self.signals += 1
             seconds = self.drain_seconds if self.signals == 1 else self.at_once_seconds
             self.deadline = min(self.deadline, time.monotonic() + seconds)
 
     def end_process(self) -> NoReturn:
-        """End it now, but for what can be written in a moment."""
+        """End it after at most FLUSH_SECONDS."""
         deadline = time.monotonic() + FLUSH_SECONDS
-        # In a thread, as a handler of the log may be what hangs.
-        telling = threading.Thread(target=self.tell, daemon=True)
-        telling.start()
+        # In a thread, as a handler of the log may hang.
+        log_thread = threading.Thread(target=self.log_end, daemon=True)
+        log_thread.start()
         with suppress(Exception):
             while time.monotonic() < deadline and not self.is_flushed():
                 time.sleep(0.01)
-        telling.join(max(0.0, deadline - time.monotonic()))
+        log_thread.join(max(0.0, deadline - time.monotonic()))
         os._exit(STATUS)
 
-    def tell(self) -> None:
-        """Log why, and where the main thread is, until that is written."""
+    def log_end(self) -> None:
+        """Log the reason and the main thread's place in the code, and wait until that is written."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001  # documented
         at = None if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         why = "it drained too long" if self.signals == 1 else "a second signal did not end it"

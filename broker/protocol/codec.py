@@ -1,4 +1,4 @@
-"""Notices as JSON text, as messages of the native protocol."""
+"""Encodes notices as JSON messages of the native protocol."""
 
 import msgspec
 
@@ -12,8 +12,8 @@ _encode = msgspec.json.encode
 
 
 def encode_event(room: str, epoch: str, event: Event) -> bytes:
-    """Return an event as it is delivered: its content, with its place added."""
-    # Content is an object with at least a type, so a comma can follow its last field.
+    """Return an event as JSON: its content, with room and position added."""
+    # The content is an object with at least a type, so a comma can follow its last field.
     head = event.content[:-1]
     if event.offset is None:
         return b'%b,"room":%b,"time":%d}' % (head, _encode(room), event.time_ms)
@@ -70,7 +70,7 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
         case notices.Reconnect(after_ms):
             return messages.Reconnect(after_ms)
         case RoomEvent():
-            raise AssertionError("an event is spliced, not made anew")
+            raise AssertionError("an event is spliced, not encoded anew")
 
 
 def _raw_events(room: str, position: Position, events: tuple[Event, ...]) -> list[msgspec.Raw]:

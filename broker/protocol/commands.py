@@ -1,4 +1,4 @@
-"""What a client may ask for, and how a text message becomes one of these."""
+"""The commands of clients, and the decoder of text messages."""
 
 from typing import Annotated, TypeAlias, TypeVar, get_args
 
@@ -17,7 +17,7 @@ Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Since(msgspec.Struct, frozen=True):
-    """The last position that a client has seen."""
+    """The last position that a client has received."""
 
     offset: Offset
     epoch: Annotated[str, Meta(max_length=64)]
@@ -30,14 +30,14 @@ class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
 
 
 class Chat(Command, frozen=True, tag="chat"):
-    """Say a text in a room."""
+    """Publish a text in a room."""
 
     text: str
     room: str | None = None
 
 
 class Publish(Command, frozen=True, tag="publish"):
-    """Say any JSON value in a room under an event name."""
+    """Publish any JSON value in a room under an event name."""
 
     event: EventName
     data: msgspec.Raw
@@ -50,26 +50,26 @@ class Ping(Command, frozen=True, tag="ping"):
 
 
 class Join(Command, frozen=True, tag="join"):
-    """Come into a room; with `since`, hear what was missed."""
+    """Join a room; with `since`, get the missed events."""
 
     room: str
     since: Since | None = None
 
 
 class Leave(Command, frozen=True, tag="leave"):
-    """Go out of a room."""
+    """Leave a room."""
 
     room: str | None = None
 
 
 class Presence(Command, frozen=True, tag="presence"):
-    """Ask who is in a room."""
+    """Ask for the users in a room."""
 
     room: str | None = None
 
 
 class History(Command, frozen=True, tag="history"):
-    """Ask for a room's events: those after `since`, else the oldest or (reverse) the newest held."""
+    """Ask for a room's events: those after `since`, else the oldest or (reverse) the newest in its history."""
 
     room: str | None = None
     since: Since | None = None
@@ -91,14 +91,14 @@ _TYPES = ", ".join(COMMAND_TYPES)
 
 
 class _Envelope(msgspec.Struct):
-    """What can be read of a message that is no valid command, each field by itself."""
+    """The readable fields of a message that is no valid command."""
 
     type: msgspec.Raw = msgspec.Raw(b"null")
     id: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class BadCommandError(Exception):
-    """A message that is no command: what to answer, and to which request."""
+    """A message that is no valid command, with its refusal and the id of the request."""
 
     def __init__(self, refused: Refused, request_id: RequestId = None) -> None:
         super().__init__(str(refused))
@@ -107,7 +107,7 @@ class BadCommandError(Exception):
 
 
 class CommandDecoder:
-    """Turns text messages into commands; one serves all connections."""
+    """Decodes text messages into commands; all connections share one."""
 
     def __init__(self) -> None:
         self._commands: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
@@ -116,7 +116,7 @@ class CommandDecoder:
         self._types = msgspec.json.Decoder(str)
 
     def decode(self, text: str | bytes) -> AnyCommand:
-        """Return the command that `text` holds.
+        """Return the command in `text`.
 
         :raises BadCommandError: `invalid_json`, `invalid_message` or `unknown_type`, with the request's id if the
             text is JSON and has one.
@@ -129,7 +129,7 @@ class CommandDecoder:
             raise self._with_id(refused, text) from None
 
     def request_id(self, text: str | bytes) -> RequestId:
-        """Return the id of a message that is refused unread, None if it has none that can be read."""
+        """Return the id of a message that is refused before it is decoded; None if it has no readable one."""
         written = text if isinstance(text, str) else text.decode(errors="replace")
         ids = [member.value for member in members(written, max_runs=MAX_BRACKET_RUNS) if member.key == '"id"']
         return _read(self._ids, ids[-1].encode(errors="replace")) if ids else None
@@ -139,13 +139,13 @@ class CommandDecoder:
         return BadCommandError(refused, self.request_id(text) if isinstance(refused, NotPortable) else None)
 
     def _explain(self, text: str | bytes, error: msgspec.ValidationError) -> BadCommandError:
-        """Find out more about JSON that does not fit: slower, and only for those who err."""
+        """Explain why a JSON text is no command; slower than decoding, and only for invalid messages."""
         try:
             envelope = self._envelopes.decode(text)
         except msgspec.ValidationError:
             return BadCommandError(Refused(ErrorCode.INVALID_MESSAGE, "a message is one JSON object"))
         except (msgspec.DecodeError, RecursionError):
-            # The first decoding stopped at the mistake; something else is wrong behind it.
+            # The first decoding stopped at the mismatch; the JSON behind it is invalid.
             return self._with_id(explain_undecoded(text), text)
         kind = _read(self._types, envelope.type)
         if kind is None:
@@ -158,7 +158,7 @@ class CommandDecoder:
 
 
 def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | bytes) -> T | None:
-    """Return what a field holds, None if it is not what it should be."""
+    """Return the value of a field, None if it has the wrong type."""
     try:
         return decoder.decode(raw)
     except msgspec.DecodeError:
@@ -166,7 +166,7 @@ def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | bytes) -> T | Non
 
 
 def describe_mismatch(error: msgspec.ValidationError) -> str:
-    """Return what does not fit, with the field first: "text: expected `str`, got `int`"."""
+    """Return the mismatch, with the field first: "text: expected `str`, got `int`"."""
     what, _, where = str(error).partition(" - at `$")
     field = where.strip("`.")
     what = what[:1].lower() + what[1:]

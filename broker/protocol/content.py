@@ -1,6 +1,6 @@
-"""The content of an event: one JSON object, made where it enters and spliced into every frame.
+"""The content of an event: one JSON object, encoded once when it is published and spliced into every frame.
 
-Content lacks `room`, `offset`, `epoch` and `time`; they are known only once the engine has placed the event.
+Content lacks `room`, `offset`, `epoch` and `time`, which are known only once the engine has stored the event.
 """
 
 import msgspec
@@ -26,21 +26,21 @@ class _Custom(msgspec.Struct, tag_field="type", tag="event"):
 
 
 NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, "chat", "event"))
-"""Message types with a meaning of their own, which an application's message may not take."""
+"""Message types of the protocol, which an application's message may not use."""
 
 _encode = msgspec.json.encode
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def chat_content(user_id: str, text: str, max_characters: int) -> bytes:
-    """Return the content of a chat event; a longer text is cut, and the event says so."""
+    """Return the content of a chat event; a longer text is cut, and the event marked as `truncated`."""
     if len(text) > max_characters:
         return _encode(_Chat(user_id, text[:max_characters], truncated=True))
     return _encode(_Chat(user_id, text))
 
 
 def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
-    """Return the content of a client's own event; `data` is passed on as it was written.
+    """Return the content of a client's own event; `data` is passed on byte for byte.
 
     :raises NotPortable: if a number of `data` is out of range.
     """
@@ -53,7 +53,7 @@ def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
 def notifier_content(message: bytes | msgspec.Raw) -> bytes:
     """Return the content of an application's message.
 
-    :raises NotPortable: if not every client could read it.
+    :raises NotPortable: if some clients could not read it.
     :raises Refused: `invalid_json` or `invalid_message`, if it is not a JSON object with a `type` of its own.
     """
     written = bytes(message)

@@ -10,11 +10,11 @@ from broker.notices import RequestId
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """Any message of the server but an event, which is its content with its place."""
+    """Any message of the server but an event, which is its content with room and position."""
 
 
 class UserJoined(Message, frozen=True, tag="user_joined"):
-    """A connection came in."""
+    """A connection joined."""
 
     room: str
     user_id: str
@@ -22,7 +22,7 @@ class UserJoined(Message, frozen=True, tag="user_joined"):
 
 
 class UserLeft(Message, frozen=True, tag="user_left"):
-    """A connection went away."""
+    """A connection left."""
 
     room: str
     user_id: str
@@ -30,7 +30,7 @@ class UserLeft(Message, frozen=True, tag="user_left"):
 
 
 class PresenceChanged(Message, frozen=True, tag="presence_changed"):
-    """Joins and leaves of a large room, gathered."""
+    """A batch of joins and leaves of a large room."""
 
     room: str
     joined: Sequence[str]
@@ -58,7 +58,7 @@ class Left(Message, frozen=True, tag="left"):
 
 
 class Acknowledged(Message, frozen=True, tag="ack"):
-    """A chat or publish is stored; without a place if it is ephemeral."""
+    """A chat or publish is stored; without a position if it is ephemeral."""
 
     room: str
     offset: int | None = None
@@ -93,7 +93,7 @@ class HistoryPage(Message, frozen=True, tag="history"):
 
 
 class Gap(Message, frozen=True, tag="gap"):
-    """Events that were not written to this connection."""
+    """The range of events that were not written to this connection."""
 
     room: str
     first: int = field(name="from")
@@ -116,7 +116,7 @@ class Pong(Message, frozen=True, tag="pong"):
 
 
 class Refreshed(Message, frozen=True, tag="refreshed"):
-    """A new token was taken."""
+    """A new token was accepted."""
 
     expires_at: int | None
     id: RequestId = None

@@ -1,1 +1,1 @@
-"""Sessions: what one connection may do, which rooms it is in, and when it has to end."""
+"""Sessions: the permissions, limits and rooms of a connection, and its heartbeat."""

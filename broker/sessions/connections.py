@@ -9,33 +9,33 @@ from broker.errors import CloseCode
 
 
 class Connection(Protocol):
-    """What others may do to an open, authenticated connection."""
+    """An open, authenticated connection, of whatever protocol."""
 
     @property
     def user_id(self) -> str:
-        """Whose connection it is."""
+        """The user of this connection."""
         ...
 
     @property
     def queued_bytes(self) -> int:
-        """How much waits for its peer to read."""
+        """Bytes waiting for its peer to read."""
         ...
 
     def check(self, now: float, wall_now: float) -> None:
-        """Ping it, or begin to end it, if the time has come; `now` is trio's time, `wall_now` Unix seconds."""
+        """Ping or close it, if that is due; `now` is trio's time, `wall_now` Unix seconds."""
         ...
 
     def send_reconnect(self, after_ms: int) -> None:
-        """Ask its peer to come back later."""
+        """Ask its peer to reconnect after a delay."""
         ...
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
-        """Begin to end it; the first reason given counts."""
+        """Start to close it; the first call decides the code and the reason."""
         ...
 
 
 class Connections:
-    """Knows every open connection, and how many each user may have."""
+    """All open connections, limited to `per_user` for each user."""
 
     def __init__(self, per_user: int) -> None:
         self._per_user = per_user
@@ -44,7 +44,7 @@ class Connections:
         self._emptied = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         return self._count
 
     def __iter__(self) -> Iterator[Connection]:
@@ -52,7 +52,7 @@ class Connections:
         return iter([connection for group in self._by_user.values() for connection in group])
 
     def add(self, connection: Connection) -> bool:
-        """Take a connection in; returns False, and does not, if its user has as many as it may."""
+        """Add a connection; returns False, and does not, if its user is at the limit."""
         group = self._by_user.setdefault(connection.user_id, {})
         if len(group) >= self._per_user:
             return False
@@ -61,7 +61,7 @@ class Connections:
         return True
 
     def discard(self, connection: Connection) -> None:
-        """Forget a connection; nothing happens if it was not taken in."""
+        """Remove a connection, if it is present."""
         group = self._by_user.get(connection.user_id, {})
         if connection in group:
             del group[connection]
@@ -81,7 +81,7 @@ class Connections:
             await self._emptied.park()
 
     def disconnect_user(self, user_id: str, code: CloseCode, reason: str) -> int:
-        """Begin to end all connections of a user; returns how many there are."""
+        """Start to close all connections of a user; returns their number."""
         group = list(self._by_user.get(user_id, ()))
         for connection in group:
             connection.disconnect(code, reason)

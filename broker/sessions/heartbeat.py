@@ -1,4 +1,4 @@
-"""One task that looks after all connections: pings, missing pongs, tokens that run out."""
+"""The heartbeat of all connections: one task checks for pings to send, missing pongs and expired tokens."""
 
 import trio
 
@@ -7,7 +7,7 @@ from broker.sessions.connections import Connections
 
 
 async def run_heartbeat(connections: Connections, wall_clock: WallClock, *, interval_seconds: float) -> None:
-    """Look at every connection again and again, for ever; one timer for all costs less than one for each."""
+    """Check every connection at each interval, for ever; one timer for all costs less than one for each."""
     while True:
         await trio.sleep(interval_seconds)
         now, wall_now = trio.current_time(), wall_clock()

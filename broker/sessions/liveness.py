@@ -1,4 +1,4 @@
-"""When a silent connection is pinged, and when it is given up. Pure."""
+"""When a silent connection is pinged, and when it is closed. Pure."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ import attrs
 
 
 class LivenessAction(Enum):
-    """What a look at a connection tells to do."""
+    """The action that a check of a connection asks for."""
 
     NONE = "none"
     PING = "ping"
@@ -15,20 +15,17 @@ class LivenessAction(Enum):
 
 @attrs.define
 class Liveness:
-    """Watches one connection's silence; any byte from the peer is a sign of life. Times are trio's, in seconds."""
+    """Measures one connection's silence; any byte from the peer ends it. Times are trio's, in seconds."""
 
     ping_seconds: float
     pong_seconds: float
     pinged_at: float | None = None
 
     def next_action(self, now: float, last_received: float) -> LivenessAction:
-        """Decide what to do, given when the peer was last heard."""
+        """Return the action at `now`, where the peer's last byte came at `last_received`."""
         if self.pinged_at is not None and last_received < self.pinged_at:
-            return (
-                LivenessAction.DISCONNECT
-                if now - self.pinged_at >= self.pong_seconds
-                else LivenessAction.NONE
-            )
+            is_late = now - self.pinged_at >= self.pong_seconds
+            return LivenessAction.DISCONNECT if is_late else LivenessAction.NONE
         if now - last_received < self.ping_seconds:
             return LivenessAction.NONE
         self.pinged_at = now

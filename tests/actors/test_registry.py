@@ -21,7 +21,7 @@ from actors import (
     RestartPolicy,
     open_supervisor,
 )
-from actors.registry import LOOKS_FOR_ONE, PASSIVATED_PER_TURN
+from actors.registry import EXAMINED_FOR_ONE, PASSIVATED_PER_SLICE
 
 
 @attrs.frozen
@@ -359,13 +359,13 @@ async def test_many_idle_actors_are_put_away_some_at_a_turn(autojump_clock: obje
             supervisor, lambda key: lambda: Leaver(house, key), name="guest", idle_seconds=10
         )
         nursery.start_soon(registry.run_passivation)
-        for number in range(10 * PASSIVATED_PER_TURN):
+        for number in range(10 * PASSIVATED_PER_SLICE):
             await registry.get(str(number))
         trio.lowlevel.add_instrument(turns)
         await trio.sleep(20)
         trio.lowlevel.remove_instrument(turns)
-        assert stops.total() == registry.statistics().passivated == 10 * PASSIVATED_PER_TURN
-        assert max(stops.values()) <= 2 * PASSIVATED_PER_TURN
+        assert stops.total() == registry.statistics().passivated == 10 * PASSIVATED_PER_SLICE
+        assert max(stops.values()) <= 2 * PASSIVATED_PER_SLICE
         nursery.cancel_scope.cancel()
 
 
@@ -410,21 +410,21 @@ async def test_an_idle_actor_is_put_away_at_once_when_asked_for_one() -> None:
     async with guests(house) as registry:
         house.is_idle = False
         # More than it looks at in one go.
-        for number in range(LOOKS_FOR_ONE + 10):
+        for number in range(EXAMINED_FOR_ONE + 10):
             await registry.get(str(number))
         assert not registry.passivate_one()
         house.is_idle = True
         assert registry.passivate_one()
         assert len([key for key in registry if key not in registry]) == 1, "it is on its way out"
         await wait_all_tasks_blocked()
-        assert len(registry) == LOOKS_FOR_ONE + 9
+        assert len(registry) == EXAMINED_FOR_ONE + 9
         assert registry.statistics().passivated == 1
 
 
 async def test_one_idle_actor_among_many_busy_ones_is_found_in_the_end(autojump_clock: object) -> None:
     house = House(turn_seconds=1000)
     async with guests(house) as registry:
-        for number in range(5 * LOOKS_FOR_ONE):
+        for number in range(5 * EXAMINED_FOR_ONE):
             await registry.tell(str(number), "work")
         await registry.get("idle")
         await wait_all_tasks_blocked()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.garbage import (
-    FEWEST_ENDED,
-    MOST_PATIENCE,
+    MAX_BACKOFF,
+    MIN_ENDED,
     THRESHOLDS,
     TIME_SHARE,
     Collection,
@@ -20,7 +20,7 @@ from broker.garbage import (
     Load,
     Schedule,
     collect,
-    collecting_seldom,
+    rare_collection,
     run_collector,
 )
 
@@ -32,7 +32,7 @@ class Cycle:
 
 def test_the_process_is_left_as_it_was_found() -> None:
     before = gc.get_threshold()
-    with collecting_seldom():
+    with rare_collection():
         assert gc.get_threshold() == THRESHOLDS
         assert gc.get_freeze_count()
     assert gc.get_threshold() == before
@@ -41,7 +41,7 @@ def test_the_process_is_left_as_it_was_found() -> None:
 
 def test_what_is_there_already_is_not_looked_through_and_what_comes_is() -> None:
     here = [Cycle() for _ in range(10)]
-    with collecting_seldom():
+    with rare_collection():
         come = [Cycle() for _ in range(10)]
         looked_at = {id(cycle) for cycle in gc.get_objects()}
         assert not looked_at & {id(cycle) for cycle in here}
@@ -49,7 +49,7 @@ def test_what_is_there_already_is_not_looked_through_and_what_comes_is() -> None
 
 
 def test_what_survives_a_collection_is_not_looked_through_by_the_next() -> None:
-    with collecting_seldom():
+    with rare_collection():
         rooms = [Cycle() for _ in range(10_000)]
         assert len(gc.get_objects()) >= len(rooms)
         for sweep in Collection:
@@ -59,7 +59,7 @@ def test_what_survives_a_collection_is_not_looked_through_by_the_next() -> None:
 
 
 def test_what_was_frozen_and_is_garbage_now_goes_with_the_sweep_of_all() -> None:
-    with collecting_seldom():
+    with rare_collection():
         cycle = Cycle()
         held = weakref.ref(cycle)
         collect(Collection.NEW)
@@ -119,7 +119,7 @@ def test_a_flood_of_short_connections_has_everything_looked_through_ever_more_ra
     server = Server(alive)
     for _ in range(3600):
         server.pass_second(1000, took_seconds=0.001)
-    most = 3600 * 1000 / (MOST_PATIENCE * max(FEWEST_ENDED, alive))
+    most = 3600 * 1000 / (MAX_BACKOFF * max(MIN_ENDED, alive))
     assert len(server.seconds[Collection.ALL]) <= most + 8
     assert len(server.seconds[Collection.NEW]) >= 3000
 
@@ -134,8 +134,8 @@ def test_what_finds_garbage_is_made_as_often_as_connections_are_replaced() -> No
 async def test_what_ended_connections_leave_goes_once_enough_have_ended(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    alive, ended = 3 * FEWEST_ENDED, 0
-    with collecting_seldom():
+    alive, ended = 3 * MIN_ENDED, 0
+    with rare_collection():
         frozen = Cycle()
         held = weakref.ref(frozen)
         collect(Collection.NEW)
@@ -143,10 +143,10 @@ async def test_what_ended_connections_leave_goes_once_enough_have_ended(
         nursery.start_soon(lambda: run_collector(lambda: alive, lambda: ended, interval_seconds=1))
         await wait_all_tasks_blocked()
         left_over = weakref.ref(Cycle())
-        ended = FEWEST_ENDED - 1
+        ended = MIN_ENDED - 1
         await trio.sleep(100)
         assert left_over() is not None
-        ended = FEWEST_ENDED
+        ended = MIN_ENDED
         await trio.sleep(100)
         assert left_over() is None
         left_over = weakref.ref(Cycle())
