@@ -385,4 +385,4 @@ class ClientMachine(RuleBasedStateMachine):
 
 
 TestClientMachine = ClientMachine.TestCase
-TestClientMachine.settings = settings(max_examples=600, stateful_step_count=40)
+TestClientMachine.settings = settings(max_examples=300, stateful_step_count=40)

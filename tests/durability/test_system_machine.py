@@ -160,7 +160,7 @@ async def do_all(world: World, clock: MockClock, steps: list[object]) -> None:
 
 @pytest.mark.parametrize("engine", ["memory", "sqlite"])
 def test_nothing_acknowledged_is_lost_and_nobody_is_misled(engine: str) -> None:
-    @settings(max_examples=150)
+    @settings(max_examples=100)
     @given(steps, st.sampled_from([1000, 1000, 3, 0]), st.sampled_from([1 << 20, 1 << 20, 60]))
     def holds(steps: list[object], messages: int, history_bytes: int) -> None:
         async def main() -> None:

@@ -99,7 +99,7 @@ def test_any_text_or_bytes(text: str | bytes) -> None:
     check(text)
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(messages)
 def test_any_object_of_our_fields(pairs: list[tuple[str, Any]]) -> None:
     text = written(pairs)

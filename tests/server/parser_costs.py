@@ -27,10 +27,10 @@ from broker.transport.connection import parse_destination
 from broker.transport.handshake import HandshakeError, offered_subprotocols, opening_handshake
 from broker.transport.head import HeadError, check_request, parse_head
 
-SIZES = (8192, 16_384)
-TOKEN_SIZES = (2048, 4096)
+SIZES = (4096, 8192)
+TOKEN_SIZES = (1024, 2048)
 """Of a token's header or claims: a token may have 8192 characters, of which base64 takes a third."""
-BYTES_SIZES = (1024, 2048)
+BYTES_SIZES = (512, 1024)
 """Of what comes byte by byte."""
 WARM_UP = 64
 

@@ -234,4 +234,4 @@ def test_an_engine_agrees_with_a_model_that_forgets_nothing(open_engine_under_te
         def __init__(self) -> None:
             super().__init__(open_engine_under_test)
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=150, stateful_step_count=30))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=100, stateful_step_count=30))

@@ -301,7 +301,7 @@ class Record:
             assert last.room_size == len(self.present)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     steps=steps,
     gather_above=st.sampled_from([1000, 0, 2]),
