@@ -19,6 +19,7 @@ import jwt
 import pytest
 
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.untraced import untraced
 
 try:
     from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -61,7 +62,9 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
+        others = {
+            name: value for name, value in untraced(os.environ).items() if not name.startswith("GREENROOM_")
+        }
         self.process = subprocess.Popen(
             [
                 sys.executable,
