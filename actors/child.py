@@ -48,6 +48,23 @@ class Child(Generic[M]):
         """Whether its mailbox is closed and empty."""
         return self.mailbox.is_closed and not self.mailbox.waiting
 
+    def borrowed_turn(self) -> Callable[[M], bool] | None:
+        """Return the actor's `receive_nowait`, marked as a turn while it runs; None if it lends no turns."""
+        assert self.actor is not None, "it is running"
+        if type(self.actor).receive_nowait is Actor.receive_nowait:
+            return None
+        receive_nowait = self.actor.receive_nowait
+        current_time = trio.current_time
+
+        def take_turn(message: M) -> bool:
+            self.is_in_turn = True
+            is_handled = receive_nowait(message)
+            self.is_in_turn = False
+            self.last_turn = current_time()
+            return is_handled
+
+        return take_turn
+
     def note_started(self) -> None:
         """Mark the first start as over; called again when the task ends, as that may come first."""
         if not self.started.is_set():

@@ -8,12 +8,16 @@ failing reader did not reach stay for its successor.
 The channel itself is unbounded and the bound is kept here, because some messages must neither wait nor be
 refused: those are sent with `put_always`. Their number is bounded elsewhere (one leave for each member), and
 one channel keeps them in order with the rest.
+
+A reader may lend its turn: while it sleeps and nothing waits, a message is handed to its `receive_nowait` on the
+sender's stack, which spares two switches of tasks. A turn is borrowed from the reader, never taken beside it: during
+a borrowed turn nothing is lent, and messages wait in the mailbox as ever.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 import attrs
 import trio
@@ -21,6 +25,9 @@ import trio
 from actors.errors import ActorStoppedError, MailboxFullError
 
 M = TypeVar("M")
+
+_FAILURE: Final = object()
+"""Wakes the reader after a borrowed turn that raised; never counted as a message."""
 
 
 @attrs.frozen
@@ -49,8 +56,11 @@ class Mailbox(Generic[M]):
         self.accepted = 0
         self.handed_out = 0
         self._name = name
-        self._sender, self._receiver = trio.open_memory_channel[M](math.inf)
-        self._head: list[M] = []  # the one message that a wait for the channel returned
+        self._sender, self._receiver = trio.open_memory_channel[M | object](math.inf)
+        self._head: list[M] = []  # the one message that a wait for the channel brought
+        # Set while the reader sleeps, nothing waits and no turn is borrowed; so a call needs no further check.
+        self._lent: Callable[[M], bool] | None = None
+        self._failure: Exception | None = None  # of a borrowed turn, on its way to the reader
         self._space = trio.lowlevel.ParkingLot()
         self._is_closed = False
 
@@ -83,10 +93,34 @@ class Mailbox(Generic[M]):
 
         :raises ActorStoppedError: if the mailbox is closed.
         """
+        if self._lent is not None and self._borrow_turn(self._lent, message):
+            return
         if self._is_closed:
             raise self._stopped()
+        self._lent = None
         self._sender.send_nowait(message)
         self.accepted += 1
+
+    def _borrow_turn(self, receive_nowait: Callable[[M], bool], message: M) -> bool:
+        """Have the sleeping reader handle a message now; False if it did nothing and wants it in the mailbox."""
+        self._lent = None
+        self.accepted += 1
+        self.handed_out += 1
+        is_taken = True
+        try:
+            is_taken = receive_nowait(message)
+        except Exception as error:  # noqa: BLE001  # the reader's own: the sender has done nothing wrong
+            self._failure = error
+            if not self._is_closed:
+                self._sender.send_nowait(_FAILURE)
+            return True
+        finally:
+            if not is_taken:
+                self.accepted -= 1
+                self.handed_out -= 1
+        if not self._is_closed and self.accepted == self.handed_out:
+            self._lent = receive_nowait
+        return is_taken
 
     async def put(self, message: M) -> None:
         """Accept a message, after waiting for space if need be; always a checkpoint.
@@ -100,21 +134,38 @@ class Mailbox(Generic[M]):
             await self._space.park()
         self.put_always(message)
 
-    async def wait_batch(self) -> "Batch[M]":
+    async def wait_batch(self, receive_nowait: Callable[[M], bool] | None = None) -> "Batch[M]":
         """Wait for messages, and return an iterator over them; always a checkpoint.
 
-        If cancelled, no message is lost.
+        While this waits, senders may borrow the turn: `receive_nowait` handles a message at once, or does nothing and
+        returns False. If cancelled, no message is lost.
 
         :raises trio.EndOfChannel: if the mailbox is closed and empty.
+        :raises Exception: what `receive_nowait` raised.
         """
         if self._head:
             await trio.lowlevel.checkpoint()
-        else:
+            return Batch(self)
+        if not self.waiting:
+            self._lent = receive_nowait
+        try:
             message = await self._receiver.receive()
-            if not self.waiting:
-                raise trio.EndOfChannel  # discarded while this task was being woken
-            self._head.append(message)
+        except trio.EndOfChannel:
+            self._raise_failure()
+            raise
+        finally:
+            self._lent = None
+        if message is _FAILURE:
+            self._raise_failure()
+        if not self.waiting:
+            raise trio.EndOfChannel  # discarded while this task was being woken
+        self._head.append(cast("M", message))
         return Batch(self)
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def get_nowait(self) -> M:
         """Return the oldest message.
@@ -122,7 +173,7 @@ class Mailbox(Generic[M]):
         :raises trio.WouldBlock: if there is none.
         :raises trio.EndOfChannel: if the mailbox is closed and empty.
         """
-        message = self._head.pop() if self._head else self._receiver.receive_nowait()
+        message = self._head.pop() if self._head else cast("M", self._receiver.receive_nowait())
         self.handed_out += 1
         if self._space and self.waiting < self.capacity:
             self._space.unpark()
@@ -131,6 +182,7 @@ class Mailbox(Generic[M]):
     def close(self) -> None:
         """Refuse new messages from now on; waiting ones can still be read."""
         self._is_closed = True
+        self._lent = None
         self._sender.close()
         self._space.unpark_all()
 

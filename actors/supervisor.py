@@ -172,9 +172,10 @@ class Supervisor:
                     self._report(child, error, None)
 
     async def _serve(self, child: Child[M], actor: Actor[M]) -> None:
+        borrowed_turn = child.borrowed_turn()
         while True:
             try:
-                batch = await child.mailbox.wait_batch()
+                batch = await child.mailbox.wait_batch(borrowed_turn)
             except trio.EndOfChannel:
                 return
             child.is_in_turn = True

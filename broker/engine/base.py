@@ -122,6 +122,19 @@ class Engine(ABC):
         :raises EngineUnavailableError: if nothing was stored.
         """
 
+    def append_nowait(
+        self,
+        room: str,  # noqa: ARG002
+        draft: Draft,  # noqa: ARG002
+        retention: Retention,  # noqa: ARG002
+        after: Position,  # noqa: ARG002
+    ) -> Receipt | None:
+        """Append one draft without a wait, if the engine can and the room stands at `after`; else do nothing.
+
+        Returns None if nothing was done: then `append` decides.
+        """
+        return None
+
     @abstractmethod
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False

@@ -104,9 +104,13 @@ class MemoryEngine(Engine):
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. Never waits: a checkpoint for each batch of each room would cost more than the append."""
         now = self._clock.age()
-        time_ms = self._clock.time_ms(now)
         self._forget(now)
-        log = self._log(room)
+        return self._append(room, self._log(room), drafts, retention, now)
+
+    def _append(
+        self, room: str, log: _RoomLog, drafts: Sequence[Draft], retention: Retention, now: float
+    ) -> Sequence[Receipt]:
+        time_ms = self._clock.time_ms(now)
         self._logs.move_to_end(room)
         before = log.bytes + EVENT_BYTES * len(log.events)
         receipts = [self._append_one(room, log, draft, now, time_ms) for draft in drafts]
@@ -119,6 +123,15 @@ class MemoryEngine(Engine):
         if log.forget_after < log.check_at:
             self._schedule_check(room, log)
         return receipts
+
+    def append_nowait(self, room: str, draft: Draft, retention: Retention, after: Position) -> Receipt | None:
+        """See Engine."""
+        now = self._clock.age()
+        self._forget(now)
+        log = self._logs.get(room)
+        if log is None or log.offset != after.offset or log.epoch != after.epoch:
+            return None
+        return self._append(room, log, (draft,), retention, now)[0]
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False

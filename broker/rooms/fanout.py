@@ -74,6 +74,42 @@ class Fanout:
             self._deliveries.append(_Delivery(offer, iter(members)))
         self._tally.deliveries += len(roster) * len(notices)
 
+    def send_nowait(self, roster: Roster, notice: RoomEvent) -> None:
+        """Send one event to all members at once, as `begin` and `finish` would.
+
+        Only where nothing is pending, and for so few members that no other task has to wait for it.
+        """
+        assert not self._deliveries, "nothing may overtake"
+        for codec, members in roster.audiences():
+            try:
+                frame = codec.encode((notice,))
+            except Exception as error:  # noqa: BLE001  # theirs alone, and logged
+                self._fail(members, error)
+                continue
+            for member in members:
+                try:
+                    if member not in self._failed and not member.outbox.offer(frame):
+                        self._tally.deliveries_lost += 1
+                        member.outbox.note_lost(self._room, _offsets((notice,)))
+                except Exception as error:  # noqa: BLE001  # its own alone, and logged
+                    self._fail((member,), error)
+        self._tally.deliveries += len(roster)
+
+    def reply_nowait(self, member: Member, notice: Notice) -> None:
+        """Send one member an answer at once; only where nothing is pending."""
+        assert not self._deliveries, "nothing may overtake"
+        if member in self._failed:
+            return
+        try:
+            member.outbox.reply(notice)
+        except Exception as error:  # noqa: BLE001  # its own alone, and logged
+            self._fail((member,), error)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something that was begun is not finished."""
+        return bool(self._deliveries)
+
     def note_delay(self, publishes: int, seconds: float) -> None:
         """Count the time of publishes from their append until every outbox has them."""
         self._tally.delays.note(seconds, publishes)

@@ -11,6 +11,7 @@ from broker.engine.base import Engine, Receipt
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position
 from broker.notices import (
+    Acknowledged,
     HistoryPage,
     Joined,
     Left,
@@ -29,6 +30,7 @@ from broker.rooms.messages import (
     Join,
     Leave,
     Publish,
+    Published,
     ReadHistory,
     ReadRemoteMembers,
     RemoteChanged,
@@ -42,6 +44,9 @@ from broker.rooms.messages import (
 )
 from broker.rooms.recovery import joined_in_pages, missed_notices
 from broker.rooms.state import RoomOptions, RoomState
+
+SHORT_WAY_MEMBERS = 64
+"""A room of more members joins what waits into one frame for each, and gives other tasks their turn in between."""
 
 
 class Room(Actor[RoomMessage]):
@@ -80,6 +85,37 @@ class Room(Actor[RoomMessage]):
     def is_idle(self) -> bool:
         """Whether the room is empty."""
         return self._state.roster.is_empty and not self._state.presence.batch.is_pending
+
+    def receive_nowait(self, message: RoomMessage) -> bool:
+        """See Actor: a publish in a small room, by an engine that answers at once. The short way of `_publish`."""
+        state = self._state
+        if (
+            not isinstance(message, Publish)
+            or state.delivered is None
+            or state.fanout.is_pending
+            or len(state.roster) > SHORT_WAY_MEMBERS
+        ):
+            return False
+        began = trio.current_time()
+        receipt = self._engine.append_nowait(
+            state.name, message.draft, self._options.retention, state.delivered
+        )
+        if receipt is None:
+            return False
+        if receipt.event is not None:
+            if receipt.position is not None:
+                state.delivered = receipt.position
+            state.said += 1
+            state.fanout.send_nowait(
+                state.roster, RoomEvent(state.name, state.delivered.epoch, receipt.event)
+            )
+        if message.reply is not None:
+            message.reply.set(Published(receipt, state.presence.size))
+        if message.sender is not None and message.request_id is not None:
+            acknowledged = Acknowledged(state.name, receipt.position, message.request_id)
+            state.fanout.reply_nowait(message.sender, acknowledged)
+        state.fanout.note_delay(1, trio.current_time() - began)
+        return True
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
         """Handle all waiting messages, neighbouring publishes together, and so neighbouring events of the feed."""
