@@ -105,7 +105,7 @@ class Room(Actor[RoomMessage]):
         if receipt.event is not None:
             if receipt.position is not None:
                 state.delivered = receipt.position
-            state.said += 1
+            state.messages_sent += 1
             state.fanout.send_nowait(
                 state.roster, RoomEvent(state.name, state.delivered.epoch, receipt.event)
             )

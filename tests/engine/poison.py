@@ -45,6 +45,9 @@ class PoisonedEngine(MemoryEngine):
         self._fail()
         return await super().append(*args)
 
+    def append_nowait(self, *args: Any) -> Any:
+        return None if self.make_error is not None else super().append_nowait(*args)
+
     async def read(self, *args: Any, **kwargs: Any) -> Any:
         self._fail()
         return await super().read(*args, **kwargs)

@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 
-from broker.engine.memory import MemoryEngine
 from broker.errors import EngineUnavailableError
 from broker.http.api.batch import LOOK_AHEAD_LINES
+from tests.support.engines import LongWayEngine
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -116,7 +116,7 @@ async def test_an_id_is_an_idempotency_key(world):
 
 
 async def test_a_room_hears_its_lines_in_order_and_in_few_appends(open_world):
-    class SlowEngine(MemoryEngine):
+    class SlowEngine(LongWayEngine):
         """Counts its appends; each lasts until nothing else in this process can go on."""
 
         appends = 0
@@ -136,7 +136,7 @@ async def test_a_room_hears_its_lines_in_order_and_in_few_appends(open_world):
 
 
 async def test_a_room_that_waits_does_not_hold_up_the_order_of_results(open_world):
-    class OneSlowRoom(MemoryEngine):
+    class OneSlowRoom(LongWayEngine):
         async def append(self, room, drafts, retention):
             if room == "slow":
                 await trio.sleep(0.1)
@@ -149,7 +149,7 @@ async def test_a_room_that_waits_does_not_hold_up_the_order_of_results(open_worl
 
 
 async def test_an_engine_that_is_away_fails_its_lines_alone(open_world):
-    class Engine(MemoryEngine):
+    class Engine(LongWayEngine):
         async def append(self, room, drafts, retention):
             if room == "bad":
                 raise EngineUnavailableError("not this one")
@@ -208,7 +208,7 @@ async def test_a_client_that_never_reads_is_cut_off(open_world):
 
 
 async def test_a_room_is_not_kept_up_by_lines_whose_client_is_gone(open_world):
-    class Engine(MemoryEngine):
+    class Engine(LongWayEngine):
         told = trio.Event()
         may_answer = trio.Event()
 
@@ -311,7 +311,7 @@ async def test_lines_for_a_room_that_is_not_up_take_one_task_and_not_one_each(wo
 
 
 async def test_lines_that_wait_for_their_room_keep_their_order_among_those_of_others(open_world):
-    class SlowStart(MemoryEngine):
+    class SlowStart(LongWayEngine):
         """Takes a while to tell where a room stands."""
 
         async def position(self, room):

@@ -8,12 +8,12 @@ import pytest
 import trio
 import trio.testing
 
-from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.http.api.events import EventStream
 from broker.http.api.sse import event_stream_protocol
 from broker.model import Claims
 from tests.http.conftest import wait_until
+from tests.support.engines import LongWayEngine
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -347,7 +347,7 @@ async def test_cancelling_the_server_leaves_the_room(world):
 
 
 async def test_a_client_that_goes_away_while_it_joins_leaves_the_room(open_world):
-    class SlowEngine(MemoryEngine):
+    class SlowEngine(LongWayEngine):
         reads = 0
 
         async def read(self, room, **options):
@@ -382,7 +382,7 @@ async def test_a_user_has_only_so_many_streams(open_world):
 
 
 async def test_an_engine_that_is_away_is_told_before_the_stream(open_world):
-    class Engine(MemoryEngine):
+    class Engine(LongWayEngine):
         async def position(self, room):
             raise EngineUnavailableError("away")
 
@@ -395,7 +395,7 @@ async def test_an_engine_that_is_away_is_told_before_the_stream(open_world):
 ACCEPT = "Accept: text/event-stream"
 
 
-class AwayEngine(MemoryEngine):
+class AwayEngine(LongWayEngine):
     async def position(self, room):
         raise EngineUnavailableError("away")
 
@@ -474,7 +474,7 @@ async def test_a_head_request_joins_nothing(world):
 
 
 async def test_a_room_that_is_given_up_ends_its_streams(open_world):
-    class Engine(MemoryEngine):
+    class Engine(LongWayEngine):
         async def append(self, room, drafts, retention):
             raise ZeroDivisionError
 

@@ -6,9 +6,9 @@ import pytest
 import trio
 
 from actors import Reply
-from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.rooms.messages import Join
+from tests.support.engines import LongWayEngine
 
 
 class Frames:
@@ -67,7 +67,7 @@ async def join(world, room, user_id):
     return member
 
 
-class DownEngine(MemoryEngine):
+class DownEngine(LongWayEngine):
     """An engine that can be switched off."""
 
     is_down = False
@@ -88,7 +88,7 @@ class DownEngine(MemoryEngine):
         return await super().append(room, drafts, retention)
 
 
-class StuckEngine(MemoryEngine):
+class StuckEngine(LongWayEngine):
     """An engine that answers appends only when it is let."""
 
     def __init__(self):

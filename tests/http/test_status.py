@@ -2,11 +2,11 @@
 
 import trio
 
-from broker.engine.memory import MemoryEngine
 from broker.errors import EngineUnavailableError
+from tests.support.engines import LongWayEngine
 
 
-class SickEngine(MemoryEngine):
+class SickEngine(LongWayEngine):
     def __init__(self, cure):
         super().__init__(wall_clock=lambda: 1.7e9, idempotency_seconds=300)
         self.cure = cure

@@ -11,6 +11,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
 from broker.transport.byte_stream import MemoryByteStream
+from tests.support.engines import LongWayEngine
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import RawPeer, client_frame, text_of
 
@@ -24,7 +25,7 @@ class Dam:
     def make(self, clock: Any) -> MemoryEngine:
         dam = self
 
-        class DammedEngine(MemoryEngine):
+        class DammedEngine(LongWayEngine):
             async def append(self, room: str, *args: Any) -> Any:
                 if room == "dam":
                     await dam.opened.wait()

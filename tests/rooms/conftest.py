@@ -126,6 +126,8 @@ class WatchedEngine(Engine):
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
+        self.is_prompt = False
+        """Whether one draft may be appended without a wait, so that rooms lend their turns."""
         self.appended: list[list[Draft]] = []
         self.reads = 0
         self.before: dict[str, list[Exception]] = {"position": [], "append": [], "read": []}
@@ -147,6 +149,16 @@ class WatchedEngine(Engine):
             self.said[room] = [said for said in self.said[room] if said.event not in lost]
             raise self.after_append.pop(0)
         return receipts
+
+    def append_nowait(self, room: str, draft: Draft, retention: Retention, after: Position) -> Receipt | None:
+        if not self.is_prompt or self.before["append"] or self.after_append:
+            return None
+        receipt = self.inner.append_nowait(room, draft, retention, after)
+        if receipt is not None:
+            self.appended.append([draft])
+            if receipt.event is not None:
+                self.said.setdefault(room, []).append(RoomEvent(room, after.epoch, receipt.event))
+        return receipt
 
     async def append_elsewhere(
         self, room: str, drafts: Sequence[Draft], retention: Retention

@@ -7,16 +7,16 @@ import pytest
 import trio
 
 from broker.engine.base import Receipt, Retention
-from broker.engine.memory import MemoryEngine
 from broker.errors import EngineUnavailableError
 from broker.model import Draft
 from broker.rooms.delay_histogram import quantile_seconds
+from tests.support.engines import LongWayEngine
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage
 
 
-class SlowEngine(MemoryEngine):
+class SlowEngine(LongWayEngine):
     """Takes three seconds to append."""
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:

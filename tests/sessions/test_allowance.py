@@ -11,10 +11,10 @@ from trio.testing import MockClock
 
 from broker.config.settings import HistorySettings, LimitSettings, Settings
 from broker.engine.base import Receipt, Retention
-from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, ErrorCode, Refused
 from broker.model import Draft
 from broker.sessions.allowance import MESSAGE_BYTES, Allowances, ByteMeter
+from tests.support.engines import LongWayEngine
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import Client, Message, text_of
 
@@ -201,7 +201,7 @@ async def first(client: Client, count: int) -> AsyncIterator[Message]:
             yield message
 
 
-class SlowEngine(MemoryEngine):
+class SlowEngine(LongWayEngine):
     """Keeps a room busy, so that its inbox fills."""
 
     def __init__(self) -> None:

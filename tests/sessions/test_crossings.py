@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.engine.base import Engine
-from broker.engine.memory import MemoryEngine
+from tests.support.engines import LongWayEngine
 from tests.transport.conftest import OpenNode
 
 
@@ -21,7 +21,7 @@ class Dam:
     def make(self, clock: Callable[[], float]) -> Engine:
         dam = self
 
-        class DammedEngine(MemoryEngine):
+        class DammedEngine(LongWayEngine):
             async def append(self, *args: Any) -> Any:
                 await dam.opened.wait()
                 return await super().append(*args)

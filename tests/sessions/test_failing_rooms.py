@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
+from tests.support.engines import LongWayEngine
 from tests.transport.conftest import OpenNode
 
 
@@ -21,7 +22,7 @@ class Fault:
     def make(self, clock: Any) -> MemoryEngine:
         fault = self
 
-        class FaultyEngine(MemoryEngine):
+        class FaultyEngine(LongWayEngine):
             async def append(self, *args: Any) -> Any:
                 if fault.is_on:
                     await fault.fails.wait()

@@ -14,6 +14,7 @@ from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.model import Capability, Claims
 from broker.sessions.session import SessionServices
+from tests.support.engines import LongWayEngine
 from tests.transport.conftest import OpenNode
 from tests.transport.peers import BINARY, client_frame, text_of
 
@@ -323,7 +324,7 @@ class Outage:
     def make(self, clock: Any) -> MemoryEngine:
         outage = self
 
-        class Engine(MemoryEngine):
+        class Engine(LongWayEngine):
             async def position(self, room: str) -> Any:
                 outage.check()
                 return await super().position(room)
