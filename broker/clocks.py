@@ -1,39 +1,38 @@
-"""Which clock decides what, and what a step or a sleep does to it.
+"""The three clocks of Greenroom, their uses, and the effects of a clock step and of a machine's sleep.
 
-There are three. The *wall clock* (Unix time) is set: it can step by any amount, in either direction. The *monotonic
-clock* is never set, but on most systems it stands still while the machine sleeps. The *boot clock* is never set
-either and counts sleep: `CLOCK_BOOTTIME` on Linux, `CLOCK_MONOTONIC` on macOS; where neither is, it is the monotonic
-one. A machine that is paused from outside (a snapshot of a virtual machine) sleeps without its boot clock knowing:
-what then follows is as for the monotonic clock.
+The *wall clock* (Unix time) can be set, and so step by any amount in either direction. The *monotonic clock* is never
+set, but on most systems it stops while the machine sleeps. The *boot clock* is never set either and counts sleep:
+`CLOCK_BOOTTIME` on Linux, `CLOCK_MONOTONIC` on macOS; on other systems it is the monotonic clock. The boot clock does
+not count a pause from outside, such as a snapshot of a virtual machine: the effects are those of the monotonic clock.
 
-Boot clock: how long ago something was, where somebody else's clock goes on meanwhile.
+Boot clock: ages, where the clock of another process goes on during a sleep.
 
-| what | a step of the wall clock | a sleep of the machine |
+| use | a step of the wall clock | a sleep of the machine |
 | --- | --- | --- |
-| server: age of events, windows of ids, rooms forgotten (memory, SQLite; `broker.engine.age_clock`) | nothing; logged | counts |
-| the same in Redis (`broker.engine.redis.node_clock`) | nothing, unless it brings a node to Redis' time; logged | counts |
-| Python client: whether the server still knows an id, waits for a server that refuses, silence | nothing | counts |
-| `Publisher`: when it gives up sending again with the same key | nothing | counts |
-| `greenroom top`: rates; `/api/node`: `up_ms` | nothing | counts |
-| browser client: whether the server still knows an id, silence | forward: counts as sleep; back: nothing | counts |
+| server: age of events, windows of ids, rooms forgotten (memory, SQLite; `broker.engine.age_clock`) | none; logged | counts |
+| the same in Redis (`broker.engine.redis.node_clock`) | none, unless it corrects a node to Redis' time; logged | counts |
+| Python client: whether the server still knows an id, waits for a server that refuses, silence | none | counts |
+| `Publisher`: the end of retries with the same key | none | counts |
+| `greenroom top`: rates; `/api/node`: `up_ms` | none | counts |
+| browser client: whether the server still knows an id, silence | forward: counts as sleep; back: none | counts |
 
-Monotonic clock: waits, rates and time limits of this process, in which nobody loses anything when it sleeps.
+Monotonic clock: waits, rates and time limits of this process, which a sleep may suspend without harm.
 
-| what | a step | a sleep |
+| use | a step | a sleep |
 | --- | --- | --- |
-| server: time limits, pings and pongs, rate limits, leases it renews, drain, idle rooms, restarts | nothing | stands still: nobody is cut off for a sleep of the server's |
-| server: rates and times of metrics and console, when garbage is collected | nothing | not counted |
-| clients: delays before they connect again, `reconnect` | nothing | the rest of the delay is waited for afterwards |
+| server: time limits, pings and pongs, rate limits, renewal of leases, drain, idle rooms, restarts | none | suspends: no client is disconnected for a sleep of the server |
+| server: rates and times of metrics and console, the schedule of garbage collection | none | not counted |
+| clients: delays before they reconnect, `reconnect` | none | the rest of the delay follows after the sleep |
 
-Wall clock: what is said to somebody else, or was said by somebody else.
+Wall clock: times exchanged with others.
 
-| what | a step | a sleep |
+| use | a step | a sleep |
 | --- | --- | --- |
-| `time` of events (memory, SQLite), `time_ms`, `started_ms`, log lines | is told as it is | is told as it is |
-| `exp` and `nbf` of tokens | forward: tokens run out early, clients ask for new ones; back: late | counts |
-| tokens that are made: `greenroom token`, the commands, `--dev` | are made for the time told | - |
-| `Retry-After` as a date | nothing where the answer has a `Date`: the difference of the two counts | - |
-| Redis' own clock: expiry of keys, leases of nodes | forward: keys go early, by Redis' own rules, and users of other nodes leave and come back; back: dead nodes are buried late | - |
+| `time` of events (memory, SQLite), `time_ms`, `started_ms`, log lines | shown as it is | shown as it is |
+| `exp` and `nbf` of tokens | forward: tokens expire early, clients ask for new ones; back: late | counts |
+| new tokens: `greenroom token`, the commands, `--dev` | made for the time of the wall clock | - |
+| `Retry-After` as a date | none where the answer has a `Date`: the difference of the two counts | - |
+| Redis' own clock: expiry of keys, leases of nodes | forward: keys expire early, by Redis' own rules, and users of other nodes leave and come back; back: dead nodes are detected late | - |
 """
 
 import sys
@@ -44,10 +43,10 @@ from typing import TypeAlias
 import attrs
 
 Clock: TypeAlias = Callable[[], float]
-"""Gives seconds since some moment."""
+"""Returns seconds since an arbitrary moment."""
 
 SLEEP_SECONDS = 0.5
-"""A difference between two clocks that are not read at the same moment is no sleep unless it is larger."""
+"""Smallest difference between two clocks that counts as a sleep, as they are not read at the same moment."""
 
 
 def _boot_clock_id() -> int | None:
@@ -60,28 +59,27 @@ _BOOT_CLOCK_ID = _boot_clock_id()
 
 
 def boot_clock() -> float:
-    """Return seconds since some moment before, those included in which the machine slept, where it can tell."""
+    """Return seconds since an arbitrary moment, sleep of the machine included where the system counts it."""
     return time.monotonic() if _BOOT_CLOCK_ID is None else time.clock_gettime(_BOOT_CLOCK_ID)
 
 
 @attrs.define
 class SleepAwareClock:
-    """A monotonic clock to which the time is added that the machine has slept since the first call.
+    """A monotonic clock that includes the machine's sleep since the first call.
 
-    It never goes back. Compare its times with each other only. With trio's time as the monotonic clock, a test decides
-    what time it is.
+    It never goes back. Compare its times only with each other. With trio's time as the monotonic clock, a test sets it.
     """
 
     _monotonic: Clock
     _boot: Clock = boot_clock
     _still: Clock = time.perf_counter
-    """The clock that stands still in sleep; beside `boot`, it tells how long that was."""
+    """The clock that stops during sleep; its difference to `boot` is the time slept."""
     _ahead: float | None = None
     _slept: float = 0.0
 
     def __call__(self) -> float:
-        """Return the seconds."""
-        # In this order a turn of another process between the two reads makes it smaller, and is no sleep.
+        """Return the time in seconds."""
+        # In this order a delay between the two reads makes the difference smaller, and so is no sleep.
         ahead = self._boot() - self._still()
         if self._ahead is None:
             self._ahead = ahead

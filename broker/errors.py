@@ -95,7 +95,7 @@ class GreenroomError(Exception):
 
 
 class ConfigurationError(GreenroomError):
-    """The server cannot start as configured; the message names the place and what is allowed there."""
+    """The server cannot start as configured; the message names the setting and its allowed values."""
 
 
 class StoppedAtOnceError(GreenroomError):

@@ -58,7 +58,7 @@ class Fanout:
         self._deliveries: deque[_Delivery] = deque()
         self._offers = 0
         self._slice_ends_at = 0.0  # trio time; long past after a pause
-        # A WeakSet is slow, and nearly nobody ever fails.
+        # Empty until a member fails, as a WeakSet is slow.
         self._failed: WeakSet[Member] | tuple[()] = ()
 
     def queue(self, roster: Roster, notices: Sequence[Notice]) -> None:

@@ -1,8 +1,8 @@
-"""How fast one connection may send. Pure."""
+"""The token bucket of rate limits. Pure."""
 
 
 class TokenBucket:
-    """Lets through `rate` messages a second on average and `burst` at once; times are in seconds."""
+    """Permits `rate` messages a second on average and `burst` at once; times are in seconds."""
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
 
@@ -13,9 +13,9 @@ class TokenBucket:
         self._updated = now
 
     def take(self, now: float, count: int = 1) -> float:
-        """Let `count` through and return 0, or none, and return after how many seconds they may come."""
+        """Take `count` tokens and return 0, or take none and return the seconds until there are enough."""
         earned = self._tokens + (now - self._updated) * self._rate
-        # What was excused may be above the burst, and stays.
+        # Credit of elapsed time may exceed the burst, and is kept.
         self._tokens = max(self._tokens, min(self._burst, earned))
         self._updated = now
         if self._tokens < count:
@@ -24,10 +24,10 @@ class TokenBucket:
         return 0.0
 
     def give_back(self, count: int) -> None:
-        """Return `count` that were let through and did not come."""
+        """Return `count` unused tokens."""
         self._tokens += count
 
     def credit_elapsed(self, now: float) -> None:
-        """Let the time since the last message count in full: who was held up may catch up, whatever the burst."""
+        """Credit the time since the last message in full, beyond the burst: after a wait the sender may catch up."""
         self._tokens += (now - self._updated) * self._rate
         self._updated = now

@@ -1,4 +1,4 @@
-"""A connection's part in the rooms: obeys its commands, and leaves when it ends."""
+"""A session: executes the commands of one connection, and leaves its rooms at the end."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,18 +33,18 @@ from broker.sessions.rate import TokenBucket
 from broker.sessions.wire_protocol import Decoder
 
 REFUSALS_PER_MESSAGE = 2
-"""How many messages may be refused for their rate for each that the rate lets through.
+"""Refusals for the rate, for each message that the rate permits, before the connection is closed.
 
-A client that sends one by one and waits as it is told is refused once for each, or now and then twice.
+A client that sends one message at a time and waits for `retry_after_ms` is refused once for each, rarely twice.
 """
 
 Rest: TypeAlias = Callable[[], Awaitable[None]]
-"""What is left of a command that has to wait."""
+"""The part of a command that has to be awaited."""
 
 
 @attrs.frozen
 class SessionServices:
-    """What all sessions share."""
+    """The services that all sessions share."""
 
     settings: Settings
     rooms: Rooms
@@ -53,22 +53,22 @@ class SessionServices:
     allowances: Allowances = attrs.field(
         default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
     )
-    """What users may cause, whatever they connect with."""
+    """The allowances of users, over connections of all protocols."""
 
 
 class SessionOutbox(Outbox, Protocol):
     """An outbox whose owner can wait for it; rooms never do."""
 
     async def wait_space(self) -> None:
-        """Wait until no more waits than events may, or it is closed; a checkpoint only if it has to wait."""
+        """Wait until it is below its limit for events, or closed; a checkpoint only if it has to wait."""
         ...
 
 
 class Session:
     """One authenticated connection; a Member of each room it is in.
 
-    Messages are handled one after another, each to its end before the next. `end` may be called at any time, by any exit: it never
-    waits, and after it the leave of every room is in that room's inbox, behind whatever this session sent before.
+    Messages are handled one after another, each to its end before the next. `end` may be called at any time: it never
+    waits, and after it the leave of every room is in that room's mailbox, behind all that this session sent before.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Session:
         """`on_refused` is called for each request that is answered with an `error`."""
         self.claims = claims
         self.is_waiting_for_room = False
-        """Whether a room holds this session up, so that its peer's messages may go unread for now."""
+        """Whether this session waits for a room, so that its peer's messages may go unread for now."""
         self._services = services
         self._decoder = decoder
         self.outbox: SessionOutbox = outbox
-        """Where to send what is said."""
+        """The queue of its frames."""
         self._on_disconnect = on_disconnect
         self._on_refused = on_refused
         self._initial_room = initial_room
@@ -105,17 +105,17 @@ class Session:
 
     @property
     def user_id(self) -> str:
-        """Whose connection it is."""
+        """The user of this connection."""
         return self.claims.user_id
 
     @property
     def is_visible(self) -> bool:
-        """See Member: users show."""
+        """See Member: always, as it is a user's."""
         return True
 
     @property
     def rooms(self) -> tuple[str, ...]:
-        """The rooms it is in."""
+        """The rooms that it has joined."""
         return tuple(self._memberships)
 
     def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
@@ -123,7 +123,7 @@ class Session:
         self._memberships[room] = ref
 
     def removed_from(self, room: str) -> None:
-        """See Member. A connection made to this very room has no other purpose, and ends with 4004."""
+        """See Member. If this is the initial room of the connection, the connection ends with 4004."""
         self._memberships.pop(room, None)
         if room == self._initial_room:
             self.disconnect(CloseCode.REMOVED, "removed from the room")
@@ -135,19 +135,19 @@ class Session:
     def end(self) -> None:
         """Leave every room; safe to call twice."""
         for ref in self._memberships.values():
-            self._tell_leave(ref)
+            self._send_leave(ref)
         self._memberships.clear()
         self._bytes.close()
-        self._services.allowances.leave(self._allowance, trio.current_time())
+        self._services.allowances.release(self._allowance, trio.current_time())
 
     def send_reconnect(self, after_ms: int) -> None:
-        """Ask the peer to come back later."""
+        """Ask the peer to reconnect after a delay."""
         self.outbox.reply(Reconnect(after_ms))
 
     async def join_initial_room(self, since: Position | None) -> None:
         """Join the room that the connection was made to.
 
-        :raises Disconnect: 4003 if it may not, 4129 if it may not yet, 1013 if engine or node cannot serve.
+        :raises Disconnect: 4003 if that is forbidden, 4129 if rate-limited, 1013 if engine or node cannot serve.
         """
         assert self._initial_room is not None
         try:
@@ -159,7 +159,7 @@ class Session:
             raise Disconnect(CloseCode.TRY_AGAIN_LATER, "engine unavailable") from None
 
     async def handle(self, text: str) -> None:
-        """Obey one message. Whatever is wrong with it is answered; blocks while a room's inbox is full.
+        """Execute one message; errors are answered. Blocks while a room's mailbox is full.
 
         :raises Disconnect: if the connection must end.
         """
@@ -168,9 +168,10 @@ class Session:
             await rest()
 
     def handle_nowait(self, text: str) -> Rest | None:
-        """Obey one message as far as that needs no waiting; returns the rest, which is to be awaited before the next.
+        """Rate-check, decode and, if no wait is needed, execute a message.
 
-        The message is counted and decoded here, once. The rest answers what is wrong as `handle` does.
+        Returns the part that must be awaited before the next message; None if it was executed or refused. Errors are
+        answered, by that part too.
 
         :raises Disconnect: if the connection must end.
         """
@@ -184,14 +185,14 @@ class Session:
             self._refuse(refused, self._decoder.request_id(text))
             return None
         try:
-            rest = self._obey_nowait(command)
+            rest = self._execute_nowait(command)
         except Refused as refused:
             self._refuse(refused, command.id)
             return None
-        return None if rest is None else partial(self._finish, rest, command.id)
+        return None if rest is None else partial(self._execute_rest, rest, command.id)
 
-    async def _finish(self, rest: Rest, request_id: RequestId) -> None:
-        """Do the rest of a command, and answer what is wrong with it."""
+    async def _execute_rest(self, rest: Rest, request_id: RequestId) -> None:
+        """Execute the rest of a command, and answer its errors."""
         try:
             await rest()
         except Refused as refused:
@@ -209,21 +210,21 @@ class Session:
     def _check_rate(self, text: str) -> None:
         now = trio.current_time()
         if wait_seconds := self._bucket.take(now):
-            raise self._too_much(now, wait_seconds, "too many messages")
+            raise self._over_rate(now, wait_seconds, "too many messages")
         if wait_seconds := self._bytes.take(now, text):
             message = "too many bytes (limits.user_bytes_per_second)"
-            raise self._too_much(now, wait_seconds, message, RefusalReason.USER_BYTES)
+            raise self._over_rate(now, wait_seconds, message, RefusalReason.USER_BYTES)
 
-    def _too_much(
+    def _over_rate(
         self, now: float, wait_seconds: float, message: str, why: RefusalReason | None = None
     ) -> Refused | Disconnect:
-        """Return how a message that comes too soon is refused; past the budget of refusals, with the connection."""
+        """Return the refusal of a message above the rate; past the budget of refusals, the end of the connection."""
         if self._refusals.take(now):
             return Disconnect(CloseCode.TOO_MANY, message, why=why)
         return rate_limited(message, wait_seconds, why)
 
-    def _obey_nowait(self, command: commands.AnyCommand) -> Rest | None:
-        """Obey a command as far as that needs no waiting; returns the rest."""
+    def _execute_nowait(self, command: commands.AnyCommand) -> Rest | None:
+        """Execute a command as far as that needs no wait; returns the rest."""
         match command:
             case commands.Chat() | commands.Publish():
                 return self._publish_nowait(command)
@@ -232,17 +233,17 @@ class Session:
             case commands.Leave():
                 room, ref = self._membership(command.room)
                 del self._memberships[room]
-                self._tell_leave(ref, Leave(self, is_answered=True, request_id=command.id))
+                self._send_leave(ref, Leave(self, is_answered=True, request_id=command.id))
             case commands.Refresh():
                 self._refresh(command)
             case commands.Join() | commands.Presence() | commands.History():
-                return partial(self._obey, command)
+                return partial(self._execute, command)
         return None
 
-    async def _obey(self, command: commands.Join | commands.Presence | commands.History) -> None:
-        """Obey a command that has to wait."""
-        # The answers can be large. Who asks for many has to read them: each is in the outbox before the next
-        # is asked for.
+    async def _execute(self, command: commands.Join | commands.Presence | commands.History) -> None:
+        """Execute a command that has to wait."""
+        # The answers can be large. The client has to read them before it gets more: each is in the outbox before the
+        # next is requested.
         await self.outbox.wait_space()
         match command:
             case commands.Join():
@@ -260,22 +261,22 @@ class Session:
                 await self._ask(ref, partial(SendHistory, self, since, limit, command.reverse, command.id))
 
     def _publish_nowait(self, command: commands.Chat | commands.Publish) -> Rest | None:
-        """Publish; returns what waits for space in the room's mailbox, if that is full."""
-        ref, publish = self._publish(command)
+        """Publish; if the room's mailbox is full, returns the rest, which waits for space."""
+        ref, publish = self._make_publish(command)
         try:
             ref.tell_nowait(publish)
         except MailboxFullError:
-            return partial(self._publish_later, ref, publish)
+            return partial(self._wait_publish, ref, publish)
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
         return None
 
-    async def _publish_later(self, ref: Ref[RoomMessage], publish: Publish) -> None:
+    async def _wait_publish(self, ref: Ref[RoomMessage], publish: Publish) -> None:
         with self._waiting_for_room():
             await ref.tell(publish)
 
-    def _publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
-        """Return what a room is to be told."""
+    def _make_publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
+        """Return the room and its message."""
         _, ref = self._membership(command.room)
         if isinstance(command, commands.Chat):
             self._check_can(Capability.CHAT)
@@ -314,24 +315,24 @@ class Session:
             ref = await self._services.rooms.tell(
                 room,
                 Join(self, recovery_start(self.claims, since), request_id, reply),
-                on_start=self._pay_for_room,
+                on_start=self._charge_room,
             )
             try:
                 await ref.wait_reply(reply)
             except EngineUnavailableError:
-                # The room did nothing.
+                # The room did not add the member.
                 raise
             except ActorError as error:
                 if not was_in:
                     self._memberships.pop(room, None)
-                    self._tell_leave(ref)
+                    self._send_leave(ref)
                 raise EngineUnavailableError("the room failed", trouble=EngineTrouble.ROOM_FAILED) from error
             except BaseException:
-                # Cancelled: the join may be handled yet, and the leave comes behind it.
-                self._tell_leave(ref)
+                # Cancelled: the join may still be handled, so a leave follows it.
+                self._send_leave(ref)
                 raise
 
-    def _pay_for_room(self) -> None:
+    def _charge_room(self) -> None:
         self._allowance.take_room(trio.current_time())
 
     @contextmanager
@@ -341,7 +342,7 @@ class Session:
             yield
         finally:
             self.is_waiting_for_room = False
-            # Its messages have come in meanwhile, at a rate that nobody can tell any more.
+            # Its messages arrived meanwhile, at a rate that is unknown.
             self._bucket.credit_elapsed(trio.current_time())
 
     def _refresh(self, command: commands.Refresh) -> None:
@@ -359,7 +360,7 @@ class Session:
                 if room == self._initial_room:
                     raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
                 del self._memberships[room]
-                self._tell_leave(ref, Leave(self, is_answered=True))
+                self._send_leave(ref, Leave(self, is_answered=True))
 
     def _membership(self, name: str | None) -> tuple[str, Ref[RoomMessage]]:
         room = self._initial_room if name is None else name
@@ -371,12 +372,12 @@ class Session:
         return room, ref
 
     def _check_can(self, capability: Capability) -> None:
-        # Whether the token may be in the room at all was decided at the join.
+        # The join has checked that the token permits the room.
         if capability not in self.claims.can:
             raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {capability}")
 
-    def _tell_leave(self, ref: Ref[RoomMessage], leave: Leave | None = None) -> None:
-        # A room that is gone has taken this membership with it.
+    def _send_leave(self, ref: Ref[RoomMessage], leave: Leave | None = None) -> None:
+        # A room that has stopped has no members any more.
         with suppress(ActorStoppedError):
             # One leave for each join: bounded, so it need not wait for space.
             ref.tell_always(leave or Leave(self))
@@ -386,7 +387,7 @@ _CLOSE_CODES = {
     ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,
     ErrorCode.UNAVAILABLE: CloseCode.TRY_AGAIN_LATER,
 }
-"""How a connection ends that was made to a room it cannot join for now."""
+"""Close codes of a connection that cannot join its initial room for now."""
 
 
 def _position(since: commands.Since | None) -> Position | None:

@@ -1,4 +1,4 @@
-"""A wire protocol: how clients of one kind are written to, read, and told why their connection ends."""
+"""A wire protocol: the codec, the decoder and the close codes for clients of one kind."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,17 +12,17 @@ from broker.rooms.member import Codec
 
 
 class Decoder(Protocol):
-    """Turns text messages into commands; one serves all connections of its protocol."""
+    """Decodes text messages into commands; all connections of a protocol share one."""
 
     def decode(self, text: str) -> AnyCommand:
-        """Return the command that `text` holds.
+        """Return the command in `text`.
 
         :raises BadCommandError: with the request's id, as far as one can be read.
         """
         ...
 
     def request_id(self, text: str) -> RequestId:
-        """Return the id of a message that is refused unread, None if it has none that can be read."""
+        """Return the id of a message that is refused before it is decoded; None if it has no readable one."""
         ...
 
 

@@ -44,7 +44,7 @@ def attempt(allowances: Allowances, step: str, now: float, text: str) -> bool:
         return refused.code != ErrorCode.RATE_LIMITED
     finally:
         meter.close()
-        allowances.leave(allowance, now)
+        allowances.release(allowance, now)
     return True
 
 
@@ -85,7 +85,7 @@ def test_users_who_are_gone_are_forgotten_once_that_gives_them_nothing() -> None
         now = number * 1.0
         allowance = allowances.of(f"user {number}", now)
         allowance.take_room(now)
-        allowances.leave(allowance, now)
+        allowances.release(allowance, now)
     del allowance
     assert len(allowances) <= settings.history.idempotency_seconds + 2
 

@@ -161,7 +161,7 @@ class EventRoutes:
         """Return what the user may cause, which outlives this request."""
         allowances = self.services.allowances
         allowance = allowances.of(claims.user_id, trio.current_time())
-        this_request().exits.callback(lambda: allowances.leave(allowance, trio.current_time()))
+        this_request().exits.callback(lambda: allowances.release(allowance, trio.current_time()))
         return allowance
 
 
