@@ -57,7 +57,7 @@ class Mailbox(Generic[M]):
         self.handed_out = 0
         self._name = name
         self._sender, self._receiver = trio.open_memory_channel[M | object](math.inf)
-        self._head: list[M] = []  # the one message that a wait for the channel brought
+        self._head: list[M] = []  # the one message that a wait for the channel returned
         # Set while the reader sleeps, nothing waits and no turn is borrowed; so a call needs no further check.
         self._lent: Callable[[M], bool] | None = None
         self._failure: Exception | None = None  # of a borrowed turn, on its way to the reader

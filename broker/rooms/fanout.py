@@ -75,15 +75,15 @@ class Fanout:
         self._tally.deliveries += len(roster) * len(notices)
 
     def send_nowait(self, roster: Roster, notice: RoomEvent) -> None:
-        """Send one event to all members at once, as `begin` and `finish` would.
+        """Send one event to all members, as `queue` and `send_queued` would.
 
-        Only where nothing is pending, and for so few members that no other task has to wait for it.
+        Only while nothing is queued, and for so few members that it fits into a time slice.
         """
         assert not self._deliveries, "nothing may overtake"
         for codec, members in roster.audiences():
             try:
                 frame = codec.encode((notice,))
-            except Exception as error:  # noqa: BLE001  # theirs alone, and logged
+            except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
                 self._fail(members, error)
                 continue
             for member in members:
@@ -91,23 +91,23 @@ class Fanout:
                     if member not in self._failed and not member.outbox.offer(frame):
                         self._tally.deliveries_lost += 1
                         member.outbox.note_lost(self._room, _offsets((notice,)))
-                except Exception as error:  # noqa: BLE001  # its own alone, and logged
+                except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
                     self._fail((member,), error)
         self._tally.deliveries += len(roster)
 
     def reply_nowait(self, member: Member, notice: Notice) -> None:
-        """Send one member an answer at once; only where nothing is pending."""
+        """Send one member an answer; only while nothing is queued."""
         assert not self._deliveries, "nothing may overtake"
         if member in self._failed:
             return
         try:
             member.outbox.reply(notice)
-        except Exception as error:  # noqa: BLE001  # its own alone, and logged
+        except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
             self._fail((member,), error)
 
     @property
     def is_pending(self) -> bool:
-        """Whether something that was begun is not finished."""
+        """Whether notices are queued."""
         return bool(self._deliveries)
 
     def note_delay(self, publishes: int, seconds: float) -> None:

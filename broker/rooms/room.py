@@ -45,8 +45,9 @@ from broker.rooms.messages import (
 from broker.rooms.recovery import joined_in_pages, missed_notices
 from broker.rooms.state import RoomOptions, RoomState
 
-SHORT_WAY_MEMBERS = 64
-"""A room of more members joins what waits into one frame for each, and gives other tasks their turn in between."""
+MAX_MEMBERS_NOWAIT = 64
+"""Most members of a room that publishes in a borrowed turn. A larger one batches the waiting events into one frame for
+each member, and lets other tasks run in between."""
 
 
 class Room(Actor[RoomMessage]):
@@ -87,13 +88,13 @@ class Room(Actor[RoomMessage]):
         return self._state.roster.is_empty and not self._state.presence.batch.is_pending
 
     def receive_nowait(self, message: RoomMessage) -> bool:
-        """See Actor: a publish in a small room, by an engine that answers at once. The short way of `_publish`."""
+        """See Actor: publish in a small room, if the engine can append without a wait. The fast path of `_publish`."""
         state = self._state
         if (
             not isinstance(message, Publish)
             or state.delivered is None
             or state.fanout.is_pending
-            or len(state.roster) > SHORT_WAY_MEMBERS
+            or len(state.roster) > MAX_MEMBERS_NOWAIT
         ):
             return False
         began = trio.current_time()

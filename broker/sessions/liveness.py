@@ -1,4 +1,4 @@
-"""When a silent connection is pinged, and when it is closed. Pure."""
+"""The decision to ping or close a silent connection. Pure."""
 
 from enum import Enum
 
