@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.notices import Acknowledged
 from broker.rooms.messages import Leave
-from broker.rooms.room import SHORT_WAY_MEMBERS
+from broker.rooms.room import MAX_MEMBERS_NOWAIT
 from tests.rooms.conftest import OpenStage, Person, Stage
 
 NAMES = ("ann", "bob", "eve")
@@ -128,7 +128,7 @@ async def test_a_publish_in_a_quiet_small_room_is_heard_before_the_sender_goes_o
 
 async def test_a_large_room_takes_publishes_together(stage: Stage) -> None:
     stage.engine.is_prompt = True
-    people = [await stage.enter(f"user {number}") for number in range(SHORT_WAY_MEMBERS + 1)]
+    people = [await stage.enter(f"user {number}") for number in range(MAX_MEMBERS_NOWAIT + 1)]
     for text in "abc":
         stage.refs["den"].tell_nowait(stage.chat(text, people[0], None))
     assert not people[1].texts()
