@@ -171,7 +171,7 @@ class ServedConnection:
             # Its pongs wait unread behind its messages, through no fault of its own.
             self._stream.last_received = now
         # A peer that reads is alive, though its pong may stand behind much that it has yet to read.
-        last_heard = max(self._stream.last_received, self._outbox.last_written)
+        last_heard = max(self._stream.last_received, self._outbox.last_acknowledged)
         match self._liveness.next_action(now, last_heard):
             case LivenessAction.PING:
                 self._outbox.put_control(PING)
@@ -350,7 +350,7 @@ class ServedConnection:
         """Close with a code; nothing happens if the peer closed first."""
         self._count_end(connection.closed, ending)
         if ending.code == CloseCode.TOO_SLOW:
-            self._outbox.forget_queue()
+            self._outbox.drop_unsent()
         # trio-websocket's aclose waits for the peer without a limit.
         with trio.move_on_after(self._settings.close_seconds):
             await connection.aclose(self._protocol.close_code_of(ending.code), ending.reason)

@@ -12,6 +12,7 @@ from broker.errors import CloseCode
 from broker.notices import Pong
 from broker.transport.frames import PING, close_frame, text_frame
 from broker.transport.outbox import CHUNK_BYTES, OutboxStatistics
+from broker.transport.outbox_state import Awaited, Intake
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 
 
@@ -62,7 +63,7 @@ async def test_what_waits_is_written_in_chunks(nursery: trio.Nursery) -> None:
     await wait_all_tasks_blocked()
     assert CHUNK_BYTES - 1000 <= len(wire.handed) <= CHUNK_BYTES
     # So that a close frame need not wait for all of it.
-    outbox.forget_queue()
+    outbox.drop_unsent()
     assert outbox.statistics().queued_bytes == len(wire.handed)
     nursery.cancel_scope.cancel()
 
@@ -126,13 +127,13 @@ async def test_a_write_that_finds_the_peer_gone_closes_the_outbox_for_good(nurse
         await outbox.write(b"x")
 
 
-async def test_a_frame_that_was_begun_is_not_forgotten(nursery: trio.Nursery) -> None:
+async def test_a_frame_that_was_begun_is_not_dropped(nursery: trio.Nursery) -> None:
     # The writer has not had its first turn when a full outbox ends the connection.
     wire = FakeWire(3)
     outbox, _ = open_outbox(wire, 1000, nursery.start_soon)
     assert outbox.offer(text_frame(b"begun"))
     assert outbox.offer(text_frame(b"waiting"))
-    outbox.forget_queue()
+    outbox.drop_unsent()
     wire.give(1000)
     await outbox.write(close_frame(CloseCode.TOO_SLOW, ""), is_last=True)
     assert bytes(wire.handed) == text_frame(b"begun") + close_frame(CloseCode.TOO_SLOW, "")
@@ -160,7 +161,7 @@ async def test_a_write_dropped_by_a_close_is_not_taken_for_written(
     assert outbox.statistics().queued_bytes == 0
 
 
-async def test_what_is_being_written_is_not_done_because_the_rest_was_forgotten(
+async def test_what_is_being_written_is_not_done_because_the_rest_was_dropped(
     nursery: trio.Nursery,
 ) -> None:
     wire = FakeWire(0)
@@ -175,12 +176,12 @@ async def test_what_is_being_written_is_not_done_because_the_rest_was_forgotten(
     await wait_all_tasks_blocked()
     nursery.start_soon(write, b"second, longer")
     await wait_all_tasks_blocked()
-    outbox.forget_queue()
+    outbox.drop_unsent()
     await wait_all_tasks_blocked()
     assert done == []
     wire.give(5)
     await wait_all_tasks_blocked()
-    assert sorted(done) == [b"first", b"second, longer"], "nobody waits for what is forgotten"
+    assert sorted(done) == [b"first", b"second, longer"], "nobody waits for what is dropped"
     assert bytes(wire.handed) == b"first"
 
 
@@ -276,9 +277,9 @@ async def test_only_what_the_kernel_did_not_take_waits_for_the_peer(nursery: tri
     wire, flushes = FakeWire(100), Flushes()
     outbox, _ = open_outbox(wire, 1000, nursery.start_soon, schedule=flushes.schedule)
     outbox.offer(b"x" * 150)
-    assert outbox.statistics() == OutboxStatistics(queued_bytes=150, blocked_bytes=0, is_dropping=False)
+    assert outbox.statistics() == OutboxStatistics(150, 0, Intake.OPEN, Awaited.FLUSH)
     flushes.come()
-    assert outbox.statistics() == OutboxStatistics(queued_bytes=50, blocked_bytes=50, is_dropping=False)
+    assert outbox.statistics() == OutboxStatistics(50, 50, Intake.OPEN, Awaited.WRITER)
     nursery.cancel_scope.cancel()
 
 

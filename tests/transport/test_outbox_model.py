@@ -17,6 +17,7 @@ from broker.model import Event
 from broker.notices import Notice, Pong, RoomEvent
 from broker.transport.frames import PING, close_frame, text_frame
 from broker.transport.outbox import Outbox
+from broker.transport.outbox_state import Awaited, Intake
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 
 EPOCH = "e"
@@ -71,6 +72,10 @@ class Model:
         self.outbox.flush()
 
     @property
+    def is_dropping(self) -> bool:
+        return self.outbox.statistics().intake is Intake.DROPPING
+
+    @property
     def queued(self) -> int:
         return self.outbox.statistics().queued_bytes
 
@@ -88,7 +93,7 @@ class Model:
             frame, offsets = said(room, first, last, pad), (first, last)
         else:
             frame, offsets = ephemeral(room, pad), None
-        queued, is_dropping = self.queued_before(frame), self.outbox.statistics().is_dropping
+        queued, is_dropping = self.queued_before(frame), self.is_dropping
         taken = self.outbox.offer(frame)
         if not self.takes_more or self.is_given_up:
             assert taken, "a closed outbox takes all"
@@ -106,14 +111,14 @@ class Model:
             assert CloseCode.TOO_SLOW in self.ended
             self.give_up()
         else:
-            assert self.outbox.statistics().is_dropping
+            assert self.is_dropping
 
     def reply(self, *notices: Notice) -> None:
         frame = CODEC.encode(notices)
         queued = self.queued_before(frame)
         ended = len(self.ended)
         self.outbox.reply(*notices)
-        if self.takes_more and queued and queued + len(frame) > 2 * self.limit:
+        if self.takes_more and not self.is_given_up and queued and queued + len(frame) > 2 * self.limit:
             assert self.ended[ended:] == [CloseCode.TOO_SLOW]
             self.give_up()
         else:
@@ -156,7 +161,7 @@ class Model:
 
     def forget(self) -> None:
         """Everything of which the wire has seen nothing yet is dropped, frame by frame."""
-        self.outbox.forget_queue()
+        self.outbox.drop_unsent()
         kept, seen = [], 0
         for frame in self.accepted:
             if seen >= len(self.wire.handed):
@@ -177,11 +182,28 @@ class Model:
         everything = b"".join(self.accepted)
         handed = bytes(self.wire.handed)
         assert everything.startswith(handed), "bytes out are those of accepted frames, in order"
+        self.check_states()
         if not self.is_closed:
             assert self.queued == len(everything) - self.wire.finished_bytes
         for writer in self.writers:
             if writer.outcome == "written":
                 assert writer.end <= self.wire.finished_bytes, "write returns only when it is written"
+
+    def check_states(self) -> None:
+        """The states say what has become of the frames so far."""
+        now = self.outbox.statistics()
+        if self.is_closed or CloseCode.GOING_AWAY in self.ended:
+            assert now.intake is Intake.CLOSED
+        elif not self.takes_more:
+            assert now.intake is Intake.ENDING
+        elif self.is_given_up:
+            assert now.intake is Intake.GIVEN_UP
+        else:
+            assert now.intake in {Intake.OPEN, Intake.DROPPING if self.drops else Intake.OPEN}
+        if now.intake is not Intake.CLOSED:
+            assert (now.awaited is Awaited.WRITER) is (now.blocked_bytes > 0)
+            assert (now.awaited in {Awaited.FLUSH, Awaited.BULK_FLUSH}) is self.is_flush_due
+            assert now.awaited is not Awaited.NOTHING or not now.queued_bytes
 
 
 Step: TypeAlias = tuple[str, Any]
@@ -379,7 +401,7 @@ END = {
 async def play_dropping(limit: int, credit: int, steps: list[Step]) -> None:
     async with trio.open_nursery() as nursery:
         model = open_model(credit, limit, nursery, drops=True)
-        outbox, wire = model.outbox, model.wire
+        wire = model.wire
         for name, value in steps:
             match name:
                 case "offer":
@@ -394,7 +416,7 @@ async def play_dropping(limit: int, credit: int, steps: list[Step]) -> None:
         wire.give(1 << 30)
         await settle(model)
         assert not model.ended
-        assert not outbox.statistics().is_dropping
+        assert not model.is_dropping
         heard: dict[str, int] = {}
         missed: dict[str, list[int]] = {}
         for message in messages_in(bytes(wire.handed))[0]:
