@@ -47,8 +47,8 @@ def select_protocol(
     The client's order decides; a client that offers none of `protocols` gets the first. Other offers are never sent
     back: one may be a secret.
     """
-    by_name = {protocol.name: protocol for protocol in protocols}
     for offer in offers:
-        if offer in by_name:
-            return by_name[offer], offer
+        for protocol in protocols:
+            if protocol.name == offer:
+                return protocol, offer
     return protocols[0], None
