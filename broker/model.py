@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TypeAlias
 
 import attrs
+import msgspec
 
 from broker.errors import ErrorCode, Refused
 
@@ -82,8 +83,7 @@ def parse_offset(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-@attrs.frozen
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A position in a room's history.
 
     Offsets count from 1, without gap, within an epoch; 0 is before the first event.
@@ -97,8 +97,7 @@ class Position:
         return self.offset == before.offset + 1 and self.epoch == before.epoch
 
 
-@attrs.frozen
-class IdempotencyKey:
+class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     """Names one publish of one publisher; the same key within the window is stored once.
 
     `scope` keeps publishers apart: a user's id, or the HTTP API.
@@ -108,8 +107,7 @@ class IdempotencyKey:
     key: str
 
 
-@attrs.frozen
-class Draft:
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """An event to be published, before the engine gives it a position.
 
     `content` is one JSON object without `room`, `offset`, `epoch` and `time`: those are added where
@@ -121,8 +119,7 @@ class Draft:
     key: IdempotencyKey | None = None
 
 
-@attrs.frozen
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An event of a room. `offset` is None for an ephemeral event; `time_ms` is Unix milliseconds."""
 
     content: bytes

@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-import attrs
+import msgspec
 
 from broker.errors import Refused
 from broker.model import Event, Position
@@ -11,8 +11,7 @@ RequestId: TypeAlias = str | int | None
 """The id of a client's request, repeated in the reply."""
 
 
-@attrs.frozen
-class RoomEvent:
+class RoomEvent(msgspec.Struct, frozen=True):
     """An event, to all members."""
 
     room: str
@@ -20,8 +19,7 @@ class RoomEvent:
     event: Event
 
 
-@attrs.frozen
-class UserJoined:
+class UserJoined(msgspec.Struct, frozen=True):
     """One connection joined; to all members, the new one included."""
 
     room: str
@@ -29,8 +27,7 @@ class UserJoined:
     room_size: int
 
 
-@attrs.frozen
-class UserLeft:
+class UserLeft(msgspec.Struct, frozen=True):
     """One connection left; to all remaining members."""
 
     room: str
@@ -38,8 +35,7 @@ class UserLeft:
     room_size: int
 
 
-@attrs.frozen
-class PresenceChanged:
+class PresenceChanged(msgspec.Struct, frozen=True):
     """A batch of joins and leaves of a large room; a user id occurs once for each connection."""
 
     room: str
@@ -48,8 +44,7 @@ class PresenceChanged:
     room_size: int
 
 
-@attrs.frozen
-class Joined:
+class Joined(msgspec.Struct, frozen=True):
     """The answer to a join, and the first notice that a new member gets of the room."""
 
     room: str
@@ -60,16 +55,14 @@ class Joined:
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """The recipient is no longer in the room: it left, or was removed."""
 
     room: str
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True):
     """The recipient's event is stored at `position`; None for an ephemeral event."""
 
     room: str
@@ -77,8 +70,7 @@ class Acknowledged:
     request_id: RequestId
 
 
-@attrs.frozen
-class PresenceList:
+class PresenceList(msgspec.Struct, frozen=True):
     """The users in a room, with their numbers of connections."""
 
     room: str
@@ -87,8 +79,7 @@ class PresenceList:
     request_id: RequestId = None
 
 
-@attrs.frozen
-class HistoryPage:
+class HistoryPage(msgspec.Struct, frozen=True):
     """Some of a room's events, and the room's current position."""
 
     room: str
@@ -97,8 +88,7 @@ class HistoryPage:
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Gap:
+class Gap(msgspec.Struct, frozen=True):
     """Events from `first` to `last` (offsets, both included) were not written to the recipient."""
 
     room: str
@@ -106,31 +96,27 @@ class Gap:
     last: int
 
 
-@attrs.frozen
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """A request was refused."""
 
     refused: Refused
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Pong:
+class Pong(msgspec.Struct, frozen=True):
     """The answer to a ping."""
 
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Refreshed:
+class Refreshed(msgspec.Struct, frozen=True):
     """A new token was accepted; `expires_at` is Unix seconds, None for a token that does not expire."""
 
     expires_at: float | None
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Reconnect:
+class Reconnect(msgspec.Struct, frozen=True):
     """The server is draining; the recipient should reconnect after this delay."""
 
     after_ms: int

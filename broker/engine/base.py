@@ -24,6 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 
 from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
@@ -40,8 +41,7 @@ class Retention:
     age_seconds: float
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """The result for one draft.
 
     `position` is None for an ephemeral draft. `event` is None for a repetition, which is not delivered again.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
+import msgspec
 
 from actors import Reply
 from broker.engine.base import Receipt, Run
@@ -35,8 +36,7 @@ class Leave:
     request_id: RequestId = None
 
 
-@attrs.frozen
-class Publish:
+class Publish(msgspec.Struct, frozen=True):
     """Publish an event. A `sender` with a request id is sent `ack`; a `reply` is set to the receipt."""
 
     draft: Draft
@@ -45,8 +45,7 @@ class Publish:
     reply: Reply["Published"] | None = None
 
 
-@attrs.frozen
-class Published:
+class Published(msgspec.Struct, frozen=True):
     """The result of a Publish: its receipt, and the room's size at that time."""
 
     receipt: Receipt
@@ -99,8 +98,7 @@ class CatchUp:
     """Deliver all undelivered events of the engine: some may have been missed, or the engine can be read again."""
 
 
-@attrs.frozen
-class FeedEvents:
+class FeedEvents(msgspec.Struct, frozen=True):
     """The events of one append, on this node or another, from the engine's feed."""
 
     epoch: str

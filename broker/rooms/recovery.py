@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-import attrs
+import msgspec
 
 from broker.engine.base import Run
 from broker.model import Event, Position
@@ -36,7 +36,7 @@ def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
         return [joined]
     epoch, last = joined.position.epoch, page[-1].offset
     assert last is not None, "only stored events can be missed"
-    first = attrs.evolve(joined, events=page, position=Position(epoch, last))
+    first = msgspec.structs.replace(joined, events=page, position=Position(epoch, last))
     return [first, *(RoomEvent(joined.room, epoch, event) for event in rest)]
 
 

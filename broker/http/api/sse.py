@@ -49,7 +49,7 @@ def close_event(ending: Disconnect, protocol: WireProtocol) -> bytes:
 
 def _encode(notice: Notice) -> bytes:
     if isinstance(notice, Joined) and notice.events:
-        first = _event(encode_notice(attrs.evolve(notice, events=())))
+        first = _event(encode_notice(msgspec.structs.replace(notice, events=())))
         epoch = notice.position.epoch
         missed = [_encode(RoomEvent(notice.room, epoch, event)) for event in notice.events]
         return first + b"".join(missed)
