@@ -79,7 +79,15 @@ class Mouth(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-def reconnector_of(speeches: Sequence[Sequence[bytes]]) -> Reconnector:
+class NoListener:
+    def arrived(self, payload: bytes) -> None:
+        pass
+
+    def fell_behind(self) -> None:
+        pass
+
+
+def reconnector_of(speeches: Sequence[Sequence[bytes]], part: str = "requests") -> Reconnector:
     """Return what connects to each of the speeches in turn, and then to nothing."""
     waiting = [Connection(Mouth([chunk for chunk in chunks if chunk])) for chunks in speeches]
 
@@ -89,7 +97,7 @@ def reconnector_of(speeches: Sequence[Sequence[bytes]]) -> Reconnector:
             raise EngineUnavailableError("nobody there")
         return waiting.pop(0)
 
-    return Reconnector("requests", dial, Health("server", lambda: 0.0, stdlib_log()), Random(1))
+    return Reconnector(part, dial, Health("server", lambda: 0.0, stdlib_log()), Random(1))
 
 
 def run_for_a_while(main: Callable[[trio.Nursery], Awaitable[None]]) -> None:
@@ -173,6 +181,56 @@ def test_a_greeting_is_good_or_the_connection_is_lost(chunks: list[bytes]) -> No
             await _greet(Connection(Mouth([chunk for chunk in chunks if chunk])), endpoint)
 
     run_for_a_while(main)
+
+
+CONFIRMED = b"*3\r\n$9\r\nsubscribe\r\n$4\r\nkept\r\n:1\r\n"
+NO_SERVER_OF_OURS = [
+    b"",
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"$2\r\nOK\r\n",
+    b"*1\r\n",
+    b"*3\r\n:1\r\n:1\r\n:1\r\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("part", "answer", "good"),
+    [
+        *(("requests", answer, b":1\r\n") for answer in NO_SERVER_OF_OURS),
+        *(("feed", answer, CONFIRMED) for answer in NO_SERVER_OF_OURS),
+        ("feed", b"-NOPERM No permissions to access a channel\r\n", CONFIRMED),
+        ("feed", CONFIRMED.replace(b"kept", b"room"), CONFIRMED),
+    ],
+)
+def test_a_server_that_only_greets_well_is_one_trouble(
+    caplog: pytest.LogCaptureFixture, part: str, answer: bytes, good: bytes
+) -> None:
+    """Five connections are refused, or lost, after the greeting; the sixth is answered as it should, and then lost."""
+    caplog.set_level("INFO")
+
+    async def main(nursery: trio.Nursery) -> None:
+        reconnector = reconnector_of([[answer]] * 5 + [[good]], part)
+        if part == "feed":
+            subscriptions = Subscriptions(reconnector)
+            subscriptions.keep_subscribed("kept", NoListener())
+            nursery.start_soon(subscriptions.run)
+            return
+        link = Link(
+            reconnector,
+            EngineUnavailableError("not yet"),
+            timeout_seconds=5.0,
+            pending_bytes=1000,
+            on_other_server=lambda: None,
+        )
+        nursery.start_soon(link.run)
+        while True:
+            with suppress(EngineUnavailableError):
+                await link.request("PUBLISH", "a", "b", parse=parse_count)
+            await trio.sleep(0.001)
+
+    run_for_a_while(main)
+    notes = [message.partition("server=")[0].strip() for message in caplog.messages]
+    assert notes == ["redis trouble", "redis is well again", "redis trouble"]
 
 
 async def test_a_reply_without_end_is_given_up() -> None:

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from broker.engine.redis.engine import RedisEngine
-from broker.errors import ConfigurationError, EngineUnavailableError
+from broker.errors import ConfigurationError, EngineTrouble, EngineUnavailableError
 from broker.model import Position
 from tests.engine.redis.opened import (
     KEEP,
@@ -283,3 +283,61 @@ async def test_scripts_are_sent_again_to_a_server_that_forgot_them(redis: RedisS
         redis.ask("SCRIPT", "FLUSH")
         await engine.append("den", [draft(3)], KEEP)
         assert await offsets(engine) == [1, 2, 3]
+
+
+FOREIGN = {
+    "string": ("SET", "x"),
+    "list": ("LPUSH", "x"),
+    "hash": ("HSET", "x", "y"),
+    "sorted set": ("ZADD", 1, "x"),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        *(("alive", kind) for kind in FOREIGN if kind != "sorted set"),
+        *(("rooms", kind) for kind in FOREIGN if kind != "sorted set"),
+        *(("store_id", kind) for kind in FOREIGN if kind != "string"),
+    ],
+)
+async def test_a_shared_key_that_another_program_has_overwritten_is_a_trouble(
+    redis: RedisServer, key: str, kind: str
+) -> None:
+    """Every node needs these keys for every room, so no node is ready."""
+    async with opened(redis.url) as engine:
+        await fill(engine)
+        name, (command, *values) = getattr(engine._keyspace, key), FOREIGN[kind]
+        # At once, or a heartbeat in between would make the key again.
+        redis.ask(
+            "EVAL", "redis.call('DEL', KEYS[1]) redis.call(unpack(ARGV))", 1, name, command, name, *values
+        )
+        await wait_trouble(engine, "WRONGTYPE")
+        with pytest.raises(EngineUnavailableError) as caught:
+            await engine.wait_ready()
+        assert caught.value.trouble == EngineTrouble.REFUSED
+        redis.ask("DEL", name)
+        await wait_ready(engine)
+
+
+@pytest.mark.parametrize("key", ["meta", "stream"])
+async def test_a_key_of_one_room_that_another_program_has_overwritten_is_that_rooms_trouble(
+    redis: RedisServer, key: str
+) -> None:
+    """It is refused and left as it is; the nodes are ready, and serve all other rooms."""
+    async with opened(redis.url) as engine:
+        await fill(engine)
+        name = getattr(engine._keyspace.room("den"), key)
+        redis.ask("DEL", name)
+        redis.ask("SET", name, "precious")
+        for call in (
+            lambda: engine.append("den", [draft(3)], KEEP),
+            lambda: engine.read("den"),
+            lambda: engine.position("den"),
+        ):
+            with pytest.raises(EngineUnavailableError, match="WRONGTYPE") as caught:
+                await call()
+            assert caught.value.trouble == EngineTrouble.REFUSED
+        assert redis.ask("GET", name) == b"precious"
+        await engine.append("attic", [draft(1)], KEEP)
+        assert await trouble(engine) is None
