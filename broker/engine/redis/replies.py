@@ -18,8 +18,19 @@ MOST_CONNECTIONS = 1 << 20
 """More connections of one user than a node can have."""
 
 _INT64 = 1 << 63
+_ENTRY_FIELDS = 4  # names and values of time and content
 
-_PUBLISHED = msgspec.msgpack.Decoder(tuple[str, int, list[int | str]])
+
+class _Published(msgspec.Struct, frozen=True, array_like=True):
+    """The message of an append; msgspec drops elements of a later version behind these."""
+
+    epoch: str
+    time_ms: int
+    fields: list[int | str]
+    """Offset and content of each event; an ephemeral event has the offset 0."""
+
+
+_PUBLISHED = msgspec.msgpack.Decoder(_Published)
 _REMOVAL = msgspec.msgpack.Decoder(tuple[str, str])
 _CHANGE = msgspec.msgpack.Decoder(tuple[str, int, int, list[int | str] | dict[str, int]])
 
@@ -104,10 +115,13 @@ def _check_run(offsets: list[int], first: int, last: int) -> None:
 
 
 def _event(entry: object) -> Event:
+    """Parse an entry of a stream: the time, the content, and fields of a later version, which are dropped."""
     entry_id, fields = _list(entry, 2)
-    _, time_ms, _, content = _list(fields, 4)
+    if len(_list(fields)) < _ENTRY_FIELDS or len(fields) % 2:
+        raise ValueError("not an entry of a room's stream")
+    _, time_ms, _, content = fields[:_ENTRY_FIELDS]
     if type(entry_id) is not bytes or type(content) is not bytes:
-        raise ValueError("no entry of a stream")
+        raise ValueError("not an entry of a room's stream")
     return Event(content, _decimal(time_ms), _decimal(entry_id.partition(b"-")[0]))
 
 
@@ -211,15 +225,17 @@ def parse_removal(payload: bytes) -> tuple[str, str]:
 
 @_of_message_pack
 def parse_published(payload: bytes) -> tuple[str, list[Event]]:
-    """Parse the message of an append: the epoch and the events."""
-    epoch, time_ms, fields = _PUBLISHED.decode(payload)
+    """Parse the message of an append: the epoch and the events.
+
+    A later version may publish five or more elements; arrays of two and four are the other messages of the channel.
+    """
+    published = _PUBLISHED.decode(payload)
     events = []
-    # Offset and content alternate; an ephemeral event has the offset 0.
-    for offset, content in zip(fields[::2], fields[1::2], strict=True):
+    for offset, content in zip(published.fields[::2], published.fields[1::2], strict=True):
         if not isinstance(content, str) or not isinstance(offset, int) or not 0 <= offset < _INT64:
             raise ValueError("no offset and content")
-        events.append(Event(content.encode(), time_ms, offset or None))
-    return epoch, events
+        events.append(Event(content.encode(), published.time_ms, offset or None))
+    return published.epoch, events
 
 
 def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -1,7 +1,9 @@
 """What happens to servers and to the way there: it is said so, nothing untrue is told, and all heals by itself."""
 
+import time
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -341,3 +343,22 @@ async def test_a_key_of_one_room_that_another_program_has_overwritten_is_that_ro
         assert redis.ask("GET", name) == b"precious"
         await engine.append("attic", [draft(1)], KEEP)
         assert await trouble(engine) is None
+
+
+async def test_an_entry_with_fields_of_a_later_version_is_read_and_trimmed(redis: RedisServer) -> None:
+    """Nodes of two versions share one Redis while servers are replaced one by one."""
+    async with opened(redis.url) as engine:
+        before = await fill(engine)
+        keys = engine._keyspace.room("den")
+        redis.ask(
+            "XADD", keys.stream, "3-0", "t", int(time.time() * 1000), "c", '{"n":3}', "m", "x", "tags", "y"
+        )
+        redis.ask("HSET", keys.meta, "offset", 3)
+        redis.ask("HINCRBY", keys.meta, "bytes", 7)
+        run = await engine.read("den")
+        assert run.position == Position(before.epoch, 3)
+        assert run.events[-1].content == b'{"n":3}'
+        await engine.append("den", [draft(4)], attrs.evolve(KEEP, messages=1))
+        run = await engine.read("den")
+        assert (run.first_held, [event.offset for event in run.events]) == (4, [4])
+        assert int(redis.ask("HGET", keys.meta, "bytes")) == len(draft(4).content)

@@ -14,6 +14,8 @@ from broker.engine.presence import RemoteChange, RemotePresence, RoomSummary
 from broker.engine.redis.replies import (
     MOST_CONNECTIONS,
     Greeting,
+    is_remote_change,
+    is_removal,
     pack_removal,
     parse_announced_version,
     parse_close_counts,
@@ -185,3 +187,29 @@ def test_what_nodes_say_is_read() -> None:
         "bob": 0,
     }
     assert parse_remote_change(msgspec.msgpack.encode(("n", 2, 1, {}))).counts == {}
+
+
+@given(
+    more=st.lists(
+        st.none() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.text(max_size=2)), min_size=2
+    )
+)
+def test_elements_that_a_later_version_publishes_behind_the_events_are_dropped(more: list[object]) -> None:
+    payload = msgspec.msgpack.encode(("e", 5, [1, "{}", 0, "[]"], *more))
+    assert not is_remote_change(payload)
+    assert not is_removal(payload)
+    assert parse_published(payload) == ("e", [Event(b"{}", 5, 1), Event(b"[]", 5, None)])
+
+
+@given(more=st.lists(st.tuples(st.binary(max_size=3), st.binary(max_size=3)), max_size=3))
+def test_fields_that_a_later_version_stores_behind_time_and_content_are_dropped(
+    more: list[tuple[bytes, bytes]],
+) -> None:
+    entry = [b"7-0", [b"t", b"5", b"c", b"{}", *(part for pair in more for part in pair)]]
+    assert parse_run([b"e", 7, 7, [entry]]) == Run(Position("e", 7), 7, (Event(b"{}", 5, 7),))
+
+
+@pytest.mark.parametrize("fields", [[], [b"t", b"5"], [b"t", b"5", b"c"], [b"t", b"5", b"c", b"{}", b"odd"]])
+def test_an_entry_without_time_and_content_is_refused(fields: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="not an entry"):
+        parse_run([b"e", 7, 7, [[b"7-0", fields]]])
