@@ -4,6 +4,8 @@ The names below are public, and so are `broker.client` and the structs of `broke
 private and may change in any release. A name's module is imported on first use.
 """
 
+from broker.lazy_names import lazy_names
+
 # As in typing. Nothing is imported here, so that a server installs its signal handlers first.
 TYPE_CHECKING = False
 
@@ -59,10 +61,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name on first use (PEP 562)."""
-    import importlib  # noqa: PLC0415  # see above
-
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+__getattr__ = lazy_names(__name__, _PLACES)

@@ -18,7 +18,7 @@ from broker.config.problems import refuse
 from broker.config.settings import Settings
 from broker.engine.open import open_engine
 from broker.errors import CloseCode
-from broker.http.nodes.busiest import Looks
+from broker.http.nodes.busiest import SampleWindow
 from broker.http.nodes.node import this_node
 from broker.http.nodes.questions import NodeAnswers
 from broker.http.nodes.siblings import Siblings
@@ -121,8 +121,8 @@ async def _open_parts(
         nursery.start_soon(
             partial(run_heartbeat, connections, wall_clock, interval_seconds=HEARTBEAT_SECONDS)
         )
-        traffic, looks = Traffic(), Looks()
-        nursery.start_soon(run_traffic, traffic, looks, TrafficMeter(rooms, connections, wall_clock).read)
+        traffic, samples = Traffic(), SampleWindow()
+        nursery.start_soon(run_traffic, traffic, samples, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier)
         refusals = Refusals(log)
         services = ConnectionServices(
@@ -144,7 +144,7 @@ async def _open_parts(
             node=this_node(settings.server.node_name, 0 if siblings is None else siblings.worker),
             siblings=siblings,
             traffic=traffic,
-            looks=looks,
+            samples=samples,
             allowances=sessions.allowances,
             is_dev=dev,
             refusals=refusals,

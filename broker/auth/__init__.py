@@ -1,4 +1,4 @@
-"""Who may connect and what they may do: tokens, the API key, room permissions.
+"""Authentication and permissions: tokens, the API key, room rules.
 
 Nothing is imported here: PyJWT brings `cryptography` along, and not every command needs it.
 """

@@ -1,4 +1,4 @@
-"""Finds what a client presented: its token, in one of three places, or the API key.
+"""The credentials of a client: a token in one of three places, or the API key.
 
 Browsers cannot set headers on a WebSocket, so besides `Authorization: Bearer` (RFC 6750 section 2.1) a
 token may come as the `token` query parameter, or as a subprotocol `bearer.JWT` beside `greenroom.v1`.
@@ -22,7 +22,7 @@ def find_token(
 
     Empty ones count as absent; the same token in several places is one token.
 
-    :raises Disconnect: 4001 if they hold different tokens: which one was meant cannot be known. The
+    :raises Disconnect: 4001 if they hold different tokens. The
         handshake must still select a subprotocol, or a browser reports 1006.
     """
     found = {
@@ -57,7 +57,7 @@ class ApiKey:
     _key: str = attrs.field(repr=False, validator=_is_header_word)
 
     def matches(self, authorization_header: str | None) -> bool:
-        """Tell whether the header presents this key, in a time that does not depend on how much of it fits."""
+        """Whether the header presents this key, compared in constant time."""
         presented = None if authorization_header is None else _bearer(authorization_header)
         if presented is None:
             return False

@@ -17,7 +17,7 @@ _SECRET_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 def read_jwks(data: bytes, *, allowed: Sequence[str], place: str) -> tuple[VerificationKey, ...]:
     """Return the keys of the set that verify signatures under the `allowed` algorithms.
 
-    Keys for something else (`use`, `key_ops`, `alg`) and of unknown types are passed over, as RFC 7517
+    Keys for something else (`use`, `key_ops`, `alg`) and of unknown types are ignored, as RFC 7517
     section 5 asks.
 
     :raises ConfigurationError: if the set is malformed, holds a private, weak or broken key or none that
@@ -71,7 +71,7 @@ def _read_key(jwk: object, *, allowed: Sequence[str], place: str) -> Verificatio
 
 
 def _is_for_signatures(jwk: Mapping[str, object]) -> bool:
-    """Tell whether `use` and `key_ops` let the key verify (RFC 7517 sections 4.2 and 4.3)."""
+    """Whether `use` and `key_ops` let the key verify (RFC 7517 sections 4.2 and 4.3)."""
     operations = jwk.get("key_ops", ["verify"])
     return jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
 

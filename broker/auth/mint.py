@@ -1,4 +1,4 @@
-"""Makes client tokens, for the command line, the examples and whoever shares the secret.
+"""Makes client tokens, for the command line, the examples and applications that share the secret.
 
 Signing with a shared secret is one HMAC (RFC 7515 section 3.1), so this does without PyJWT, whose import
 would be most of the time that `greenroom token` takes.
@@ -63,7 +63,7 @@ def mint_token(
 ) -> str:
     """Return a token for `user_id` that is good from `now` (Unix seconds) for `ttl_seconds`.
 
-    What is None is left out of the token. `exp` is rounded up to a whole second.
+    Claims that are None are left out. `exp` is rounded up to a whole second.
 
     :raises ConfigurationError: if the secret is weak, the algorithm needs a private key, `ttl_seconds` is
         not above 0, or the server would refuse such a token.

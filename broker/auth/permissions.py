@@ -1,4 +1,4 @@
-"""Decides what a bearer of claims may do in a room."""
+"""Decisions about the capabilities of a bearer of claims in a room."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from broker.model import PRIVATE_PREFIX, Capability, Claims, Position
 def recovery_start(claims: Claims, since: Position | None) -> Position | None:
     """Return from where a join may recover what was missed: None without the capability `history`.
 
-    What lies after a position that a client names is history, whether it was ever in the room or not.
+    Messages after a position that a client names are history, whether it was ever in the room or not.
     """
     return since if Capability.HISTORY in claims.can else None
 
@@ -28,7 +28,7 @@ def find_rule(rules: Sequence[RoomRule], room: str) -> RoomRule | None:
 
 @attrs.frozen
 class RoomPolicy:
-    """The room rules of the configuration and the built-in one. Pure: it asks nobody else.
+    """The room rules of the configuration and the built-in one. Pure.
 
     The built-in rule comes first and nothing opens what it closes, neither a token's patterns nor a
     configured rule: `user_{id}` is only for the user whose `sub` is {id}. `auth.private_user_rooms =
@@ -40,11 +40,11 @@ class RoomPolicy:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "RoomPolicy":
-        """Take the policy out of the whole configuration."""
+        """Return the policy of a configuration."""
         return cls(settings.rooms, settings.auth.private_user_rooms)
 
     def check(self, claims: Claims, room: str, capability: Capability) -> None:
-        """Let the bearer of `claims` use `capability` in `room`, or refuse.
+        """Check that the bearer of `claims` may use `capability` in `room`.
 
         In order: the token's `can`, the built-in rule, the token's `rooms`, the first configured rule
         that matches. A room without a rule is open to every user.

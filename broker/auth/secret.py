@@ -1,10 +1,10 @@
-"""What makes a shared secret fit to sign tokens."""
+"""The requirements of a shared secret that signs tokens."""
 
 from broker.errors import ConfigurationError
 
 
 def is_shared_secret(algorithm: str) -> bool:
-    """Tell whether one secret both signs and verifies under `algorithm` (HS256, HS384, HS512)."""
+    """Whether one secret both signs and verifies under `algorithm` (HS256, HS384, HS512)."""
     return algorithm in {"HS256", "HS384", "HS512"}
 
 

@@ -56,8 +56,8 @@ class TokenVerifier:
 
         `Claims.expires_at` is `exp` itself; the leeway of `auth.leeway_seconds` comes on top of it.
 
-        :raises Disconnect: 4001 for everything else; the reason tells a developer what to mend and holds
-            nothing of the token.
+        :raises Disconnect: 4001 for everything else; the reason helps a developer and holds nothing of the
+            token.
         """
         payload = self._signed_payload(token)
         check_times(payload, now=self._wall_clock(), leeway_seconds=self._leeway_seconds)

@@ -1,20 +1,15 @@
 """The command line: `greenroom`."""
 
-import importlib.metadata
-
 import click
 
 from broker.cli.lazy import LazyGroup
+from broker.http.version import installed_version
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, is_asked: bool) -> None:
     if not is_asked or ctx.resilient_parsing:
         return
-    try:
-        version = importlib.metadata.version("greenroom")
-    except importlib.metadata.PackageNotFoundError:
-        version = "(not installed)"
-    click.echo(f"greenroom {version}")
+    click.echo(f"greenroom {installed_version() or '(not installed)'}")
     ctx.exit()
 
 
@@ -25,8 +20,8 @@ def _print_version(ctx: click.Context, _option: click.Parameter, is_asked: bool)
         "serve": "Run the server.",
         "token": "Print a client token.",
         "config": "Check or show the configuration.",
-        "send": "Say a text in a room.",
-        "tail": "Print what is said in a room.",
+        "send": "Send a text to a room.",
+        "tail": "Print the messages of a room.",
         "top": "Show the rooms of a running server.",
     },
 )

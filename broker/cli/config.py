@@ -1,4 +1,4 @@
-"""`greenroom config`: what a configuration says, without starting a server."""
+"""`greenroom config`: check and show a configuration without starting a server."""
 
 import os
 from pathlib import Path
@@ -22,14 +22,14 @@ def command() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dev", is_flag=True, help="As for a server with --dev: secrets may be missing.")
 def check(file: Path, *, dev: bool) -> None:
-    """Say whether a server would start with FILE and the present environment.
+    """Check whether a server would start with FILE and the present environment.
 
-    Ends with status 2 if not, and tells each reason.
+    Ends with status 2 if not, with a line for each reason.
     """
     loaded = load_settings(file=file, environ=os.environ, flags={})
     if dev:
         loaded = with_dev_secrets(loaded)
-    # Its import takes long: it is what a server's is.
+    # Its import takes as long as that of a server.
     from broker.preflight import find_host_problems, find_problems  # noqa: PLC0415
 
     settings, origins = loaded.settings, loaded.origins

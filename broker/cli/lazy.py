@@ -18,7 +18,7 @@ class LazyGroup(click.Group):
     """Commands by name, with the line that the help shows for each.
 
     The command `x` is `broker.cli.x.command`. Exit statuses: 2 for a configuration error, 1 for any other; 141, without
-    a word, when whoever read the output has gone, as of any program that SIGPIPE ends.
+    a message, when the reader of the output is gone, as for any program that SIGPIPE ends.
     """
 
     def __init__(self, *, lazy: Mapping[str, str], **attributes: Any) -> None:
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
                 _end_without_output(_first_leaf(failed))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; say what went wrong on standard error, a line for each problem."""
+        """Run the command; errors of ours go to standard error, a line for each problem."""
         try:
             return super().invoke(ctx)
         except OutputError:
@@ -90,9 +90,9 @@ class TextCommand(click.Command):
 
 
 def _as_utf8(text: str) -> str:
-    """Return what was meant by a text in which Python found bytes that its locale lacks (PEP 383).
+    """Decode a text as UTF-8 in which Python found bytes that its locale lacks (PEP 383).
 
-    :raises UnicodeDecodeError: if they are no UTF-8 either.
+    :raises UnicodeDecodeError: if they are no UTF-8.
     """
     return text if is_utf8(text) else os.fsencode(text).decode()
 

@@ -14,7 +14,7 @@ _PLACE = frozenset({"room", "offset", "epoch", "time"})
 def line_of(message: Message) -> str:
     """Return a message as one line, with colours and the local time.
 
-    Control characters of others' making are replaced: they could steer the terminal.
+    Control characters are replaced, as they could control the terminal.
     """
     moment = time.strftime("%H:%M:%S", time.localtime(message.get("time", time.time() * 1000) / 1000))
     return f"{click.style(moment, dim=True)} {_what(message)}"

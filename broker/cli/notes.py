@@ -1,4 +1,4 @@
-"""What `greenroom serve --dev` tells the person who started it."""
+"""The notes that `greenroom serve --dev` prints at its start."""
 
 import shlex
 import shutil
@@ -11,17 +11,17 @@ from broker.config.load import Loaded
 
 
 def dev_notes(loaded: Loaded, address: str, *, config_file: Path | None, program: str) -> str:
-    """Return the address, the secrets that were made up and how to use them, a line each.
+    """Return the address, the generated secrets and how to use them, a line each.
 
-    `address` is the server's URL, and `program` what a shell starts this program with. The console's brings an API key that was made up for this run in the fragment,
-    which browsers send to no server (RFC 9110 section 4.2.3) and the console takes out of the address at once.
-    Secrets that the person gave are not repeated: the console asks for them.
+    `address` is the server's URL, and `program` the word that starts this program in a shell. The console's URL has a
+    generated API key in its fragment, which browsers send to no server (RFC 9110 section 4.2.3) and the console
+    removes from the address at once. Configured secrets are not repeated: the console asks for them.
     """
     settings, origins = loaded.settings, loaded.origins
     notes = {
         "Listening on": address,
-        "Secret": _told(settings.auth.secret, origins["auth.secret"]),
-        "API key": _told(settings.http.api_key, origins["http.api_key"]),
+        "Secret": _shown(settings.auth.secret, origins["auth.secret"]),
+        "API key": _shown(settings.http.api_key, origins["http.api_key"]),
     }
     if hmac_algorithms(settings.auth):
         command = f"{program} token --user alice"
@@ -36,7 +36,7 @@ def dev_notes(loaded: Loaded, address: str, *, config_file: Path | None, program
 
 
 def shell_name(path: str) -> str:
-    """Return what a shell starts the program at `path` (Python's `sys.argv[0]`) with: its name, where that finds it."""
+    """Return the shell word that starts the program at `path` (Python's `sys.argv[0]`): its name if it is on PATH."""
     program = Path(path)
     if program.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m {program.parent.name}"
@@ -46,7 +46,7 @@ def shell_name(path: str) -> str:
     return shlex.quote(path)
 
 
-def _told(secret: str | None, origin: str) -> str:
+def _shown(secret: str | None, origin: str) -> str:
     if not secret:
         return "not set"
     return secret if origin == DEV else f"as set by {origin}"

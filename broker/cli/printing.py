@@ -8,9 +8,9 @@ import trio
 
 
 async def print_line(text: str) -> None:
-    """Write a line to standard output and wait until it is written; the event loop goes on meanwhile.
+    """Write a line to standard output in a thread, and wait until it is written.
 
-    If cancelled, as by a signal while the reader stands still, it is given up.
+    If cancelled, as by a signal while the reader is blocked, the write is abandoned.
 
     :raises OutputError: if it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""How fast rooms go, from one look at their offsets to the next. Pure."""
+"""Rates of rooms, from one sample of their offsets to the next. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
@@ -20,7 +20,7 @@ class RoomSummary(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class Row:
-    """A room, with its events per second since the look before; None where there was none."""
+    """A room, with its events per second since the sample before; None without one."""
 
     room: str
     room_size: int
@@ -31,19 +31,19 @@ class Row:
 
 @attrs.define
 class Rates:
-    """Remembers the last look. Times are in seconds, of a clock that is never set and goes on while the machine sleeps."""
+    """Keeps the last sample. Times are in seconds, of a monotonic clock that goes on while the machine sleeps."""
 
-    _looked_at: float = 0.0
+    _measured_at: float = 0.0
     _before: dict[str, RoomSummary] = attrs.Factory(dict)
 
-    def look(self, rooms: Sequence[RoomSummary], now: float) -> list[Row]:
-        """Take a new look, and return a row for each room, in the same order."""
-        elapsed_seconds = now - self._looked_at
+    def measure(self, rooms: Sequence[RoomSummary], now: float) -> list[Row]:
+        """Record a sample, and return a row for each room, in the same order."""
+        elapsed_seconds = now - self._measured_at
         rows = [
             Row(room.room, room.room_size, room.offset, room.epoch, self._rate(room, elapsed_seconds))
             for room in rooms
         ]
-        self._looked_at = now
+        self._measured_at = now
         self._before = {room.room: room for room in rooms}
         return rows
 
@@ -55,7 +55,7 @@ class Rates:
 
 
 def sort_rows(rows: Iterable[Row], order: Order) -> list[Row]:
-    """Return the rows with the most first, or by name; equals by name."""
+    """Return the rows sorted, the largest first, or by name; equal ones by name."""
     by_name = sorted(rows, key=lambda row: row.room)
     if order == "rate":
         return sorted(by_name, key=lambda row: (row.per_second or 0.0, row.room_size), reverse=True)

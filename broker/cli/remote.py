@@ -1,4 +1,4 @@
-"""What the commands that talk to a running server share: where it is, and who they are."""
+"""Common parts of the commands that talk to a running server: its address, credentials, signals and errors."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ token_option = click.option(
 
 
 def find_token(token: str | None) -> str:
-    """Return the token given, or one of our own making.
+    """Return the token given, or make one.
 
     :raises ConfigurationError: if there is neither a token nor a secret to make one with.
     """
@@ -74,31 +74,31 @@ def _load_settings() -> Settings:
 def run_remote(command: Callable[[], Awaitable[int]]) -> None:
     """Run a command against a server and exit with its status; 1 with one line if the server refuses.
 
-    SIGINT and SIGTERM end it at once, with the status that a shell expects of them.
+    SIGINT and SIGTERM end it at once, with the status that a shell gives for them.
     """
     use_background(with_output=False)
     sys.exit(trio.run(_run_until_signal, command))
 
 
 async def _run_until_signal(command: Callable[[], Awaitable[int]]) -> int:
-    # A KeyboardInterrupt can strike in a callback, where Python drops it, so it is not waited for.
+    # A KeyboardInterrupt can be raised in a callback, where Python drops it, so signals are received instead.
     status = 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
-            async def obey_signals() -> None:
+            async def handle_signals() -> None:
                 nonlocal status
                 status = 128 + await anext(signals)
                 nursery.cancel_scope.cancel()
 
-            nursery.start_soon(obey_signals)
+            nursery.start_soon(handle_signals)
             status = await _run(command)
             nursery.cancel_scope.cancel()
     return status
 
 
 def usage_error(error: NotSentError) -> ConfigurationError:
-    """Return what is told of something in the command line or the environment that lets nothing be sent."""
+    """Return the usage error for an invalid option or variable, before anything was sent."""
     return ConfigurationError(f"--url: {error}" if isinstance(error, AddressError) else str(error))
 
 

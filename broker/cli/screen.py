@@ -15,7 +15,7 @@ from broker.cli.rates import Row
 Show: TypeAlias = Callable[[str, Sequence[Row]], None]
 
 LINES_BESIDE_ROWS = 6
-"""Of the heading, the names of the columns, a rule, and what tells how many rows are not shown."""
+"""The heading, the names of the columns, a rule, and the count of rows not shown."""
 
 
 def print_table(heading: str, rows: Sequence[Row]) -> None:
@@ -25,7 +25,7 @@ def print_table(heading: str, rows: Sequence[Row]) -> None:
 
 @contextmanager
 def open_screen() -> Iterator[Show]:
-    """Take the whole terminal, and put it back however the block is left; gives what shows rows."""
+    """Use the whole terminal for the block, and restore it after; gives a function that shows rows."""
     console = Console()
     with Live(console=console, screen=True, auto_refresh=False) as live:
 
@@ -54,7 +54,7 @@ def make_table(heading: str, rows: Sequence[Row], *, most_rows: int) -> Table:
     for row in rows[:most_rows]:
         is_busy = bool(row.per_second)
         rate = "-" if row.per_second is None else f"{row.per_second:,.1f}"
-        # Text, because a room's name is no markup.
+        # Text, so that a room's name is not read as markup.
         cells = (
             Text(row.room),
             f"{row.room_size:,}",

@@ -6,9 +6,10 @@ from broker.errors import ConfigurationError
 
 
 def check_secret_is_there(auth: AuthSettings, *, or_else: str = "") -> None:
-    """Check that tokens can be signed with the server's secret, as far as its settings sign with one.
+    """Check that `auth.secret` is set, where an HS* algorithm needs it.
 
-    `or_else` says what else would do. A new secret, as a server without one is advised to make, would not.
+    A new secret would not help here, because the running server would refuse its tokens, so the message suggests
+    none; `or_else` is appended to name an alternative.
 
     :raises ConfigurationError: if it is not set.
     """

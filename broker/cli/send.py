@@ -1,4 +1,4 @@
-"""`greenroom send`: say one text in a room."""
+"""`greenroom send`: send one text to a room."""
 
 from functools import partial
 
@@ -15,9 +15,9 @@ from broker.client import connect
 @click.argument("text")
 @url_option
 @token_option
-@click.option("--id", "message_id", metavar="ID", help="Said once, however often it is sent with this id.")
+@click.option("--id", "message_id", metavar="ID", help="Stored once, however often it is sent with this id.")
 def command(room: str, text: str, url: str, token: str | None, message_id: str | None) -> None:
-    """Say TEXT in ROOM and wait until it is stored; prints the room and its offset.
+    """Send TEXT to ROOM and wait until it is stored; prints the room and its offset.
 
     Exit status: 0 when it is stored, 1 when it was refused or the server cannot be reached.
     """

@@ -28,7 +28,9 @@ from broker.transport.listening import authority
 @click.option("--engine", metavar="URL", help="Where events are kept, such as memory:// (server.engine).")
 @config_option
 @click.option(
-    "--dev", is_flag=True, help="Make up secrets for this run, and print them with a console address."
+    "--dev",
+    is_flag=True,
+    help="Generate secrets for this run, and print them with the address of the console.",
 )
 @click.option(
     "--workers",
@@ -37,8 +39,10 @@ from broker.transport.listening import authority
     metavar="N",
     help="Processes that share the port; more than one needs a redis:// engine.",
 )
-@click.option("--worker", "worker_index", type=int, hidden=True, help="Be one of them.")
-@click.option("--siblings", type=click.Path(path_type=Path), hidden=True, help="Where they meet.")
+@click.option("--worker", "worker_index", type=int, hidden=True, help="Index of this worker.")
+@click.option(
+    "--siblings", type=click.Path(path_type=Path), hidden=True, help="Folder of the workers' sockets."
+)
 def command(
     host: str | None,
     port: int | None,
@@ -66,7 +70,7 @@ def command(
         click.echo(dev_notes(loaded, address, config_file=config_file, program=shell_name(sys.argv[0])))
 
     use_background()
-    on_listening = greet if dev else _say_nothing
+    on_listening = greet if dev else _print_nothing
     log = open_log(settings.log, sys.stderr)
     try:
         if worker_index is not None:
@@ -82,8 +86,8 @@ def command(
         sys.exit(1)
 
 
-def _say_nothing(_address: str) -> None:
-    """Say nothing: the log tells where the server listens."""
+def _print_nothing(_address: str) -> None:
+    """Print nothing: the log has the address."""
 
 
 def _arguments_of_workers(

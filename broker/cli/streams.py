@@ -1,12 +1,11 @@
-"""The standard streams of a command, whatever a terminal, a pipe or a file system does to them.
+"""The standard streams of a command, without three faults of Python's own.
 
-Three things go wrong with Python's own. A stream that was closed when the program began is None, and its number goes to
-the next file or socket that is opened. What a full disk or a reader that went away refuses is only seen when the
-interpreter ends, as a traceback. And a character that the terminal's encoding lacks is an exception.
+A stream that was closed when the program began is None, and its number goes to the next file or socket that is
+opened. A full disk or a reader that is gone is noticed only when the interpreter ends, as a traceback. And a character
+that the terminal's encoding lacks is an exception.
 """
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -15,56 +14,31 @@ from typing import TextIO, cast
 
 from broker.errors import GreenroomError
 from broker.output.background import FLUSH_SECONDS
-from broker.output.text import BackgroundText, write_some
+from broker.output.text import BackgroundText, DescriptorText, write_some
 
 
 class OutputError(GreenroomError):
-    """Standard output takes nothing any more."""
+    """Standard output cannot be written any more."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"cannot write to standard output: {error.strerror}")
         self.is_reader_gone = error.errno == errno.EPIPE
-        """Whether whoever read it has seen enough, which is no fault: `greenroom tail ROOM | head -1`."""
+        """Whether its reader has closed the pipe, which is no fault: `greenroom tail ROOM | head -1`."""
 
 
-class DirectText(io.TextIOBase):
+class DirectText(DescriptorText):
     """Text for a file descriptor, written at once; `is_vital` says whether a failure raises OutputError."""
 
     def __init__(self, descriptor: int, encoding: str, *, is_vital: bool) -> None:
-        self._descriptor = descriptor
-        self._encoding = encoding
+        super().__init__(descriptor, encoding)
         self._is_vital = is_vital
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """See io.TextIOBase."""
-        return self._encoding
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]
-        """See io.TextIOBase."""
-        return "backslashreplace"
-
-    def fileno(self) -> int:
-        """See io.IOBase."""
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        """See io.IOBase."""
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        """See io.IOBase."""
-        return True
 
     def write(self, text: str) -> int:
         """Write all of `text`; blocks until that is done.
 
         :raises OutputError: if the stream is vital and cannot be written.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text expected, not {type(text).__name__}")
-        rest = memoryview(text.encode(self._encoding, "backslashreplace"))
+        rest = memoryview(self.encode(text))
         try:
             while rest:
                 rest = rest[write_some(self._descriptor, rest) :]
@@ -76,7 +50,7 @@ class DirectText(io.TextIOBase):
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Let the block write to `sys.stdout` and `sys.stderr` without the faults of Python's own.
+    """Replace `sys.stdout` and `sys.stderr` for the block by streams without these faults.
 
     Streams that are no files, as in tests, stay as they are. At the end, what `use_background` left unwritten has
     FLUSH_SECONDS.
@@ -95,10 +69,10 @@ def standard_streams() -> Iterator[None]:
 
 
 def use_background(*, with_output: bool = True) -> None:
-    """Let a thread write what is said from now on, so that no event loop waits for a reader that stands still.
+    """Write from now on in a thread, so that no event loop waits for a blocked reader.
 
-    Whatever writes to `sys.stderr`, as warnings and the logging of libraries do, writes so too. Lines may get lost:
-    not for output that is a command's purpose, hence `with_output`.
+    That includes warnings and the logging of libraries to `sys.stderr`. Lines may be dropped, so output that is a
+    command's purpose is left out without `with_output`.
     """
     if with_output:
         sys.stdout = _background(sys.stdout)
@@ -106,7 +80,7 @@ def use_background(*, with_output: bool = True) -> None:
 
 
 def _fill_gaps() -> None:
-    """Open something on each standard descriptor that is closed, which fails when it is used, as a closed one does."""
+    """Open the null device on each closed standard descriptor, in the mode that makes its use fail as before."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

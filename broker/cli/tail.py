@@ -1,4 +1,4 @@
-"""`greenroom tail`: a room as it goes on."""
+"""`greenroom tail`: the messages of a room as they come."""
 
 import sys
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from broker.client.effects import Message
 @url_option
 @token_option
 def command(room: str, count: int, url: str, token: str | None) -> None:
-    """Print what is said in ROOM, until interrupted: lines on a terminal, JSON lines otherwise.
+    """Print the messages of ROOM until interrupted: lines on a terminal, JSON lines otherwise.
 
-    Connects again after a lost connection, and prints what was missed. Exit status: 1 when the server does
-    not want this client back.
+    Reconnects after a lost connection, and prints the messages that were missed. Exit status: 1 when the server ends
+    the client for good.
     """
     show = line_of if sys.stdout.isatty() else json_line
     find = partial(find_token, token)
-    find()  # says at once what is wrong with the configuration
+    find()  # fails at once over a bad configuration
     run_remote(partial(_tail, room, count, url, find, show))
 
 
@@ -41,7 +41,7 @@ async def _tail(
         await trio.lowlevel.checkpoint()
         return find_token()
 
-    async with connect(url, token=token, on_state=_tell_state) as client, client.join(room) as joined:
+    async with connect(url, token=token, on_state=_print_state) as client, client.join(room) as joined:
         first = await anext(joined)
         if count:
             for message in await _last_events(joined, count, Position(first["epoch"], first["offset"])):
@@ -55,7 +55,7 @@ async def _tail(
 
 
 async def _last_events(room: Room, count: int, until: Position) -> list[Message]:
-    """Return the last events up to a position, the oldest first; what comes after it is heard anyway."""
+    """Return the last events up to a position, the oldest first; later ones come as messages."""
     page = await room.history(limit=count, reverse=True)
     if page.position.epoch != until.epoch:
         return []
@@ -63,11 +63,11 @@ async def _last_events(room: Room, count: int, until: Position) -> list[Message]
 
 
 def _offset(message: Message) -> int:
-    """Return where an event stands, or the end of a gap where events cannot be read."""
+    """Return the offset of an event, or the end of a gap."""
     offset: int = message["to"] if message["type"] == "gap" else message["offset"]
     return offset
 
 
-def _tell_state(state: State) -> None:
+def _print_state(state: State) -> None:
     if state.kind == "waiting":
         click.echo(f"greenroom: {state.cause}; again in {state.retry_seconds:.1f} s", err=True)

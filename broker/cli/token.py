@@ -17,7 +17,7 @@ from broker.model import Capability
 
 
 @click.command("token", cls=TextCommand)
-@click.option("--user", "user_id", required=True, metavar="ID", help="Whom the token is for: its sub claim.")
+@click.option("--user", "user_id", required=True, metavar="ID", help="The user, as the sub claim.")
 @click.option(
     "--room",
     "rooms",

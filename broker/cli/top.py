@@ -1,4 +1,4 @@
-"""`greenroom top`: the rooms of a running server, as a table that goes on."""
+"""`greenroom top`: the rooms of a running server, as a live table."""
 
 import signal
 import sys
@@ -24,7 +24,7 @@ from broker.errors import GreenroomError
 
 PAGE_ROOMS = 1000
 MOST_ROOMS = 10_000
-"""How many rooms are looked at; beyond, the first by name."""
+"""Rooms shown at most; the first by name."""
 TIMEOUT_SECONDS = 5.0
 
 
@@ -69,13 +69,13 @@ def command(*, once: bool, interval_seconds: float, prefix: str, order: Order, u
         raise usage_error(error) from None
     with client:
         watch = Watch(client, prefix, order)
-        watch.look()
+        watch.refresh()
         is_terminal = sys.stdout.isatty()
         if is_terminal and not once:
             _show_live(watch, interval_seconds)
             return
         time.sleep(interval_seconds)
-        watch.look()
+        watch.refresh()
     if is_terminal:
         from broker.cli.screen import print_table  # noqa: PLC0415  # rich takes a tenth of a second to import
 
@@ -87,7 +87,7 @@ def command(*, once: bool, interval_seconds: float, prefix: str, order: Order, u
 
 @attrs.define
 class Watch:
-    """Looks at a server's rooms again and again."""
+    """The rooms of a server, with their rates."""
 
     _client: httpx2.Client
     _prefix: str
@@ -95,16 +95,16 @@ class Watch:
     _rates: Rates = attrs.Factory(Rates)
     rows: list[Row] = attrs.Factory(list)
 
-    def look(self) -> None:
-        """Look at the rooms.
+    def refresh(self) -> None:
+        """Read the rooms from the server.
 
         :raises UnreachableError: if the server does not answer, or refuses.
         """
         rooms = list(self._rooms())
-        self.rows = sort_rows(self._rates.look(rooms, boot_clock()), self._order)
+        self.rows = sort_rows(self._rates.measure(rooms, boot_clock()), self._order)
 
     def heading(self) -> str:
-        """Return what is true of all of them."""
+        """Return the heading: the server and the totals."""
         members = _count(sum(row.room_size for row in self.rows), "member")
         rate = sum(row.per_second or 0.0 for row in self.rows)
         return f"{self._server()} · {_count(len(self.rows), 'room')} · {members} · {rate:,.1f} events/s"
@@ -152,13 +152,13 @@ def _count(number: int, thing: str) -> str:
 def _show_live(watch: Watch, interval_seconds: float) -> None:
     from broker.cli.screen import open_screen  # noqa: PLC0415  # rich takes a tenth of a second to import
 
-    # As for SIGINT: the screen is put back on the way out.
+    # As for SIGINT: the screen is restored on the way out.
     signal.signal(signal.SIGTERM, _exit_by_signal)
     try:
         with open_screen() as show:
             while True:
                 try:
-                    watch.look()
+                    watch.refresh()
                     show(watch.heading(), watch.rows)
                 except UnreachableError as error:
                     show(f"{error}; last seen:", watch.rows)

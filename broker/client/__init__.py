@@ -1,9 +1,8 @@
 """Clients of a Greenroom server: `connect` for trio programs, `Publisher` and `AsyncPublisher` for any service.
 
-What each needs is imported when it is first asked for: a publisher needs neither trio nor the server.
+A name imports its modules when it is first asked for: a publisher needs neither trio nor the server.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
 from broker.client.errors import (
@@ -16,6 +15,7 @@ from broker.client.errors import (
     RemovedError,
     UnavailableError,
 )
+from broker.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from broker.client.client import Client, State, connect
@@ -58,9 +58,4 @@ __all__ = [
     "connect",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import what is asked for (PEP 562)."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+__getattr__ = lazy_names(__name__, _PLACES)

@@ -1,4 +1,4 @@
-"""Where a server is."""
+"""The address of a server."""
 
 from urllib.parse import quote, urlsplit
 
@@ -11,7 +11,7 @@ _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 @attrs.frozen
 class Address:
-    """What is needed to connect to a server's `/ws`."""
+    """The parts of an address that a connection to `/ws` needs."""
 
     host: str
     port: int
@@ -30,7 +30,7 @@ def parse_address(url: str) -> Address:
         parts = urlsplit(url)
         port = parts.port
         host = ascii_host(parts.hostname or "")
-        # What is percent-encoded already stays as it is.
+        # Percent-encoded octets stay as they are.
         target = quote(f"{parts.path.rstrip('/')}/ws", safe="/%:@!$&'()*+,;=-._~")
     except (ValueError, TypeError, AttributeError) as error:
         raise AddressError(f"{url!r} is no http://, https://, ws:// or wss:// address: {error}") from None

@@ -1,9 +1,9 @@
-"""All that a client decides: what to send on a new connection, which message goes where. Pure.
+"""The decisions of a client: what to send on a connection, and where each message goes. Pure.
 
 Requests of a room are sent in the order they were made, once the room is joined on the present connection; those
-that were not answered are sent again on the next one, with the same id, by which the server knows them. So are those
-that the server refuses for now, when it says: before the room's others that wait, but perhaps behind those that were
-under way with them.
+without an answer are sent again on the next one, with the same id, by which the server knows them. Requests refused
+temporarily (`rate_limited`, `unavailable`) are resent after `retry_after_ms`, ahead of the room's queued requests.
+Requests that were in flight at that moment may still be applied first.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from broker.client.effects import ComeBack, Effect, Heard, Message, Send, Settle, TryAgain
+from broker.client.effects import Effect, Message, ReconnectLater, RetryLater, RoomChanged, Send, Settle
 from broker.client.errors import (
     ClientError,
     ConnectionLostError,
@@ -26,14 +26,14 @@ from broker.errors import CloseCode, ErrorCode
 from broker.model import Position
 
 Kind: TypeAlias = Literal["send", "ask", "once"]
-"""What becomes of a request whose connection was lost: a `send` is sent again while the server knows its id, an `ask`
-is sent again whenever, and a `once` fails."""
+"""Handling of a request whose connection was lost: a `send` is sent again while the server knows its id, an `ask` is
+always sent again, and a `once` fails."""
 
 RESEND_SECONDS = 240.0
-"""How long after it may have been carried out it may be sent again, but for an `ask`: the server knows its id for 300 s by default."""
+"""How long after a `send` may have been applied it may be sent again; the server knows its id for 300 s by default."""
 
-TRY_AGAIN_SECONDS = 1.0
-"""When that is tried again which the server refuses for now, if it does not say."""
+RETRY_SECONDS = 1.0
+"""Delay after a temporary refusal without `retry_after_ms`."""
 
 _FOR_NOW = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE})
 
@@ -48,15 +48,15 @@ class _Request:
     sent_at: float | None = None
     """When it was last sent."""
     in_doubt_since: float | None = None
-    """Since when nobody knows whether it was carried out."""
+    """Since when it is unknown whether it was applied."""
 
     def doubt(self) -> None:
-        """Note that what became of it is not known."""
+        """Note that it is unknown whether it was applied."""
         if self.in_doubt_since is None:
             self.in_doubt_since = self.sent_at
 
     def is_too_late(self, now: float) -> bool:
-        """Whether the server may have carried it out and forgotten its id, and would do it twice."""
+        """Whether the server may have applied it and forgotten its id, and would apply it twice."""
         if self.kind == "ask" or self.in_doubt_since is None:
             return False
         return now - self.in_doubt_since > RESEND_SECONDS
@@ -66,8 +66,8 @@ class _Request:
 class ClientCore:
     """The rooms and requests of one client over all its connections.
 
-    Every method returns what is to be done, in order. Times are in seconds, of a clock that never goes back and goes on
-    while the machine sleeps: the server forgets ids meanwhile.
+    Every method returns the effects to carry out, in order. Times are in seconds, of a monotonic clock that goes on while
+    the machine sleeps, as the server forgets ids meanwhile.
     """
 
     make_id: Callable[[], str]
@@ -79,7 +79,7 @@ class ClientCore:
     _leaves: dict[str, str] = attrs.Factory(dict)
     """The leave of each room that has no answer yet."""
     _nameless: list[Message] = attrs.Factory(list)
-    """Refusals on the present connection that do not say of what; see `_settle_nameless`."""
+    """Refusals on the present connection without an id; see `_settle_nameless`."""
 
     def connected(self, now: float) -> list[Effect]:
         """Begin a connection: every room is joined where it was left."""
@@ -87,7 +87,7 @@ class ClientCore:
         return [effect for track in self.rooms.values() for effect in self._join(track, now)]
 
     def disconnected(self, code: int) -> list[Effect]:
-        """End a connection that was closed with `code`. What was asked waits for the next, where that can be."""
+        """End a connection that was closed with `code`. Requests wait for the next, where they may be sent again."""
         self.is_connected = False
         self._leaves.clear()
         self._nameless.clear()
@@ -110,14 +110,14 @@ class ClientCore:
         return effects
 
     def closed(self, error: ClientError) -> list[Effect]:
-        """End it all."""
+        """End all rooms and requests."""
         self.is_connected = False
         effects = [
             effect for request_id in list(self._requests) for effect in self._settle(request_id, error)
         ]
         for track in self.rooms.values():
             track.end(error)
-            effects.append(Heard(track.name))
+            effects.append(RoomChanged(track.name))
         return effects
 
     def join(self, room: str, since: Position | None, now: float) -> list[Effect]:
@@ -128,22 +128,22 @@ class ClientCore:
         """
         if room in self.rooms:
             raise ValueError(f"this client is in {room!r} already")
-        # What cannot be written is refused to the caller now, and not with the connection later.
+        # A name that cannot be written is refused here, not on the connection later.
         write_message({"room": room, "epoch": None if since is None else since.epoch})
         track = self.rooms[room] = RoomTrack(room, self.room_bytes, since)
         return self._join(track, now)
 
     def leave(self, room: str) -> list[Effect]:
-        """Follow a room no longer; what was asked in it and is not under way fails."""
+        """Stop following a room; its requests that are not in flight fail."""
         track = self.rooms.pop(room)
         effects = self._end_waiting(room, lambda _: RemovedError(f"left {room}"))
-        # The server may still have us from an earlier stay, whose leave it refused.
+        # The server may still have us as a member from before, if it refused that leave.
         if self.is_connected and (track.is_member or track.join_id is not None or room in self._leaves):
             effects.append(self._send_leave(room))
         return effects
 
     def request(self, message: Message, now: float, kind: Kind = "send") -> list[Effect]:
-        """Ask something of a room; `message` has its `room` and an `id` that is not in use.
+        """Add a request; `message` has its `room` and an `id` that is not in use.
 
         :raises ValueError: if its id is in use.
         :raises NotSentError: if it cannot be written; see `write_message`.
@@ -159,74 +159,74 @@ class ClientCore:
         return self._send_waiting(track, now)
 
     def cancel(self, request_id: str, now: float) -> list[Effect]:
-        """Forget a request, if it has no answer yet; if it was sent, it may be carried out."""
+        """Forget a request without an answer; if it was sent, it may be applied."""
         request = self._requests.pop(request_id, None)
-        return [] if request is None else self._go_on(request.room, now)
+        return [] if request is None else self._send_next(request.room, now)
 
-    def take(self, room: str, now: float) -> tuple[Message | None, list[Effect]]:
-        """Take the next message of a room, None if none waits."""
+    def next_message(self, room: str, now: float) -> tuple[Message | None, list[Effect]]:
+        """Return the next message of a room, None if none waits."""
         track = self.rooms[room]
-        message = track.take()
+        message = track.next_message()
         return message, self._join(track, now)
 
-    def try_again(self, room: str, now: float) -> list[Effect]:
-        """Send now what the server has refused for now, if that is still to be done."""
+    def retry(self, room: str, now: float) -> list[Effect]:
+        """Send again what the server has refused temporarily, if it is still to be sent."""
         track = self.rooms.get(room)
         if track is not None:
             return [*self._join(track, now), *self._send_waiting(track, now)]
         return [self._send_leave(room)] if room in self._leaves else []
 
     def received(self, message: Message, size: int, now: float) -> list[Effect]:
-        """Take a message of the server's that was `size` bytes long."""
+        """Handle a message of the server, `size` bytes long."""
         effects = self._received(message, size, now)
         return effects + self._settle_nameless(now) if self._nameless else effects
 
     def _received(self, message: Message, size: int, now: float) -> list[Effect]:
         match message["type"]:
             case "joined":
-                return self._hear_joined(message, size, now)
+                return self._on_joined(message, size, now)
             case "ack" | "presence" | "history":
-                return self._hear_answer(message.get("id", ""), message, now)
+                return self._on_answer(message.get("id", ""), message, now)
             case "error":
-                return self._hear_error(message, now)
+                return self._on_error(message, now)
             case "left":
-                return self._hear_left(message)
+                return self._on_left(message)
             case "reconnect":
-                return [ComeBack(message["after_ms"] / 1000)]
+                return [ReconnectLater(message["after_ms"] / 1000)]
             case _:
-                return self._hear_other(message, size, now)
+                return self._on_other(message, size, now)
 
     def _join(self, track: RoomTrack, now: float) -> list[Effect]:
         if not self.is_connected or not track.should_join(now):
             return []
         return [_send(track.begin_join(self.make_id()))]
 
-    def _hear_joined(self, message: Message, size: int, now: float) -> list[Effect]:
+    def _on_joined(self, message: Message, size: int, now: float) -> list[Effect]:
         track = self.rooms.get(message["room"])
         if track is None or track.join_id is None or track.join_id != message.get("id"):
             return []
-        track.hear_joined(message, size)
-        return [Heard(track.name), *self._send_waiting(track, now), *self._join(track, now)]
+        track.receive_joined(message, size)
+        return [RoomChanged(track.name), *self._send_waiting(track, now), *self._join(track, now)]
 
-    def _hear_other(self, message: Message, size: int, now: float) -> list[Effect]:
+    def _on_other(self, message: Message, size: int, now: float) -> list[Effect]:
         track = self.rooms.get(message.get("room", ""))
         if track is None:
             return []
-        track.hear(message, size)
-        return [Heard(track.name), *self._join(track, now)]
+        track.receive(message, size)
+        return [RoomChanged(track.name), *self._join(track, now)]
 
-    def _hear_left(self, message: Message) -> list[Effect]:
+    def _on_left(self, message: Message) -> list[Effect]:
         track = self.rooms.get(message["room"])
         if "id" in message:
             if self._leaves.get(message["room"]) == message["id"]:
                 del self._leaves[message["room"]]
             return []
-        # One that comes before `joined` is about an earlier stay.
+        # Before `joined` it is about an earlier membership.
         if track is None or not track.is_member:
             return []
         return self._end_room(track, RemovedError(f"removed from {track.name}"))
 
-    def _hear_error(self, message: Message, now: float) -> list[Effect]:
+    def _on_error(self, message: Message, now: float) -> list[Effect]:
         request_id = message.get("id")
         if request_id is None:
             self._nameless.append(message)
@@ -236,19 +236,19 @@ class ClientCore:
         refused = RefusedError(message["code"], message["message"], retry_after_seconds=after_seconds)
         for track in self.rooms.values():
             if track.join_id == request_id:
-                return self._hear_join_refused(track, refused, now)
+                return self._on_join_refused(track, refused, now)
         for room, leave_id in self._leaves.items():
             if leave_id == request_id:
-                return self._hear_leave_refused(room, refused)
+                return self._on_leave_refused(room, refused)
         if refused.code in _FOR_NOW:
-            return self._hear_refused_for_now(request_id, refused, now)
-        return self._hear_answer(request_id, refused, now)
+            return self._on_refused_for_now(request_id, refused, now)
+        return self._on_answer(request_id, refused, now)
 
     def _settle_nameless(self, now: float) -> list[Effect]:
-        """Settle what was refused by errors without an id, once nothing else is under way.
+        """Settle requests that were refused without an id, once no others are in flight.
 
-        Each of them answers one request, and all requests are answered: when as many are left as such errors have
-        come, they are those. Until then nothing more is asked.
+        Each such error answers one request. When as many requests are left as such errors have come, they are the refused
+        ones. Until then no more are sent.
         """
         under_way = [key for key, request in self._requests.items() if request.is_under_way]
         under_way += [track.join_id for track in self.rooms.values() if track.join_id is not None]
@@ -258,34 +258,34 @@ class ClientCore:
         refused, self._nameless = self._nameless, []
         effects: list[Effect] = []
         for request_id, error in zip(under_way, refused, strict=False):
-            effects += self._hear_error(error | {"id": request_id}, now)
+            effects += self._on_error(error | {"id": request_id}, now)
         for track in self.rooms.values():
             effects += self._send_waiting(track, now)
         return effects
 
-    def _hear_answer(self, request_id: str, outcome: Message | ClientError, now: float) -> list[Effect]:
+    def _on_answer(self, request_id: str, outcome: Message | ClientError, now: float) -> list[Effect]:
         request = self._requests.get(request_id)
         if request is None:
             return []
         if request.room in self.rooms:
             self.rooms[request.room].pace.answered()
-        return [*self._settle(request_id, outcome), *self._go_on(request.room, now)]
+        return [*self._settle(request_id, outcome), *self._send_next(request.room, now)]
 
-    def _hear_join_refused(self, track: RoomTrack, refused: RefusedError, now: float) -> list[Effect]:
+    def _on_join_refused(self, track: RoomTrack, refused: RefusedError, now: float) -> list[Effect]:
         if refused.code not in _FOR_NOW:
             return self._end_room(track, refused)
         track.join_id = None
         track.pace.wait(now, _wait_seconds(refused))
-        return [TryAgain(track.name, _wait_seconds(refused))]
+        return [RetryLater(track.name, _wait_seconds(refused))]
 
-    def _hear_leave_refused(self, room: str, refused: RefusedError) -> list[Effect]:
+    def _on_leave_refused(self, room: str, refused: RefusedError) -> list[Effect]:
         if refused.code in _FOR_NOW:
-            # Whoever has come back meanwhile must not be taken out by a late leave.
-            return [] if room in self.rooms else [TryAgain(room, _wait_seconds(refused))]
+            # A late leave must not end a membership that has begun since.
+            return [] if room in self.rooms else [RetryLater(room, _wait_seconds(refused))]
         del self._leaves[room]
         return []
 
-    def _hear_refused_for_now(self, request_id: str, refused: RefusedError, now: float) -> list[Effect]:
+    def _on_refused_for_now(self, request_id: str, refused: RefusedError, now: float) -> list[Effect]:
         request = self._requests.get(request_id)
         if request is None:
             return []
@@ -297,23 +297,23 @@ class ClientCore:
             # The engine may have stored it and not been able to say so.
             request.doubt()
         if track.pace.refused(now, _wait_seconds(refused)):
-            return [TryAgain(track.name, _wait_seconds(refused))]
+            return [RetryLater(track.name, _wait_seconds(refused))]
         return self._end_waiting(track.name, lambda key: _gave_up(key, refused))
 
     def _end_room(self, track: RoomTrack, error: ClientError) -> list[Effect]:
         track.end(error)
-        return [Heard(track.name), *self._end_waiting(track.name, lambda _: error)]
+        return [RoomChanged(track.name), *self._end_waiting(track.name, lambda _: error)]
 
     def _end_waiting(self, room: str, error_of: Callable[[str], ClientError]) -> list[Effect]:
-        """End what was asked in a room and is not under way; `error_of` is given the id."""
+        """Fail the requests of a room that are not in flight; `error_of` is given the id."""
         effects: list[Effect] = []
         for request_id, request in list(self._requests.items()):
             if request.room == room and not request.is_under_way:
                 effects += self._settle(request_id, error_of(request_id))
         return effects
 
-    def _go_on(self, room: str, now: float) -> list[Effect]:
-        """Send what waited for another request to be over."""
+    def _send_next(self, room: str, now: float) -> list[Effect]:
+        """Send requests that waited for another to end."""
         track = self.rooms.get(room)
         return [] if track is None else self._send_waiting(track, now)
 
@@ -357,7 +357,7 @@ def _gave_up(request_id: str, refused: RefusedError) -> UnavailableError:
 
 
 def _wait_seconds(refused: RefusedError) -> float:
-    return refused.retry_after_seconds or TRY_AGAIN_SECONDS
+    return refused.retry_after_seconds or RETRY_SECONDS
 
 
 def _send(message: Message) -> Send:

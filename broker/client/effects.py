@@ -1,4 +1,4 @@
-"""What the pure part of the client wants done."""
+"""The effects that the pure core asks the client to carry out."""
 
 from typing import Any, TypeAlias
 
@@ -7,44 +7,44 @@ import attrs
 from broker.client.errors import ClientError
 
 Message: TypeAlias = dict[str, Any]
-"""A message of the protocol, as JSON has it."""
+"""A message of the protocol, as decoded JSON."""
 
 
 @attrs.frozen
 class Send:
-    """Write this text on the present connection, after those before it."""
+    """Write this text on the present connection, in order."""
 
     text: str
 
 
 @attrs.frozen
 class Settle:
-    """A request is over: answered, or failed."""
+    """End a request with its answer or error."""
 
     request_id: str
     outcome: Message | ClientError
 
 
 @attrs.frozen
-class Heard:
-    """There is something to take from a room, or it has ended."""
+class RoomChanged:
+    """Wake the readers of a room: it has messages, has been joined, or has ended."""
 
     room: str
 
 
 @attrs.frozen
-class TryAgain:
-    """Call `try_again` after some seconds, if the connection still holds."""
+class RetryLater:
+    """Call `retry` after some seconds, if the connection still holds."""
 
     room: str
     after_seconds: float
 
 
 @attrs.frozen
-class ComeBack:
-    """The server asks this client to connect anew after some seconds."""
+class ReconnectLater:
+    """Reconnect after some seconds, as the server asks."""
 
     after_seconds: float
 
 
-Effect: TypeAlias = Send | Settle | Heard | TryAgain | ComeBack
+Effect: TypeAlias = Send | Settle | RoomChanged | RetryLater | ReconnectLater

@@ -1,25 +1,25 @@
-"""What can go wrong for a client; all share `ClientError`."""
+"""Errors of the clients, with the root `ClientError`."""
 
 from broker.errors import GreenroomError
 
 NO_CODE = 1006
-"""What a connection that ended without a close frame is said to have been closed with (RFC 6455 7.1.5)."""
+"""The close code of a connection that ended without a close frame (RFC 6455 section 7.1.5)."""
 
 
 class ClientError(GreenroomError):
-    """The root of what a client or a publisher raises."""
+    """The root of the errors of clients and publishers."""
 
 
 class NotSentError(ClientError, ValueError):
-    """An argument, or what the environment says, does not let anything be sent; nothing was."""
+    """An argument or the environment is invalid; nothing was sent."""
 
 
 class AddressError(NotSentError):
-    """What was given as the server's address is none."""
+    """The server's address is invalid."""
 
 
 class ClosedError(ClientError):
-    """The client is over: the server does not want it back, or it was closed.
+    """The client has ended: the server refuses it for good, or it was closed.
 
     `code` is the close code (RFC 6455 section 7.4).
     """
@@ -33,7 +33,7 @@ class ClosedError(ClientError):
 
 
 class RefusedError(ClientError):
-    """The server refused one request; nothing of it was done.
+    """The server refused one request; no part of it was applied.
 
     `code` is one of the protocol's error codes, or `http_` and the status of an answer that has none.
     """
@@ -50,13 +50,13 @@ class RemovedError(ClientError):
 
 
 class ConnectionLostError(ClientError):
-    """The connection was lost, and it is not known whether the request was carried out."""
+    """The connection was lost, and the request may or may not have been applied."""
 
 
 class UnavailableError(ClientError):
-    """No answer, or only refusals that ask to come back later; the message may or may not have been said.
+    """No answer, or only temporary refusals; the message may or may not have been published.
 
-    Say it again with the same `idempotency_key` (the `id` of `Room.chat`) soon, and it is said once.
+    Publish it again with the same `idempotency_key` (the `id` of `Room.chat`) soon, and it is stored once.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""HTTP clients that are made once in each process, and whose errors before anything was sent are ours."""
+"""HTTP clients, one in each process, and the mapping of their errors to ours."""
 
 import os
 import re
@@ -42,10 +42,10 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 class PerProcess(Generic[T]):
-    """Something that each process makes for itself when it first needs it: a forked child shares no connection.
+    """A value that each process makes for itself at the first use, so that a forked child shares no connection.
 
-    No lock, which a thread of the parent might hold at the fork, and no hook: it holds wherever the fork is made. What
-    the parent has made is left as it is in the child; to close it there could wait for such a lock.
+    There is no lock, which a thread of the parent might hold at the fork, and no fork hook, which not every fork calls.
+    The child leaves the parent's value open: closing it could wait for such a lock.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -53,13 +53,13 @@ class PerProcess(Generic[T]):
         self._made = {os.getpid(): make()}
 
     def get(self) -> T:
-        """Return this process' own."""
+        """Return this process' value."""
         process = os.getpid()
         made = self._made.get(process)
         return self._made.setdefault(process, self._make()) if made is None else made
 
     def pop(self) -> T | None:
-        """Return this process' own if it was made, and forget it."""
+        """Return this process' value if it was made, and forget it."""
         return self._made.pop(os.getpid(), None)
 
 
@@ -76,7 +76,7 @@ def open_client(kind: type[C], url: str, api_key: str, timeout_seconds: float) -
         "headers": {"Authorization": f"Bearer {api_key}"},
         "timeout": timeout_seconds,
         "limits": httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-        # The key is for this server, and not for where it might point.
+        # The key is for this server, not for a target of its redirects.
         "follow_redirects": False,
     }
     try:

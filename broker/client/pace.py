@@ -1,30 +1,30 @@
-"""How fast a room's requests go to a server that has refused one for now. Pure."""
+"""The pace of a room's requests after a temporary refusal. Pure."""
 
 import attrs
 
 PATIENCE_SECONDS = 240.0
-"""How long a room's requests wait for a server that answers none of them."""
+"""How long a room's requests wait for a server that refuses all of them."""
 
 
 @attrs.define
 class Pace:
-    """Holds a room's requests back until the server wants them, and then sends one by one until none waits.
+    """Holds a room's requests back after a temporary refusal, and then lets them go one by one until none waits.
 
-    So they keep their order, and a busy server is not pressed. Times are those of the core.
+    So they keep their order, and a busy server gets fewer. Times are those of the core.
     """
 
     not_before: float = 0.0
-    """When the server may be asked again."""
+    """When the next request may be sent."""
     is_one_by_one: bool = False
     _refused_since: float | None = None
-    """When it refused first, of those refusals since which it has answered nothing."""
+    """When the present series of refusals began; an answer ends it."""
 
     def wait(self, now: float, after_seconds: float) -> None:
-        """Ask nothing for some seconds."""
+        """Send nothing for some seconds."""
         self.not_before = max(self.not_before, now + after_seconds)
 
     def refused(self, now: float, after_seconds: float) -> bool:
-        """Note that a request is to come again after some seconds; returns whether that is worth waiting for."""
+        """Note a refusal with its delay; returns whether to wait, within PATIENCE_SECONDS."""
         self.wait(now, after_seconds)
         self.is_one_by_one = True
         if self._refused_since is None:

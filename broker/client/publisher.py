@@ -21,7 +21,7 @@ from broker.client.http_client import (
 )
 from broker.client.reasons import why
 from broker.client.results import Outcome, Published
-from broker.client.retries import Again, Attempts, read_outcomes, read_published
+from broker.client.retries import Attempts, RetryAfter, read_outcomes, read_published
 from broker.client.wire import encode_message
 from broker.clocks import Clock, boot_clock
 from broker.errors import Refused
@@ -36,7 +36,7 @@ C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
 
 @attrs.frozen
 class _Call:
-    """One request, as often as it is sent."""
+    """One request, with its attempts."""
 
     path: str
     body: bytes
@@ -47,7 +47,7 @@ class _Call:
 
 @attrs.frozen
 class _Resources(Generic[C]):
-    """What belongs to one process."""
+    """The client and the random numbers of one process."""
 
     client: C
     random: Random
@@ -90,7 +90,7 @@ class _Calls(Generic[C]):
         return self._resources.get()
 
     def close(self) -> C | None:
-        """Make no more calls; returns what is to be closed."""
+        """Refuse further calls; returns the client to close."""
         self._is_closed = True
         resources = self._resources.pop()
         return None if resources is None else resources.client
@@ -135,22 +135,22 @@ def _check_text(name: str, value: object) -> None:
         raise NotSentError(f"{name}: a text, not {type(value).__name__}")
 
 
-def _next_step(call: _Call, response: httpx2.Response) -> bytes | Again:
+def _next_step(call: _Call, response: httpx2.Response) -> bytes | RetryAfter:
     headers = {name.lower(): value for name, value in response.headers.items()}
     return call.attempts.answered(response.status_code, headers, response.content, call.clock())
 
 
-def _after_failure(call: _Call, error: httpx2.RequestError) -> Again:
+def _after_failure(call: _Call, error: httpx2.RequestError) -> RetryAfter:
     raise_if_lasting(error)
     return call.attempts.failed(f"no answer: {why(error)}", call.clock())
 
 
 class Publisher:
-    """Says things in rooms, for synchronous services: Django, Flask, a script.
+    """Publishes in rooms from synchronous services: Django, Flask, a script.
 
-    Connections are kept alive; one publisher serves a whole process and all of its threads. A forked process may use
-    it too, and makes connections of its own. Without an answer, or with 429, 502, 503 or 504, a request is sent again with the same key, after
-    a delay with full jitter and not before `Retry-After`, so that a message is said once.
+    Connections are kept alive; one publisher serves all threads of a process. A forked process may use it too, with
+    connections of its own. Without an answer, or with 429, 502, 503 or 504, a request is sent again with the same
+    key, after a delay with full jitter and not before `Retry-After`, so that a message is stored once.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Publisher:
         """Make a publisher for the server at `url`; no connection is made yet.
 
         `timeout_seconds` bounds each step of an attempt (connecting, writing, reading), `give_up_seconds` when the
-        last attempt begins. `clock` gives the seconds by which that is measured; it must go on while the machine sleeps.
+        last attempt begins. `clock` gives the seconds for that, which must go on while the machine sleeps.
 
         :raises AddressError: if `url` is no http:// or https:// address.
         :raises NotSentError: if the key, or what the environment says of proxies and certificates, cannot be used.
@@ -184,14 +184,15 @@ class Publisher:
     def publish(
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
     ) -> Published:
-        """Say `message`, a JSON object with a `type` of its own, in a room; returns once it is stored.
+        """Publish `message`, a JSON object with a `type` of its own, in a room; returns once it is stored.
 
-        The same `idempotency_key` in the same room within the server's window (5 minutes) is said once. An
-        ephemeral message is in no history.
+        The same `idempotency_key` in the same room within the server's window (5 minutes) is stored once. An
+        ephemeral message is delivered and not stored.
 
-        :raises NotSentError: if an argument cannot be sent, or the server's certificate is not to be trusted.
-        :raises RefusedError: if the server refuses it: nothing was said.
-        :raises UnavailableError: if there was no answer in time: it may or may not have been said.
+        :raises NotSentError: if an argument cannot be sent, or no connection to the server is possible, as its
+            certificate is not trusted, it speaks no TLS, or the proxy refuses.
+        :raises RefusedError: if the server refuses it: nothing was published.
+        :raises UnavailableError: if there was no answer in time: it may or may not have been published.
         :raises ClientError: if what answered is no Greenroom server.
         """
         return read_published(
@@ -206,7 +207,7 @@ class Publisher:
         idempotency_key: str | None = None,
         ephemeral: bool = False,
     ) -> list[Outcome]:
-        """Say one message in up to 1000 rooms; each fails alone. Else as `publish`."""
+        """Publish one message in up to 1000 rooms; each fails alone. Otherwise like `publish`."""
         return read_outcomes(
             self._send(self._calls.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
         )
@@ -243,9 +244,9 @@ class Publisher:
 
 
 class AsyncPublisher:
-    """The same for asyncio and trio: FastAPI, Starlette, Quart.
+    """A `Publisher` for asyncio and trio: FastAPI, Starlette, Quart.
 
-    Make and use one in one event loop; a forked process may use it in one of its own.
+    Use it in the event loop that made it; a forked process may use it in a loop of its own.
     """
 
     def __init__(
@@ -272,7 +273,7 @@ class AsyncPublisher:
     async def publish(
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
     ) -> Published:
-        """See `Publisher.publish`. If cancelled, it may or may not be said."""
+        """See `Publisher.publish`. If cancelled, it may or may not be published."""
         return read_published(
             await self._send(self._calls.publish(room, message, idempotency_key, ephemeral=ephemeral))
         )
@@ -285,7 +286,7 @@ class AsyncPublisher:
         idempotency_key: str | None = None,
         ephemeral: bool = False,
     ) -> list[Outcome]:
-        """See `Publisher.broadcast`. If cancelled, it may or may not be said."""
+        """See `Publisher.broadcast`. If cancelled, it may or may not be published."""
         return read_outcomes(
             await self._send(self._calls.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
         )

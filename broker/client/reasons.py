@@ -1,4 +1,4 @@
-"""Why a connection could not be had, in words for a person."""
+"""Reasons of failed connections, as text for people."""
 
 import os
 import socket
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 
 def why(error: BaseException) -> str:
-    """Return what the system says is behind `error`, such as "connection refused".
+    """Return the system's reason behind `error`, such as "connection refused".
 
-    Libraries wrap it, once for each of a name's addresses that they tried; what several say alike is said once.
+    Libraries wrap it, once for each address that they tried; equal reasons are given once.
     """
     return ", ".join(dict.fromkeys(_reasons(error)))
 
@@ -21,7 +21,7 @@ def _reasons(error: BaseException) -> Iterator[str]:
     elif isinstance(error, OSError) and error.errno is not None:
         yield _of_system(error, error.errno)
     elif (cause := error.__cause__ or error.__context__) is not None:
-        # Also what a library hides with `from None`.
+        # Also a cause that a library hides with `from None`.
         yield from _reasons(cause)
     else:
         yield str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What publishers return."""
+"""Results of publishes."""
 
 import attrs
 
@@ -7,18 +7,18 @@ from broker.client.errors import RefusedError
 
 @attrs.frozen
 class Published:
-    """Where a message is now. `offset` and `epoch` are None for an ephemeral one, which is in no history."""
+    """The position of a message. `offset` and `epoch` are None for an ephemeral one, which is not stored."""
 
     room: str
     offset: int | None
     epoch: str | None
     members: int
-    """Connections in the room when it was said."""
+    """Connections in the room when it was published."""
 
 
 @attrs.frozen
 class Outcome:
-    """What became of a broadcast in one room: one of the two is None."""
+    """The result of a broadcast in one room: `published` or `error` is None."""
 
     room: str
     published: Published | None

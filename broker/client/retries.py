@@ -1,4 +1,4 @@
-"""What a publisher does with an answer, or with none. Pure; the same for every way of doing I/O."""
+"""A publisher's decisions on answers and failures. Pure; shared by both publishers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +14,15 @@ from broker.client.errors import ClientError, RefusedError, UnavailableError
 from broker.client.results import Outcome, Published
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-"""Too Many Requests, and what a gateway or a server says that cannot serve just now (RFC 9110 section 15)."""
+"""Too Many Requests, and the temporary errors of gateways and servers (RFC 9110 section 15)."""
 
 FIRST_SECONDS = 0.1
 MAX_SECONDS = 5.0
 
 
 @attrs.frozen
-class Again:
-    """Ask again after this delay."""
+class RetryAfter:
+    """Send the request again after this delay."""
 
     after_seconds: float
 
@@ -31,8 +31,8 @@ class Again:
 class Attempts:
     """The attempts at one request, all with the same key.
 
-    Times are in seconds, of a clock that is never set and goes on while the machine sleeps: the server forgets the key
-    meanwhile, and would do what is sent again a second time.
+    Times are in seconds, of a monotonic clock that goes on while the machine sleeps: the server forgets the key meanwhile,
+    and would then apply a repeated request a second time.
     """
 
     idempotency_key: str
@@ -40,8 +40,8 @@ class Attempts:
     _random: Random
     _failures: int = 0
 
-    def answered(self, status: int, headers: dict[str, str], body: bytes, now: float) -> bytes | Again:
-        """Return the body of a good answer, or when to ask again. Names of headers are in lower case.
+    def answered(self, status: int, headers: dict[str, str], body: bytes, now: float) -> bytes | RetryAfter:
+        """Return the body of a good answer, or the delay before the next attempt. Header names are in lower case.
 
         :raises RefusedError: if the answer will not change.
         :raises UnavailableError: if there is no time left to ask again.
@@ -52,17 +52,17 @@ class Attempts:
         refused = _read_problem(status, body, wait_seconds)
         if status not in RETRIED_STATUSES:
             raise refused
-        return self._again(str(refused), refused.retry_after_seconds, now)
+        return self._retry_after(str(refused), refused.retry_after_seconds, now)
 
-    def failed(self, reason: str, now: float) -> Again:
-        """Return when to ask again after there was no answer.
+    def failed(self, reason: str, now: float) -> RetryAfter:
+        """Return the delay before the next attempt after there was no answer.
 
         :raises UnavailableError: if there is no time left to ask again.
         """
-        return self._again(reason, None, now)
+        return self._retry_after(reason, None, now)
 
     def check_time(self, now: float) -> None:
-        """Look once more after a delay: the machine may have slept.
+        """Check the time after a delay: the machine may have slept.
 
         :raises UnavailableError: if there is no time left to ask again.
         """
@@ -71,10 +71,10 @@ class Attempts:
                 f"gave up after {self._failures} attempts", idempotency_key=self.idempotency_key
             )
 
-    def _again(self, reason: str, retry_after_seconds: float | None, now: float) -> Again:
+    def _retry_after(self, reason: str, retry_after_seconds: float | None, now: float) -> RetryAfter:
         cap = min(MAX_SECONDS, FIRST_SECONDS * 2.0**self._failures)
         self._failures += 1
-        # Full jitter, on top of what the server asks for, so that those it sent away do not come back together.
+        # Full jitter on top of Retry-After, so that refused clients do not return together.
         delay = (retry_after_seconds or 0.0) + self._random.uniform(0.0, cap)
         if now + delay >= self._give_up_at:
             raise UnavailableError(
@@ -82,7 +82,7 @@ class Attempts:
                 idempotency_key=self.idempotency_key,
                 retry_after_seconds=retry_after_seconds,
             )
-        return Again(delay)
+        return RetryAfter(delay)
 
 
 def read_published(body: bytes) -> Published:
@@ -90,7 +90,7 @@ def read_published(body: bytes) -> Published:
 
     :raises ClientError: if it is no answer of a Greenroom server.
     """
-    with _naming_strangers():
+    with _expecting_greenroom():
         return msgspec.json.decode(body, type=Published)
 
 
@@ -99,7 +99,7 @@ def read_outcomes(body: bytes) -> list[Outcome]:
 
     :raises ClientError: if it is no answer of a Greenroom server.
     """
-    with _naming_strangers():
+    with _expecting_greenroom():
         return [_read_outcome(result) for result in msgspec.json.decode(body, type=_Results).results]
 
 
@@ -110,7 +110,7 @@ class _Results(msgspec.Struct):
 
 
 @contextmanager
-def _naming_strangers() -> Iterator[None]:
+def _expecting_greenroom() -> Iterator[None]:
     try:
         yield
     except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -129,7 +129,7 @@ def _read_outcome(result: dict[str, Any]) -> Outcome:
 
 
 class _Problem(msgspec.Struct):
-    """What we read of a problem document (RFC 9457)."""
+    """The members of a problem document (RFC 9457) that are used."""
 
     detail: str = ""
     code: str = ""
@@ -139,7 +139,7 @@ def _read_problem(status: int, body: bytes, retry_after_seconds: float | None) -
     try:
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        # A proxy answers in its own way.
+        # A proxy may answer in another format.
         problem = _Problem()
     return RefusedError(
         problem.code or f"http_{status}",
@@ -151,7 +151,7 @@ def _read_problem(status: int, body: bytes, retry_after_seconds: float | None) -
 def _retry_after_seconds(value: str | None, date: str | None) -> float | None:
     """Read Retry-After: seconds, or a date (RFC 9110 section 10.2.3); None if it is neither.
 
-    A date is of the server's clock, so it is compared with the answer's Date (section 6.6.1), where there is one.
+    A date is by the server's clock, so it is compared with the answer's Date (section 6.6.1), where there is one.
     """
     if value is None:
         return None

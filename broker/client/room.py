@@ -1,4 +1,4 @@
-"""One room, as the application sees it."""
+"""A joined room, the application's interface."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Presence:
-    """Who is in a room."""
+    """The users in a room."""
 
     room_size: int
     """Connections."""
     users: dict[str, int]
-    """How many connections each user has there."""
+    """Connections of each user, by user id."""
 
 
 @attrs.frozen
 class History:
-    """Some of a room's events, and where the room stands."""
+    """Some of a room's events, and the room's position."""
 
     messages: list[Message]
     position: Position
@@ -36,10 +36,10 @@ class Room:
 
     Iterating gives the room's messages as the protocol has them, each with its `type`: first `joined` (without
     its `messages`, which follow one by one), then `chat`, `event`, `user_joined`, `user_left`, `presence_changed`,
-    `gap` and those of the application. After a lost connection `joined` comes again, behind all that came before
-    and before all that was missed. Events that are stored come in order and once; if some may be missing,
-    `recovered` of that `joined` is false, or a `gap` says which. What is not stored (presence, ephemeral events)
-    is lost with a connection; `joined` then tells the size of the room.
+    `gap` and those of the application. After a lost connection `joined` comes again, before the messages that were
+    missed. Stored events come in order and once; if some may be missing, `recovered` of that `joined` is false, or a
+    `gap` names them. Presence and ephemeral events are not stored and are lost with a connection; `joined` then has
+    the size of the room.
     """
 
     def __init__(self, name: str, client: "Client") -> None:
@@ -48,7 +48,7 @@ class Room:
 
     @property
     def position(self) -> Position | None:
-        """Of the last event taken: `join(since=…)` with it goes on from there."""
+        """Position of the last event read; `join(since=…)` continues from it."""
         return self._client.position(self.name)
 
     @property
@@ -62,17 +62,17 @@ class Room:
     async def __anext__(self) -> Message:
         """Wait for the next message; if cancelled, none is lost.
 
-        :raises RemovedError: once this user was removed from the room and all before was taken.
-        :raises ClosedError: once the server does not want this client back and all before was taken.
+        :raises RemovedError: once this user was removed from the room and all messages before were read.
+        :raises ClosedError: once the client has ended and all messages before were read.
         """
         return await self._client.next_message(self.name)
 
     async def chat(self, text: str, *, id: str | None = None) -> Position:  # noqa: A002  # the protocol's word
-        """Say a text; returns its position once it is stored.
+        """Send a text; returns its position once it is stored.
 
-        It is said once, however often the connection is lost or the server refuses it for now. With an `id` of your own that is so even if you
-        call again after an error, within the server's window (5 minutes by default); it must be new for each text.
-        If cancelled, it may or may not be said.
+        It is stored once, however often the connection is lost or the server refuses it temporarily. With your own `id`
+        that holds even if you call again after an error, within the server's window (5 minutes by default); it must
+        be new for each text. If cancelled, it may or may not be stored.
 
         :raises NotSentError: if it is no text.
         :raises ClientError: see `Client.ask`.
@@ -82,13 +82,13 @@ class Room:
         return await self._say({"type": "chat", "text": text}, id)
 
     async def publish(self, event: str, data: Any, *, id: str | None = None) -> Position:  # noqa: A002
-        """Say any JSON value under an event name; like `chat` in all else."""
+        """Publish any JSON value under an event name; otherwise like `chat`."""
         return await self._say({"type": "publish", "event": event, "data": data}, id)
 
     async def publish_ephemeral(self, event: str, data: Any) -> None:
-        """Say something that is not stored; returns once it is on its way.
+        """Publish an event that is not stored; returns once the server has accepted it.
 
-        It is said later if the server refuses it for now, but not if the connection is lost meanwhile.
+        It is sent again if the server refuses it temporarily, but not if the connection is lost.
 
         :raises ConnectionLostError: if so.
         :raises ClientError: see `Client.ask`.
@@ -97,7 +97,7 @@ class Room:
         await self._client.ask(message, "once")
 
     async def presence(self) -> Presence:
-        """Ask who is in the room.
+        """Ask for the users in the room.
 
         :raises ClientError: see `Client.ask`.
         """

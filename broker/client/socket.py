@@ -1,4 +1,4 @@
-"""One WebSocket connection of a client; trio-websocket speaks the protocol."""
+"""One WebSocket connection of a client, over trio-websocket."""
 
 import math
 import ssl
@@ -22,7 +22,7 @@ Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens a stream of bytes to the server; raises OSError if that fails."""
 
 MESSAGE_BYTES = 64 << 20
-"""Largest message taken from a server: `joined` carries all that was missed."""
+"""Largest message accepted from a server: `joined` carries all missed messages."""
 
 RECEIVE_BYTES = 65_536
 CLOSE_SECONDS = 1.0
@@ -39,14 +39,14 @@ class SocketClosed(Exception):
 
 
 def dial_tcp(address: Address, ssl_context: ssl.SSLContext | None) -> Dial:
-    """Return what connects over TCP, with TLS where the address asks for it."""
+    """Return a function that connects over TCP, with TLS where the address asks for it."""
 
     async def dial() -> trio.abc.Stream:
         stream = await trio.open_tcp_stream(address.host, address.port)
         if not address.is_tls:
             return stream
         context = ssl_context or ssl.create_default_context()
-        # What was lost is told by the closing handshake of WebSocket, so that of TLS is not waited for.
+        # The closing handshake of WebSocket shows truncation, so that of TLS is not waited for.
         secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
         try:
             await secure.do_handshake()
@@ -59,7 +59,7 @@ def dial_tcp(address: Address, ssl_context: ssl.SSLContext | None) -> Dial:
 
 
 class _WatchedStream(trio.abc.Stream):
-    """Passes bytes on, and knows when the last came and whether the peer has gone."""
+    """Records when bytes last came, and whether the peer is gone."""
 
     def __init__(self, inner: trio.abc.Stream, clock: Clock) -> None:
         self._inner = inner
@@ -145,7 +145,7 @@ async def hold_socket(
 ) -> SocketClosed:
     """Connect, let `talk` use the connection until it raises SocketClosed, and return that.
 
-    The token travels as a subprotocol, so that it is in no address and in no log of one. When cancelled, the
+    The token travels as a subprotocol, so that it is in no URL that is logged. When cancelled, the
     connection is closed properly, for at most CLOSE_SECONDS.
     """
     endings: list[SocketClosed] = []

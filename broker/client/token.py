@@ -1,4 +1,4 @@
-"""What a client presents as its token."""
+"""The form of a client's token."""
 
 import re
 
@@ -7,9 +7,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
 def clean_token(text: str) -> str | None:
-    """Return the token in `text` without the white space around it; None if its characters make it no token.
+    """Return `text` without white space around it; None if it has characters that no token has.
 
-    Others could not be sent: the token travels as a subprotocol, which is one word (RFC 6455 section 4.1).
+    Those could not be sent: the token travels as a subprotocol, which is one word (RFC 6455 section 4.1).
     """
     token = text.strip()
     return token if _TOKEN.fullmatch(token) else None

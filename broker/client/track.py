@@ -1,4 +1,4 @@
-"""One room as a client follows it: which of the messages that arrive continue what the application has. Pure."""
+"""The messages of one room in order, without repeats, and its recovery. Pure."""
 
 from collections import deque
 
@@ -12,7 +12,7 @@ from broker.model import Position
 
 @attrs.frozen
 class _Waiting:
-    """A message that the application has not taken yet, and where in the room's history it is once it has."""
+    """A message that waits for the application, with the room's position after it."""
 
     message: Message
     size: int
@@ -21,29 +21,29 @@ class _Waiting:
 
 @attrs.define
 class RoomTrack:
-    """Keeps a room's messages in order, each once, until the application takes them.
+    """Keeps a room's messages in order, each once, until the application reads them.
 
-    It is `is_behind` when messages may have passed by: before the first join, after a lost connection, when too
-    many bytes wait, at a hole in the offsets. It then lets everything pass by until a `joined`, asked from
-    `position`, has brought what was missed, or has said that it cannot.
+    It is `is_behind` when messages may be missing: before the first join, after a lost connection, when too many bytes
+    wait, at a hole in the offsets. It then drops messages until a `joined`, asked for from `position`, has brought
+    what was missed, or has said that it cannot.
     """
 
     name: str
     limit_bytes: int
-    """How many bytes may wait for the application; what a single join recovers may come on top."""
+    """Bound of the bytes that wait for the application; the messages of one `joined` may exceed it."""
     position: Position | None
-    """Of the last event that is waiting or was taken."""
+    """Position of the last event that waits or was read."""
     is_behind: bool = True
     is_member: bool = False
-    """Whether the server has said on the present connection that this client is in."""
+    """Whether the server has confirmed the join on the present connection."""
     join_id: str | None = None
-    """The join that has not been answered yet."""
+    """The id of the join without an answer."""
     pace: Pace = attrs.Factory(Pace)
-    """When the server may be asked for something of this room again."""
+    """The pace of this room's requests."""
     error: ClientError | None = None
-    """Why there will be no more."""
+    """The error that ended the room."""
     taken: Position | None = None
-    """Of the last event that the application took."""
+    """Position of the last event that the application read."""
     joined: Message | None = None
     """The last `joined`, without its messages."""
     _asked_from_position: bool = False
@@ -55,20 +55,20 @@ class RoomTrack:
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes wait for the application."""
+        """Bytes that wait for the application."""
         return self._waiting_bytes
 
     def should_join(self, now: float) -> bool:
-        """Whether to ask, on a connection that is open, to join or to hear what was missed."""
+        """Whether to send a join on an open connection, to become a member or to recover missed messages."""
         if self.error is not None or self.join_id is not None or now < self.pace.not_before:
             return False
         return not self.is_member or (self.is_behind and self._has_space())
 
     def begin_join(self, request_id: str) -> Message:
-        """Return the message that asks to join."""
+        """Return the join message."""
         self.join_id = request_id
         message: Message = {"type": "join", "room": self.name, "id": request_id}
-        # What was missed is asked for only when there is space for it: being a member is worth it all the same.
+        # Missed messages are asked for only with space for them; membership alone is joined without.
         self._asked_from_position = self._has_space()
         if self._asked_from_position and self.position is not None:
             message["since"] = {"offset": self.position.offset, "epoch": self.position.epoch}
@@ -79,12 +79,12 @@ class RoomTrack:
         self.is_behind, self.is_member, self.join_id, self.pace = True, False, None, Pace()
 
     def end(self, error: ClientError) -> None:
-        """Note that there will be no more than what waits."""
+        """End the room with an error, after the messages that wait."""
         self.disconnected()
         self.error = error
 
-    def hear_joined(self, message: Message, size: int) -> None:
-        """Take the answer to the join that was asked last."""
+    def receive_joined(self, message: Message, size: int) -> None:
+        """Handle the answer to the last join."""
         self.join_id, self.is_member = None, True
         missed = message["messages"]
         self.joined = {key: value for key, value in message.items() if key not in {"messages", "id"}}
@@ -99,8 +99,8 @@ class RoomTrack:
         self.position = now_at
         self.is_behind = False
 
-    def hear(self, message: Message, size: int) -> None:
-        """Take any other message of the room."""
+    def receive(self, message: Message, size: int) -> None:
+        """Handle any other message of the room."""
         if self.is_behind:
             return
         assert self.position is not None, "joined gave it"
@@ -113,7 +113,7 @@ class RoomTrack:
         self._put(message, size, after)
         self.position = after
 
-    def take(self) -> Message | None:
+    def next_message(self) -> Message | None:
         """Return the next message; None if none waits."""
         if not self._waiting:
             return None
@@ -123,10 +123,10 @@ class RoomTrack:
         return first.message
 
     def _position_after(self, message: Message, here: Position) -> Position | None:
-        """Return where the room is after this message; None if it is not to be delivered."""
+        """Return the room's position after this message; None if it is not to be delivered."""
         if message["type"] == "gap":
             if "epoch" not in message:
-                # The server tells of a hole that it will not fill. A gap in a new epoch begins at 1.
+                # The server reports a hole that it will not fill. A gap in a new epoch begins at 1.
                 return Position(here.epoch, message["to"]) if message["from"] == here.offset + 1 else here
             first, there = message["from"], Position(message["epoch"], message["to"])
         elif "offset" in message:

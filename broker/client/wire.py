@@ -1,4 +1,4 @@
-"""Messages as text: what a client writes, and what it makes of what the server writes. Pure."""
+"""Encoding and decoding of messages. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 def write_message(message: Mapping[str, Any]) -> str:
-    """Return a message as JSON, with null for NaN and infinities; the server looks at the rest.
+    """Encode a message as JSON, with null for NaN and infinities; the server checks the rest.
 
     :raises NotSentError: if it has no JSON form, holds a string that is no Unicode text (half of a surrogate pair, as
         in names of files) or bytes, which msgspec would write as base64, or is nested too deep.
@@ -46,9 +46,9 @@ def _holds_bytes(value: object) -> bool:
 
 
 def read_message(text: str) -> Message | None:
-    """Return what the server says; None if there is nothing in it that can be read.
+    """Decode a message of the server; None if it is unreadable.
 
-    An event that is stored and cannot be read is a `gap` in its place, also within `joined` and `history`.
+    An unreadable event that is stored becomes a `gap` in its place, also within `joined` and `history`.
     """
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
@@ -69,7 +69,7 @@ def _read_event(text: str) -> Message | None:
 
 
 def _gap_of(fields: Mapping[str, Member]) -> Message | None:
-    """Return the gap that an unreadable event leaves, None if it is not known to be stored."""
+    """Return the gap for an unreadable event, None if it is not known to be stored."""
     room, offset, epoch = _read(fields, "room"), _read(fields, "offset"), _read(fields, "epoch")
     if not isinstance(room, str) or not isinstance(offset, int) or not isinstance(epoch, str):
         return None

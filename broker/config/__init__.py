@@ -1,1 +1,1 @@
-"""Settings, and how they are found: file, environment, flags."""
+"""Settings, from file, environment and flags."""

@@ -1,4 +1,4 @@
-"""What settings must mean together before a server may start with them: pure, and no file is opened."""
+"""The checks of settings before a start. Pure: no file is opened."""
 
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
@@ -29,7 +29,7 @@ def check_settings(
     """Return every reason not to start with `settings`; an empty list when there is none.
 
     `engine_schemes` are those that this build can open (`memory`). With `dev`, secrets may be missing
-    or weak: they are made up, or belong to a server that only its own machine reaches.
+    or weak: they are generated, or belong to a server that only its own machine reaches.
     """
     checker = _Checker(settings, engine_schemes, origins)
     problems = [
@@ -43,7 +43,7 @@ def check_settings(
 
 
 def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) -> Iterator[Problem]:
-    """Find the values that cannot be meant, whatever is done with them: see `broker.config.flaws`."""
+    """Find values that cannot be meant, for any use: see `broker.config.flaws`."""
     for key in read_schema(Settings).plain_keys():
         flaw = flaw_of(key, getattr(getattr(settings, key.section), key.name))
         if flaw is not None:
@@ -77,7 +77,7 @@ def weakness(secret: str, *, least: int) -> str | None:
 
     Few different bytes, or one short piece again and again, are what people type to get past a length.
     """
-    # What is no UTF-8 is a flaw of its own.
+    # Lone surrogates are reported as another flaw.
     held = secret.encode(errors="surrogatepass")
     if not held:
         return "missing"
@@ -119,7 +119,7 @@ class _Checker:
             yield from self.secret("http.metrics_key", http.metrics_key, API_KEY_BYTES)
 
     def keys(self) -> Iterator[Problem]:
-        """Keys that HTTP clients present: what cannot travel in a header matches nothing (RFC 9110 section 5.5)."""
+        """Check the keys that HTTP clients present, which must fit into a header (RFC 9110 section 5.5)."""
         for name in ("api_key", "metrics_key"):
             key = getattr(self.settings.http, name)
             if key and not all("!" <= character <= "~" for character in key) and key.strip() == key:

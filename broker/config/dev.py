@@ -1,4 +1,4 @@
-"""What `--dev` changes: secrets made up for one run, and no long good-bye."""
+"""The changes of `--dev`: generated secrets for one run, and a short drain."""
 
 import secrets
 
@@ -9,16 +9,16 @@ from broker.config.check import hmac_algorithms
 from broker.config.load import DEFAULT, Loaded
 
 DEV = "--dev"
-"""The origin of a setting that `--dev` made up."""
+"""The origin of a setting that `--dev` generated."""
 
 _SECRET_BYTES = 48
 _DRAIN_SECONDS = 0.5
 
 
 def with_dev_secrets(loaded: Loaded) -> Loaded:
-    """Return the same settings with the missing secrets made up and a short drain, unless one was set.
+    """Return the settings with missing secrets generated, and with a short drain unless one was set.
 
-    No secret is made up when only public keys may verify tokens.
+    No secret is generated when only public keys may verify tokens.
     """
     auth, http, server = loaded.settings.auth, loaded.settings.http, loaded.settings.server
     origins = dict(loaded.origins)

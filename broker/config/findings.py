@@ -1,4 +1,4 @@
-"""What a source of settings holds: good values with their origin, and what is wrong with the others."""
+"""The valid values of one source of settings, with their origins, and the problems of the others."""
 
 import attrs
 import msgspec
@@ -26,17 +26,17 @@ class Found:
 
 @attrs.define
 class Findings:
-    """Collects what one source holds; never stops at the first mistake."""
+    """Collects the values and problems of one source; does not stop at the first problem."""
 
     found: list[Found] = attrs.field(factory=list)
     problems: list[Problem] = attrs.field(factory=list)
 
-    def take(
+    def add(
         self, key: Key, value: object, origin: str, *, index: int | None = None, strict: bool = True
     ) -> None:
-        """Keep `value` if `key` may hold it, else note what is allowed.
+        """Keep `value` if `key` may hold it, else note a problem.
 
-        Unless `strict`, text may stand for numbers and truth values, as it must in the environment.
+        Unless `strict`, text may stand for numbers and booleans, as in the environment.
         """
         try:
             converted = msgspec.convert(value, key.annotation, strict=strict)
@@ -47,7 +47,7 @@ class Findings:
             self.found.append(Found(key, converted, origin, index))
 
     def note(self, place: str, message: str) -> None:
-        """Remember what is wrong at `place`."""
+        """Note a problem at `place`."""
         self.problems.append(Problem(place, message))
 
 
@@ -56,8 +56,8 @@ def path_of(key: Key, index: int | None) -> str:
     return key.dotted if index is None else f"{key.section}[{index}].{key.name}"
 
 
-def offer(key: Key, index: int | None = None) -> str:
-    """Say that a key is unknown, and that `key` is the nearest that is not."""
+def suggest(key: Key, index: int | None = None) -> str:
+    """Return the message for an unknown key, with `key` as the nearest known one."""
     return f"no such key; the nearest known is {path_of(key, index)} ({key.description}), {key.allowed}"
 
 

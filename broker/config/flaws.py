@@ -1,4 +1,4 @@
-"""Values of the right type that nobody can have meant: what copying, quoting and templates leave around them. Pure."""
+"""Values of the right type that cannot be meant, as copying, quoting and templates leave them. Pure."""
 
 import re
 import unicodedata
@@ -18,11 +18,11 @@ _TEMPLATE = re.compile(r"\$\{[^{}]+\}|\$\([A-Za-z0-9_.-]+\)|\{\{.+\}\}|<[^<>]+>"
 """`${NAME}` of shells and compose files, `$(NAME)` of Kubernetes, `{{ name }}` of templates, `<your-secret>` of examples."""
 
 MAY_BE_EMPTY = frozenset({"auth.secret", "http.api_key"})
-"""Keys of which an empty value is as good as none, which a start without `--dev` refuses, with advice."""
+"""Keys whose empty value counts as missing, which a start without `--dev` refuses with advice."""
 
 
 def flaw_of(key: Key, value: object) -> str | None:
-    """Return what is wrong with a value that `key` may hold by its type, None if nothing is; never the value."""
+    """Return the flaw of a value whose type fits `key`, None if it has none. The text never holds the value."""
     texts = value if isinstance(value, tuple) else (value,)
     flaws = (_flaw_of_text(key, text) for text in texts if isinstance(text, str))
     return next((flaw for flaw in flaws if flaw is not None), None)

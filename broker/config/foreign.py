@@ -1,4 +1,4 @@
-"""Which variables that begin with `GREENROOM_` are not ours: those that others make of the name of a service. Pure."""
+"""Variables that begin with `GREENROOM_` and are not ours, as Kubernetes and Docker derive from a service's name. Pure."""
 
 import re
 from difflib import SequenceMatcher
@@ -20,11 +20,11 @@ _LINK_NAME = re.compile(rf"{PREFIX}{_ANY}NAME")
 _LINK_ENVIRONMENT = re.compile(rf"{PREFIX}(?:\d+_)?ENV_.+")
 
 LIKENESS = 0.75
-"""From here on an unknown name is taken for a mistyped one of ours."""
+"""Similarity from which an unknown name counts as a mistyped one of ours."""
 
 
 def is_foreign(variable: str, value: str, schema: Schema) -> bool:
-    """Tell whether a variable that sets no key is none of ours, and no mistake in one of ours either."""
+    """Whether a variable that sets no key is not ours, and not a mistyped one of ours."""
     if _OF_SERVICES.fullmatch(variable) or _LINK_ENVIRONMENT.fullmatch(variable):
         return True
     if _PORT.fullmatch(variable) and _PORT_VALUE.match(value):
@@ -36,7 +36,7 @@ def is_foreign(variable: str, value: str, schema: Schema) -> bool:
 
 
 def _is_like_ours(asked: str, schema: Schema) -> bool:
-    """Tell whether a name is like that of a key, of its variable, or of a section and a key with one underscore."""
+    """Whether a name is similar to a key, to its variable, or to section and key with one underscore."""
     name = asked.lower().strip("_")
     if not name or name.partition("_")[0] in schema.lists:
         return True

@@ -1,4 +1,4 @@
-"""The keys that a configuration may set, read from the `Settings` type itself."""
+"""The keys of a configuration, derived from the `Settings` type."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
@@ -20,9 +20,9 @@ Section: TypeAlias = type[msgspec.Struct]
 
 @attrs.frozen
 class Key:
-    """One setting: what it is called, what it may hold and what it means.
+    """One setting: its name, type, default and meaning.
 
-    `kind` is what msgspec knows of its type; `default` is `msgspec.NODEFAULT` when it must be given.
+    `kind` is its type as msgspec describes it; `default` is `msgspec.NODEFAULT` for a required key.
     """
 
     section: str
@@ -54,7 +54,7 @@ class Key:
 
     @property
     def holds_secret(self) -> bool:
-        """Whether a secret may stand somewhere in it: a URL may have a password."""
+        """Whether its value may contain a secret: a URL may have a password."""
         return self.is_secret or self.dotted == "server.engine"
 
     @property
@@ -69,13 +69,13 @@ class Key:
 
     @property
     def allowed(self) -> str:
-        """What it may hold, in words."""
+        """The allowed values, in words."""
         return _in_words(self.kind)
 
 
 @attrs.frozen
 class Schema:
-    """All keys: those of the tables, and those of the tables that stand in lists (`[[rooms]]`)."""
+    """All keys: those of the tables, and those of the lists of tables (`[[rooms]]`)."""
 
     sections: Mapping[str, Mapping[str, Key]]
     lists: Mapping[str, Mapping[str, Key]]
@@ -92,7 +92,7 @@ class Schema:
 
 
 def read_schema(settings: Section) -> Schema:
-    """Find the keys of a struct whose fields are structs, or tuples of structs."""
+    """Return the keys of a struct whose fields are structs, or tuples of structs."""
     sections: dict[str, Mapping[str, Key]] = {}
     lists: dict[str, Mapping[str, Key]] = {}
     for field in msgspec.structs.fields(settings):
@@ -107,13 +107,13 @@ def read_schema(settings: Section) -> Schema:
 
 
 def nearest_key(asked: str, keys: Iterable[Key]) -> Key:
-    """Return the key most like `asked`: alike as a whole, or by its last part alone (`port`)."""
+    """Return the key most similar to `asked`, as a whole or by its last part alone (`port`)."""
     last = asked.rpartition(".")[2]
     return max(keys, key=lambda key: max(_likeness(asked, key.dotted), _likeness(last, key.name)))
 
 
 def nearest(asked: str, known: Iterable[str]) -> str:
-    """Return the known name most like `asked`."""
+    """Return the known name most similar to `asked`."""
     return max(known, key=lambda name: _likeness(asked, name))
 
 

@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands: the one thing that tomllib does not tell.
+"""The line of each key in a TOML text, which tomllib does not give. Only error messages need it.
 
 The text has been accepted by tomllib, so this reads only as much of the grammar (TOML 1.0) as is needed
 to tell keys from values. Time and memory are linear in the text.
@@ -134,7 +134,7 @@ class _Scanner:
                 self.at += 1
 
     def items(self, path: KeyPath, closing: str) -> None:
-        """Pass what stands in brackets (values) or braces (statements), with the commas between."""
+        """Skip the values in brackets, or the statements in braces, with the commas between."""
         index = 0
         self.at += 1
         self.skip_line_ends()

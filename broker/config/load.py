@@ -1,6 +1,6 @@
-"""The settings a server runs with, and where each of them came from.
+"""The settings of a server, with the origin of each.
 
-Flags go before the environment, the environment before the file, the file before the defaults.
+Flags override the environment, the environment overrides the file, the file overrides the defaults.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,12 +22,12 @@ from broker.errors import ConfigurationError
 MAX_FILE_BYTES = 1 << 20
 """A device such as /dev/zero has no end."""
 DEFAULT = "default"
-"""The origin of a setting that nobody set."""
+"""The origin of a setting that is not set."""
 
 
 @attrs.frozen
 class Loaded:
-    """Settings, and by dotted key (`limits.connections`, `rooms[0].access`) where each came from.
+    """Settings, and the origin of each by dotted key (`limits.connections`, `rooms[0].access`).
 
     An origin is `default`, `FILE:LINE`, the name of a variable, or a flag.
     """
@@ -39,7 +39,7 @@ class Loaded:
 def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
     """Fill the settings; `flags` are named by the dotted key that they set, None when not given.
 
-    What the values mean together is for `broker.config.check` to judge.
+    `broker.config.check` checks the values together.
 
     :raises ConfigurationError: if the file cannot be read, or a key is unknown or a value bad anywhere.
         Its text has a line for each mistake, with its file and line, variable or flag.

@@ -5,7 +5,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 ANY = "*"
 OPAQUE = ("null", "file://")
-"""What browsers and web views send for pages that have no origin; whoever lists one means it."""
+"""Sent by browsers and web views for pages without an origin; allowed where listed."""
 
 _PARTS = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^/?#@:\[\]\\]+)(?::(?P<port>[0-9]{0,5}))?/?",
@@ -67,6 +67,6 @@ def _normal_ipv6(text: str) -> str:
     mapped = address.ipv4_mapped
     if mapped is None:
         return str(address)
-    # Pythons differ in how they write these; browsers write no dots.
+    # Python versions differ in how they write these; browsers write no dots.
     high, low = divmod(int(mapped), 1 << 16)
     return f"::ffff:{high:x}:{low:x}"

@@ -1,28 +1,28 @@
-"""Settings from the environment and from flags, which go before those of the file."""
+"""Settings from the environment and from flags, which override those of the file."""
 
 from collections.abc import Mapping
 
-from broker.config.findings import Findings, offer
+from broker.config.findings import Findings, suggest
 from broker.config.foreign import PREFIX, is_foreign
 from broker.config.keys import Key, Schema, nearest_key
 from broker.config.settings import Settings
 from broker.output.text import is_utf8
 
 CLIENT_VARIABLES = frozenset({"GREENROOM_URL", "GREENROOM_TOKEN", "GREENROOM_CONFIG"})
-"""Variables that the command line reads for itself; they set no key."""
+"""Variables of the command line, which set no key."""
 
 
 def from_environment(environ: Mapping[str, str], schema: Schema) -> Findings:
     """Read every variable that begins with `GREENROOM_`; lists are separated by commas.
 
-    Those that cannot be meant for us are passed over, as Kubernetes' for a service of that name.
+    Foreign ones, such as Kubernetes' for a service of that name, are ignored.
     """
     findings = Findings()
     keys = {key.long_variable: key for key in schema.plain_keys()}
     keys |= {key.variable: key for key in schema.plain_keys()}
     for variable in sorted(set(environ) - CLIENT_VARIABLES):
         if variable in keys:
-            _take_variable(findings, keys[variable], variable, environ)
+            _add_variable(findings, keys[variable], variable, environ)
         elif variable.startswith(PREFIX) and not is_foreign(variable, environ[variable], schema):
             findings.note(variable, _unknown_variable(variable, schema))
     return findings
@@ -37,13 +37,13 @@ def from_flags(flags: Mapping[str, object], schema: Schema) -> Findings:
     for dotted, value in flags.items():
         key = schema.find(dotted)
         if key is None:
-            findings.note(dotted, offer(nearest_key(dotted, schema.plain_keys())))
+            findings.note(dotted, suggest(nearest_key(dotted, schema.plain_keys())))
         elif value is not None:
-            findings.take(key, value, "--" + key.name.replace("_", "-"))
+            findings.add(key, value, "--" + key.name.replace("_", "-"))
     return findings
 
 
-def _take_variable(findings: Findings, key: Key, variable: str, environ: Mapping[str, str]) -> None:
+def _add_variable(findings: Findings, key: Key, variable: str, environ: Mapping[str, str]) -> None:
     if variable != key.variable and key.variable in environ:
         findings.note(variable, f"sets {key.dotted}, which {key.variable} sets as well: keep one of them")
         return
@@ -53,10 +53,10 @@ def _take_variable(findings: Findings, key: Key, variable: str, environ: Mapping
         return
     value = [part.strip() for part in text.split(",") if part.strip()] if key.is_list else text
     if value == [] and getattr(getattr(Settings(), key.section), key.name):
-        # A file may say [] and mean it; an empty variable is what a template leaves.
+        # In a file [] may be meant; an empty variable is left by a template.
         findings.note(variable, f"sets {key.dotted}, which is empty: give it a value, or leave it out")
         return
-    findings.take(key, value, variable, strict=False)
+    findings.add(key, value, variable, strict=False)
 
 
 def _unknown_variable(variable: str, schema: Schema) -> str:

@@ -2,11 +2,10 @@
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether `name` as a whole fits `pattern`; `*` is any run of characters, also none.
+    """Whether the whole `name` matches `pattern`, in which `*` is any run of characters, also none.
 
-    Everything else stands for itself, upper and lower case apart. Each piece between two stars is taken
-    where it first occurs, which never spoils a later one, so there is no backtracking for a hostile
-    pattern to exploit.
+    All else is literal and case-sensitive. Each piece between two stars is matched where it first occurs, which never
+    prevents a later match, so there is no backtracking for a hostile pattern to exploit.
     """
     first, *pieces = pattern.split("*")
     if not pieces:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: found one by one, told all together."""
+"""Problems of a configuration, collected and raised together."""
 
 from collections.abc import Iterable
 
@@ -11,8 +11,8 @@ from broker.errors import ConfigurationError
 class Problem:
     """One reason not to start.
 
-    `place` names where it stands: a file and line, a variable or a flag, then the key. `message` says
-    what is allowed there. Neither ever holds a secret.
+    `place` is a file and line, a variable or a flag, then the key. `message` says what is allowed there. Neither
+    holds a secret.
     """
 
     place: str

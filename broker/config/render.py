@@ -1,4 +1,4 @@
-"""Settings as a TOML file that says of each key what it means and where its value came from."""
+"""Settings as a TOML file, with the meaning and the origin of each key."""
 
 import json
 import re
@@ -15,8 +15,7 @@ from broker.config.settings import Settings
 def render_settings(loaded: Loaded) -> str:
     """Return every key with its value, origin and meaning, as TOML that loads to the same settings.
 
-    Secrets are not in it: a comment tells whether they are set. A password in the engine's URL is
-    hidden as well.
+    Secrets are left out: a comment shows whether they are set. A password in the engine's URL is hidden.
     """
     return "\n".join(_lines(loaded)) + "\n"
 
@@ -61,7 +60,7 @@ def _toml(value: object) -> str:
 
 
 def _without_password(text: str) -> str:
-    """Hide who logs in at a URL: `redis://:password@host`."""
+    """Hide the credentials of a URL: `redis://:password@host`."""
     return re.sub(r"(?<=://)[^/].*@", "***@", text)
 
 

@@ -37,7 +37,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ServerSettings(Section, frozen=True):
-    """Where the server listens and what holds its rooms' events."""
+    """The address, the engine and the lifetime of the server."""
 
     host: Annotated[str, _doc("address or name to listen on; :: is every address, of IPv4 too")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), _doc("TCP port; 0 takes a free one")] = 8000
@@ -57,7 +57,7 @@ class ServerSettings(Section, frozen=True):
 
 
 class AuthSettings(Section, frozen=True):
-    """Who may connect, and what a token must look like."""
+    """The keys and claims of client tokens."""
 
     secret: Annotated[
         str | None, _doc("key of HS256/384/512 tokens, at least 32 bytes (GREENROOM_SECRET)")
@@ -112,7 +112,7 @@ class WebSocketSettings(Section, frozen=True):
 
 
 class LimitSettings(Section, frozen=True):
-    """What one client, user or address may do."""
+    """Limits of a client, a user, an address and the node."""
 
     connections: Annotated[Count, _doc("connections of the whole node")] = 100_000
     connections_per_user: Annotated[Count, _doc("WebSocket connections of one user")] = 100
@@ -150,7 +150,7 @@ class LimitSettings(Section, frozen=True):
 
 
 class HistorySettings(Section, frozen=True):
-    """How much of a room is kept for recovery; a room rule may say otherwise. 0 keeps none."""
+    """How much of a room is kept for recovery, unless a room rule overrides it. 0 keeps none."""
 
     messages: Annotated[CountOrNone, _doc("events kept of a room")] = 1000
     bytes: Annotated[int, Meta(ge=0, le=1 << 30), _doc("bytes of events kept of a room")] = 1_048_576
@@ -221,7 +221,7 @@ class RoomSettings(Section, frozen=True):
 
 
 class LogSettings(Section, frozen=True):
-    """What the server says of itself, on standard error."""
+    """The log, on standard error."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], _doc("least level printed")] = "info"
     format: Annotated[
@@ -230,7 +230,7 @@ class LogSettings(Section, frozen=True):
 
 
 class RoomRule(Section, frozen=True):
-    """What holds for the rooms whose name matches `pattern`; the first rule that matches wins.
+    """Settings of the rooms whose name matches `pattern`; the first rule that matches wins.
 
     `*` stands for any run of characters.
     """

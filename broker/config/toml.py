@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 import attrs
 
-from broker.config.findings import Findings, offer
+from broker.config.findings import Findings, suggest
 from broker.config.keys import Schema, nearest, nearest_key
 from broker.config.lines import KeyPath, key_lines
 
@@ -59,7 +59,7 @@ class _Reader:
         for key_name, item in value.items():
             origin = self.origin(name, key_name)
             if key_name in keys:
-                self.findings.take(keys[key_name], item, origin)
+                self.findings.add(keys[key_name], item, origin)
             else:
                 self.unknown(f"{name}.{key_name}", origin)
 
@@ -75,17 +75,17 @@ class _Reader:
         for key_name, item in table.items():
             origin = self.origin(name, index, key_name)
             if key_name in keys:
-                self.findings.take(keys[key_name], item, origin, index=index)
+                self.findings.add(keys[key_name], item, origin, index=index)
             else:
                 place = f"{origin}: {name}[{index}].{key_name}"
-                self.findings.note(place, offer(nearest_key(key_name, keys.values()), index))
+                self.findings.note(place, suggest(nearest_key(key_name, keys.values()), index))
         for key in keys.values():
             if key.is_required and key.name not in table:
                 place = f"{self.origin(name, index)}: {name}[{index}].{key.name}"
                 self.findings.note(place, f"missing; must be {key.allowed}")
 
     def unknown(self, path: str, origin: str) -> None:
-        self.findings.note(f"{origin}: {path}", offer(nearest_key(path, self.schema.plain_keys())))
+        self.findings.note(f"{origin}: {path}", suggest(nearest_key(path, self.schema.plain_keys())))
 
 
 def _is_list_of_tables(value: object) -> TypeGuard[list[dict[str, object]]]:

@@ -1,4 +1,4 @@
-"""The Quart-trio application: its routes, and what is done for every request."""
+"""The Quart-trio application: its routes, and the hooks of every request."""
 
 from random import Random, SystemRandom
 from typing import Any
@@ -32,7 +32,7 @@ SECURITY_HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 )
-"""What keeps browsers from misusing an answer; a route may say more of caching."""
+"""Headers of every answer; a route may set other caching."""
 
 
 class GreenroomApp(QuartTrio):
@@ -44,11 +44,11 @@ class GreenroomApp(QuartTrio):
     def __init__(self, log: Log) -> None:
         super().__init__("broker.http", static_folder=None, template_folder=None)
         self._log = log
-        # A room's name is one piece of a path, with nothing to be made nicer.
+        # A room's name is one segment of a path, and is not normalised.
         self.url_map.merge_slashes = False
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """Match the path and nothing else: the Host header decides nothing here and may be anything."""
+        """Match by the path alone: the Host header decides nothing here."""
         if request is None:
             return super().create_url_adapter(None)
         return self.url_map.bind("", path_info=request.path, default_method=request.method)
@@ -89,7 +89,7 @@ def create_app(
     if services.makes_tokens:
         DevRoutes(services).add_to(api)
     app.register_blueprint(api)
-    # Spreads the return of clients and keeps no secret.
+    # Spreads reconnects, keeps no secret.
     EventRoutes(services, Access(services), heartbeat_seconds, random or SystemRandom()).add_to(app)
     PageRoutes(load_web_files()).add_to(app)
     BrowserClientRoutes(load_client_files()).add_to(app)
@@ -111,7 +111,7 @@ def create_app(
 
 
 async def check_path() -> None:
-    """Refuse a path that is not percent-encoded UTF-8: what has been decoded cannot be told from what was meant.
+    """Refuse a path that is not percent-encoded UTF-8, as its decoding is ambiguous.
 
     :raises ProblemError: 400.
     """

@@ -27,11 +27,11 @@ _ids: msgspec.json.Decoder[RequestId] = msgspec.json.Decoder(Id)
 _rooms = msgspec.json.Decoder(str)
 
 MOST_SHOWN = 100
-"""Characters of what a client sent that an answer repeats."""
+"""Characters of a client's own text that an answer repeats."""
 
 
 def check_content(allowed: frozenset[str]) -> None:
-    """Check type and coding of the body; a missing type is taken for what is wanted, and no coding is taken.
+    """Check type and coding of the body; a missing type is allowed, a coding is not.
 
     :raises ProblemError: 415 (RFC 9110 section 15.5.16).
     """
@@ -91,13 +91,13 @@ async def read_json(settings: HttpSettings) -> bytes:
 
 
 def decode_json(text: bytes, model: type[S]) -> S:
-    """Return what `text` holds.
+    """Decode `text` as `model`.
 
     :raises NotPortable: if it is nested too deep, or holds strings that are no Unicode text; see broker.portable_json.
     :raises Refused: `invalid_json`, or `invalid_message` naming the field.
     """
     try:
-        # A message within may itself have as many levels as may be.
+        # A message within may itself have MAX_LEVELS.
         value: S = decode(text, partial(msgspec.json.decode, type=model), MAX_LEVELS + 1)
     except msgspec.ValidationError as error:
         raise Refused(ErrorCode.INVALID_MESSAGE, describe_mismatch(error)) from None

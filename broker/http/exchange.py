@@ -29,7 +29,7 @@ class PacedBody(TrioBody):
         await self._sender.send(chunk)
 
     def finish(self) -> None:
-        """Let the reader come to the end."""
+        """Close the body after its last chunk."""
         self._sender.close()
 
     def __aiter__(self) -> "PacedBody":
@@ -44,31 +44,31 @@ class PacedBody(TrioBody):
             raise StopAsyncIteration from None
 
     def __await__(self) -> Generator[Any, None, bytes]:
-        """Refuse: whoever takes a whole body must say how large it may be."""
+        """Refuse: a whole body is read by broker.http.bodies, within limits."""
         raise NotImplementedError("iterate over the body; broker.http.bodies reads all of it, within limits")
 
 
 class PacedRequest(TrioRequest):
-    """One request. Its tasks and what must be undone end with it, whatever ends it."""
+    """One request, with the tasks and clean-up that end with it, however it ends."""
 
     body_class = PacedBody  # type: ignore[assignment]
     body: PacedBody
     nursery: trio.Nursery
-    """Runs as long as the request is being answered; what it raises fails the request."""
+    """Open until the request is answered; an exception in it fails the request."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.exits = ExitStack()
-        """Called back at the end, also if the request is cancelled; nothing there may wait."""
+        """Clean-up, called at the end also if the request is cancelled; nothing there may block."""
         self.began_at = trio.current_time()
         self.why: RefusalReason | ErrorCode | None = None
-        """Why it was refused, if an error handler knows better than its status."""
+        """The reason of its refusal, where an error handler knows more than the status."""
         self._is_read = False
         self._is_client_gone = False
         self._needs_client = False
 
     def end_with_client(self) -> None:
-        """End when the client ends its side of the connection, as one does that goes away; for endless answers.
+        """End the request when the client ends its side of the connection; for endless answers.
 
         A client may also end its side because it has no more to ask (RFC 9112 section 9.6), and then waits for the
         answer. The two look the same until something is written. So any other request that was read to its end is
@@ -79,12 +79,12 @@ class PacedRequest(TrioRequest):
             self.nursery.cancel_scope.cancel()
 
     def read_out(self) -> None:
-        """Let the reader of the body come to its end."""
+        """Note that the whole body has come."""
         self._is_read = True
         self.body.finish()
 
     def client_gone(self) -> None:
-        """Hear that nothing more comes from the client."""
+        """Note that nothing more comes from the client."""
         self._is_client_gone = True
         if self._needs_client or not self._is_read:
             self.nursery.cancel_scope.cancel()
@@ -99,7 +99,7 @@ class Exchange(TrioASGIHTTPConnection):
     """Handles one request; made by the application for each."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Receive the body and answer at the same time, until the answer is sent or the client gone."""
+        """Receive the body and answer at the same time, until the answer is sent or the client is gone."""
         paced = cast("PacedRequest", self._create_request_from_scope(send))
         with paced.exits:
             async with trio.open_nursery() as nursery:
@@ -113,7 +113,7 @@ class Exchange(TrioASGIHTTPConnection):
         request: Request,
         receive: ASGIReceiveCallable,
     ) -> None:
-        """Pass the body on as it is read, and see the client go."""
+        """Pass the body on as it is read, and note when the client is gone."""
         paced = cast("PacedRequest", request)
         while True:
             event = await receive()

@@ -1,7 +1,7 @@
-"""Stands in front of our application: no route below /api is reached without the key, however it is asked for.
+"""The entrance to our application: no route below /api is reached without the key.
 
-It is the only way in, for every kind of ASGI scope. A hook of the framework is not: Quart runs other hooks for a
-WebSocket than for a request, and then the same view.
+It guards every kind of ASGI scope. A hook of the framework would not: Quart runs other hooks for a WebSocket than
+for a request, and then the same view.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from werkzeug.routing import Map
 from broker.auth.bearer import ApiKey
 from broker.errors import RefusalReason
 from broker.http.api.cors import Cors
-from broker.http.measure import METHODS, UNMATCHED, HttpMetrics
+from broker.http.metrics import METHODS, UNMATCHED, HttpMetrics
 from broker.http.problems import Problem, send_problem
 from broker.http.refusals import RequestRefusals
 from broker.http.target import is_server_wide, routed_path
@@ -35,7 +35,7 @@ NO_WEBSOCKET = Problem.of(400, "no WebSocket is spoken at this path; rooms have 
 
 
 def is_api_path(path: str) -> bool:
-    """Tell whether a path, as routing sees it, belongs to the API."""
+    """Whether a path, as routing sees it, belongs to the API."""
     return path == API_PREFIX or path.startswith(API_PREFIX + "/")
 
 
@@ -46,10 +46,10 @@ def first_header(scope: HTTPScope | WebsocketScope, name: bytes) -> str | None:
 
 @attrs.frozen
 class Gate:
-    """Our application as servers see it.
+    """Our application behind its check of keys.
 
-    Every path below /api needs the API key, also one that there is no route for; but not those of `open_routes`,
-    which look at credentials themselves, and CORS preflights, which no view answers. Where there is a key for metrics,
+    Every path below /api needs the API key, also one without a route; but not `open_routes`, which check credentials
+    themselves, nor CORS preflights, which no view answers. Where there is a key for metrics,
     they need that one or the API key. WebSockets are refused: those of rooms never come here, and no view expects one.
     """
 
@@ -83,7 +83,7 @@ class Gate:
             else:
                 await self._answer(scope, path, refusal, send)
         else:
-            # Taken, or the server's queue for us stays full.
+            # Received, or the server's queue for us stays full.
             await receive()
             if refusal is None:
                 refusal = NO_WEBSOCKET

@@ -52,7 +52,7 @@ _DETAILS = {
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What went wrong, as RFC 9457 has it. `type` is always about:blank, so `title` says no more than `status`."""
+    """A problem document (RFC 9457). `type` is always about:blank, so `title` is the phrase of `status`."""
 
     title: str
     status: int
@@ -77,19 +77,19 @@ class Problem(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class ProblemError(GreenroomError):
-    """Raised in a route, it is the answer to the request."""
+    """Raised in a route to answer the request with a problem."""
 
     problem: Problem
     headers: tuple[tuple[str, str], ...] = ()
 
 
 def encode_problem(problem: Problem) -> bytes:
-    """Return the document as it is sent."""
+    """Encode the document."""
     return msgspec.json.encode(problem)
 
 
 def refused_problem(refused: Refused) -> Problem:
-    """Return what a refusal is in HTTP."""
+    """Return the problem for a refusal."""
     return Problem.of(
         422 if isinstance(refused, NotPortable) else _STATUS_OF_REFUSAL[refused.code],
         refused.message,
@@ -99,7 +99,7 @@ def refused_problem(refused: Refused) -> Problem:
 
 
 def refusal_of(error: Exception) -> Refused:
-    """Return the refusal that a failing room or engine amounts to; for those that refuse parts of a request."""
+    """Return the refusal for a failing room or engine, where only a part of a request is refused."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, EngineUnavailableError):
@@ -108,7 +108,7 @@ def refusal_of(error: Exception) -> Refused:
 
 
 def problem_response(problem: Problem, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """Return the answer that tells of `problem`, with the headers that its status asks for."""
+    """Return the response for `problem`, with the headers that its status needs."""
     response = Response(encode_problem(problem), problem.status, content_type=PROBLEM_TYPE)
     response.headers.extend((*headers, *_headers_of(problem)))
     return response
@@ -127,7 +127,7 @@ def _headers_of(problem: Problem) -> list[tuple[str, str]]:
 async def send_problem(
     send: ASGISendCallable, problem: Problem, headers: Iterable[tuple[str, str]] = (), *, prefix: str = ""
 ) -> None:
-    """Answer a request with `problem` where there is no Quart; `prefix` is "websocket." for an asked-for WebSocket."""
+    """Answer with `problem` outside of Quart; `prefix` is "websocket." to refuse a WebSocket."""
     body = encode_problem(problem)
     fields = [
         ("Content-Type", PROBLEM_TYPE),
@@ -146,7 +146,7 @@ async def send_problem(
 
 
 def add_problem_handlers(app: QuartTrio) -> None:
-    """Let `app` answer every error with a problem."""
+    """Make `app` answer every error with a problem."""
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(Refused, _answer_refused)
     app.register_error_handler(Disconnect, _answer_disconnect)
@@ -175,7 +175,7 @@ async def _answer_unavailable(error: EngineUnavailableError | ActorError) -> Res
 
 
 async def _answer_http_exception(error: HTTPException) -> Response:
-    """Answer what Quart and Werkzeug raise; their own descriptions are meant for HTML pages."""
+    """Answer the errors of Quart and Werkzeug, whose own descriptions are meant for HTML pages."""
     status = error.code or 500
     phrase = HTTPStatus(status).phrase
     allow = tuple((name, value) for name, value in error.get_headers() if name == "Allow")

@@ -9,13 +9,13 @@ from quart_trio import QuartTrio
 
 from broker.errors import ErrorCode, RefusalReason
 from broker.http.exchange import this_request
-from broker.http.measure import UNMATCHED, known_method
+from broker.http.metrics import UNMATCHED, known_method
 from broker.refusals import Refusals
 
 
 @attrs.frozen
 class RequestRefusals:
-    """Tells `Refusals` of requests. A path is not told: it holds names that users chose, and may hold anything."""
+    """Passes refused requests to `Refusals`, without their paths, which may hold anything."""
 
     refusals: Refusals
 
@@ -42,7 +42,7 @@ class RequestRefusals:
 
 
 def part_notes(refusals: Refusals) -> Callable[[str], None]:
-    """Return what notes, by its code, a refused part of the request being handled, such as a line of many.
+    """Return a function that notes a refused part of this request, such as a line of many, by its code.
 
     It may be called when there is no request at hand any more, as while the answer is streamed.
     """

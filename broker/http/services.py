@@ -1,4 +1,4 @@
-"""What the HTTP side is given to work with."""
+"""The services that HTTP routes use."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
 from broker.engine.base import Engine
-from broker.http.measure import HttpMetrics
-from broker.http.nodes.busiest import Looks
+from broker.http.metrics import HttpMetrics
+from broker.http.nodes.busiest import SampleWindow
 from broker.http.nodes.node import Node, this_node
 from broker.http.nodes.siblings import Siblings
 from broker.http.nodes.traffic import Traffic
@@ -44,9 +44,9 @@ class HttpServices:
     """The other workers of this machine."""
     requests: HttpMetrics = attrs.Factory(HttpMetrics)
     metrics_key: ApiKey | None = None
-    """What a scraper presents; None lets anybody scrape."""
+    """The key of scrapers; None lets anybody scrape."""
     traffic: Traffic = attrs.Factory(Traffic)
-    looks: Looks = attrs.Factory(Looks)
+    samples: SampleWindow = attrs.Factory(SampleWindow)
     allowances: Allowances = attrs.field(
         default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
     )

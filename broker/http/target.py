@@ -1,13 +1,13 @@
-"""The path that a request asks for, in one form for everybody who decides by it.
+"""The path of a request target, in one form for every decision.
 
-The gate of the API, the division between two applications and the routing must never differ about a path.
+The API's gate, the division between two applications and the routing must never differ about a path.
 """
 
 from hypercorn.typing import Scope
 
 
 def is_server_wide(scope: Scope) -> bool:
-    """Tell whether a request asks for the options of the server itself: `OPTIONS *` (RFC 9110 section 9.3.7).
+    """Whether a request asks for the options of the server itself: `OPTIONS *` (RFC 9110 section 9.3.7).
 
     An absolute URL without path and query is the same target (RFC 9112 sections 3.2.4 and 3.3).
     """

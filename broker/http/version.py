@@ -1,11 +1,16 @@
-"""Which Greenroom this is."""
+"""The version of this Greenroom."""
 
 import importlib.metadata
 
 
-def greenroom_version() -> str:
-    """Return the version of the installed distribution, 0 when it runs from a checkout."""
+def installed_version() -> str | None:
+    """Return the version of the installed distribution, None when it runs from a checkout."""
     try:
         return importlib.metadata.version("greenroom")
     except importlib.metadata.PackageNotFoundError:
-        return "0"
+        return None
+
+
+def greenroom_version() -> str:
+    """Return the version as servers give it, 0 when it runs from a checkout."""
+    return installed_version() or "0"

@@ -1,4 +1,4 @@
-"""What the server says of itself: events with fields, one line each."""
+"""The log of the server: events with fields, one line each."""
 
 import logging
 from typing import TextIO
@@ -14,7 +14,7 @@ def open_log(settings: LogSettings, stream: TextIO) -> Log:
     """Return a log that writes a line for each event to `stream`, with times in UTC (ISO 8601).
 
     Lines are for people when the stream is a terminal and JSON otherwise, unless `settings.format` says
-    which. An exception is told in the same line; its traceback is written at level debug only. Lines are written at
+    which. An exception is described in the same line; its traceback is written at level debug only. Lines are written at
     once, which blocks as `stream` does: a `BackgroundText` never does.
     """
     # structlog takes long to import, and most commands open no log.

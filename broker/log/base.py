@@ -1,33 +1,33 @@
-"""What a log can do."""
+"""The interface of a log."""
 
 from typing import Protocol
 
 
 class Log(Protocol):
-    """Where a part of the program says what happened: an event, and fields that tell the particulars.
+    """A log of events with fields.
 
-    Never give it a token, a key or a message body; `broker.log.fields` takes out what slips through.
+    Never give it a token, a key or a message body; `broker.log.fields` removes those that slip through.
     No method raises, blocks or needs a checkpoint: a line that cannot be written is lost, and counted.
     The field names `time`, `level` and `event` belong to the log itself.
     """
 
     def debug(self, event: str, **fields: object) -> None:
-        """Say what only helps to find a fault."""
+        """Log a detail for debugging."""
 
     def info(self, event: str, **fields: object) -> None:
-        """Say what an operator wants to know."""
+        """Log an ordinary event for operators."""
 
     def warning(self, event: str, **fields: object) -> None:
-        """Say what may need an operator."""
+        """Log an event that may need an operator."""
 
     def error(self, event: str, **fields: object) -> None:
-        """Say what failed."""
+        """Log a failure."""
 
     def exception(self, event: str, **fields: object) -> None:
-        """Say what failed and by which exception: the one being handled, or `exc_info=error`."""
+        """Log a failure with its exception: the one being handled, or `exc_info=error`."""
 
     def lines_dropped(self) -> int:
-        """Return how many lines were dropped because whatever takes them stood still."""
+        """Return how many lines were dropped because their reader was blocked."""
         ...
 
     def bind(self, **fields: object) -> "Log":

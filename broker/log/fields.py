@@ -1,4 +1,4 @@
-"""What may stand in a line of the log: fields made harmless, exceptions told in short."""
+"""Fields of log lines: redacted values and short descriptions of exceptions."""
 
 import re
 import sys
@@ -24,8 +24,8 @@ _BIGGEST_JSON_INTEGER = 1 << 63
 def redact(fields: Mapping[str, object]) -> dict[str, object]:
     """Return `fields` without secrets and message bodies, as values that JSON can hold.
 
-    The last line of defence, not the first: it knows such things by the field's name, a token also by
-    its looks, and of bytes and unknown objects it tells no more than what they are.
+    The last line of defence, not the first: it recognises secrets by the field's name, tokens also by their form, and
+    shows of bytes and unknown objects only size or type.
     """
     return {
         _clean(str(name)): HIDDEN if _clean(str(name)).lower() in HIDDEN_FIELDS else _harmless(value)
@@ -62,7 +62,7 @@ def format_fields(fields: Mapping[str, object], prefix: str = "") -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its line ends, but nothing else that a terminal would obey."""
+    """Return `text` with line ends, and other control characters escaped."""
     return "\n".join(line if line.isprintable() else ascii(line) for line in text.split("\n"))
 
 
@@ -97,7 +97,7 @@ def _clean(text: str) -> str:
 
 
 def _hide_tokens(word: str) -> str:
-    """Hide what looks like a token: three parts with dots between them, of which the last may be empty.
+    """Hide tokens by their form: three parts with dots between them, of which the last may be empty.
 
     One expression for all of it would begin anew at each `eyJ` of a long part without a dot: in quadratic time.
     """
@@ -116,7 +116,7 @@ def _hide_tokens(word: str) -> str:
 
 
 def _word(value: object) -> str:
-    """Quote what has blanks or anything that a terminal would obey or a reader stumble over."""
+    """Quote a value with blanks, quotes or control characters."""
     text = str(value)
     plain = text and text.isprintable() and not any(character in text for character in " \"'=")
     return text if plain or not isinstance(value, str) else repr(text)

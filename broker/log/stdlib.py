@@ -14,12 +14,12 @@ from broker.output.background import FLUSH_SECONDS, BackgroundQueue
 LOSS_EVENT = "log lines dropped"
 
 RECORD_BYTES = 1000
-"""What a record takes besides its message, about."""
+"""Estimated size of a record without its message."""
 
 
 @attrs.frozen
 class StdlibLog:
-    """Hands each event to `logger`; the program's handlers decide what becomes of it.
+    """Passes each event to `logger` and the program's handlers.
 
     The fields follow the event in the message and are in the record's `greenroom` attribute as well. With a `queue`,
     the handlers run in its thread; without one, in the caller's.
@@ -50,7 +50,7 @@ class StdlibLog:
         self._hand_over(logging.ERROR, event, {"exc_info": True} | fields)
 
     def lines_dropped(self) -> int:
-        """Return how many records were dropped because a handler stood still."""
+        """Return how many records were dropped because a handler was blocked."""
         return 0 if self.queue is None else self.queue.dropped
 
     def bind(self, **fields: object) -> "StdlibLog":
@@ -80,8 +80,8 @@ class StdlibLog:
 async def open_stdlib_log() -> AsyncIterator[StdlibLog]:
     """Open a log on `logging.getLogger("greenroom")` whose handlers run in a thread of their own.
 
-    So a handler that stands still cannot stop the loop, nor the program that the broker is part of. Records are made by
-    the caller, so time, place and thread are right. Leaving the block waits up to FLUSH_SECONDS for what is not handled.
+    So a blocked handler cannot block the event loop. Records are made by the caller, so time, place and thread are right.
+    Leaving the block waits up to FLUSH_SECONDS for the queue.
     """
     logger = logging.getLogger("greenroom")
     queue = _queue_records(logger)
@@ -120,7 +120,7 @@ def _queue_records(logger: logging.Logger) -> BackgroundQueue[logging.LogRecord]
 
 @asynccontextmanager
 async def given_or_stdlib_log(log: Log | None) -> AsyncIterator[Log]:
-    """Give the log of the program, or one on its logging that cannot stop the loop."""
+    """Give the program's log, or one on its `logging` that cannot block the event loop."""
     if log is not None:
         yield log
         return

@@ -1,4 +1,4 @@
-"""A log on structlog: a chain of processors makes one line of each event, one writer puts it out."""
+"""A log on structlog: a chain of processors makes one line of each event, and one writer writes it."""
 
 import contextlib
 import logging
@@ -48,13 +48,13 @@ def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
 
 
 class _LineWriter:
-    """Writes whole lines, from any thread. A log must not end what it reports on, so it never raises."""
+    """Writes whole lines, from any thread. It never raises: a log must not end the work that it reports on."""
 
     def __init__(self, stream: TextIO) -> None:
         self._lines = structlog.WriteLogger(stream)
 
     def write(self, line: str) -> None:
-        # A closed stream raises ValueError, a reader that went away OSError.
+        # A closed stream raises ValueError, a reader that is gone OSError.
         with contextlib.suppress(OSError, ValueError):
             self._lines.msg(line)
 
@@ -82,7 +82,7 @@ def _fold_error_and_traceback(logger: object, method: str, fields: Fields) -> Fi
 
 
 def _redact(_logger: object, _method: str, fields: Fields) -> Fields:
-    """Put what every line has first, and make the rest harmless."""
+    """Put the fields of every line first, and redact all."""
     first = {name: fields.pop(name) for name in ("time", "level", "event")}
     return redact({**first, **fields})
 

@@ -1,1 +1,1 @@
-"""Writing that never stops a loop: a queue with a thread behind it, and text streams on that."""
+"""Writing that never blocks an event loop: a queue with a thread, and text streams on it."""

@@ -1,4 +1,4 @@
-"""Work that may block, such as writing to a pipe that nobody reads, done by a thread of its own in bounded memory."""
+"""Blocking work, such as writing to a pipe that nobody reads, in a thread with a bounded queue."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ T = TypeVar("T")
 LIMIT_BYTES = 1 << 20
 
 FLUSH_SECONDS = 1.0
-"""How long the end of a program waits for what has not been written yet."""
+"""How long the end of a program waits for the queue."""
 
 IDLE_SECONDS = 10.0
 """After so long without work the thread ends; the next item starts another."""
@@ -24,14 +24,14 @@ class _Item(Generic[T]):
     value: T
     size_bytes: int
     lost: int = 0
-    """How many dropped items it tells of; 0 for an ordinary one."""
+    """Number of dropped items that it reports; 0 for an ordinary one."""
 
 
 class BackgroundQueue(Generic[T]):
-    """Hands items to `consume` in order, in a daemon thread; `put_nowait` never waits for it.
+    """Passes items to `consume` in order, in a daemon thread; `put_nowait` never waits for it.
 
-    Past `limit_bytes` items are dropped and counted, and so is what `consume` could not take. The next item that fits
-    comes behind `make_loss(count)`, which tells of those dropped; so does the end of the queue. May be used from any
+    Past `limit_bytes` items are dropped and counted, as are those that `consume` failed on. `make_loss(count)` makes an
+    item that reports them, before the next item that fits or at the end of the queue. May be used from any
     thread.
     """
 
@@ -47,7 +47,7 @@ class BackgroundQueue(Generic[T]):
         self._items: deque[_Item[T]] = deque()
         self._bytes = 0
         self._is_consuming = False
-        self._untold = 0
+        self._unreported = 0
         self._dropped = 0
         self._thread: threading.Thread | None = None
 
@@ -57,13 +57,13 @@ class BackgroundQueue(Generic[T]):
         return self._dropped
 
     def put_nowait(self, value: T, size_bytes: int) -> None:
-        """Take an item, or drop it; one larger than the limit is taken when nothing waits."""
+        """Queue an item, or drop it; one larger than the limit is queued when the queue is empty."""
         with self._changed:
             if self._items and self._bytes + size_bytes > self._limit_bytes:
                 self._dropped += 1
-                self._untold += 1
+                self._unreported += 1
                 return
-            self._tell_loss()
+            self._report_loss()
             self._append(_Item(value, size_bytes))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="greenroom log", daemon=True)
@@ -83,16 +83,16 @@ class BackgroundQueue(Generic[T]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is not consumed yet."""
+        """Whether an item is not consumed yet."""
         return bool(self._items) or self._is_consuming
 
     def _append(self, item: _Item[T]) -> None:
         self._items.append(item)
         self._bytes += item.size_bytes
 
-    def _tell_loss(self) -> None:
-        if self._untold:
-            count, self._untold = self._untold, 0
+    def _report_loss(self) -> None:
+        if self._unreported:
+            count, self._unreported = self._unreported, 0
             self._append(_Item(self._make_loss(count), 0, lost=count))
 
     def _run(self) -> None:
@@ -102,13 +102,13 @@ class BackgroundQueue(Generic[T]):
                 self._is_consuming = False
                 if not is_consumed:
                     self._dropped += 0 if item.lost else 1
-                    self._untold += item.lost or 1
+                    self._unreported += item.lost or 1
                 elif not self._items:
-                    self._tell_loss()
+                    self._report_loss()
                 self._changed.notify_all()
 
     def _next(self) -> _Item[T] | None:
-        """Wait for the next item; None when nothing came for so long that the thread is to end."""
+        """Wait for the next item; None after IDLE_SECONDS without one, when the thread ends."""
         with self._changed:
             if not self._items:
                 self._changed.wait(IDLE_SECONDS)

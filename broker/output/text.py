@@ -1,7 +1,7 @@
-"""A standard stream that never makes its writer wait: a thread writes, and what does not fit is dropped and counted.
+"""Text streams over file descriptors; one of them never blocks its writer.
 
-A reader that stands still, as a stopped `less`, a full pipe or a paused terminal, blocks a plain write for ever, and
-with it every connection of a server that logs.
+A blocked reader, such as a stopped `less`, a full pipe or a paused terminal, blocks a plain write for ever, and with it
+every connection of a server that logs.
 """
 
 import io
@@ -12,26 +12,15 @@ from collections.abc import Callable
 from broker.output.background import BackgroundQueue
 
 MAX_PART_BYTES = 65_536
-"""What is held of a line whose end has not come yet."""
+"""Most bytes held of a line without its end."""
 
 
-class BackgroundText(io.TextIOBase):
-    """Text for a file descriptor, written in whole lines by a thread of its own.
-
-    It bypasses Python's buffered writer, whose lock a blocked thread would hold when the interpreter ends. Nothing it
-    is given raises: characters that the encoding lacks are escaped, and lines that cannot be written are dropped.
-    """
+class DescriptorText(io.TextIOBase):
+    """A text stream over a file descriptor; characters that the encoding lacks are escaped. `write` is its heirs'."""
 
     def __init__(self, descriptor: int, encoding: str) -> None:
         self._descriptor = descriptor
         self._encoding = encoding
-        self._part = ""
-        self._is_within_line = False
-        self.line_of_loss: Callable[[int], str] = lambda lines: f"{lines} lines dropped\n"
-        """Makes the line that tells how many were dropped."""
-        self._queue: BackgroundQueue[bytes] = BackgroundQueue(
-            self._write_out, lambda lines: self._encode(self.line_of_loss(lines))
-        )
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -42,11 +31,6 @@ class BackgroundText(io.TextIOBase):
     def errors(self) -> str:  # type: ignore[override]
         """See io.TextIOBase."""
         return "backslashreplace"
-
-    @property
-    def lines_dropped(self) -> int:
-        """How many lines were dropped since the beginning."""
-        return self._queue.dropped
 
     def fileno(self) -> int:
         """See io.IOBase."""
@@ -60,8 +44,37 @@ class BackgroundText(io.TextIOBase):
         """See io.IOBase."""
         return True
 
+    def encode(self, text: str) -> bytes:
+        """Return `text` as bytes in this stream's encoding."""
+        if not isinstance(text, str):
+            raise TypeError(f"text expected, not {type(text).__name__}")
+        return text.encode(self.encoding, self.errors)
+
+
+class BackgroundText(DescriptorText):
+    """Text for a file descriptor, written in whole lines by a thread of its own.
+
+    It bypasses Python's buffered writer, whose lock a blocked thread would hold when the interpreter ends. Writing
+    never raises an OSError: lines that do not fit into the queue, or cannot be written, are dropped and counted.
+    """
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        super().__init__(descriptor, encoding)
+        self._part = ""
+        self._is_within_line = False
+        self.line_of_loss: Callable[[int], str] = lambda lines: f"{lines} lines dropped\n"
+        """Makes the line that reports how many were dropped."""
+        self._queue: BackgroundQueue[bytes] = BackgroundQueue(
+            self._write_out, lambda lines: self.encode(self.line_of_loss(lines))
+        )
+
+    @property
+    def lines_dropped(self) -> int:
+        """How many lines were dropped since the beginning."""
+        return self._queue.dropped
+
     def write(self, text: str) -> int:
-        """Take text; whole lines are on their way at once, the rest when its line ends or is flushed."""
+        """Queue whole lines at once, the rest when its line ends or is flushed."""
         if not isinstance(text, str):
             raise TypeError(f"text expected, not {type(text).__name__}")
         lines, end, self._part = (self._part + text).rpartition("\n")
@@ -72,7 +85,7 @@ class BackgroundText(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Send on the line begun; whether it is written yet is another matter, see `drain`."""
+        """Queue the incomplete line; `drain` waits until it is written."""
         part, self._part = self._part, ""
         if part:
             self._put(part)
@@ -83,11 +96,8 @@ class BackgroundText(io.TextIOBase):
         return self._queue.flush(timeout_seconds)
 
     def _put(self, text: str) -> None:
-        data = self._encode(text)
+        data = self.encode(text)
         self._queue.put_nowait(data, len(data))
-
-    def _encode(self, text: str) -> bytes:
-        return text.encode(self._encoding, "backslashreplace")
 
     def _write_out(self, data: bytes) -> bool:
         if self._is_within_line:
@@ -118,7 +128,7 @@ def write_some(descriptor: int, data: memoryview | bytes) -> int:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether `text` can be encoded: what came as other bytes holds lone surrogates (PEP 383)."""
+    """Whether `text` has a UTF-8 form: lone surrogates (PEP 383) have none."""
     try:
         text.encode()
     except UnicodeEncodeError:

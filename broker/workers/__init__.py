@@ -1,1 +1,1 @@
-"""Several server processes on one port, and the small parent that looks after them."""
+"""Several server processes on one port, and their supervising parent."""

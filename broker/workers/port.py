@@ -14,7 +14,7 @@ from broker.transport.listening import bind_all, listen_on
 def reserve_port(server: ServerSettings) -> Iterator[int]:
     """Hold the configured port without listening, so that only our workers listen on it; gives its number.
 
-    :raises OSError: if it cannot be had, or another program has it.
+    :raises OSError: if it cannot be bound, as when another program has it.
     """
     with ExitStack() as stack:
         # With SO_REUSEPORT alone, another group of workers would share its connections with ours.

@@ -1,4 +1,4 @@
-"""When a worker that has ended is started again. Pure."""
+"""Delays before a worker that has ended is started again. Pure."""
 
 from random import Random
 
@@ -18,10 +18,10 @@ class Restarts:
     _failures: int = 0
 
     def ended(self, ran_seconds: float) -> float:
-        """Return after how many seconds to start it again, given how long it ran.
+        """Return the delay before the next start, in seconds, given how long it ran.
 
-        The delay doubles up to a cap, and half of it is drawn, so that workers that failed together, for want of the
-        same engine, do not come back together.
+        The delay doubles up to a cap, and half of it is random, so that workers that failed together do not start
+        together.
         """
         if ran_seconds >= STABLE_SECONDS:
             self._failures = 0

@@ -1,4 +1,4 @@
-"""The parent of the workers: starts them, starts again what fails, and stops them together."""
+"""The parent of the workers: starts them, restarts those that fail, and stops them together."""
 
 import signal
 import subprocess
@@ -14,12 +14,12 @@ from broker.workers.heartbeat import Silence, interval_seconds
 from broker.workers.restarts import Restarts
 
 AT_ONCE_SECONDS = 2.0
-"""How long workers may take to obey a second signal."""
+"""How long workers may take to end after a second signal."""
 
 CONFIGURATION_STATUS = 2
 
 SERVING = b"serving"
-"""The line with which a worker tells that it serves."""
+"""The line that a worker writes once it serves."""
 
 
 class WorkerError(GreenroomError):
@@ -28,7 +28,7 @@ class WorkerError(GreenroomError):
 
 @attrs.define(eq=False)
 class _Worker:
-    """One of the workers, in whatever process it is just now."""
+    """One of the workers, over all of its processes."""
 
     index: int
     restarts: Restarts
@@ -42,7 +42,7 @@ class Supervisor:
 
     A worker is a process that writes the line `serving` to its standard output once it serves, and other lines again
     and again as heartbeats; it drains on SIGTERM, stops at once on a second one, and drains when its standard input
-    ends, which is when this process is gone. One that stands still is killed. It is in a process group of its own, so
+    ends, which is when this process is gone. A blocked one is killed. It is in a process group of its own, so
     that an interrupt at the terminal reaches this process only.
     """
 
@@ -60,7 +60,7 @@ class Supervisor:
     ) -> None:
         """`command` gives the arguments of worker 0, 1, …; workers that drain longer than `stop_seconds` are killed.
 
-        So are those from which nothing was heard for `silence_seconds`. `on_serving` is called once, when all
+        So are those that have written nothing for `silence_seconds`. `on_serving` is called once, when all
         workers serve.
         """
         self._command = command
@@ -85,7 +85,7 @@ class Supervisor:
         """
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._obey, signals)
+                nursery.start_soon(self._handle_signals, signals)
                 nursery.start_soon(self._stop_all)
                 async with trio.open_nursery() as keeping:
                     for worker in self._workers:
@@ -95,16 +95,16 @@ class Supervisor:
             raise self._failure
         self._log.info("workers stopped")
 
-    async def _obey(self, signals: AsyncIterator[int]) -> None:
-        await self._next_stop(signals)
+    async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
+        await self._wait_stop_signal(signals)
         self._stopping.set()
-        await self._next_stop(signals)
+        await self._wait_stop_signal(signals)
         self._fail(StoppedAtOnceError("stopped at once by a second signal"))
         self._signal_all(signal.SIGTERM)
         await trio.sleep(AT_ONCE_SECONDS)
         self._signal_all(signal.SIGKILL)
 
-    async def _next_stop(self, signals: AsyncIterator[int]) -> None:
+    async def _wait_stop_signal(self, signals: AsyncIterator[int]) -> None:
         while await anext(signals) == signal.SIGHUP:
             self._log.info("hangup ignored", reason="the configuration is read at the start only")
 
@@ -119,7 +119,7 @@ class Supervisor:
         for worker in self._workers:
             if worker.process is not None:
                 worker.process.send_signal(number)
-                # One that was stopped obeys nothing else.
+                # A process stopped by SIGSTOP handles no other signal.
                 worker.process.send_signal(signal.SIGCONT)
 
     async def _keep(self, worker: _Worker) -> None:
@@ -171,7 +171,7 @@ class Supervisor:
     async def _read(self, worker: _Worker, stdout: trio.abc.ReceiveStream, silence: Silence) -> None:
         unread = b""
         async for received in stdout:
-            silence.heard()
+            silence.reset()
             *lines, unread = (unread + received).split(b"\n")
             if SERVING in lines and not worker.was_ready:
                 worker.was_ready = True
@@ -179,23 +179,23 @@ class Supervisor:
                     self._on_serving()
 
     async def _watch(self, worker: _Worker, process: trio.Process, silence: Silence) -> None:
-        """Kill a worker that stands still; it is started again as any that has ended."""
-        looked_at = trio.current_time()
+        """Kill a blocked worker; it is started again as any that has ended."""
+        checked_at = trio.current_time()
         while not silence.is_too_long:
             await trio.sleep(interval_seconds(self._silence_seconds))
-            silence.passed(trio.current_time() - looked_at)
-            looked_at = trio.current_time()
+            silence.add(trio.current_time() - checked_at)
+            checked_at = trio.current_time()
         silent_seconds = round(silence.silent_seconds, 1)
         self._log.error("worker stands still", worker=worker.index, silent_seconds=silent_seconds)
         process.kill()
 
     def _check_stopped(self, worker: _Worker, status: int) -> None:
-        # A signal ends a worker that has not come so far as to obey it.
+        # A worker that has no signal handlers yet is ended by the signal.
         if status != 0 and not (status == -signal.SIGTERM and not worker.was_ready):
             self._fail(WorkerError(f"worker {worker.index} ended with status {status}"))
 
     def _give_up(self, worker: _Worker, status: int) -> None:
-        """Stop all, because one has never served: starting it again would not help."""
+        """Stop all, because one has never served: a restart would not help."""
         told = f"worker {worker.index} could not start (status {status})"
         self._fail(ConfigurationError(told) if status == CONFIGURATION_STATUS else WorkerError(told))
         self._stopping.set()

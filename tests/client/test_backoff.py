@@ -46,7 +46,7 @@ def test_a_stable_connection_begins_anew_and_a_short_one_does_not():
 def test_what_the_server_asked_for_is_obeyed():
     reconnects = Reconnects(Longest())
     reconnects.connected(0.0)
-    reconnects.told(100.0, 7.0)
+    reconnects.asked_to_reconnect(100.0, 7.0)
     assert reconnects.lost(103.0, 1012) == 4.0
     reconnects.connected(107.0)
     assert reconnects.lost(200.0, 1006) == 1.0, "it held for one connection"
@@ -57,7 +57,7 @@ def test_a_server_that_always_sends_away_is_not_stormed():
     delays = []
     for now in range(5):
         reconnects.connected(now)
-        reconnects.told(now, 0.0)
+        reconnects.asked_to_reconnect(now, 0.0)
         delays.append(reconnects.lost(now, 1012))
     assert delays == [0, 2, 4, 8, 16]
 

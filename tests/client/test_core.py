@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.client.core import RESEND_SECONDS, ClientCore
-from broker.client.effects import ComeBack, Heard, Send, Settle, TryAgain
+from broker.client.effects import ReconnectLater, RetryLater, RoomChanged, Send, Settle
 from broker.client.errors import ConnectionLostError, RefusedError, RemovedError, UnavailableError
 from broker.client.pace import PATIENCE_SECONDS
 from broker.model import Position
@@ -98,11 +98,11 @@ def test_what_may_not_be_repeated_fails_with_the_connection_if_it_was_sent(core)
 def test_a_join_that_cannot_be_served_now_is_tried_again_when_the_server_said(core, code):
     (join,) = sent([*core.connected(0.0), *core.join("a", None, 0.0)])
     error = {"type": "error", "code": code, "message": "wait", "retry_after_ms": 2500, "id": join["id"]}
-    assert core.received(error, 10, 0.0) == [TryAgain("a", 2.5)]
-    assert core.try_again("a", 2.0) == []
-    assert [message["type"] for message in sent(core.try_again("a", 2.5))] == ["join"]
-    assert core.try_again("a", 9.0) == [], "one at a time"
-    assert core.try_again("another", 9.0) == []
+    assert core.received(error, 10, 0.0) == [RetryLater("a", 2.5)]
+    assert core.retry("a", 2.0) == []
+    assert [message["type"] for message in sent(core.retry("a", 2.5))] == ["join"]
+    assert core.retry("a", 9.0) == [], "one at a time"
+    assert core.retry("another", 9.0) == []
 
 
 def for_now(request_id: str, after_ms: int = 1000, code: str = "rate_limited") -> dict[str, Any]:
@@ -118,12 +118,12 @@ def test_what_is_refused_for_now_is_sent_when_the_server_said_one_by_one_until_n
     enter(core)
     for request_id in ("1", "2", "3"):
         core.request(ask(request_id), 0.0)
-    assert core.received(for_now("1", 2000), 10, 0.0) == [TryAgain("a", 2.0)]
+    assert core.received(for_now("1", 2000), 10, 0.0) == [RetryLater("a", 2.0)]
     core.received(for_now("2", 1000), 10, 0.0)
     assert core.received(ack("3"), 10, 0.0) == [Settle("3", ack("3"))]
     assert core.request(ask("4"), 1.0) == [], "it waits behind them"
-    assert core.try_again("a", 1.0) == []
-    assert sent(core.try_again("a", 2.0)) == [ask("1")]
+    assert core.retry("a", 1.0) == []
+    assert sent(core.retry("a", 2.0)) == [ask("1")]
     assert core.request(ask("5"), 2.0) == []
     for before, after in (("1", "2"), ("2", "4"), ("4", "5")):
         assert sent(core.received(ack(before), 10, 2.0)) == [ask(after)]
@@ -146,7 +146,7 @@ def test_who_is_cancelled_does_not_hold_up_those_behind(core):
     for request_id in ("1", "2"):
         core.request(ask(request_id), 0.0)
         core.received(for_now(request_id), 10, 0.0)
-    assert sent(core.try_again("a", 1.0)) == [ask("1")]
+    assert sent(core.retry("a", 1.0)) == [ask("1")]
     assert sent(core.cancel("1", 1.0)) == [ask("2")]
     assert core.cancel("1", 1.0) == []
 
@@ -156,9 +156,9 @@ def test_a_server_that_answers_nothing_for_too_long_is_given_up_on(core):
     for request_id in ("1", "2"):
         core.request(ask(request_id), 0.0)
     refusal = for_now("1", int(PATIENCE_SECONDS * 1000) - 1000, "unavailable")
-    assert core.received(refusal, 10, 0.0) == [TryAgain("a", PATIENCE_SECONDS - 1)]
+    assert core.received(refusal, 10, 0.0) == [RetryLater("a", PATIENCE_SECONDS - 1)]
     core.received(for_now("2", 1, "unavailable"), 10, 0.0)
-    assert sent(core.try_again("a", PATIENCE_SECONDS - 1)) == [ask("1")]
+    assert sent(core.retry("a", PATIENCE_SECONDS - 1)) == [ask("1")]
     settled = core.received(for_now("1", 2000, "unavailable"), 10, PATIENCE_SECONDS - 1)
     assert [effect.request_id for effect in settled] == ["1", "2"]
     for effect in settled:
@@ -171,8 +171,8 @@ def test_a_server_that_answers_now_and_then_is_waited_for(core):
     enter(core)
     for now in range(0, 1000, 200):
         core.request(ask(f"{now}"), now)
-        assert core.received(for_now(f"{now}", 100_000), 10, now) == [TryAgain("a", 100.0)]
-        assert sent(core.try_again("a", now + 100)) == [ask(f"{now}")]
+        assert core.received(for_now(f"{now}", 100_000), 10, now) == [RetryLater("a", 100.0)]
+        assert sent(core.retry("a", now + 100)) == [ask(f"{now}")]
         core.received(ack(f"{now}"), 10, now + 100)
 
 
@@ -224,11 +224,11 @@ def test_a_room_that_was_left_meanwhile_is_not_waited_for(core):
 def test_a_leave_that_is_refused_for_now_is_sent_again(core):
     enter(core)
     (leave,) = sent(core.leave("a"))
-    assert core.received(for_now(leave["id"]), 10, 0.0) == [TryAgain("a", 1.0)]
-    (again,) = sent(core.try_again("a", 1.0))
+    assert core.received(for_now(leave["id"]), 10, 0.0) == [RetryLater("a", 1.0)]
+    (again,) = sent(core.retry("a", 1.0))
     assert again["type"] == "leave"
     core.received({"type": "left", "room": "a", "id": again["id"]}, 10, 1.0)
-    assert core.try_again("a", 2.0) == [], "it was answered"
+    assert core.retry("a", 2.0) == [], "it was answered"
 
 
 def test_a_leave_is_not_sent_again_once_that_is_no_longer_wanted_or_needed(core):
@@ -237,10 +237,10 @@ def test_a_leave_is_not_sent_again_once_that_is_no_longer_wanted_or_needed(core)
     (join,) = sent(core.join("a", None, 0.0))
     assert core.received(for_now(leave["id"]), 10, 0.0) == []
     core.received(joined(join["id"]), 10, 0.0)
-    assert core.try_again("a", 1.0) == []
+    assert core.retry("a", 1.0) == []
     (leave,) = sent(core.leave("a"))
     core.received({**for_now(leave["id"]), "code": "not_in_room"}, 10, 1.0)
-    assert core.try_again("a", 2.0) == []
+    assert core.retry("a", 2.0) == []
 
 
 def test_a_room_whose_leave_and_then_join_were_refused_is_left_all_the_same(core):
@@ -257,7 +257,7 @@ def test_a_join_that_is_refused_ends_the_room_and_what_waits_for_it(core):
     core.request(ask(), 0.0)
     error = {"type": "error", "code": "forbidden", "message": "no", "id": join["id"]}
     heard, settled = core.received(error, 10, 0.0)
-    assert heard == Heard("a")
+    assert heard == RoomChanged("a")
     assert isinstance(settled.outcome, RefusedError)
     assert core.connected(1.0) == [], "it is not asked again"
     (late,) = core.request(ask("late"), 1.0)
@@ -297,7 +297,7 @@ def test_a_gap_is_passed_on_and_gone_on_behind(core):
     gap = {"type": "gap", "room": "a", "from": 1, "to": 3}
     for message in (gap, chat(4)):
         core.received(message, 10, 0.0)
-    taken = [core.take("a", 0.0)[0] for _ in range(3)]
+    taken = [core.next_message("a", 0.0)[0] for _ in range(3)]
     assert taken[1:] == [gap, chat(4)]
     assert core.rooms["a"].taken == Position("e", 4)
 
@@ -307,7 +307,7 @@ def test_a_new_epoch_on_the_same_connection_is_followed(core):
     gap = {"type": "gap", "room": "a", "from": 1, "to": 1}
     for message in (gap, chat(2, "f"), chat(3, "f")):
         core.received(message, 10, 0.0)
-    assert [core.take("a", 0.0)[0] for _ in range(4)][1:] == [gap, chat(2, "f"), chat(3, "f")]
+    assert [core.next_message("a", 0.0)[0] for _ in range(4)][1:] == [gap, chat(2, "f"), chat(3, "f")]
     assert core.rooms["a"].position == Position("f", 3)
 
 
@@ -318,7 +318,7 @@ def test_a_hole_that_nobody_told_of_is_asked_for(core):
     core.received(chat(3), 10, 0.0)
     missed = [chat(1), chat(2), chat(3)]
     core.received(joined(ask["id"], 3, recovered=True, messages=missed), 10, 0.0)
-    taken = [core.take("a", 0.0)[0] for _ in range(5)]
+    taken = [core.next_message("a", 0.0)[0] for _ in range(5)]
     assert [message["type"] for message in taken] == ["joined", "joined", "chat", "chat", "chat"]
     assert taken[2:] == missed
 
@@ -326,14 +326,14 @@ def test_a_hole_that_nobody_told_of_is_asked_for(core):
 def test_removal_ends_the_room_once_all_was_taken(core):
     enter(core)
     core.received(chat(1), 10, 0.0)
-    assert core.received({"type": "left", "room": "a"}, 10, 0.0) == [Heard("a")]
+    assert core.received({"type": "left", "room": "a"}, 10, 0.0) == [RoomChanged("a")]
     assert isinstance(core.rooms["a"].error, RemovedError)
-    assert core.take("a", 0.0)[0]["type"] == "joined"
-    assert core.take("a", 0.0)[0] == chat(1)
+    assert core.next_message("a", 0.0)[0]["type"] == "joined"
+    assert core.next_message("a", 0.0)[0] == chat(1)
 
 
 def test_a_wish_to_come_back_is_passed_on(core):
-    assert core.received({"type": "reconnect", "after_ms": 1500}, 10, 0.0) == [ComeBack(1.5)]
+    assert core.received({"type": "reconnect", "after_ms": 1500}, 10, 0.0) == [ReconnectLater(1.5)]
 
 
 def test_messages_of_other_places_and_types_are_let_pass(core):
@@ -387,7 +387,7 @@ def test_a_refusal_of_nothing_that_is_under_way_holds_nobody_up(core):
     assert core.received(error(), 10, 0.0) == []
     assert sent(core.request(ask("r1"), 0.0)) == [ask("r1")]
     core.received(error(code="rate_limited", retry_after_ms=500), 10, 0.0)
-    assert sent(core.try_again("a", 0.5)) == [ask("r1")], "it comes again"
+    assert sent(core.retry("a", 0.5)) == [ask("r1")], "it comes again"
     core.request(ask("r2"), 0.5)
     core.disconnected(1006)
     (join,) = sent(core.connected(1.0))
@@ -400,11 +400,11 @@ def test_a_gap_with_its_epoch_stands_where_an_event_would(core):
     def gap(first: int, last: int, epoch: str = "e") -> list[Any]:
         return core.received({"type": "gap", "room": "a", "from": first, "to": last, "epoch": epoch}, 10, 0.0)
 
-    core.take("a", 0.0)
+    core.next_message("a", 0.0)
     gap(1, 2)
     gap(2, 2)
-    assert core.take("a", 0.0)[0]["to"] == 2
-    assert core.take("a", 0.0)[0] is None, "that was told"
+    assert core.next_message("a", 0.0)[0]["to"] == 2
+    assert core.next_message("a", 0.0)[0] is None, "that was told"
     assert core.rooms["a"].position == Position("e", 2)
     gap(1, 3, "another")
     assert core.rooms["a"].position == Position("another", 3)

@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.client.core import ClientCore
-from broker.client.effects import Heard, Send, Settle, TryAgain
+from broker.client.effects import RetryLater, RoomChanged, Send, Settle
 
 ROOMS = ("a", "b")
 ROOM_BYTES = 400
@@ -85,9 +85,9 @@ class ClientMachine(RuleBasedStateMachine):
                 case Settle():
                     assert effect.request_id not in self.outcomes, "settled twice"
                     self.outcomes[effect.request_id] = effect.outcome
-                case TryAgain():
+                case RetryLater():
                     self.timers.append((self.now + effect.after_seconds, effect.room))
-                case Heard():
+                case RoomChanged():
                     pass
                 case _:
                     raise AssertionError(effect)
@@ -148,7 +148,7 @@ class ClientMachine(RuleBasedStateMachine):
         for _ in range(at_most):
             if room not in self.core.rooms:
                 return
-            message, effects = self.core.take(room, self.now)
+            message, effects = self.core.next_message(room, self.now)
             self.do(effects)
             if message is None:
                 return
@@ -163,7 +163,7 @@ class ClientMachine(RuleBasedStateMachine):
         due = [room for when, room in self.timers if when <= self.now]
         self.timers = [timer for timer in self.timers if timer[0] > self.now]
         for room in due:
-            self.do(self.core.try_again(room, self.now))
+            self.do(self.core.retry(room, self.now))
 
     # What the network does.
 

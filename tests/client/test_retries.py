@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.client.errors import ClientError, RefusedError, UnavailableError
-from broker.client.retries import Again, Attempts, read_outcomes, read_published
+from broker.client.retries import Attempts, RetryAfter, read_outcomes, read_published
 
 
 class NoJitter(Random):
@@ -25,7 +25,7 @@ def attempts(give_up_at: float = 1000.0) -> Attempts:
     ("value", "seconds"), [("7", 7.0), ("0", 0.0), ("soon", 0.0), ("-1", 0.0), ("²", 0.0), ("", 0.0)]
 )
 def test_retry_after_in_seconds(value, seconds):
-    assert attempts().answered(503, {"retry-after": value}, b"", 0.0) == Again(seconds)
+    assert attempts().answered(503, {"retry-after": value}, b"", 0.0) == RetryAfter(seconds)
 
 
 @pytest.mark.parametrize(("offset", "least", "most"), [(60, 55.0, 60.0), (-60, 0.0, 0.0)])
@@ -33,7 +33,7 @@ def test_retry_after_as_a_date(offset, least, most):
     moment = datetime.now(UTC) + timedelta(seconds=offset)
     for value in (format_datetime(moment, usegmt=True), format_datetime(moment.replace(tzinfo=None))):
         again = attempts().answered(429, {"retry-after": value}, b"", 0.0)
-        assert isinstance(again, Again)
+        assert isinstance(again, RetryAfter)
         assert least <= again.after_seconds <= most
 
 
@@ -47,7 +47,7 @@ def test_it_always_comes_to_an_end(statuses, seed):
             step = tried.answered(status, {}, b"", now) if status else tried.failed("no answer", now)
         except UnavailableError:
             return
-        assert isinstance(step, Again)
+        assert isinstance(step, RetryAfter)
         assert 0 <= step.after_seconds <= 5.0
         now += step.after_seconds
         assert now < 15.0
@@ -75,11 +75,11 @@ def test_retry_after_as_a_date_is_told_by_the_clock_of_who_says_it(off_seconds, 
     now = datetime.now(UTC) + timedelta(seconds=off_seconds)
     date, after = (format_datetime(moment, usegmt=True) for moment in (now, now + timedelta(seconds=wait)))
     again = attempts().answered(503, {"retry-after": after, "date": date}, b"", 0.0)
-    assert again == Again(seconds)
+    assert again == RetryAfter(seconds)
 
 
 def test_a_date_that_is_none_is_passed_over():
     after = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     again = attempts().answered(503, {"retry-after": after, "date": "today"}, b"", 0.0)
-    assert isinstance(again, Again)
+    assert isinstance(again, RetryAfter)
     assert 55 <= again.after_seconds <= 60

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from broker.http.nodes.busiest import MOST_SECONDS, Look, Looks
+from broker.http.nodes.busiest import MOST_AGE_SECONDS, Sample, SampleWindow
 from broker.http.nodes.traffic import Reading, Traffic, run_traffic
 from broker.rooms.delay_histogram import DelayHistogram
 
@@ -69,15 +69,15 @@ def test_a_clock_that_stands_still_makes_no_point():
 async def test_what_a_console_has_asked_for_is_dropped_once_it_is_closed(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    looks, reading = Looks(), readings()
+    samples, reading = SampleWindow(), readings()
     nursery.start_soon(
-        run_traffic, Traffic(), looks, lambda: attrs.evolve(next(reading), at=trio.current_time())
+        run_traffic, Traffic(), samples, lambda: attrs.evolve(next(reading), at=trio.current_time())
     )
     names = Names(lobby=5)
     held = weakref.ref(names)
-    looks.keep(Look(trio.current_time(), names))
+    samples.keep(Sample(trio.current_time(), names))
     del names
-    await trio.sleep(MOST_SECONDS - 1)
+    await trio.sleep(MOST_AGE_SECONDS - 1)
     assert held() is not None
     await trio.sleep(3)
     assert held() is None

@@ -16,10 +16,10 @@ limits = st.floats(1, 86_400)
 @given(limits)
 def test_a_silent_worker_is_given_up_at_its_limit(limit):
     silence = Silence(limit)
-    silence.heard()
+    silence.reset()
     looks = 0
     while not silence.is_too_long:
-        silence.passed(interval_seconds(limit))
+        silence.add(interval_seconds(limit))
         looks += 1
         if looks > 20:  # long limits are looked at each second
             assert silence.silent_seconds == pytest.approx(looks * interval_seconds(limit))
@@ -31,16 +31,16 @@ def test_a_silent_worker_is_given_up_at_its_limit(limit):
 def test_one_that_is_starting_has_more_time(limit):
     silence = Silence(limit)
     while not silence.is_too_long and silence.silent_seconds < 1000:
-        silence.passed(interval_seconds(limit))
+        silence.add(interval_seconds(limit))
     assert silence.silent_seconds >= STARTING_SECONDS - 1e-6
 
 
 @given(limits, st.lists(st.floats(0, 1e9), max_size=4))
 def test_a_parent_that_stood_still_itself_does_not_count_that(limit, pauses):
     silence = Silence(limit)
-    silence.heard()
+    silence.reset()
     for pause in pauses:
-        silence.passed(pause)
+        silence.add(pause)
     assert not silence.is_too_long, "fewer than five looks"
 
 
@@ -50,10 +50,10 @@ def test_every_heartbeat_begins_the_time_anew(limit, beats):
     since = 0
     for is_heard in beats:
         if is_heard:
-            silence.heard()
+            silence.reset()
             since = 0
         else:
-            silence.passed(interval_seconds(limit))
+            silence.add(interval_seconds(limit))
             since += 1
         assert silence.silent_seconds == pytest.approx(since * interval_seconds(limit))
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from broker.errors import ConfigurationError, GreenroomError, StoppedAtOnceError
-from broker.workers.lifeline import drain_without_parent
+from broker.workers.parent_pipe import drain_without_parent
 from broker.workers.supervisor import Supervisor, WorkerError
 from tests.support.patience import PATIENCE_SECONDS
 

@@ -1,4 +1,4 @@
-"""Who may listen to events. The API key of all other routes is checked by the gate."""
+"""Authentication of event streams; on all other routes the gate checks the API key."""
 
 import attrs
 
@@ -10,7 +10,7 @@ from broker.model import Claims
 
 @attrs.frozen
 class Access:
-    """Looks at what the request being handled presents."""
+    """Checks the credentials of the request being handled."""
 
     services: HttpServices
 

@@ -1,4 +1,4 @@
-"""Any number of publishes in one request, answered while the request still comes in."""
+"""Any number of publishes in one request, answered while it is being received."""
 
 from collections import deque
 from contextlib import suppress
@@ -15,8 +15,9 @@ from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.lines import Line, LineSplitter
 from broker.http.api.models import BatchLine, BatchResult, Placed
 from broker.http.api.openapi import operation
-from broker.http.api.publishing import FAILURES, answer_within, error_info, make_key
+from broker.http.api.publishing import FAILURES, error_info, make_key
 from broker.http.bodies import NDJSON_TYPES, check_content, check_utf8, decode_json, find_names
+from broker.http.deadlines import answer_within
 from broker.http.exchange import PacedBody, this_request
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
@@ -64,7 +65,7 @@ class BatchRoutes:
 
 @attrs.frozen
 class _Ask:
-    """What a good line asks for."""
+    """The publish of a valid line."""
 
     room: str
     draft: Draft
@@ -72,7 +73,7 @@ class _Ask:
 
 @attrs.define(eq=False)
 class _Slot:
-    """One line on its way. It has a result, or an ask; and if that was told, a ref and a reply."""
+    """One line in progress: with a result, or with an ask and, once that is sent to the room, a ref and a reply."""
 
     number: int
     id: RequestId = None
@@ -81,10 +82,10 @@ class _Slot:
     result: BatchResult | None = None
     ref: Ref[RoomMessage] | None = None
     reply: Reply[Published] = attrs.Factory(Reply)
-    told: trio.Event | None = None
-    """Set when the room has it, or never will; None if that did not take a task."""
+    sent: trio.Event | None = None
+    """Set when the room has the line, or never will; None if it was sent without a task."""
     give_up_at: float = 0.0
-    """The trio time until which the room may take to have it."""
+    """The trio time at which sending it is given up."""
 
     @property
     def is_done(self) -> bool:
@@ -92,12 +93,12 @@ class _Slot:
         return self.result is not None or self.reply.is_settled
 
     def accept(self, ref: Ref[RoomMessage]) -> None:
-        """Hear that the room has it, without a checkpoint in between."""
+        """Note that the room has it. No checkpoint may come in between."""
         self.ref = ref
         ref.watch(self.reply)
 
     def release(self) -> None:
-        """Let go of the room; safe to call twice."""
+        """Stop waiting for the room; safe to call twice."""
         if self.ref is not None:
             self.ref.unwatch(self.reply)
             self.ref = None
@@ -123,8 +124,8 @@ class _Slot:
 class Batch:
     """Publishes the lines of one request.
 
-    A line is told to its room in a plain call. Only if that has to wait, as the room must come up first or has its
-    inbox full, a task does it, and takes along the lines for the same room that come meanwhile.
+    A line is sent to its room in a plain call. Only if that has to wait, for the room to start or for space in its
+    mailbox, a task does it, together with later lines for the same room.
     """
 
     def __init__(self, services: HttpServices, nursery: trio.Nursery) -> None:
@@ -133,20 +134,20 @@ class Batch:
         self._settings = services.settings.http
         self._note_refused = part_notes(services.refusals)
         self._sender, self._slots = trio.open_memory_channel[_Slot](LOOK_AHEAD_LINES)
-        # The lines that wait to be told, of each room that a task tells them to.
+        # The lines that wait for a task to send them, by room.
         self._waiting: dict[str, deque[_Slot]] = {}
         self._open: set[_Slot] = set()
         self._next: _Slot | None = None
 
     async def read(self, body: PacedBody) -> None:
-        """Take lines from the body to its end; waits while too many results are unread."""
+        """Read lines from the body to its end; waits while too many results are unread."""
         splitter = LineSplitter(self._settings.body_bytes)
         with self._sender:
             while (chunk := await self._next_chunk(body)) is not None:
                 for line in splitter.feed(chunk):
-                    await self._take(line)
+                    await self._add(line)
             for line in splitter.finish():
-                await self._take(line)
+                await self._add(line)
 
     async def _next_chunk(self, body: PacedBody) -> bytes | None:
         if self._services.is_draining():
@@ -155,23 +156,23 @@ class Batch:
             return await anext(body, None)
         return None
 
-    async def _take(self, line: Line) -> None:
+    async def _add(self, line: Line) -> None:
         slot = _Slot(line.number)
         try:
             slot.ask = self._parse(line, slot)
         except Refused as refused:
             slot.fail(refused)
-        # Waits for room first: what is published is going to be answered.
+        # Waits for space first: each line published is answered.
         try:
             self._sender.send_nowait(slot)
         except trio.WouldBlock:
             await self._sender.send(slot)
         if slot.ask is not None:
             self._open.add(slot)
-            self._tell(slot, slot.ask)
+            self._send(slot, slot.ask)
 
     def _parse(self, line: Line, slot: _Slot) -> _Ask:
-        """Read a line; `slot` learns as much as its result will name, also if the rest is wrong."""
+        """Parse a line; `slot` gets its id and room, also if the rest is wrong."""
         if line.text is None:
             limit = self._settings.body_bytes
             raise Refused(ErrorCode.INVALID_MESSAGE, f"a line has at most {limit} bytes (http.body_bytes)")
@@ -186,37 +187,37 @@ class Batch:
         draft = Draft(notifier_content(fields.message), key=make_key(key, "id"))
         return _Ask(check_room_name(fields.room), draft)
 
-    def _tell(self, slot: _Slot, ask: _Ask) -> None:
+    def _send(self, slot: _Slot, ask: _Ask) -> None:
         waiting = self._waiting.get(ask.room)
         if waiting is None:
-            if self._tell_nowait(slot, ask):
+            if self._send_nowait(slot, ask):
                 return
             waiting = self._waiting[ask.room] = deque()
-            self._nursery.start_soon(self._tell_waiting, ask.room, waiting)
-        slot.told = trio.Event()
+            self._nursery.start_soon(self._send_waiting, ask.room, waiting)
+        slot.sent = trio.Event()
         slot.give_up_at = trio.current_time() + self._settings.request_seconds
         waiting.append(slot)
 
-    def _tell_nowait(self, slot: _Slot, ask: _Ask) -> bool:
+    def _send_nowait(self, slot: _Slot, ask: _Ask) -> bool:
         ref = self._services.rooms.tell_nowait(ask.room, Publish(ask.draft, reply=slot.reply))
         if ref is not None:
             slot.accept(ref)
         return ref is not None
 
-    async def _tell_waiting(self, room: str, waiting: deque[_Slot]) -> None:
-        """Tell a room the lines that wait, in their order, and those that come while it is at it."""
+    async def _send_waiting(self, room: str, waiting: deque[_Slot]) -> None:
+        """Send the waiting lines to a room, in order, with those that are added meanwhile."""
         while waiting:
             slot = waiting[0]
             assert slot.ask is not None
-            if not self._tell_nowait(slot, slot.ask):
-                await self._tell_slowly(slot, slot.ask)
-            assert slot.told is not None
-            slot.told.set()
+            if not self._send_nowait(slot, slot.ask):
+                await self._send_or_fail(slot, slot.ask)
+            assert slot.sent is not None
+            slot.sent.set()
             waiting.popleft()
-        # No checkpoint since the last look: what comes now finds the room as it is.
+        # No checkpoint since `waiting` was found empty.
         del self._waiting[room]
 
-    async def _tell_slowly(self, slot: _Slot, ask: _Ask) -> None:
+    async def _send_or_fail(self, slot: _Slot, ask: _Ask) -> None:
         try:
             with answer_within(max(0.0, slot.give_up_at - trio.current_time())):
                 slot.accept(await self._services.rooms.tell(ask.room, Publish(ask.draft, reply=slot.reply)))
@@ -224,7 +225,7 @@ class Batch:
             slot.fail(error)
 
     async def wait_results(self) -> list[BatchResult]:
-        """Wait for the next result, and take along those behind it that are there too; empty at the end."""
+        """Wait for the next result; returns it with those after it that are done; empty at the end."""
         results: list[BatchResult] = []
         with suppress(trio.EndOfChannel):
             slot = self._next or await self._slots.receive()
@@ -232,12 +233,12 @@ class Batch:
             await self._wait_done(slot)
             self._next = None
             results.append(self._finish(slot))
-            self._take_ready(results)
+            self._add_ready(results)
         return results
 
     async def _wait_done(self, slot: _Slot) -> None:
-        if slot.told is not None:
-            await slot.told.wait()
+        if slot.sent is not None:
+            await slot.sent.wait()
         if not slot.is_done:
             try:
                 with answer_within(self._settings.request_seconds), suppress(*FAILURES):
@@ -245,7 +246,7 @@ class Batch:
             except EngineUnavailableError as error:
                 slot.fail(error)
 
-    def _take_ready(self, results: list[BatchResult]) -> None:
+    def _add_ready(self, results: list[BatchResult]) -> None:
         with suppress(trio.WouldBlock):
             while True:
                 slot = self._slots.receive_nowait()
@@ -262,14 +263,14 @@ class Batch:
         return result
 
     def close(self) -> None:
-        """Let go of the rooms whose answers nobody will read."""
+        """Stop waiting for rooms, whose answers nobody will read."""
         for slot in self._open:
             slot.release()
         self._open.clear()
 
 
 class BatchBody(ResponseBody):
-    """The results as the body of a response. An object and not a generator: nothing is left if it is dropped."""
+    """The results as the body of a response. An object, not a generator, which would need closing."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -278,7 +279,7 @@ class BatchBody(ResponseBody):
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Do nothing: the request's nursery ends what is under way."""
+        """Do nothing: the request's nursery ends the batch."""
 
     def __aiter__(self) -> "BatchBody":
         """Iterate, once."""

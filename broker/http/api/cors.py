@@ -1,6 +1,6 @@
-"""Lets pages of other origins call the API, if the configuration says so (the Fetch standard's CORS protocol).
+"""Calls of the API by pages of configured other origins (the Fetch standard's CORS protocol).
 
-Credentials in the sense of that standard (cookies) are never allowed: whoever calls presents a token or a key.
+Credentials in the sense of that standard (cookies) are never allowed: callers present a token or a key.
 """
 
 import attrs
@@ -28,12 +28,12 @@ class Cors:
             app.after_request(self._mark)
 
     def is_preflight(self, method: str, origin: str | None, requested_method: str | None, path: str) -> bool:
-        """Tell whether a request is a preflight for a page of an allowed origin; browsers send no key with it."""
+        """Whether a request is a preflight for a page of an allowed origin; browsers send no key with it."""
         is_preflight = method == "OPTIONS" and requested_method is not None
         return is_preflight and self._allowed_origin(origin, path) is not None
 
     def headers(self, origin: str | None, path: str) -> list[tuple[str, str]]:
-        """Return what an answer to a page of `origin` must have."""
+        """Return the headers of an answer to a page of `origin`."""
         if not self.origins:
             return []
         allowed = self._allowed_origin(origin, path)

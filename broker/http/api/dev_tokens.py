@@ -1,4 +1,4 @@
-"""What the API does for trials only: with `--dev` it makes client tokens."""
+"""The API's client tokens for trials, with `--dev` only."""
 
 import attrs
 from msgspec import UNSET

@@ -25,9 +25,9 @@ from broker.errors import (
 )
 from broker.http.api.access import Access
 from broker.http.api.openapi import operation
-from broker.http.api.publishing import answer_within
 from broker.http.api.sse import EventOutbox, close_event, event_stream_protocol, parse_event_id
 from broker.http.bodies import read_query
+from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import address_of
 from broker.http.services import HttpServices
@@ -40,31 +40,31 @@ from broker.sessions.allowance import Allowance
 from broker.sessions.wire_protocol import WireProtocol
 
 HEARTBEAT_SECONDS = 15.0
-"""After so long a silence a comment is sent; the HTML standard (9.2.7) suggests every 15 seconds or so."""
+"""Silence after which a comment is sent; the HTML standard (9.2.7) suggests about 15 seconds."""
 
 EVENTS_ROUTE = "/api/rooms/<room>/events"
 
 EVENT_STREAM_TYPE = "text/event-stream"
 
 RETRY_MS = (1000, 3000)
-"""Between these, a browser is told to wait before it comes back, so that not all of them come at once."""
+"""Bounds of a browser's delay before it reconnects, so that not all reconnect at once."""
 
 
 class EventsQuery(msgspec.Struct, frozen=True):
-    """What a client that cannot set headers may put into the address."""
+    """Query parameters, for clients that cannot set headers."""
 
     last_event_id: str | UnsetType = UNSET
     token: str | UnsetType = UNSET
 
 
 class EventsHeaders(msgspec.Struct, frozen=True, rename={"last_event_id": "Last-Event-ID"}):
-    """What a browser sends by itself when it comes back."""
+    """The header that a browser sends when it reconnects."""
 
     last_event_id: str | UnsetType = UNSET
 
 
 class EventData(msgspec.Struct, frozen=True):
-    """The data of an event: what a WebSocket in the room would be sent."""
+    """The data of an event: the same message as on a WebSocket."""
 
     type: str
     room: str
@@ -81,7 +81,7 @@ class EventRoutes:
     protocol: WireProtocol = attrs.field(factory=event_stream_protocol)
 
     def add_to(self, app: Quart) -> None:
-        """Add the route. It is one that the gate leaves open: a client token will do here."""
+        """Add the route, which the gate leaves open, because a client token is enough here."""
         app.add_url_rule(EVENTS_ROUTE, view_func=self.listen, methods=["GET"])
 
     @operation(
@@ -116,9 +116,9 @@ class EventRoutes:
         return _response(EventBody(stream, retry, self.heartbeat_seconds))
 
     def _ended_stream(self, ending: Disconnect) -> Response:
-        """Return a stream that says why it ends, for a refusal that will not last.
+        """Return a stream with only a close event, for a temporary refusal.
 
-        A browser's EventSource comes back by itself after a stream has ended; any status but 200 ends it for good
+        A browser's EventSource reconnects after a stream has ended; any status but 200 ends it for good
         (the HTML standard, section 9.2.3).
         """
         this_request().why = reason_of(ending) or ErrorCode.UNAVAILABLE
@@ -158,7 +158,7 @@ class EventRoutes:
         self.services.refusals.note_ending(ending, address)
 
     def _enter(self, claims: Claims) -> Allowance:
-        """Return what the user may cause, which outlives this request."""
+        """Return the user's allowance, which outlives this request."""
         allowances = self.services.allowances
         allowance = allowances.of(claims.user_id, trio.current_time())
         this_request().exits.callback(lambda: allowances.release(allowance, trio.current_time()))
@@ -172,7 +172,7 @@ def _asks_for_event_stream() -> bool:
 
 
 def _passing_refusal(error: Exception) -> Disconnect | None:
-    """Return the end of a stream that stands for a refusal which will not last, or None for one that will."""
+    """Return the close that stands for a temporary refusal, or None for a lasting one."""
     match error:
         case Disconnect(code=CloseCode.TOO_MANY):
             return error
@@ -206,20 +206,20 @@ class EventStream:
         *,
         on_end: Callable[[Disconnect], None] = lambda _ending: None,
     ) -> None:
-        """`on_end` is called once, if the server ends it."""
+        """`on_end` is called once, if the server ends the stream."""
         self._protocol = protocol
         self._on_end = on_end
         self._is_ended = False
         self._claims = claims
         self._leeway_seconds = leeway_seconds
-        # No user's id holds a slash, so nobody can name a bearer of the API key, nor be taken for one.
+        # No user's id holds a slash, so none can be mistaken for a bearer of the API key.
         self._user_id = f"api/{uuid4().hex}" if claims is None else claims.user_id
         self._outbox = EventOutbox(protocol.codec, limit_bytes=limit_bytes, disconnect=self.disconnect)
         self._ref: Ref[RoomMessage] | None = None
 
     @property
     def user_id(self) -> str:
-        """Whose connection it is."""
+        """The user of the connection."""
         return self._user_id
 
     @property
@@ -234,15 +234,15 @@ class EventStream:
 
     @property
     def outbox(self) -> EventOutbox:
-        """Where to send what is said."""
+        """The outbox of this member."""
         return self._outbox
 
     async def join(
         self, rooms: Rooms, room: str, since: Position | None, allowance: Allowance | None = None
     ) -> None:
-        """Come into the room. Whatever becomes of it, call `end` after it.
+        """Join the room. Call `end` after it, also if it fails or is cancelled.
 
-        :raises Refused: if the room would have to come up, which `allowance` or the node does not let it for now.
+        :raises Refused: if the room would have to start, and `allowance` or the node forbids that at present.
         :raises EngineUnavailableError: if the engine cannot serve.
         :raises ActorError: if the room failed.
         """
@@ -262,12 +262,12 @@ class EventStream:
                 ref.tell_always(Leave(self))
 
     def check(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
-        """See Connection: end when the token has run out."""
+        """See Connection: end when the token has expired."""
         if self._claims is not None and self._claims.has_expired(wall_now, self._leeway_seconds):
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
 
     def send_reconnect(self, after_ms: int) -> None:
-        """See Connection. The stream ends at once, and the client comes back after the delay by itself."""
+        """See Connection. The stream ends at once, and the client reconnects after the delay."""
         self._outbox.reply(Reconnect(after_ms))
         self._close(Disconnect(CloseCode.SERVICE_RESTART, "service restart"), last=b"retry:%d\n\n" % after_ms)
 
@@ -279,7 +279,7 @@ class EventStream:
         self.disconnect(CloseCode.REMOVED, "removed from the room")
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
-        """See Member: tell the client why, and end. What waits is not sent to one that reads too slowly."""
+        """See Member: send a close event and end. The queue of a slow reader is dropped."""
         ending = Disconnect(code, reason)
         self._close(ending, last=close_event(ending, self._protocol))
 
@@ -288,12 +288,12 @@ class EventStream:
             self._is_ended = True
             self._on_end(ending)
         self._outbox.close(last, drop=ending.code == CloseCode.TOO_SLOW)
-        # At once, and not when the last write is done: a peer that does not read must not stay a member.
+        # At once, not after the last write: a peer that does not read must not stay a member.
         self.end()
 
 
 class EventBody(ResponseBody):
-    """The stream as the body of a response. An object and not a generator: nothing is left if it is dropped."""
+    """The stream as the body of a response. An object, not a generator, which would need closing."""
 
     def __init__(self, stream: EventStream, first: bytes, heartbeat_seconds: float) -> None:
         self._stream = stream

@@ -7,14 +7,14 @@ import attrs
 
 @attrs.frozen
 class Line:
-    """A line without its end; `text` is None if it was too long, and its bytes are gone."""
+    """A line without its end; `text` is None if it was too long."""
 
     number: int
     text: bytes | None
 
 
 class LineSplitter:
-    """Takes chunks as they come and gives the lines that they complete; holds at most a line's limit of bytes.
+    """Splits chunks into the lines that they complete; holds at most one line's limit of bytes.
 
     Lines end with LF or CRLF. Blank ones are counted and left out.
     """
@@ -26,7 +26,7 @@ class LineSplitter:
         self._is_too_long = False
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
-        """Take a chunk; exhaust the iterator before the next one."""
+        """Add a chunk; exhaust the iterator before the next one."""
         *complete, rest = chunk.split(b"\n")
         for piece in complete:
             self._hold(piece)

@@ -1,4 +1,4 @@
-"""The shapes of what the API takes and answers; the routes encode these, and /openapi.json describes them."""
+"""The JSON shapes of the API's requests and answers; /openapi.json describes them."""
 
 from typing import Annotated
 
@@ -19,13 +19,13 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class PublishQuery(msgspec.Struct, frozen=True):
-    """How to publish."""
+    """Options of a publish."""
 
     ephemeral: Annotated[bool, Meta(description="deliver, but keep in no history")] = False
 
 
 class PublishHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Idempotency-Key"}):
-    """What may stand in the head of a publish."""
+    """Headers of a publish."""
 
     idempotency_key: Annotated[
         str | UnsetType,
@@ -34,7 +34,7 @@ class PublishHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Id
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """Where a message is now. `offset` and `epoch` are null for an ephemeral one."""
+    """The position of a message. `offset` and `epoch` are null for an ephemeral one."""
 
     room: str
     offset: int | None
@@ -51,7 +51,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why one of many failed."""
+    """The error of one message among many."""
 
     code: str
     message: str
@@ -66,7 +66,7 @@ class Broadcast(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What became of one message among many: its place as for a single one, or `error`."""
+    """The result of one message among many: its position, or `error`."""
 
     room: str | UnsetType = UNSET
     offset: int | UnsetType | None = UNSET
@@ -90,14 +90,14 @@ class BatchLine(msgspec.Struct, frozen=True):
 
 
 class BatchResult(Outcome, frozen=True, omit_defaults=True, kw_only=True):
-    """What became of a line."""
+    """The result of a line."""
 
     line: Annotated[int, Meta(description="the number of the line in the request, from 1")]
     id: Id = None
 
 
 class RoomsQuery(msgspec.Struct, frozen=True):
-    """Which rooms to list."""
+    """The rooms to list."""
 
     prefix: Annotated[str, Meta(description="only rooms whose names begin so")] = ""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
@@ -105,7 +105,7 @@ class RoomsQuery(msgspec.Struct, frozen=True):
 
 
 class RoomSummary(msgspec.Struct, frozen=True):
-    """A room and where it stands."""
+    """A room and its position."""
 
     room: str
     room_size: Annotated[int, Meta(description="connections in the room")]
@@ -128,7 +128,7 @@ class UserConnections(msgspec.Struct, frozen=True):
 
 
 class RoomDetails(msgspec.Struct, frozen=True):
-    """A room and who is in it."""
+    """A room, its position and its users."""
 
     room: str
     room_size: int
@@ -138,13 +138,13 @@ class RoomDetails(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, info: RoomInfo) -> "RoomDetails":
-        """Return what the API tells of a room."""
+        """Return the API's description of a room."""
         users = [UserConnections(user_id, connections) for user_id, connections in info.users]
         return cls(info.room, info.room_size, info.position.offset, info.position.epoch, users)
 
 
 class HistoryQuery(msgspec.Struct, frozen=True):
-    """Which messages to give."""
+    """The messages to give."""
 
     since: Annotated[Offset | UnsetType, Meta(description="only those behind this offset; with `epoch`")] = (
         UNSET
@@ -158,9 +158,9 @@ class HistoryQuery(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """Some of a room's messages, and where the room stands.
+    """Some of a room's messages, and the room's position.
 
-    `recovered` is there if `since` was given: whether nothing behind it is lost.
+    `recovered` is there if `since` was given: whether no message after it is lost.
     """
 
     room: str
@@ -189,7 +189,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the server is ready to serve; `reasons` tell why not."""
+    """Whether the server is ready, with the reasons if it is not."""
 
     status: str
     reasons: list[str]

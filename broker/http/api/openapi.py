@@ -1,4 +1,4 @@
-"""/openapi.json, made from the routes: quart-schema walks them, and the same structs that they encode describe them."""
+"""/openapi.json, made by quart-schema from the routes and the structs that they encode."""
 
 import copy
 import re
@@ -26,7 +26,7 @@ _API_KEY, _CLIENT_TOKEN = "apiKey", "clientToken"
 
 @attrs.frozen
 class Operation:
-    """What a route takes and answers."""
+    """The description of a route."""
 
     response: Model | None
     query: Model | None
@@ -62,9 +62,9 @@ def operation(
 
 
 def add_openapi(app: QuartTrio) -> Callable[[], bytes]:
-    """Let quart-schema describe `app`; returns what makes the document, once, when it is first asked for.
+    """Make quart-schema describe `app`; returns a function that gives the document, made at the first call.
 
-    Quart-schema's own routes are left out: its pages load scripts from elsewhere.
+    Quart-schema's own routes are left out: its pages load scripts of other origins.
     """
     extension = QuartSchema(
         app,
@@ -125,7 +125,7 @@ class Provider(OpenAPIProvider):
         return {path: {method.lower(): built for method in self.generate_methods(rule)}}, components
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
-        """Return a part of a path; rooms and users are all there are."""
+        """Return a parameter of a path: a room or a user."""
         parameter = super().build_path_parameter(name, converter)
         parameter["schema"] |= {"minLength": 1, "maxLength": MAX_ROOM_NAME_CHARACTERS}
         return parameter

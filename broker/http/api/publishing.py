@@ -1,12 +1,7 @@
-"""Publishes for HTTP notifiers: what the routes for one message, many rooms and many lines have in common."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import trio
+"""Common parts of the routes that publish one message, to many rooms, or many lines."""
 
 from actors import ActorError
-from broker.errors import EngineTrouble, EngineUnavailableError, ErrorCode, Refused
+from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.models import ErrorInfo
 from broker.http.problems import refusal_of
 from broker.model import IdempotencyKey
@@ -14,26 +9,11 @@ from broker.model import IdempotencyKey
 MAX_KEY_CHARACTERS = 128
 
 FAILURES = (Refused, EngineUnavailableError, ActorError)
-"""What a publish may end with and a client is told."""
-
-
-@contextmanager
-def answer_within(seconds: float) -> Iterator[None]:
-    """Give up on rooms and engine after a while.
-
-    :raises EngineUnavailableError: if the block takes longer.
-    """
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except trio.TooSlowError:
-        raise EngineUnavailableError(
-            f"no answer within {seconds:g} seconds", trouble=EngineTrouble.NO_ANSWER
-        ) from None
+"""Errors of a publish that are answered to the client."""
 
 
 def make_key(key: str | None, name: str = "Idempotency-Key") -> IdempotencyKey | None:
-    """Return the key of a notifier's publish; `name` is where it stood.
+    """Return the key of a notifier's publish; `name` is its header or field.
 
     :raises Refused: `invalid_message` if it is too long or empty.
     """
@@ -45,6 +25,6 @@ def make_key(key: str | None, name: str = "Idempotency-Key") -> IdempotencyKey |
 
 
 def error_info(error: Exception) -> ErrorInfo:
-    """Return what is told of one that failed among many."""
+    """Return the error of one message among many."""
     refused = refusal_of(error)
     return ErrorInfo(refused.code.value, refused.message, refused.retry_after_ms)

@@ -1,4 +1,4 @@
-"""Rooms over HTTP: say something, look, and remove."""
+"""Rooms over HTTP: publish, inspect, remove."""
 
 from collections.abc import Sequence
 
@@ -28,8 +28,9 @@ from broker.http.api.models import (
     answer,
 )
 from broker.http.api.openapi import operation
-from broker.http.api.publishing import FAILURES, answer_within, error_info, make_key
+from broker.http.api.publishing import FAILURES, error_info, make_key
 from broker.http.bodies import decode_json, read_json, read_query
+from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
@@ -39,12 +40,12 @@ from broker.protocol.content import notifier_content
 from broker.rooms.messages import RoomInfo
 
 BROADCAST_TASKS = 32
-"""How many rooms a broadcast speaks in at a time."""
+"""The number of rooms that a broadcast publishes in at a time."""
 
 
 @attrs.frozen
 class RoomRoutes:
-    """What HTTP notifiers do with rooms."""
+    """The routes for rooms and their users."""
 
     services: HttpServices
 
@@ -64,7 +65,7 @@ class RoomRoutes:
         """Publish a message in a room.
 
         Answered once it is in the engine. The same Idempotency-Key again is answered with the first position,
-        and the message is not said again.
+        and the message is not published again.
         """
         check_room_name(room)
         query = read_query(PublishQuery)
@@ -114,10 +115,10 @@ class RoomRoutes:
     async def list_rooms(self) -> Response:
         """List rooms by name.
 
-        These are the rooms that somebody is in, and those of this node that somebody was in a short while ago.
+        These are the rooms with members, and those of this node that had members a short while ago.
         """
         query = read_query(RoomsQuery)
-        # One more than asked for tells whether there is another page.
+        # One more than asked for shows whether there is another page.
         with answer_within(self.services.settings.http.request_seconds):
             found = await self.services.rooms.list_everywhere(
                 prefix=query.prefix, after=query.cursor, limit=query.limit + 1
@@ -127,7 +128,7 @@ class RoomRoutes:
 
     @operation(response=RoomDetails)
     async def inspect(self, room: str) -> Response:
-        """Tell where a room stands and who is in it."""
+        """Give a room's position and its users."""
         check_room_name(room)
         with answer_within(self.services.settings.http.request_seconds):
             return answer(RoomDetails.of(await self.services.rooms.inspect(room)))
@@ -136,7 +137,7 @@ class RoomRoutes:
     async def history(self, room: str) -> Response:
         """Give messages of a room, the oldest first unless `reverse`.
 
-        With `since` and `epoch`, those behind that position; if its epoch is over, all that is held.
+        With `since` and `epoch`, those after that position; if its epoch is over, all that are held.
         """
         check_room_name(room)
         query = read_query(HistoryQuery)
@@ -162,7 +163,7 @@ class RoomRoutes:
 
     @operation(response=Disconnected)
     async def disconnect(self, user: str) -> Response:
-        """Close all connections of a user with 4004, which tells clients not to come back.
+        """Close all connections of a user with 4004, after which clients do not reconnect.
 
         On all nodes; the answer counts those of the node that was asked.
         """

@@ -1,4 +1,4 @@
-"""Notices as server-sent events (the HTML standard, section 9.2), and what waits to be sent of them."""
+"""Notices as server-sent events (the HTML standard, section 9.2), and the outbox of an event stream."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from broker.sessions.wire_protocol import WireProtocol
 from broker.wakeup import Wakeup
 
 CHUNK_BYTES = 65_536
-"""Waiting events are joined into writes of about this size."""
+"""Queued events are joined into writes of about this size."""
 
 HEARTBEAT = b":\n\n"
 """A comment, which the client's parser drops; it keeps proxies from taking the connection for dead."""
@@ -26,9 +26,9 @@ HEARTBEAT = b":\n\n"
 class SseCodec:
     """Encodes notices as events of the default type `message`, the same JSON as on a WebSocket as their data.
 
-    Stored messages have the id EPOCH:OFFSET, from which a client that comes back is told what it missed. So does
-    `joined`, unless missed messages follow it: those bring their own ids, each as an event of its own and not
-    within `joined`, and a connection that breaks among them must not skip the rest.
+    Stored messages have the id EPOCH:OFFSET, from which a client that reconnects recovers what it missed. So does
+    `joined`, unless missed messages follow it: each is an event with its own id, so that a connection that breaks
+    among them does not skip the rest.
     """
 
     def encode(self, notices: Sequence[Notice]) -> bytes:
@@ -42,7 +42,7 @@ def event_stream_protocol() -> WireProtocol:
 
 
 def close_event(ending: Disconnect, protocol: WireProtocol) -> bytes:
-    """Return the last event of a stream, which says why it ends as a WebSocket's close frame would."""
+    """Return the last event of a stream, with the code and reason of a WebSocket's close frame."""
     data = msgspec.json.encode({"code": protocol.close_code_of(ending.code), "reason": ending.reason})
     return b"event:close\ndata:%b\n\n" % data
 
@@ -57,7 +57,7 @@ def _encode(notice: Notice) -> bytes:
 
 
 def _position(notice: Notice) -> Position | None:
-    """Return up to where the recipient knows the room, once it has this."""
+    """Return the recipient's position in the room after this notice."""
     if isinstance(notice, Joined):
         return notice.position
     if isinstance(notice, RoomEvent) and notice.event.offset is not None:
@@ -74,17 +74,17 @@ def _event(data: bytes, position: Position | None = None) -> bytes:
 
 
 def parse_event_id(event_id: str | None) -> Position | None:
-    """Return the position that an event id names; None for one that is none of ours."""
+    """Return the position in an event id; None if the id is not one of ours."""
     epoch, _, digits = (event_id or "").rpartition(":")
     offset = parse_offset(digits)
     return None if offset is None or not epoch else Position(epoch, offset)
 
 
 class EventOutbox:
-    """What waits to be sent on one event stream; see `broker.rooms.member.Outbox`.
+    """The queue of one event stream; see `broker.rooms.member.Outbox`.
 
-    Past `limit_bytes` the stream ends, whatever the slow-reader policy: its client comes back by itself and is told
-    what it missed. Replies may take twice the limit. What is larger than the limit is taken when nothing waits.
+    Past `limit_bytes` the stream ends, whatever the slow-reader policy: its client reconnects by itself and recovers
+    what it missed. Replies may take twice the limit. A frame larger than the limit is queued when the queue is empty.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class EventOutbox:
 
     @property
     def codec(self) -> Codec:
-        """How this outbox wants its frames."""
+        """The codec of its frames."""
         return self._codec
 
     @property
     def queued_bytes(self) -> int:
-        """How much waits."""
+        """Bytes in the queue."""
         return self._bytes
 
     def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:  # noqa: ARG002  # each stream is a task of its own
-        """Take a frame of events, or return False because too much waits; a closed outbox takes all."""
+        """Queue a frame, or return False past the limit; a closed outbox drops it and returns True."""
         if self._frames and not self._is_closed and self._bytes + len(frame) > self._limit_bytes:
             return False
         self._put(frame)
@@ -120,7 +120,7 @@ class EventOutbox:
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
 
     def reply(self, *notices: Notice) -> None:
-        """Take notices for this recipient alone; past twice the limit the stream ends."""
+        """Queue notices for this recipient alone; past twice the limit the stream ends."""
         frame = self.codec.encode(notices)
         if self._frames and self._bytes + len(frame) > 2 * self._limit_bytes:
             self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
@@ -128,7 +128,7 @@ class EventOutbox:
             self._put(frame)
 
     def close(self, last: bytes, *, drop: bool = False) -> None:
-        """Take a last frame and no more; with `drop`, without what waits before it."""
+        """Queue a last frame; with `drop`, the queue before it is dropped."""
         if self._is_closed:
             return
         if drop:
@@ -138,7 +138,7 @@ class EventOutbox:
         self._is_closed = True
 
     async def next_chunk(self, patience_seconds: float) -> bytes:
-        """Wait for what is to be sent next, a heartbeat if nothing comes in time; empty at the end."""
+        """Wait for the next bytes to send, a heartbeat if none come in time; empty at the end."""
         with trio.move_on_after(patience_seconds):
             while not self._frames:
                 if self._is_closed:

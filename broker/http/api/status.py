@@ -1,4 +1,4 @@
-"""How the server is: for load balancers, for Prometheus, and for programs that want to know the API."""
+"""Health, readiness, metrics and the description of the API."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -18,7 +18,7 @@ from broker.http.problems import Problem, ProblemError
 from broker.http.services import HttpServices
 
 READY_SECONDS = 2.0
-"""How long the engine may take to say that it is ready."""
+"""Time limit for the engine's answer whether it is ready."""
 
 SCRAPE_SECONDS = 3.0
 """How long the other workers may take to answer; Prometheus itself waits for 10 by default."""
@@ -27,7 +27,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsQuery(msgspec.Struct, frozen=True):
-    """Whose metrics."""
+    """The worker whose metrics are asked for."""
 
     worker: Annotated[
         Annotated[int, Meta(ge=0, le=1023)] | None,
@@ -37,7 +37,7 @@ class MetricsQuery(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class StatusRoutes:
-    """Routes that anybody may ask, but for the metrics where they have a key, which the gate checks."""
+    """Routes open to all, but for the metrics where they have a key, which the gate checks."""
 
     services: HttpServices
     make_document: Callable[[], bytes]
@@ -51,12 +51,12 @@ class StatusRoutes:
 
     @operation(response=Health, security=())
     async def health(self) -> Response:
-        """Tell that the process is alive."""
+        """Answer that the process is alive."""
         return answer(Health("ok"))
 
     @operation(response=Readiness, security=(), other_statuses={503: Readiness})
     async def ready(self) -> Response:
-        """Tell whether the server is ready to serve.
+        """Answer whether the server is ready to serve.
 
         It is not, with status 503, when its engine cannot be reached or it is stopping.
         """

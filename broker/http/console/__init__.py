@@ -1,1 +1,1 @@
-"""The page at `/`, and what it asks for."""
+"""The console at `/`, its data, and the browser client."""

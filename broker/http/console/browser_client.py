@@ -14,7 +14,7 @@ from broker.http.exchange import this_request
 MODULE = "greenroom.js"
 TYPES = "greenroom.d.ts"
 
-# The second is not registered, but is what tools that load types over HTTP expect.
+# The second is not registered, but tools that load types over HTTP expect it.
 _CONTENT_TYPES = {MODULE: "text/javascript", TYPES: "application/typescript"}
 
 
@@ -61,10 +61,10 @@ class BrowserClientRoutes:
         headers = {
             "ETag": client_file.etag,
             "Vary": "Accept-Encoding",
-            # Asked for each time: the client of a newer server must not wait for an older one to grow stale.
+            # Revalidated each time: after an update the new client is used at once.
             "Cache-Control": "no-cache",
             "Access-Control-Allow-Origin": "*",
-            # For pages that ask for it of all they embed (Cross-Origin-Embedder-Policy: require-corp).
+            # For pages that demand it of all they embed (Cross-Origin-Embedder-Policy: require-corp).
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
         if client_file.etag in request.headers.get("If-None-Match", ""):

@@ -26,7 +26,7 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 
 @attrs.frozen
 class WebFile:
-    """One file, in memory, with the tag that tells whether a browser has it already (RFC 9110 section 8.8.3)."""
+    """One file, in memory, with its entity tag (RFC 9110 section 8.8.3)."""
 
     content: bytes
     content_type: str
@@ -70,7 +70,7 @@ class PageRoutes:
         return _response(self.web_files[name])
 
     async def upgrade(self, room: str = "") -> Response:  # noqa: ARG002  # which room does not matter
-        """Tell that a WebSocket is spoken here (RFC 9110 section 15.5.22)."""
+        """Answer 426: this path is for WebSockets (RFC 9110 section 15.5.22)."""
         raise ProblemError(
             Problem.of(426, "this is a WebSocket's address: ask for an upgrade"),
             (("Upgrade", "websocket"), ("Connection", "Upgrade")),
@@ -78,7 +78,7 @@ class PageRoutes:
 
 
 def _response(web_file: WebFile) -> Response:
-    # Asked for each time, so that a page never meets the script of another version.
+    # Revalidated each time, so that a page never runs with the script of another version.
     headers = {"ETag": web_file.etag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY}
     if web_file.etag in this_request().headers.get("If-None-Match", ""):
         return Response(b"", 304, headers)

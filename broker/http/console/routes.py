@@ -1,4 +1,4 @@
-"""What the console at `/` is told. Nothing is gathered while nobody asks, but for the traffic."""
+"""The data of the console at `/`. Only the traffic is gathered while no console is open."""
 
 import attrs
 from quart import Blueprint, Response
@@ -24,14 +24,14 @@ class NodeRoutes:
 
     @operation(query=NodeQuery, response=NodeState)
     async def node(self) -> Response:
-        """Tell how a node is: its rooms, its engine, its slow readers, and its traffic of the last minutes.
+        """Give the state of a node: its rooms, engine, slow readers, and traffic of the last minutes.
 
         `nodes` lists all nodes that share the engine, and all workers of this machine. Without `node` it is the node
         that took the connection; `node=all` puts all of them together. Ask again each second with `since`, the number
         of the last traffic point that came.
         """
         query = read_query(NodeQuery)
-        state = await ClusterView(self.services).look(query)
+        state = await ClusterView(self.services).gather(query)
         if state is None:
             raise ProblemError(Problem.of(404, f"no node {query.node} has answered"))
         return answer(state)

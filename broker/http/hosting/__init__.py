@@ -1,1 +1,1 @@
-"""Runs ASGI applications on connections of our port: what tames hypercorn."""
+"""ASGI applications on connections of our port, served by hypercorn within our limits."""

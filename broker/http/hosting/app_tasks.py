@@ -1,8 +1,8 @@
-"""Hypercorn's tasks for an application, with queues that never hold up whoever fills them for ever.
+"""Hypercorn's tasks for an application, with queues that never block their senders for ever.
 
-Hypercorn 0.18 puts what the client sends into a bounded queue. An application may end without having taken all of
-it, or its client may be gone while the queue is full. Whoever waits for space then would wait for ever, and be it
-the application's own last task; so each end of the queue is closed as soon as nobody is behind it.
+Hypercorn 0.18 puts the client's events into a bounded queue. An application may end before it has received all of
+them, or its client may be gone while the queue is full. A sender would then wait for ever; so each end of the queue
+is closed as soon as its task is gone.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ class AppTasks(TaskGroup):
         scope: Scope,
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        """Start the application; returns what puts events into its queue."""
+        """Start the application; returns the function that puts events into its queue."""
         sender, receiver = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
         call = _Call(scope, sender, receiver, send)
         self._calls.add(call)
@@ -43,7 +43,7 @@ class AppTasks(TaskGroup):
         return call.put
 
     def hang_up(self) -> None:
-        """Let what still runs see, once it has taken what waits, that nothing more comes from its client.
+        """End the queues of running applications: nothing more comes from the client.
 
         The client of a WebSocket is gone then; one of a request may still wait for the answer.
         """
@@ -52,7 +52,7 @@ class AppTasks(TaskGroup):
             call.is_gone = call.is_gone or call.scope["type"] == "websocket"
 
     def disconnect(self) -> None:
-        """Let what still runs see that its connection is closed."""
+        """End the queues of running applications, and refuse their sends: the connection is closed."""
         for call in self._calls:
             call.sender.close()
             call.is_gone = True
@@ -79,7 +79,7 @@ class _Call:
     send_event: Callable[[ASGISendEvent | None], Awaitable[None]]
     last_event: ASGIReceiveEvent | None = None
     is_gone: bool = False
-    """Whether nothing can be sent any more."""
+    """Whether sending is refused."""
 
     async def put(self, event: ASGIReceiveEvent) -> None:
         """Put an event into the queue; waits for space while the application runs, drops it after that.

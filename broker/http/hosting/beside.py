@@ -1,4 +1,4 @@
-"""Our application and a program's own, on one port."""
+"""Our application and a program's own on one port."""
 
 from typing import cast
 
@@ -35,7 +35,7 @@ class SideBySide:
             await self._theirs(cast("Scope", {**scope, "path": routed_path(scope["path"])}), receive, send)
 
     def is_own_path(self, path: str) -> bool:
-        """Tell whether a request for the decoded path of a request target is the broker's."""
+        """Whether a request for the decoded path of a request target is the broker's."""
         path = routed_path(path)
         if path == "/":
             return False

@@ -1,8 +1,7 @@
-"""Stands between hypercorn and an ASGI application: what goes wrong in a request ends that request, in time.
+"""A layer between hypercorn and an ASGI application: a failing or blocked request ends alone, within a time limit.
 
-Hypercorn 0.18 and Quart-trio 0.12 need it to live together. Hypercorn tells the application of the end of a
-request (`http.disconnect`) in the midst of the application's last send, upon which Quart-trio cancels that send:
-neither `Connection: close` nor the keep-alive timeout works then. So a send is shielded from cancellation, with
+Hypercorn 0.18 sends `http.disconnect` during the application's last send, upon which Quart-trio 0.12 cancels that
+send: neither `Connection: close` nor the keep-alive timeout works then. So a send is shielded from cancellation, with
 a deadline. And an application that does not read all of a body must not block hypercorn's queue for ever.
 """
 
@@ -27,8 +26,8 @@ from broker.http.problems import Problem, send_problem
 from broker.log import Log
 
 
-class Lifeline:
-    """What ends one connection and everything that is done for it."""
+class AbortScope:
+    """Aborts one connection, with all of its tasks, shielded ones too."""
 
     def __init__(self, close_at_once: Callable[[], None]) -> None:
         self.scope = trio.CancelScope()
@@ -36,7 +35,7 @@ class Lifeline:
         self._close_at_once = close_at_once
 
     def abort(self) -> None:
-        """End it now; every task of the connection is cancelled, also behind a shield."""
+        """Close the connection now and cancel its tasks, shielded ones too."""
         self._close_at_once()
         self.scope.cancel()
         for shield in self._shields:
@@ -60,11 +59,11 @@ class Guard:
     """Runs an application for one connection.
 
     An exception becomes one line of the log, and status 500 if the answer has not begun; else the connection is
-    cut, so that half an answer is not taken for a whole one. A single send may take `send_seconds`.
+    cut, so that a partial answer does not look complete. A single send may take `send_seconds`.
     """
 
     app: ASGIFramework
-    lifeline: Lifeline
+    abort_scope: AbortScope
     log: Log
     send_seconds: float
     is_stopping: Callable[[], bool]
@@ -79,11 +78,11 @@ class Guard:
 
     @contextmanager
     def log_failures(self, method: str, scope: HTTPScope | WebsocketScope) -> Iterator[None]:
-        """Log what the application fails with, and let cancellation go on."""
+        """Log failures of the application; cancellation goes on."""
         try:
             yield
         except ClientGoneError:
-            # It was told of the end by this alone.
+            # The application learned of the end by this error.
             pass
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this request's
             self._log_failure(method, scope, error)
@@ -119,7 +118,7 @@ class _Call:
         if self.is_finished or self.is_disconnected:
             return
         if self.is_begun:
-            self.guard.lifeline.abort()
+            self.guard.abort_scope.abort()
         else:
             with self.guard.log_failures(scope["method"], scope):
                 await self._send_failure()
@@ -139,24 +138,24 @@ class _Call:
         return {"type": "http.disconnect"}
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send, whatever cancels the sender meanwhile, but not for ever."""
+        """Send, shielded from cancellation within the time limit."""
         if message["type"] == "http.response.start":
             self.is_begun = True
             if self.guard.is_stopping():
                 headers = [*message.get("headers", ()), (b"connection", b"close")]
                 message = {**message, "headers": headers}
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        with self.guard.lifeline.shield(self.guard.send_seconds) as shield:
+        with self.guard.abort_scope.shield(self.guard.send_seconds) as shield:
             if is_last:
                 await self._send_last(message)
             else:
                 await self.send_event(message)
         if shield.cancelled_caught:
-            self.guard.lifeline.abort()
+            self.guard.abort_scope.abort()
             await trio.lowlevel.checkpoint()
 
     async def _send_last(self, message: ASGISendEvent) -> None:
-        """Send the end of an answer, taking off hypercorn's hands what the application did not ask for."""
+        """Send the end of an answer, while the events that the application did not receive are dropped."""
         self.is_finished = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive_rest)
@@ -166,7 +165,7 @@ class _Call:
     async def _receive_rest(self) -> None:
         while (await self.receive_event())["type"] != "http.disconnect":
             pass
-        # Nothing more comes for those of the application who wait, either.
+        # Tasks of the application that still wait to receive get the end, too.
         self.is_disconnected = True
         for scope in self.receiving:
             scope.cancel()

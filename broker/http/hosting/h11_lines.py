@@ -1,7 +1,7 @@
-"""What h11 reads, checked first in linear time.
+"""Checks of h11's input, in linear time.
 
 h11 0.16 matches lines with expressions that try again from every blank when a line does not fit: 16 KB of blanks and
-a NUL, in a header, a trailer or the extension of a chunk, take more than a second. What does not fit is found here.
+a NUL, in a header, a trailer or the extension of a chunk, take more than a second. Such lines are refused here before h11 reads them.
 """
 
 import re
@@ -11,7 +11,7 @@ import h11
 from h11._receivebuffer import ReceiveBuffer
 
 _BAD_HEADER = re.compile(rb"^[ \t]|[\x00\r\x0b\x0c]")
-"""A continued line, which a server may refuse (RFC 9112 section 5.2), and what no value may hold (RFC 9110 section 5.5)."""
+"""A continued line, which a server may refuse (RFC 9112 section 5.2), and octets that no value may hold (RFC 9110 section 5.5)."""
 _BAD_CHUNK = re.compile(rb"[\x00\r\n\x0b\x0c]")
 
 
@@ -28,7 +28,7 @@ def _with_plain_transfer_encoding(lines: list[bytearray]) -> list[bytearray]:
 
 
 class CheckedLines(ReceiveBuffer):
-    """What h11 keeps of what came, until it has whole lines."""
+    """h11's receive buffer, which gives out checked lines only."""
 
     def __init__(
         self, is_before_request: Callable[[], bool], check_head: Callable[[bytes], int | None]
@@ -82,7 +82,7 @@ class CheckedConnection(h11.Connection):
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next event.
 
-        What comes behind the last request is dropped (RFC 9112 section 9.6). h11 would call it an error, over which
+        Bytes behind the last request are dropped (RFC 9112 section 9.6). h11 would call it an error, over which
         hypercorn closes a connection in the midst of its last answer.
         """
         if self.their_state is h11.MUST_CLOSE:

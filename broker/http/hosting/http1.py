@@ -19,7 +19,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
 from broker.http.hosting.app_tasks import AppTasks
-from broker.http.hosting.guard import Lifeline
+from broker.http.hosting.guard import AbortScope
 from broker.http.hosting.h11_lines import CheckedConnection
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.log import Log
@@ -30,24 +30,24 @@ STARTUP_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 """How long closing an idle connection may take; the peer has one second of it to end its side."""
 
-LOOK_SECONDS = 1.0
-"""How long the end of a client may go unseen behind a request that waits for the one before it."""
+PEER_CHECK_SECONDS = 1.0
+"""How often the client's end is checked while a pipelined request waits and nothing is read."""
 
 TARGET_TOO_LONG = 414
 TOO_LARGE = 431
 
 SHUTDOWN_SECONDS = 1.0
-"""How long it may take to stop: it does so at the end of a drain, which has little time left by then."""
+"""How long an application may take to stop, at the end of a drain."""
 
 
 class HypercornLog:
-    """What hypercorn logs, as lines of our log. Its access log would hold query strings, and so tokens."""
+    """Hypercorn's log as lines of ours, without its access log, whose query strings would hold tokens."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     async def access(self, *_details: object) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
     async def warning(self, message: str, *_args: object, **_fields: object) -> None:
         """Pass a warning on."""
@@ -59,14 +59,14 @@ class HypercornLog:
 
 
 def make_config(settings: HttpSettings, log: Log) -> Config:
-    """Return hypercorn's view of our settings."""
+    """Return our settings as hypercorn's configuration."""
     config = Config()
     make_log: Callable[[Config], Any] = lambda _config: HypercornLog(log)  # noqa: E731
     config.logger_class = make_log  # type: ignore[assignment]
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.head_bytes
     config.keep_alive_timeout = settings.keep_alive_seconds
-    # Hypercorn would close a connection after 1,000 requests, under the hands of a notifier that posts the next.
+    # Hypercorn would close a connection after 1,000 requests, while a notifier posts the next.
     config.keep_alive_max_requests = sys.maxsize
     config.startup_timeout = STARTUP_SECONDS
     config.shutdown_timeout = SHUTDOWN_SECONDS
@@ -76,17 +76,17 @@ def make_config(settings: HttpSettings, log: Log) -> Config:
 
 
 class StopSign(EventWrapper):
-    """Hypercorn's event, which can also be set without await."""
+    """Hypercorn's event, with a `set_nowait`."""
 
     def set_nowait(self) -> None:
         """Set it."""
         self._event.set()
 
 
-class _GoOn(EventWrapper):
-    """Hypercorn's event for reading on, which it waits for while a request behind another has come.
+class _CanRead(EventWrapper):
+    """Hypercorn's event for reading on, which it waits for while a pipelined request waits for the one before it.
 
-    Meanwhile nothing is read, not even the end, which an application may wait for. So it is looked for here.
+    Nothing is read meanwhile, so the client's end, which an application may wait for, is checked here.
     """
 
     def __init__(self, has_peer_ended: Callable[[], bool], on_end: Callable[[], None]) -> None:
@@ -96,9 +96,9 @@ class _GoOn(EventWrapper):
 
     async def wait(self) -> None:
         """Wait until it is set."""
-        # Also where an answer that ended before its request has closed the connection; whoever reads is being cancelled.
+        # Also where an answer that ended before its request has closed the connection; the reader is being cancelled.
         while not self.is_set() and not self._has_peer_ended():
-            with trio.move_on_after(LOOK_SECONDS):
+            with trio.move_on_after(PEER_CHECK_SECONDS):
                 await super().wait()
         if not self.is_set():
             self._on_end()
@@ -106,24 +106,24 @@ class _GoOn(EventWrapper):
 
 
 class Worker(WorkerContext):
-    """What the connections of one server share."""
+    """The state that all connections of one server share."""
 
     def __init__(
         self,
-        takes_websocket: Callable[[str], bool],
+        speaks_websocket: Callable[[str], bool],
         on_bad_request: Callable[[RefusalReason, str | None], None] = lambda _why, _address: None,
     ) -> None:
         super().__init__(None)
         self.on_bad_request = on_bad_request
-        """Called with the reason and the peer's address when what comes on a connection is no HTTP any more."""
-        self.takes_websocket = takes_websocket
+        """Called with the reason and the peer's address when a connection's input is no HTTP any more."""
+        self.speaks_websocket = speaks_websocket
         """Whether the application speaks WebSocket at a path."""
         self.stop_sign = StopSign()
         self.terminated = self.stop_sign
 
 
 class _Handover(Exception):
-    """No error: the connection is somebody else's from a request on."""
+    """Control flow, no error: another handler serves the connection from a request on."""
 
     def __init__(self, handler: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _Handover(Exception):
 class _Http1(H11Protocol):
     """HTTP/1.1, and WebSockets only where the application speaks them.
 
-    Any other offer of an upgrade is passed over, as a server may (RFC 9110 section 7.8).
+    Any other offer of an upgrade is ignored, as a server may (RFC 9110 section 7.8).
     """
 
     context: Worker
@@ -144,9 +144,9 @@ class _Http1(H11Protocol):
         self.connection = CheckedConnection(self.config.h11_max_incomplete_size, stream.check_head)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Find out whose request it is, if it offers an upgrade; hypercorn has answered those before it by now.
+        """Find the handler of a request that offers an upgrade; those before it are answered by now.
 
-        h2c is passed over: some clients offer it with every request, and HTTP/2 would pass by the limits here.
+        h2c is ignored: some clients offer it with every request, and HTTP/2 would evade the limits here.
 
         :raises _Handover: if it is not for the application.
         """
@@ -163,7 +163,7 @@ class _Http1(H11Protocol):
             raise _Handover(handler)
 
     async def _send_error_response(self, status_code: int) -> None:
-        """Refuse a request; where its target alone is too long, as RFC 9112 section 3 has it."""
+        """Refuse a request, with 414 where its target alone is too long (RFC 9112 section 3)."""
         begun, is_at_end = self.connection.trailing_data
         why = _reason(status_code, is_within_content=self.stream is not None, is_at_end=is_at_end)
         if why is not None:
@@ -176,7 +176,7 @@ class _Http1(H11Protocol):
         """Begin a request; it is an ordinary one if no WebSocket is spoken at its path."""
         if any(name == b"upgrade" for name, _ in request.headers):
             path = unquote(request.target.partition(b"?")[0].decode("ascii"))
-            is_offered = self.context.takes_websocket(path)
+            is_offered = self.context.speaks_websocket(path)
             request = _with_plain_upgrade(request) if is_offered else _replacing(request, {b"upgrade": None})
         await super()._create_stream(request)
         if isinstance(self.stream, WSStream):
@@ -186,7 +186,7 @@ class _Http1(H11Protocol):
                 await self.send(Closed())
 
     async def handle(self, event: Event) -> None:
-        """Take what has come. A client must not send before its handshake is answered (RFC 6455 section 4.1).
+        """Handle input. A client must not send before its handshake is answered (RFC 6455 section 4.1).
 
         Hypercorn would answer 400, whatever the application is just about to answer.
         """
@@ -199,7 +199,7 @@ class _Http1(H11Protocol):
 
 
 def _reason(status_code: int, *, is_within_content: bool, is_at_end: bool) -> RefusalReason | None:
-    """Return why what came is no HTTP; None for an upload that its client broke off, which refuses nothing."""
+    """Return the reason why input was refused; None for an upload that its client broke off."""
     if is_within_content:
         return None if is_at_end else RefusalReason.HTTP
     if status_code == TOO_LARGE:
@@ -244,11 +244,11 @@ class Http1Server(TCPServer):
         *,
         stream: HttpStream,
         transport: HttpTransport,
-        lifeline: Lifeline,
+        abort_scope: AbortScope,
     ) -> None:
         """`stream` is over `transport`."""
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
-        self._lifeline = lifeline
+        self._abort_scope = abort_scope
         self._reading = trio.CancelScope()
         self._tasks = AppTasks(on_websocket_end=partial(self.protocol_send, Closed()))
         self._transport = transport
@@ -256,7 +256,7 @@ class Http1Server(TCPServer):
         self._is_read_out = False
 
     async def run(self) -> None:
-        """Serve to the end, without TLS and without HTTP/2; see hypercorn's TCPServer.run."""
+        """Serve the connection to its end, without TLS and HTTP/2; see hypercorn's TCPServer.run."""
         try:
             client, server = self._transport.endpoints()
         except OSError:
@@ -277,24 +277,24 @@ class Http1Server(TCPServer):
                 self.protocol_send,
                 stream=self._http_stream,
             )
-            self.protocol.can_read = _GoOn(self._transport.has_peer_ended, task_group.hang_up)  # type: ignore[attr-defined]
+            self.protocol.can_read = _CanRead(self._transport.has_peer_ended, task_group.hang_up)  # type: ignore[attr-defined]
             await self.idle_task.restart(task_group, self._idle_timeout)
             handler = await self._read_requests()
             self._is_read_out = True
             task_group.hang_up()
             await self.idle_task.stop()
             if handler is None and isinstance(self.protocol.connection, H11WSConnection):  # type: ignore[attr-defined]
-                # The application may go on for long, with nobody to send to.
+                # The application may run on for long without a client.
                 await self._close()
             if handler is not None:
-                # Here, because the application may still be busy with what it does behind its last answer.
+                # Here, because the application may still run after its last answer.
                 del self.protocol
                 await handler()
         if handler is None:
             await self._close()
 
     async def _read_requests(self) -> Callable[[], Awaitable[None]] | None:
-        """Serve requests until there are no more; returns what serves the connection from then on, if anything."""
+        """Serve requests until there are no more; returns the handler that serves the connection from then on, if any."""
         try:
             with self._reading:
                 await self._read_data()
@@ -303,7 +303,7 @@ class Http1Server(TCPServer):
         return None
 
     async def protocol_send(self, event: Event) -> None:
-        """Take what the protocol wants done. Hypercorn would keep a connection that is gone for the idle time."""
+        """Handle an event of the protocol. Hypercorn would keep a closed connection for the idle time."""
         if not (self._is_read_out and isinstance(event, Updated)):
             await super().protocol_send(event)
         if isinstance(event, Closed):
@@ -313,11 +313,11 @@ class Http1Server(TCPServer):
         """Close the connection when it was idle for too long; hypercorn shields that without a deadline."""
         with trio.move_on_after(self.config.keep_alive_timeout):
             await self.context.terminated.wait()
-        with self._lifeline.shield(CLOSE_SECONDS):
+        with self._abort_scope.shield(CLOSE_SECONDS):
             await self._initiate_server_close()
         self._stop_reading()
 
     def _stop_reading(self) -> None:
-        """Let go of what reads, wherever it waits: the connection is closed."""
+        """Stop reading, as the connection is closed."""
         self._tasks.disconnect()
         self._reading.cancel()

@@ -19,7 +19,7 @@ class ApplicationError(GreenroomError):
 
 
 class _Lifespan(Lifespan):
-    """Hypercorn's, but a failure is kept and not raised in the application's own task."""
+    """Hypercorn's lifespan, which keeps a failure instead of raising it in the application's task."""
 
     failure: str | None = None
 
@@ -38,8 +38,8 @@ class _Lifespan(Lifespan):
 async def open_lifespan(app: ASGIFramework, config: Config, log: Log) -> AsyncIterator[LifespanState]:
     """Start an application and stop it when the block is left; gives the state it shares with its requests.
 
-    One that knows no lifespan, as ASGI allows, is served all the same. If the block raises or is cancelled, the
-    application's own tasks are cancelled and it is not told to stop. A failing stop is logged.
+    An application without lifespan support, as ASGI allows, is served too. If the block raises or is cancelled, the
+    application's tasks are cancelled without a shutdown event. A failing shutdown is logged.
 
     :raises ApplicationError: if it fails to start, or takes too long.
     """
@@ -65,7 +65,7 @@ async def open_lifespan(app: ASGIFramework, config: Config, log: Log) -> AsyncIt
 async def _shut_down(lifespan: _Lifespan) -> None:
     try:
         with (
-            # Hypercorn's own limit leaves out an application that does not even take the event.
+            # Hypercorn's own limit does not cover an application that never receives the event.
             trio.fail_after(lifespan.config.shutdown_timeout),
             # Closed if the application's lifespan has ended by itself.
             suppress(trio.ClosedResourceError, trio.BrokenResourceError),

@@ -1,4 +1,4 @@
-"""Runs ASGI applications on connections that are handed over."""
+"""Serves connections of our port with ASGI applications."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
 from broker.http.hosting.beside import SideBySide
-from broker.http.hosting.guard import Guard, Lifeline
+from broker.http.hosting.guard import AbortScope, Guard
 from broker.http.hosting.http1 import Http1Server, Worker, make_config
 from broker.http.hosting.lifespan import open_lifespan
 from broker.http.hosting.stream import HttpStream, HttpTransport
@@ -41,34 +41,40 @@ class HttpServer:
         self._log = log
         self._refusals = refusals
         self._worker = worker
-        self._lifelines: set[Lifeline] = set()
+        self._abort_scopes: set[AbortScope] = set()
 
     def __len__(self) -> int:
         """How many connections are being served."""
-        return len(self._lifelines)
+        return len(self._abort_scopes)
 
     async def serve(self, stream: HttpTransport) -> None:
-        """Serve one connection to its end, and close it; nothing that goes wrong in it is raised.
+        """Serve one connection to its end, and close it; its failures are logged, not raised.
 
-        If cancelled, it is closed at once; a write that is under way first gets as far as the kernel takes it,
-        for which it has at most `http.request_seconds`: call `abort` to be quicker.
+        If cancelled, it is closed at once, after a write under way has ended, which may take `http.request_seconds`:
+        call `abort` to be quicker.
         """
-        lifeline = Lifeline(stream.abort)
-        self._lifelines.add(lifeline)
-        careful = HttpStream(stream, write_seconds=self._write_seconds, on_broken=lifeline.abort)
+        abort_scope = AbortScope(stream.abort)
+        self._abort_scopes.add(abort_scope)
+        careful = HttpStream(stream, write_seconds=self._write_seconds, on_broken=abort_scope.abort)
         # A send may be more than one write.
-        guard = Guard(self._app, lifeline, self._log, 2 * self._write_seconds, self._is_stopping)
+        guard = Guard(self._app, abort_scope, self._log, 2 * self._write_seconds, self._is_stopping)
         app = ASGIWrapper(guard)
         server = Http1Server(
-            app, self._config, self._worker, self._state, stream=careful, transport=stream, lifeline=lifeline
+            app,
+            self._config,
+            self._worker,
+            self._state,
+            stream=careful,
+            transport=stream,
+            abort_scope=abort_scope,
         )
         try:
-            with lifeline.scope:
+            with abort_scope.scope:
                 await server.run()
         except Exception as error:  # noqa: BLE001  # nothing of one connection may reach another
             self._refusals.log_failure("connection failed", None, error)
         finally:
-            self._lifelines.discard(lifeline)
+            self._abort_scopes.discard(abort_scope)
             stream.abort()
 
     def begin_stop(self) -> None:
@@ -77,8 +83,8 @@ class HttpServer:
 
     def abort(self) -> None:
         """Close all connections at once, also those whose peers do not read."""
-        for lifeline in list(self._lifelines):
-            lifeline.abort()
+        for abort_scope in list(self._abort_scopes):
+            abort_scope.abort()
 
     def _is_stopping(self) -> bool:
         return self._worker.stop_sign.is_set()
@@ -115,5 +121,5 @@ async def open_http(
 
 
 def _note_bad_request(refusals: Refusals, why: RefusalReason, address: str | None) -> None:
-    # Heads are told as those that begin a connection are.
+    # Logged like a bad first head of a connection.
     refusals.note(why, address, event="refused" if why is RefusalReason.HTTP else "bad request")

@@ -1,4 +1,4 @@
-"""The stream given to hypercorn: no write waits for ever, and closing it loses nothing that was written."""
+"""Hypercorn's stream, on which no write waits for ever and closing loses nothing that was written."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -9,7 +9,7 @@ from broker.wakeup import Wakeup
 
 
 class HttpTransport(Protocol):
-    """What is served: a stream that can also be closed at once."""
+    """A stream that can also be closed at once, with its endpoints and the checks of its requests."""
 
     def endpoints(self) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
         """Return host and port of the client, and of this side; None where there are none, as of a Unix socket.
@@ -28,9 +28,9 @@ class HttpTransport(Protocol):
         ...
 
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
-        """Return what is to serve the connection from `request` on, None if it is HTTP.
+        """Return the handler of the connection from `request` on, None if it is HTTP.
 
-        `request` is a head and everything that was read behind it.
+        `request` is a head and all bytes read behind it.
         """
         ...
 
@@ -51,15 +51,14 @@ class HttpTransport(Protocol):
         ...
 
     def abort(self) -> None:
-        """Close at once; whoever reads or writes gets ClosedResourceError."""
+        """Close at once; pending reads and writes raise ClosedResourceError."""
         ...
 
 
 class HttpStream:
-    """Bounds what hypercorn 0.18 does not: it shields its writes from cancellation, without a deadline.
+    """Bounds hypercorn 0.18's writes, which it shields from cancellation without a deadline.
 
-    A write that fails, or takes longer than `write_seconds`, calls `on_broken`: nothing can be answered on this
-    connection any more.
+    A write that fails, or takes longer than `write_seconds`, calls `on_broken`: no answer can be sent any more.
     """
 
     def __init__(self, inner: HttpTransport, *, write_seconds: float, on_broken: Callable[[], None]) -> None:
@@ -75,7 +74,7 @@ class HttpStream:
         return self._inner.check_head(head)
 
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
-        """See HttpTransport. While it is being closed, nobody else can have it."""
+        """See HttpTransport. A connection that is being closed is not handed over."""
         return None if self._is_closing else self._inner.find_handler(request)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -91,7 +90,7 @@ class HttpStream:
                 try:
                     data = await self._inner.receive_some(max_bytes)
                 except trio.BrokenResourceError:
-                    # An end can be that of the peer's side alone; this is the end of both.
+                    # A reset ends both sides, unlike an end of stream.
                     self._on_broken()
                     raise
                 finally:
@@ -123,8 +122,8 @@ class HttpStream:
     async def aclose(self) -> None:
         """Close in good order; at once if cancelled.
 
-        Hypercorn reads all the time. Its reader is stopped first: what the peer still sends must be read and
-        dropped here, or the kernel resets the connection and the last answer with it (RFC 9112 section 9.6).
+        Hypercorn's reader is stopped first: bytes that the peer still sends must be read and dropped here, or the kernel
+        resets the connection and the last answer is lost (RFC 9112 section 9.6).
         """
         self._is_closing = True
         try:

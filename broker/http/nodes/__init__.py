@@ -1,1 +1,1 @@
-"""How this node, the other workers of this machine and the other nodes are."""
+"""The state of this node, of the other workers of this machine, and of the other nodes."""

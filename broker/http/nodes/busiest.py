@@ -1,4 +1,4 @@
-"""Which rooms have most going on, out of any number of them. Pure."""
+"""The busiest or largest rooms out of any number. Pure."""
 
 import heapq
 from collections.abc import Mapping
@@ -6,75 +6,75 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-LEAST_SECONDS = 0.9
-"""Looks closer together than this are measured from the same one before: a rate needs some time to be one."""
+LEAST_INTERVAL_SECONDS = 0.9
+"""Minimum age of a baseline. Requests that come sooner share the sample before, as a rate over less time is noise."""
 
-MOST_SECONDS = 10.0
-"""A look longer ago tells nothing about now."""
+MOST_AGE_SECONDS = 10.0
+"""Maximum age of a baseline."""
 
 Order: TypeAlias = Literal["busiest", "largest"]
 
 
 @attrs.frozen
-class Look:
-    """How many messages each room had said at one moment; `at` is seconds of a clock that never goes back."""
+class Sample:
+    """The number of messages published in each room by one moment; `at` is in seconds of a monotonic clock."""
 
     at: float
     said: Mapping[str, int]
 
 
-class Looks:
-    """The last two looks at all rooms. Nothing is kept of rooms while nobody looks: call `forget` each second."""
+class SampleWindow:
+    """The last two samples of all rooms. Call `forget` each second, so that none is kept once no console is open."""
 
     def __init__(self) -> None:
-        self._older: Look | None = None
-        self._newer: Look | None = None
+        self._older: Sample | None = None
+        self._newer: Sample | None = None
 
-    def baseline(self, now: float) -> Look | None:
-        """Return the look to measure rates from; None if there is none that is recent."""
+    def baseline(self, now: float) -> Sample | None:
+        """Return the sample to measure rates from; None if there is none that is recent."""
         self.forget(now)
-        if self._newer is not None and now - self._newer.at < LEAST_SECONDS:
+        if self._newer is not None and now - self._newer.at < LEAST_INTERVAL_SECONDS:
             return self._older
         return self._newer
 
-    def keep(self, look: Look) -> None:
-        """Remember a look, unless the last one is hardly older."""
-        if self._newer is None or look.at - self._newer.at >= LEAST_SECONDS:
-            self._older, self._newer = self._newer, look
+    def keep(self, sample: Sample) -> None:
+        """Keep a sample, unless the last one is younger than LEAST_INTERVAL_SECONDS."""
+        if self._newer is None or sample.at - self._newer.at >= LEAST_INTERVAL_SECONDS:
+            self._older, self._newer = self._newer, sample
 
     def forget(self, now: float) -> None:
-        """Drop what is too old to be of use."""
-        if self._older is not None and now - self._older.at > MOST_SECONDS:
+        """Drop samples older than MOST_AGE_SECONDS."""
+        if self._older is not None and now - self._older.at > MOST_AGE_SECONDS:
             self._older = None
-        if self._newer is not None and now - self._newer.at > MOST_SECONDS:
+        if self._newer is not None and now - self._newer.at > MOST_AGE_SECONDS:
             self._newer = None
 
 
-def messages_per_second(look: Look | None, now: float, room: str, said: int) -> float | None:
-    """Return how fast a room's count of messages grew since `look`; None without one.
+def messages_per_second(sample: Sample | None, now: float, room: str, said: int) -> float | None:
+    """Return the rate of a room's messages since `sample`; None without one.
 
-    A room that was not there then, or has started anew since, began at 0.
+    A room that is not in the sample, or has restarted since, counts from 0.
     """
-    if look is None or now <= look.at:
+    if sample is None or now <= sample.at:
         return None
-    before = look.said.get(room, 0)
-    return (said if said < before else said - before) / (now - look.at)
+    before = sample.said.get(room, 0)
+    return (said if said < before else said - before) / (now - sample.at)
 
 
 class Top:
     """The `limit` first of the rooms added, in the given order; ties go to the other measure.
 
-    Which of several that are equal in both are among them is left open.
+    Among rooms equal in both, the choice is arbitrary.
     """
 
     def __init__(self, limit: int, order: Order) -> None:
         self._limit = limit
         self._is_by_rate = order == "busiest"
         self._heap: list[tuple[float, float, str, float | None]] = []
-        self._bar = (-1.0, -1.0)  # the measures of the last of those that are in, once there are enough
+        self._bar = (-1.0, -1.0)  # the measures of the last room in, once `limit` are
 
     def add(self, room: str, size: int, rate: float | None) -> None:
-        """Consider a room. Most of many are below the bar, and cost no more than to find that out."""
+        """Add a room. Most of many rooms are below the bar and cost one comparison."""
         measures = (rate or 0.0, size) if self._is_by_rate else (size, rate or 0.0)
         if measures <= self._bar:
             return

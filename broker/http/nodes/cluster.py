@@ -11,19 +11,19 @@ from broker.http.nodes.states import NodeQuery, NodeState
 from broker.http.services import HttpServices
 
 OTHERS_SECONDS = 1.0
-"""How long other nodes may take to answer: a console asks again each second."""
+"""Time limit for the answers of other nodes. A console asks again each second."""
 
 
 @attrs.frozen
 class ClusterView:
-    """Looks at all nodes."""
+    """Gathers the state of all nodes."""
 
     services: HttpServices
 
-    async def look(self, query: NodeQuery) -> NodeState | None:
-        """Return the state that is asked for, with a list of all nodes; None if no node of that name answers.
+    async def gather(self, query: NodeQuery) -> NodeState | None:
+        """Return the state asked for, with a list of all nodes; None if no node of that name answers.
 
-        Workers of this machine are reached whether the engine is there or not.
+        Workers of this machine are reached without the engine.
         """
         services = self.services
         asked = query if query.node else msgspec.structs.replace(query, node=services.node.name)
@@ -53,14 +53,14 @@ class ClusterView:
         state = _choose(asked, replies, services)
         if state is None:
             return None
-        # A worker that stands still is missed on both ways.
+        # A blocked worker is missing on both ways.
         return msgspec.structs.replace(
             state, nodes=[reply.summary for reply in replies], silent_nodes=max(silent, default=0)
         )
 
 
 def _by_node(replies: list[NodeReply]) -> list[NodeReply]:
-    """Return one reply of each node, in the order of machines and workers; some are reached on two ways."""
+    """Return one reply of each node, ordered by machine and worker; a worker may have replied on two ways."""
     found = {(reply.summary.name, reply.summary.started_ms): reply for reply in replies}
     return sorted(
         found.values(), key=lambda reply: (reply.summary.machine, reply.summary.worker, reply.summary.name)

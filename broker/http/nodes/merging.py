@@ -1,4 +1,4 @@
-"""Puts the states of several nodes together. Pure."""
+"""Merges the states of several nodes. Pure."""
 
 import heapq
 from collections import defaultdict
@@ -17,14 +17,14 @@ from broker.http.nodes.states import (
 from broker.http.nodes.traffic import POINTS, TrafficPoint
 
 MOST_POINT_MS = 2000
-"""A point that took longer tells of its end only: the node was away before."""
+"""Longest time a point stands for. Of a longer one only the end counts, as the node was blocked before."""
 
 COMPLETE_AFTER_MS = 2000
-"""A second is shown once every node has told of it."""
+"""Age from which a second is shown, so that every node has reported it."""
 
 
 def merge_states(query: NodeQuery, states: Sequence[NodeState], *, members: int, time_ms: int) -> NodeState:
-    """Return all nodes as if they were one; there is at least one, and `members` is of all of them."""
+    """Return the state of all nodes together; there is at least one, and `members` counts those of all."""
     first = states[0]
     return NodeState(
         name=query.node,
@@ -58,7 +58,7 @@ def _merge_engines(engines: Sequence[EngineState]) -> EngineState:
 
 
 def _merge_rooms(query: NodeQuery, parts: Sequence[RoomsState], members: int) -> RoomsState:
-    """Put rooms together; each node knows the size of a room on all nodes, and hears all that is said in it."""
+    """Merge rooms. Each node knows a room's size on all nodes and receives all of its messages, so the larger counts."""
     merged: dict[str, RoomActivity] = {}
     for room in chain.from_iterable(part.top for part in parts):
         other = merged.get(room.room, room)
@@ -97,10 +97,9 @@ def _merge_slow_readers(parts: Sequence[SlowReaders]) -> SlowReaders:
 
 
 def merge_traffic(parts: Iterable[Sequence[TrafficPoint]], *, since: int, time_ms: int) -> list[TrafficPoint]:
-    """Add up what went on at each Unix second behind `since` that every node has told of; the worst delay counts.
+    """Add up the traffic of each Unix second after `since` that every node has reported; the worst delay counts.
 
-    Nodes note a point each second at moments of their own: the one that a second falls into counts, so that none
-    counts twice.
+    Nodes record a point each second at their own moments. Of each node, the point that a second falls into counts.
     """
     seconds: dict[int, list[TrafficPoint]] = defaultdict(list)
     newest = (time_ms - COMPLETE_AFTER_MS) // 1000
@@ -108,7 +107,7 @@ def merge_traffic(parts: Iterable[Sequence[TrafficPoint]], *, since: int, time_m
         for before, point in pairwise([None, *points]):
             assert point is not None
             begin = point.time_ms - MOST_POINT_MS if before is None else before.time_ms
-            # The last seconds up to and with the end of the point.
+            # The seconds up to and including the end of the point.
             first = max(begin, point.time_ms - MOST_POINT_MS) // 1000 + 1
             for second in range(max(first, since + 1), min(point.time_ms // 1000, newest) + 1):
                 seconds[second].append(point)

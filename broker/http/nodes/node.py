@@ -1,4 +1,4 @@
-"""Which node this is."""
+"""The identity of this node."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ class Node:
     """Unique: the machine and the process."""
     machine: str
     worker: int
-    """Which of the workers of its machine; 0 if it is the only one."""
+    """Index among the workers of its machine; 0 if it is the only one."""
     version: str
     started_ms: int
     """Unix milliseconds, as the wall clock had it then."""
@@ -26,7 +26,7 @@ class Node:
     """On the boot clock."""
 
     def up_ms(self) -> int:
-        """Return how long it has been up, whatever the wall clock was set to meanwhile."""
+        """Return the time since the start, by the boot clock."""
         return int((boot_clock() - self.started_at) * 1000)
 
 

@@ -1,11 +1,12 @@
-"""How this node is, gathered when somebody asks."""
+"""The state of this node, gathered on request."""
 
 import heapq
+from typing import Any
 
 import attrs
 import trio
 
-from broker.http.nodes.busiest import Look, Top, messages_per_second
+from broker.http.nodes.busiest import Sample, Top, messages_per_second
 from broker.http.nodes.readiness import find_obstacles
 from broker.http.nodes.states import (
     EngineState,
@@ -20,18 +21,18 @@ from broker.http.nodes.states import (
 from broker.http.nodes.traffic import TrafficPoint
 from broker.http.services import HttpServices
 
-LOOKED_AT_PER_TURN = 500
-"""After so many rooms or connections the other tasks get their turn: a millisecond, more or less."""
+COUNTED_PER_TURN = 500
+"""A checkpoint follows this many rooms or connections: about a millisecond."""
 
 TOP_SLOW_READERS = 20
 
 ENGINE_SECONDS = 0.5
-"""How long the engine may take to say that it is ready: a console asks again each second."""
+"""Time limit for the engine's answer whether it is ready. A console asks again each second."""
 
 
 @attrs.frozen
 class NodeView:
-    """Looks at this node."""
+    """SampleWindow at this node."""
 
     services: HttpServices
 
@@ -43,20 +44,12 @@ class NodeView:
         )
 
     def summary(self, reasons: list[str]) -> NodeSummary:
-        """Return its line in the list of all nodes, in a time that does not depend on how much it holds."""
-        services, node = self.services, self.services.node
+        """Return its line in the list of all nodes, in constant time."""
+        services = self.services
         rooms = services.rooms.statistics()
         last = services.traffic.last
         return NodeSummary(
-            name=node.name,
-            machine=node.machine,
-            worker=node.worker,
-            version=node.version,
-            started_ms=node.started_ms,
-            up_ms=node.up_ms(),
-            is_ready=not reasons,
-            is_draining=services.is_draining(),
-            connections=len(services.connections),
+            **self._facts(reasons),
             rooms=rooms.rooms,
             members=rooms.members,
             publishes_per_second=0.0 if last is None else last.publishes_per_second,
@@ -66,29 +59,36 @@ class NodeView:
         )
 
     async def state(self, query: NodeQuery, traffic: list[TrafficPoint], reasons: list[str]) -> NodeState:
-        """Return everything there is to know of it, with those points of its traffic."""
-        services, node = self.services, self.services.node
+        """Return its whole state, with these points of its traffic."""
+        services = self.services
         tally = services.rooms.tally
         return NodeState(
-            name=node.name,
-            machine=node.machine,
-            worker=node.worker,
-            version=node.version,
-            started_ms=node.started_ms,
-            up_ms=node.up_ms(),
+            **self._facts(reasons),
             time_ms=int(services.wall_clock() * 1000),
-            is_ready=not reasons,
-            is_draining=services.is_draining(),
             reasons=reasons,
             makes_tokens=services.makes_tokens,
             engine=self._engine(),
-            connections=len(services.connections),
             deliveries=tally.deliveries,
             deliveries_lost=tally.deliveries_lost,
             rooms=await self._rooms(query),
             slow_readers=await self._slow_readers(),
             traffic=traffic,
         )
+
+    def _facts(self, reasons: list[str]) -> dict[str, Any]:
+        """Return the fields of `NodeFacts`."""
+        services, node = self.services, self.services.node
+        return {
+            "name": node.name,
+            "machine": node.machine,
+            "worker": node.worker,
+            "version": node.version,
+            "started_ms": node.started_ms,
+            "up_ms": node.up_ms(),
+            "is_ready": not reasons,
+            "is_draining": services.is_draining(),
+            "connections": len(services.connections),
+        }
 
     def _engine(self) -> EngineState:
         scheme = self.services.settings.server.engine.partition("://")[0]
@@ -98,8 +98,8 @@ class NodeView:
 
     async def _rooms(self, query: NodeQuery) -> RoomsState:
         now = trio.current_time()
-        looks = self.services.looks
-        before = looks.baseline(now)
+        samples = self.services.samples
+        before = samples.baseline(now)
         top = Top(query.rooms, query.order)
         said: dict[str, int] = {}
         members = found = 0
@@ -109,9 +109,9 @@ class NodeView:
             if room.startswith(query.prefix):
                 found += 1
                 top.add(room, size, messages_per_second(before, now, room, count))
-            if len(said) % LOOKED_AT_PER_TURN == 0:
+            if len(said) % COUNTED_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
-        looks.keep(Look(now, said))
+        samples.keep(Sample(now, said))
         rooms = [
             RoomActivity(room, size, None if rate is None else round(rate, 1))
             for room, size, rate in top.rooms()
@@ -124,7 +124,7 @@ class NodeView:
             queued_bytes = connection.queued_bytes
             if queued_bytes:
                 slow.append(SlowReader(connection.user_id, queued_bytes))
-            if number % LOOKED_AT_PER_TURN == 0:
+            if number % COUNTED_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         return SlowReaders(
             count=len(slow),

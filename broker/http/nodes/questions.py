@@ -1,4 +1,4 @@
-"""What nodes ask each other, and how each answers."""
+"""The questions that nodes ask each other, and their answers."""
 
 from typing import TypeAlias
 
@@ -19,14 +19,14 @@ class MetricsQuestion(msgspec.Struct, frozen=True, tag="metrics"):
 
 
 class NodeQuestion(msgspec.Struct, frozen=True, tag="node"):
-    """Asks every node for its summary, and the one that is looked at for its state too."""
+    """Asks every node for its summary, and the one named in the query for its state too."""
 
     query: NodeQuery
-    """Without a `node`, none is looked at. For ALL, `since` is a Unix second."""
+    """Without a `node`, no state is asked for. For ALL, `since` is a Unix second."""
 
 
 class NodeReply(msgspec.Struct, frozen=True):
-    """How a node is."""
+    """The answer of a node."""
 
     summary: NodeSummary
     state: NodeState | None
@@ -39,12 +39,12 @@ _replies = msgspec.json.Decoder(NodeReply)
 
 
 def pack_question(question: Question) -> bytes:
-    """Return a question as it is sent."""
+    """Encode a question."""
     return msgspec.json.encode(question)
 
 
 def parse_reply(packed: bytes) -> NodeReply | None:
-    """Return the answer to a NodeQuestion; None if it is not understood, as of another version."""
+    """Decode the answer to a NodeQuestion; None if it cannot be read, as from another version."""
     try:
         return _replies.decode(packed)
     except msgspec.MsgspecError:
@@ -58,7 +58,7 @@ class NodeAnswers:
     services: HttpServices
 
     async def answer(self, packed: bytes) -> bytes:
-        """Answer a question; one that is not understood, as of another version, with nothing."""
+        """Answer a question; with nothing if it cannot be read, as from another version."""
         try:
             question = _decoder.decode(packed)
         except msgspec.MsgspecError:
@@ -72,7 +72,7 @@ class NodeAnswers:
         return pack_metrics((self.services.metrics, self.services.requests.registry))
 
     async def reply(self, query: NodeQuery) -> NodeReply:
-        """Tell how this node is."""
+        """Return the answer of this node."""
         view, traffic = NodeView(self.services), self.services.traffic
         state, reasons = None, await view.obstacles()
         if query.node == ALL:

@@ -1,4 +1,4 @@
-"""Whether the server can serve, and why not."""
+"""Readiness of the server, with reasons."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from broker.errors import EngineUnavailableError
 
 
 async def find_obstacles(engine: Engine, *, is_draining: bool, patience_seconds: float) -> list[str]:
-    """Return what keeps the server from serving; the engine has `patience_seconds` to say that it is ready."""
+    """Return the reasons why the server is not ready; the engine has `patience_seconds` to answer."""
     reasons = ["draining"] if is_draining else []
     try:
         with trio.fail_after(patience_seconds):

@@ -1,4 +1,4 @@
-"""One page of metrics out of those of several workers: each series tells its machine and its worker. Pure."""
+"""One page of metrics out of those of several workers, with machine and worker as labels. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -11,7 +11,7 @@ from prometheus_client.samples import Sample
 
 
 class Family(msgspec.Struct, frozen=True, array_like=True):
-    """The series of one name, on their way to the worker that was asked."""
+    """The series of one name, as sent to the worker that was scraped."""
 
     name: str
     documentation: str
@@ -25,7 +25,7 @@ _decoder = msgspec.msgpack.Decoder(list[Family])
 
 
 def pack_metrics(registries: Iterable[CollectorRegistry]) -> bytes:
-    """Collect what some registries hold."""
+    """Collect and encode the metrics of some registries."""
     return _encoder.encode(
         [
             Family(
@@ -43,7 +43,7 @@ def pack_metrics(registries: Iterable[CollectorRegistry]) -> bytes:
 def render_metrics(node: str, expected: Iterable[int], packed: Mapping[int, bytes]) -> bytes:
     """Return the metrics of the workers that answered, in Prometheus' text format.
 
-    `greenroom_worker_up` tells of each that was `expected` whether it did.
+    `greenroom_worker_up` is 1 for each `expected` worker that did, and 0 for the others.
     """
     registry = CollectorRegistry()
     registry.register(_Page(node, list(expected), packed))
@@ -57,11 +57,11 @@ class _Page(Collector):
     packed: Mapping[int, bytes]
 
     def describe(self) -> Iterator[Metric]:
-        """Describe nothing: names are registered nowhere."""
+        """Describe nothing: no other collector is registered."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Give the series of a name together, as the text format demands, whichever worker they are from."""
+        """Give all series of a name together, as the text format demands."""
         up = GaugeMetricFamily(
             "greenroom_worker_up", "Whether a worker answered in time", labels=("node", "worker")
         )

@@ -1,4 +1,4 @@
-"""The other workers of this machine: each answers questions on a Unix socket in a folder that only their user may enter."""
+"""Questions between the workers of a machine, over Unix sockets in a folder that only their user may enter."""
 
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ import trio
 MOST_QUESTION_BYTES = 65_536
 MOST_ANSWER_BYTES = 64 * 1024 * 1024
 ANSWER_SECONDS = 10.0
-"""How long an answer may take altogether; those who ask have less patience."""
+"""Time limit for one exchange; those who ask wait less."""
 
 MOST_FOLDER_BYTES = 80
 """The address of a Unix socket has 104 bytes at least everywhere."""
@@ -23,7 +23,7 @@ Answer = Callable[[bytes], Awaitable[bytes]]
 
 @contextmanager
 def sibling_folder() -> Iterator[Path | None]:
-    """Make a folder for the sockets of workers, with mode 0700, and remove it at the end; None if there is no place."""
+    """Make a folder of mode 0700 for the sockets of workers, and remove it at the end; None if none can be made."""
     for parent in (None, "/tmp", "/dev/shm"):  # noqa: S108  # the folder made there is private
         try:
             folder = TemporaryDirectory(prefix="greenroom-", dir=parent, ignore_cleanup_errors=True)
@@ -38,7 +38,7 @@ def sibling_folder() -> Iterator[Path | None]:
 
 @attrs.frozen
 class Siblings:
-    """The workers of one `greenroom serve --workers`, as one of them sees them."""
+    """The workers of one `greenroom serve --workers`, seen from one of them."""
 
     folder: Path
     worker: int
@@ -52,7 +52,7 @@ class Siblings:
     async def ask(
         self, workers: list[int], question: bytes, *, patience_seconds: float
     ) -> Mapping[int, bytes]:
-        """Ask some of them at once; the answers of those who gave one in time."""
+        """Ask some of them at the same time; returns the answers that came in time."""
         answers: dict[int, bytes] = {}
 
         async def ask_one(index: int) -> None:
@@ -70,12 +70,12 @@ class Siblings:
     async def serve(
         self, answer: Answer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Answer the others until cancelled. What goes wrong with one of them ends nothing else.
+        """Answer the others until cancelled. A failure with one ends nothing else.
 
         :raises OSError: if the socket cannot be made.
         """
         path = self._path(self.worker)
-        # From the process that was this worker before.
+        # Left by an earlier process of this worker.
         path.unlink(missing_ok=True)
         with trio.socket.socket(trio.socket.AF_UNIX) as sock:
             await sock.bind(str(path))
@@ -107,7 +107,7 @@ async def _serve_one(answer: Answer, stream: trio.SocketStream) -> None:
 
 
 async def _receive_all(stream: trio.SocketStream, most_bytes: int) -> bytes:
-    """Return everything up to the end; nothing if that is too much."""
+    """Return everything up to the end; nothing if that is more than `most_bytes`."""
     received = bytearray()
     async for part in stream:
         received += part

@@ -1,4 +1,4 @@
-"""The shapes of what the console is told."""
+"""The JSON shapes of `/api/node`, which the console reads."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ MOST_ROOMS = 200
 
 
 class NodeQuery(msgspec.Struct, frozen=True):
-    """How much to tell."""
+    """The node asked for, and the extent of the answer."""
 
     since: Annotated[
         int, Meta(ge=0, description="number of the last traffic point that is known; only those behind it")
@@ -28,19 +28,19 @@ class NodeQuery(msgspec.Struct, frozen=True):
 
 
 class EngineState(msgspec.Struct, frozen=True):
-    """What keeps the rooms' events. The address is not told: it may hold a password."""
+    """The engine of the rooms' events, without its address, which may hold a password."""
 
     name: str
     statistics: Annotated[dict[str, int | float | str], Meta(description="the engine's own")]
 
 
 class RoomActivity(msgspec.Struct, frozen=True):
-    """A room and what goes on in it."""
+    """A room and its traffic."""
 
     room: str
     room_size: Annotated[int, Meta(description="connections in the room")]
     messages_per_second: Annotated[
-        float | None, Meta(description="since a look of a second or so ago; null if there was none")
+        float | None, Meta(description="since a sample of a second or so ago; null if there was none")
     ]
 
 
@@ -54,14 +54,14 @@ class RoomsState(msgspec.Struct, frozen=True):
 
 
 class SlowReader(msgspec.Struct, frozen=True):
-    """A connection for which something waits."""
+    """A connection with a queue."""
 
     user_id: Annotated[str, Meta(description="api/… for one that listens with the API key")]
     queued_bytes: int
 
 
 class SlowReaders(msgspec.Struct, frozen=True):
-    """Connections for which something waits that their kernel has not taken; `top` shows those with most."""
+    """Connections with bytes queued that the kernel has not taken; `top` has the longest queues."""
 
     count: int
     queued_bytes: int
@@ -69,41 +69,38 @@ class SlowReaders(msgspec.Struct, frozen=True):
     top: list[SlowReader]
 
 
-class NodeSummary(msgspec.Struct, frozen=True):
-    """One of the nodes that share an engine."""
-
-    name: str
-    machine: str
-    worker: int
-    version: str
-    started_ms: int
-    is_ready: bool
-    is_draining: bool
-    connections: int
-    rooms: Annotated[int, Meta(description="in memory on this node")]
-    members: Annotated[int, Meta(description="connections of this node, once for each room they are in")]
-    publishes_per_second: float
-    deliveries_per_second: float
-    cpu: float
-    p99_ms: float | None
-    up_ms: int = 0
-
-
-class NodeState(msgspec.Struct, frozen=True):
-    """How this node is, and what went on in the last minutes."""
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a node's state that takes the same short time whatever the node holds."""
 
     name: Annotated[str, Meta(description="all, if it is all nodes together")]
     machine: str
     worker: Annotated[int, Meta(description="which of the workers of its machine, from 0")]
     version: str
     started_ms: int
-    time_ms: int
     is_ready: bool
     is_draining: bool
+    connections: int
+    up_ms: Annotated[int, Meta(description="since it started, whatever the wall clock was set to")] = 0
+
+
+class NodeSummary(NodeFacts, frozen=True, kw_only=True):
+    """One of the nodes that share an engine."""
+
+    rooms: Annotated[int, Meta(description="in memory on this node")]
+    members: Annotated[int, Meta(description="connections of this node, once for each room they are in")]
+    publishes_per_second: float
+    deliveries_per_second: float
+    cpu: float
+    p99_ms: float | None
+
+
+class NodeState(NodeFacts, frozen=True, kw_only=True):
+    """The state of a node, and its traffic of the last minutes."""
+
+    time_ms: int
     reasons: Annotated[list[str], Meta(description="why it is not ready")]
     makes_tokens: Annotated[bool, Meta(description="whether POST /api/dev/tokens is there (--dev)")]
     engine: EngineState
-    connections: int
     deliveries: Annotated[int, Meta(description="since the server started")]
     deliveries_lost: Annotated[int, Meta(description="refused by outboxes that were full")]
     rooms: RoomsState
@@ -116,11 +113,10 @@ class NodeState(msgspec.Struct, frozen=True):
     ]
     nodes: Annotated[list[NodeSummary], Meta(description="those that answered")] = []
     silent_nodes: Annotated[int, Meta(description="those that did not answer in time")] = 0
-    up_ms: Annotated[int, Meta(description="since it started, whatever the wall clock was set to")] = 0
 
 
 class TokenRequest(msgspec.Struct, frozen=True):
-    """Whom a token is for, and what it allows: everything that the room rules do, if nothing is said."""
+    """The user and the permissions of a token; by default all that the room rules allow."""
 
     user_id: Annotated[str, Meta(min_length=1, max_length=128)]
     rooms: Annotated[list[str] | UnsetType, Meta(description="patterns of rooms that it may join")] = UNSET

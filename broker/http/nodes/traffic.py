@@ -1,4 +1,4 @@
-"""The last minutes of a broker, a point for each second, so that a console opened late sees them too."""
+"""Traffic of the last minutes, a point for each second, also for a console opened late."""
 
 import time
 from collections import deque
@@ -10,7 +10,7 @@ import msgspec
 import trio
 from msgspec import Meta
 
-from broker.http.nodes.busiest import Looks
+from broker.http.nodes.busiest import SampleWindow
 from broker.model import WallClock
 from broker.rooms.delay_histogram import quantile_seconds
 from broker.rooms.directory import Rooms
@@ -22,7 +22,7 @@ POINTS = 300
 
 
 class TrafficPoint(msgspec.Struct, frozen=True):
-    """What went on between the point before and this one."""
+    """Traffic since the point before."""
 
     number: Annotated[int, Meta(description="from 1, without gap, since the server started")]
     time_ms: Annotated[int, Meta(description="when it ended, Unix milliseconds")]
@@ -39,10 +39,10 @@ class TrafficPoint(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class Reading:
-    """What the counters say at one moment."""
+    """The counters at one moment."""
 
     at: float
-    """Seconds of a clock that never goes back."""
+    """Seconds of a monotonic clock."""
     time_ms: int
     deliveries: int
     connections: int
@@ -52,7 +52,7 @@ class Reading:
 
 
 def point_between(number: int, before: Reading, after: Reading) -> TrafficPoint:
-    """Return what went on between two readings; the first must be the earlier one."""
+    """Return the traffic between two readings; the first must be the earlier one."""
     seconds = after.at - before.at
     delays = [new - old for old, new in zip(before.delays, after.delays, strict=True)]
     return TrafficPoint(
@@ -98,7 +98,7 @@ class Traffic:
         return [point for point in self._points if point.time_ms >= time_ms]
 
     def since(self, number: int) -> list[TrafficPoint]:
-        """Return the points behind that number; all of them if it is of the future, as from an earlier run."""
+        """Return the points after that number; all of them if there is no such number yet, as after a restart."""
         if number > self._number:
             number = 0
         return [point for point in self._points if point.number > number]
@@ -106,14 +106,14 @@ class Traffic:
 
 @attrs.frozen
 class TrafficMeter:
-    """Reads the counters of a broker."""
+    """Reads the counters of the rooms and connections."""
 
     _rooms: Rooms
     _connections: Connections
     _wall_clock: WallClock
 
     def read(self) -> Reading:
-        """Return what they say now."""
+        """Return the counters as they are now."""
         tally = self._rooms.tally
         return Reading(
             at=trio.current_time(),
@@ -125,10 +125,10 @@ class TrafficMeter:
         )
 
 
-async def run_traffic(traffic: Traffic, looks: Looks, read: Callable[[], Reading]) -> None:
-    """Note a reading each second, for ever: some microseconds each. Drop what a closed console has left in `looks`."""
+async def run_traffic(traffic: Traffic, samples: SampleWindow, read: Callable[[], Reading]) -> None:
+    """Record a reading each second until cancelled: some microseconds each. Drop old `samples` of a closed console."""
     while True:
         reading = read()
         traffic.note(reading)
-        looks.forget(reading.at)
+        samples.forget(reading.at)
         await trio.sleep(INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""The pipe by which a worker knows that its parent lives."""
+"""The pipe whose end shows a worker that its parent is gone."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""How many HTTP requests there were, how they were answered, and how long that took."""
+"""Metrics of HTTP requests: count by status, and duration."""
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Histogram
