@@ -108,7 +108,7 @@ class Broker:
         return BrokerStatistics(
             connections=len(self.connections),
             sockets=len(self._admission),
-            sockets_closed=self._admission.left,
+            sockets_closed=self._admission.ended_count,
             is_draining=self._draining.is_set(),
             appends_waiting=self._http.engine.statistics().waiting,
         )
@@ -120,7 +120,7 @@ class Broker:
     def count_ended(self) -> int:
         """Return the number of ended connections and rooms."""
         registry = self.rooms.statistics().registry
-        return self._admission.left + registry.started - registry.actors
+        return self._admission.ended_count + registry.started - registry.actors
 
     async def serve(
         self,

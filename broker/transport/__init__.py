@@ -1,1 +1,1 @@
-"""Sockets: one port, the WebSocket protocol (RFC 6455), and what waits to be written."""
+"""Sockets: the port, WebSocket connections (RFC 6455), and the queues of what is written to them."""

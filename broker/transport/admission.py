@@ -5,50 +5,50 @@ from enum import Enum
 from broker.model import network_of
 
 MOST_REFUSED = 64
-"""Connections that are told at one time that there are too many."""
+"""Connections that are answered at one time that there are too many."""
 
 MOST_REFUSED_PER_ADDRESS = 8
 
 
 class Verdict(Enum):
-    """What is to become of a new connection."""
+    """The answer to a new connection."""
 
-    WELCOME = "welcome"
+    ADMITTED = "admitted"
     ADDRESS_FULL = "address_full"
     NODE_FULL = "node_full"
     SURPLUS = "surplus"
-    """To be closed at once: too many others are being told one of those two."""
+    """To be closed at once: too many others are being answered one of those two."""
 
 
 class Admission:
     """Counts connections; every `enter` is followed by one `leave` with its verdict.
 
-    A connection that is not welcome counts neither for the node nor for its address, but among the refused, which
-    have limits of their own. So an address can fill nothing but what is its own.
+    A refused connection counts neither for the node nor for its address, but among the refused, which have limits of
+    their own. So an address can fill its own share, and nothing else.
     """
 
     def __init__(self, per_node: int, per_address: int) -> None:
-        self._welcome = _Tally(per_node, per_address)
-        self._refused = _Tally(MOST_REFUSED, MOST_REFUSED_PER_ADDRESS)
-        self.left = 0
-        """How many connections have ended."""
+        self._admitted = _Counts(per_node, per_address)
+        self._refused = _Counts(MOST_REFUSED, MOST_REFUSED_PER_ADDRESS)
+        self.ended_count = 0
+        """Connections that have ended."""
 
     def __len__(self) -> int:
-        """How many connections there are, without the surplus."""
-        return self._welcome.total + self._refused.total
+        """Count the open connections, without the surplus."""
+        return self._admitted.total + self._refused.total
 
     @property
     def is_full(self) -> bool:
-        """Whether no more connections are welcome, whatever their address."""
-        return self._welcome.is_full
+        """Whether no more connections are admitted, whatever their address."""
+        return self._admitted.is_full
 
     def enter(self, address: str) -> Verdict:
         """Count a new connection and judge it."""
         network = network_of(address)
-        verdict = self._welcome.verdict_on(network)
-        if verdict is Verdict.WELCOME:
-            self._welcome.add(network)
-        elif self._refused.verdict_on(network) is Verdict.WELCOME:
+        verdict = self._admitted.verdict_on(network)
+        if verdict is Verdict.ADMITTED:
+            self._admitted.add(network)
+        elif self._refused.verdict_on(network) is Verdict.ADMITTED:
             self._refused.add(network)
         else:
             verdict = Verdict.SURPLUS
@@ -56,14 +56,14 @@ class Admission:
 
     def leave(self, address: str, verdict: Verdict) -> None:
         """Count a connection that ended."""
-        self.left += 1
-        if verdict is Verdict.WELCOME:
-            self._welcome.remove(network_of(address))
+        self.ended_count += 1
+        if verdict is Verdict.ADMITTED:
+            self._admitted.remove(network_of(address))
         elif verdict is not Verdict.SURPLUS:
             self._refused.remove(network_of(address))
 
 
-class _Tally:
+class _Counts:
     """Connections by network, and their limits."""
 
     def __init__(self, most: int, most_per_network: int) -> None:
@@ -74,7 +74,7 @@ class _Tally:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is room for no more of any network."""
+        """Whether no more are admitted, of any network."""
         return self.total >= self._most
 
     def verdict_on(self, network: str) -> Verdict:
@@ -82,7 +82,7 @@ class _Tally:
         if self.is_full:
             return Verdict.NODE_FULL
         is_full = self._by_network.get(network, 0) >= self._most_per_network
-        return Verdict.ADDRESS_FULL if is_full else Verdict.WELCOME
+        return Verdict.ADDRESS_FULL if is_full else Verdict.ADMITTED
 
     def add(self, network: str) -> None:
         """Count one more."""

@@ -36,11 +36,11 @@ from broker.transport.pump import Pump, open_source
 from broker.transport.websocket_stream import WebSocketStream
 
 RECEIVE_BYTES = 1024
-"""What trio-websocket is given at once: it handles all frames in it, some 20 µs each, before anybody else gets a turn,
-and a frame may be 7 bytes."""
+"""Limit of the bytes given to trio-websocket at once: it handles all frames in them, some 20 µs each, before another
+task runs, and a frame may be 7 bytes."""
 
 FRAMES_PER_MESSAGE = 4
-"""How many frames the limits allow for each message: fragments, pings, pongs."""
+"""Frames that the limits allow for each message: fragments, pings, pongs."""
 
 QUEUED_MESSAGES = 16
 """Messages that trio-websocket reads ahead. While its queue is full it reads no pings and closes either."""
@@ -51,12 +51,12 @@ _UNREADABLE = {
     int(code): Disconnect(code, "unreadable frame")
     for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8, CloseCode.MESSAGE_TOO_BIG)
 }
-"""Codes that trio-websocket closes with over what it reads."""
+"""Codes with which trio-websocket closes over an invalid frame."""
 
 
 @attrs.frozen
 class ConnectionServices:
-    """What all connections share."""
+    """The parts that all connections share."""
 
     sessions: SessionServices
     connections: Connections
@@ -67,13 +67,13 @@ class ConnectionServices:
     flusher: Flusher
     """Writes to the sockets of all connections."""
     pump: Pump | None = None
-    """Reads all sockets; without it each connection reads for itself."""
+    """Reads all sockets; without it each connection's task reads."""
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 
 
 @attrs.frozen
 class Destination:
-    """Where a request wants to go: a room to join at once, and the last position seen of it."""
+    """Target of a request: a room to join at once, and the last position that the client has seen of it."""
 
     initial_room: str | None
     since: Position | None
@@ -87,13 +87,13 @@ def parse_destination(path: str, query: str) -> Destination | None:
         return None
     fields = dict(parse_qsl(query))
     offset, epoch = parse_offset(fields.get("offset", "")), fields.get("epoch", "")
-    # A malformed position is one that cannot be recovered: the client is told so in its `joined`.
+    # A malformed position is one that cannot be recovered: `joined` says so.
     since = None if offset is None else Position(epoch, offset)
     return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since)
 
 
 class ServedConnection:
-    """Serves one connection; `serve` returns when nothing of it is left."""
+    """Serves one connection; `serve` returns when all its tasks are gone."""
 
     def __init__(
         self,
@@ -104,9 +104,9 @@ class ServedConnection:
         *,
         refusal: Disconnect | None = None,
     ) -> None:
-        """`head` asks for a WebSocket, and `inner` brings what comes behind it.
+        """`head` asks for a WebSocket, and `inner` brings the bytes behind it.
 
-        :raises HandshakeError: if it does so in a way that is to be refused.
+        :raises HandshakeError: if the request is invalid.
         """
         self._services = services
         self._settings = services.sessions.settings.websocket
@@ -168,11 +168,11 @@ class ServedConnection:
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
             return
         if session.is_waiting_for_room and not self._stream.is_being_read:
-            # Its pongs wait unread behind its messages, through no fault of its own.
+            # Its pongs lie unread behind its messages, through no fault of its own.
             self._stream.last_received = now
-        # A peer that reads is alive, though its pong may stand behind much that it has yet to read.
-        last_heard = max(self._stream.last_received, self._outbox.last_acknowledged)
-        match self._liveness.next_action(now, last_heard):
+        # A peer that reads is alive, though its pong may lie behind much that it has yet to read.
+        last_sign = max(self._stream.last_received, self._outbox.last_acknowledged)
+        match self._liveness.next_action(now, last_sign):
             case LivenessAction.PING:
                 self._outbox.put_control(PING)
             case LivenessAction.DISCONNECT:
@@ -202,10 +202,10 @@ class ServedConnection:
             self._session_scope.cancel()
 
     async def serve(self) -> None:
-        """Serve until the end. What goes wrong in this connection ends this connection, and is logged in one line.
+        """Serve until the end. A failure of this connection ends it alone, and is logged in one line.
 
-        The socket is closed so that the last thing written arrives; if cancelled, that is left to the caller.
-        In every case the leaves of its rooms are in their inboxes when this ends.
+        The socket is closed so that the last bytes written arrive; if cancelled, closing is left to the caller.
+        In every case the leaves are in the mailboxes of its rooms when this ends.
         """
         try:
             async with trio.open_nursery() as nursery:
@@ -213,7 +213,7 @@ class ServedConnection:
                 try:
                     await self._run_protocol()
                 finally:
-                    # What was said before this moment does not wait for the flusher any more.
+                    # Frames queued before this moment do not wait for the flusher any more.
                     self._outbox.flush()
                     # In this order: no writer may be started in a nursery that is closing.
                     self._outbox.close()
@@ -232,7 +232,7 @@ class ServedConnection:
                 nursery.cancel_scope.cancel()
         except* (LocalProtocolError, ConnectionClosed):
             # The reader of trio-websocket 0.12.2 fails over a ping behind our close frame, or if its peer is gone
-            # when it answers 400. What was to be said last may still be on its way.
+            # when it answers 400. The last frames may still be queued.
             with trio.move_on_after(self._settings.close_seconds):
                 await self._outbox.wait_written()
 
@@ -265,14 +265,14 @@ class ServedConnection:
             max_message_size=self._settings.message_bytes,
             receive_buffer_size=RECEIVE_BYTES,
         )
-        # The one that was selected is the only one that trio-websocket was told of.
+        # The selected one is the only one in the request that trio-websocket was given.
         subprotocol = next(iter(request.proposed_subprotocols), None)
         connection = await request.accept(subprotocol=subprotocol)
         forget_handshake(connection, request)
         return connection
 
     def _authenticate(self) -> Claims:
-        """Return whose connection it is, and forget what it was asked with, which holds a secret."""
+        """Verify the token, and free the head, which holds it."""
         head, self._head = self._head, None
         assert head is not None, "called once"
         if self._refusal is not None:
@@ -306,15 +306,15 @@ class ServedConnection:
             )
         try:
             with self._session_scope:
-                await self._take_messages(connection, session)
+                await self._handle_messages(connection, session)
         finally:
-            self._stream.close_lane()
+            self._stream.close_fast_path()
             session.end()
             self._services.connections.discard(self)
         return self._ending or Disconnect(CloseCode.NORMAL, "")
 
-    async def _take_messages(self, connection: WebSocketConnection, session: Session) -> None:
-        """Let the session handle what trio-websocket finds, in the lane's pauses, until the peer closes."""
+    async def _handle_messages(self, connection: WebSocketConnection, session: Session) -> None:
+        """Handle messages until the peer closes; the fast path handles most of them meanwhile."""
         if self._destination.initial_room is not None:
             await session.join_initial_room(self._destination.since)
         limit_bytes = self._settings.message_bytes
@@ -335,7 +335,7 @@ class ServedConnection:
             await session.handle(message)
 
     def _handle_nowait(self, session: Session, message: str) -> Rest | None:
-        """Let the session handle a message of the lane's; whatever it raises ends this connection and no other."""
+        """Let the session handle a message of the fast path's; an error ends this connection and no other."""
         if self._ending is not None:
             return None
         try:
@@ -347,7 +347,7 @@ class ServedConnection:
         return None
 
     async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
-        """Close with a code; nothing happens if the peer closed first."""
+        """Close with the code of `ending`; nothing happens if the peer closed first."""
         self._count_end(connection.closed, ending)
         if ending.code == CloseCode.TOO_SLOW:
             self._outbox.drop_unsent()
@@ -357,7 +357,7 @@ class ServedConnection:
             await self._answer_bad_frame(connection.closed)
 
     def _count_end(self, closed: CloseReason | None, ending: Disconnect) -> None:
-        """Count how the connection ends: as `closed` says, which is the peer's word or trio-websocket's, or by us."""
+        """Count the end of the connection: by the peer or by trio-websocket (`closed`), or else by us."""
         if closed is not None:
             ending = _UNREADABLE.get(closed.code, Disconnect(CloseCode.NORMAL, ""))
         self._services.refusals.count_close(ending.code if closed is None else closed.code)
@@ -368,9 +368,9 @@ class ServedConnection:
         self._services.refusals.note(why, self._address, user_id=self.user_id)
 
     async def _answer_bad_frame(self, closed: CloseReason | None) -> None:
-        """Tell the peer which of its frames could not be read (RFC 6455 section 7.1.7); trio-websocket does not."""
+        """Send a close frame over an invalid frame of the peer's (RFC 6455 section 7.1.7); trio-websocket does not."""
         if closed is not None and closed.code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8):
-            # Nothing is written if the code is the peer's own, for that has been answered.
+            # Nothing is written if the code is the peer's own: its close frame has been answered.
             with suppress(trio.ClosedResourceError):
                 await self._stream.send_all(close_frame(closed.code, closed.reason or ""))
 

@@ -1,18 +1,18 @@
-"""How many connections the operating system lets this process have."""
+"""The limit that the operating system sets to the connections of this process."""
 
 import resource
 
 RESERVED = 64
-"""Descriptors kept for everything that is no connection: listeners, files of the engine, pipes, libraries."""
+"""Descriptors kept for all but connections: listeners, files of the engine, pipes, libraries."""
 
 
 def raise_limit() -> None:
-    """Let this process open as many descriptors as it may; what it starts with is often only 1024."""
+    """Raise the soft limit of descriptors, often 1024 at the start, to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def connections_possible() -> int:
-    """Return how many connections fit, beside what is reserved; at least one."""
+    """Return how many connections fit beside the reserved descriptors; at least one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(1, soft - RESERVED)

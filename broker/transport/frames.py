@@ -33,7 +33,7 @@ def is_close_frame(data: bytes) -> bool:
 
 
 class WebSocketCodec:
-    """The native protocol over WebSocket; one instance serves all connections, so that they share frames."""
+    """Encodes for the native protocol over WebSocket; one instance serves all connections, which so share frames."""
 
     def encode(self, notices: Sequence[Notice]) -> bytes:
         """Return one text frame for each notice, joined."""

@@ -1,7 +1,7 @@
-"""The opening handshake: checked here, given to trio-websocket in a form of our own, and forgotten.
+"""The opening handshake: checked here, replayed to trio-websocket in a canonical form, and then freed.
 
-wsproto 1.3 decodes the Host as IDNA of 2003, in quadratic time, and so refuses the domain names of IDNA 2008;
-of other headers it raises what is no refusal. So it sees nothing of a request but what it needs.
+wsproto 1.3 decodes the Host as IDNA 2003, in quadratic time, and so refuses the domain names of IDNA 2008; over other
+headers it raises errors that are no refusal. So it is given only the headers that it needs.
 """
 
 import binascii
@@ -28,14 +28,14 @@ _LISTS = {
         (b"sec-websocket-extensions", _EXTENSION),
     )
 }
-"""The grammar of each (RFC 6455 section 4.3), in linear time. Empty members, and lists without any, are let pass."""
+"""The grammar of each (RFC 6455 section 4.3), in linear time. Empty members, and lists without any, are accepted."""
 _UPGRADE_REQUIRED = refusal(
     b"426 Upgrade Required", b"Upgrade: websocket", b"Sec-WebSocket-Version: " + _VERSION
 )
 
 
 class HandshakeError(Exception):
-    """The peer asked for a WebSocket in a way that is to be refused; `response` is the answer."""
+    """The request for a WebSocket is invalid; `response` is the answer."""
 
     def __init__(self, response: bytes) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ def offered_subprotocols(head: Head) -> list[str]:
 
 
 def opening_handshake(head: Head, subprotocol: str | None) -> bytes:
-    """Return the request to give to trio-websocket instead of the client's own, which asks for a WebSocket.
+    """Return the canonical request for trio-websocket, instead of the client's own.
 
     `subprotocol` is the one selected, the only one that trio-websocket sees.
 
-    :raises HandshakeError: if it is none that a server may accept (RFC 6455 section 4.2.1).
+    :raises HandshakeError: if a server must not accept the client's (RFC 6455 section 4.2.1).
     """
     key = _check_handshake(head)
     lines = [
@@ -75,7 +75,7 @@ def _check_handshake(head: Head) -> bytes:
         raise HandshakeError(_UPGRADE_REQUIRED)
     is_upgrade = head.method == b"GET" and b"upgrade" in map(bytes.lower, head.members(b"connection"))
     is_readable = all(_LISTS[name].fullmatch(value) for name, value in head.headers if name in _LISTS)
-    # Content would have to be read to its end first (RFC 9110 section 7.8), or be taken for frames.
+    # Content would have to be read to its end first (RFC 9110 section 7.8), or pass for frames.
     if not (is_upgrade and is_readable and len(version) == len(keys) == 1) or head.has_content:
         raise HandshakeError(BAD_REQUEST)
     if not _is_key(keys[0]):
@@ -92,7 +92,7 @@ def _is_key(value: bytes) -> bool:
 
 
 class _SpentHandshake(H11Handshake):
-    """Stands where wsproto keeps its handshake, and has nothing more to say."""
+    """Replaces the handshake that wsproto keeps; has no more events."""
 
     __slots__ = ()
 
@@ -105,7 +105,7 @@ class _SpentHandshake(H11Handshake):
 
 
 def forget_handshake(connection: WebSocketConnection, request: WebSocketRequest) -> None:
-    """Free what an open connection keeps of its request: some 4 KiB.
+    """Free the request that an open connection keeps: some 4 KiB.
 
     wsproto 1.3 keeps the HTTP/1.1 state to the end of the connection's life, and trio-websocket 0.12's reader the
     request until something else comes.

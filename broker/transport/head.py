@@ -1,4 +1,4 @@
-"""A request head: enough of it to know where the connection belongs, and that every reader will see the same in it."""
+"""A request head: parsed as far as the port routes by it, and checked so that every reader sees the same in it."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
 
 
 class HeadError(Exception):
-    """The peer sent no usable request head; `response` is what to answer, empty for nothing."""
+    """The peer sent no usable request head; `response` is the answer, empty for none."""
 
     def __init__(self, reason: str, response: bytes) -> None:
         super().__init__(reason)
@@ -46,7 +46,7 @@ class HeadError(Exception):
 
 @attrs.frozen
 class Head:
-    """A request head as it came, with whatever came behind it."""
+    """A request head as it was received, with the bytes behind it."""
 
     raw: bytes = attrs.field(repr=False)
     target: str = attrs.field(repr=False)  # may hold a token
@@ -76,7 +76,7 @@ class Head:
 
     @property
     def behind(self) -> bytes:
-        """What came behind the head."""
+        """The bytes behind the head."""
         return _split(self.raw)[1]
 
     @property
@@ -133,7 +133,7 @@ OTHER_VERSION = refusal(b"505 HTTP Version Not Supported")
 
 
 def _split(raw: bytes) -> tuple[bytes, bytes]:
-    """Return a head without the line ends around it, and what came behind it."""
+    """Return a head without the line ends around it, and the bytes behind it."""
     # A server should ignore an empty line before the request (RFC 9112 section 2.2).
     request = raw.removeprefix(b"\r\n")
     end = _END.search(request)
@@ -164,9 +164,9 @@ def parse_head(raw: bytes) -> Head:
 
 
 def check_request(head: Head) -> None:
-    """Check what HTTP asks of every request, whoever it is for.
+    """Check the rules that HTTP has for every request, whichever its target.
 
-    :raises HeadError: if a server must refuse it, or if one could take its content for the next request.
+    :raises HeadError: if a server must refuse it, or if its content could pass for the next request.
     """
     hosts = head.values(b"host")
     # RFC 9112 section 3.2; HTTP/1.0 needs none.
@@ -199,7 +199,7 @@ def _is_target(head: Head) -> bool:
 
 
 def _check_transfer_encoding(head: Head) -> None:
-    """Refuse what makes the end of the content doubtful (RFC 9112 sections 6.1 and 6.3)."""
+    """Refuse a head that leaves the end of the content in doubt (RFC 9112 sections 6.1 and 6.3)."""
     codings = [coding.lower() for coding in head.members(b"transfer-encoding")]
     is_clear = codings[-1:] == [b"chunked"] and codings.count(b"chunked") == 1
     if not is_clear or head.values(b"content-length") or head.version < (1, 1):

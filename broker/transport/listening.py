@@ -1,4 +1,4 @@
-"""Where the server listens, and how its addresses are written."""
+"""The listening sockets of the server, and its addresses as text."""
 
 import errno
 import socket
@@ -17,7 +17,7 @@ Address: TypeAlias = tuple[Any, ...]
 
 EVERY_ADDRESS = "::"
 ATTEMPTS = 20
-"""How often a port that is free on one address is looked for that is free on the others too."""
+"""Attempts to find a port that is free on all addresses of the host."""
 
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
@@ -25,10 +25,10 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 async def open_listeners(server: ServerSettings) -> list[trio.SocketListener]:
     """Listen on every address of the configured host, all with the same port.
 
-    :raises OSError: if that cannot be; its text names host and port.
+    :raises OSError: if one cannot be bound; its text names host and port.
     """
     try:
-        # Looking a name up blocks.
+        # Name resolution blocks.
         sockets = await trio.to_thread.run_sync(partial(bind_all, server, shared=False))
         return listen_on(sockets, server.backlog)
     except OSError as error:
@@ -39,7 +39,7 @@ async def open_listeners(server: ServerSettings) -> list[trio.SocketListener]:
 def listen_on(sockets: list[socket.socket], backlog: int) -> list[trio.SocketListener]:
     """Begin to listen on bound sockets.
 
-    :raises OSError: if that cannot be; all are closed then.
+    :raises OSError: if one cannot listen; all are closed then.
     """
     with ExitStack() as stack:
         for sock in sockets:
@@ -56,7 +56,7 @@ def bind_all(server: ServerSettings, *, shared: bool) -> list[socket.socket]:
     An address that this machine does not have is left out if the name has another: `localhost` may stand for ::1
     where IPv6 is switched off. `shared` sockets may be bound by other processes of this user too (SO_REUSEPORT).
 
-    :raises OSError: if that cannot be.
+    :raises OSError: if one cannot be bound.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -96,7 +96,7 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Address
             without_brackets(host) or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except ValueError:
-        # Such a name cannot be asked for: an empty label, one of more than 63 bytes, half of a surrogate pair, NUL.
+        # A name that cannot be resolved: an empty label, one of more than 63 bytes, half of a surrogate pair, NUL.
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     # A name may be listed twice.
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
@@ -110,9 +110,9 @@ def _bind(family: socket.AddressFamily, address: Address, *, shared: bool, is_al
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # `::` alone is every address, of IPv4 too, where the system can do that.
-            takes_both = is_alone and address[0] == EVERY_ADDRESS
-            with suppress(OSError) if takes_both else nullcontext():
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if takes_both else 1)
+            is_dual = is_alone and address[0] == EVERY_ADDRESS
+            with suppress(OSError) if is_dual else nullcontext():
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if is_dual else 1)
         sock.bind(address)
     except BaseException:
         sock.close()
@@ -121,7 +121,7 @@ def _bind(family: socket.AddressFamily, address: Address, *, shared: bool, is_al
 
 
 def without_brackets(host: str) -> str:
-    """Return a host as the system's functions take it: an IPv6 address may be given in brackets."""
+    """Return a host as the system's functions accept it: an IPv6 address without brackets."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
@@ -132,7 +132,7 @@ def authority(host: str, port: int) -> str:
 
 
 def url_of(server: ServerSettings, name: Any) -> str:
-    """Return the address of a server, from what `getsockname` says of a listener, with the host that was configured.
+    """Return the URL of a listener, given its `getsockname()`, with the host that was configured.
 
     A listener on another port is not the configured one: its own address is returned. That of a Unix socket is
     `unix:` and its path; `@` begins one that is in no file system.
@@ -146,9 +146,9 @@ def url_of(server: ServerSettings, name: Any) -> str:
 
 
 def peer_address(name: Any) -> str:
-    """Return who is at the other end, from what `getpeername` says: an IP address, or `unix`.
+    """Return the peer's IP address, given `getpeername()`; `unix` for a Unix socket.
 
-    An IPv4 client of a socket for both is called by its IPv4 address.
+    An IPv4 peer of a dual-stack socket has its IPv4 address.
     """
     if not isinstance(name, tuple):
         return "unix"

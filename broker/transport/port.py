@@ -32,7 +32,7 @@ from broker.transport.head import (
 from broker.transport.streams import ReplayStream
 
 REFUSAL_SECONDS = 1.0
-"""How long writing an error response may take that is no answer to a handshake, and how long a connection is kept that is one too many."""
+"""Limit for writing an error response that is no answer to a handshake, and for serving a connection that is one too many."""
 
 Handler: TypeAlias = Callable[[], Awaitable[None]]
 """Serves a connection to its end."""
@@ -46,7 +46,7 @@ _REASON_OF_RESPONSE = {
 
 
 class Port:
-    """Serves accepted connections; nothing that happens in one is raised."""
+    """Serves accepted connections; a failure of one is logged, not raised."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Port:
         try:
             connection = SocketByteStream.accepted(stream)
         except OSError:
-            # Reset before it was looked at.
+            # Reset by the peer already.
             await trio.aclose_forcefully(stream)
             return
         await self.serve_stream(connection)
@@ -76,13 +76,13 @@ class Port:
         """Serve a stream of any kind as a connection."""
         address = stream.peer_address
         verdict = self._admission.enter(address)
-        is_welcome = verdict is Verdict.WELCOME
+        is_admitted = verdict is Verdict.ADMITTED
         try:
-            with nullcontext() if is_welcome else trio.move_on_after(REFUSAL_SECONDS):
+            with nullcontext() if is_admitted else trio.move_on_after(REFUSAL_SECONDS):
                 handle = await self._find_handler(stream, verdict)
                 await handle()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            # The peer has gone; there is nobody to tell.
+            # The peer is gone; nothing can be answered.
             pass
         except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
             # Also out of a group with a cancellation, which goes on.
@@ -92,7 +92,7 @@ class Port:
             await trio.aclose_forcefully(stream)
 
     async def _find_handler(self, stream: ByteStream, verdict: Verdict) -> Handler:
-        """Read the head and return what is to be done. No frame keeps the head alive as long as the connection."""
+        """Read the head and return the handler. No stack frame keeps the head alive as long as the connection."""
         if verdict is Verdict.SURPLUS:
             is_full = self._admission.is_full
             why = RefusalReason.NODE_FULL if is_full else RefusalReason.ADDRESS_FULL
@@ -140,15 +140,15 @@ class Port:
         return None
 
     def _find_handler_of_next(self, stream: ByteStream, request: bytes) -> Handler | None:
-        """Return what serves the connection from a later request on, None if HTTP does.
+        """Return the handler that serves the connection from a later request on, None if HTTP does.
 
         `request` is its head and all that has been read behind it. Whether a connection becomes a WebSocket is
         decided by each request: a proxy may send one over any connection that it keeps (RFC 9110 section 7.8).
         """
-        return self._find_websocket(stream, parse_head(request), Verdict.WELCOME)
+        return self._find_websocket(stream, parse_head(request), Verdict.ADMITTED)
 
     def _find_websocket(self, stream: ByteStream, head: Head, verdict: Verdict) -> Handler | None:
-        """Return what serves a WebSocket of ours, None if the head asks for none."""
+        """Return the handler of a WebSocket at one of our paths, None if the head asks for none."""
         destination = parse_destination(head.path, head.query) if head.is_websocket else None
         if destination is None:
             return None
@@ -172,7 +172,7 @@ class Port:
         self._services.refusals.note(why, address, event="bad request", reason=str(error))
 
     def begin_stop(self) -> None:
-        """Let go of the connections that have not asked for anything yet."""
+        """Close the connections that have not sent a request yet."""
         self._is_stopping = True
         for scope in self._waiting_for_head:
             scope.cancel()

@@ -1,4 +1,4 @@
-"""A stream with a request head put back, and a careful end: what hypercorn is given."""
+"""The stream given to hypercorn: a request head put back, and an end that loses nothing written."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,11 +11,11 @@ LINGER_READ_BYTES = 65_536
 
 
 class ReplayStream(trio.abc.Stream):
-    """Gives out `head` before what the inner stream brings, remembers when the peer was last heard, and lingers.
+    """Brings `head` before the bytes of the inner stream, keeps the time of the last bytes received, and lingers.
 
-    Closing a socket with bytes unread makes the kernel send a reset, which can destroy the last thing that was
-    written, such as a close frame or an error response. So `aclose` first ends its own side and reads until the
-    peer ends its, for LINGER_SECONDS at most (RFC 9112 section 9.6).
+    Closing a socket with bytes unread makes the kernel send a reset, which can destroy the last bytes written, such as
+    a close frame or an error response. So `aclose` first ends its own side and reads until the peer ends its side, for
+    LINGER_SECONDS at most (RFC 9112 section 9.6).
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ReplayStream(trio.abc.Stream):
     ) -> None:
         self._inner = inner
         self.check_head = check_head
-        """Returns with which status a request is to be refused, None if it is not, given its head."""
+        """Returns the status that refuses a request, given its head; None if it is good."""
         self._find_handler = find_handler
         self._head = head
         self._is_closing = False
@@ -36,7 +36,7 @@ class ReplayStream(trio.abc.Stream):
         self.last_received = trio.current_time()
 
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
-        """Return what is to serve the connection from `request` on, with the inner stream; None: whoever reads this one.
+        """Return the handler that serves the inner stream from `request` on; None if the reader of this one goes on.
 
         `request` is a head and everything that was read behind it.
         """
@@ -102,5 +102,5 @@ class ReplayStream(trio.abc.Stream):
                 while await self._inner.receive_some(LINGER_READ_BYTES):
                     pass
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                # Gone, aborted, or somebody else is reading already.
+                # Gone, aborted, or another task is reading.
                 return

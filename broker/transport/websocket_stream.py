@@ -1,27 +1,27 @@
-"""The stream given to trio-websocket, with the fast lane beside it."""
+"""The stream given to trio-websocket, with the fast path beside it."""
 
 from collections.abc import Callable
 
 import trio
 
 from broker.transport.byte_stream import ByteStream
+from broker.transport.fast_path import FastPath
+from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import is_close_frame
-from broker.transport.lane import TextLane
 from broker.transport.outbox import Outbox
 from broker.transport.pump import ByteSource
 from broker.transport.streams import ReplayStream
-from broker.transport.tracker import FrameTracker
 
 
 class WebSocketStream(ReplayStream):
-    """Gives trio-websocket what the lane does not take, and writes through the outbox, so that whole frames keep one order.
+    """Reads for trio-websocket all that the fast path does not handle, and writes through the outbox, frame by frame.
 
-    The lane is open only while everything that came before has been dealt with: trio-websocket waits for more, it
-    is not amid a message, and every message that it or the lane found has been handled. Behind a close frame
-    trio-websocket waits for nothing.
+    The fast path is open only while everything before has been handled: trio-websocket waits for more bytes, no
+    message is incomplete, and every message found so far has been handled. Behind a close frame trio-websocket reads
+    nothing.
 
-    trio-websocket closes the stream while a task of its own may be reading, and nobody can linger then. So
-    `aclose` is the end for trio-websocket only, and `finish` closes the socket once all its tasks are gone.
+    trio-websocket closes the stream while a task of its own may be reading, and nobody can linger then. So `aclose`
+    is the end for trio-websocket only, and `finish` closes the socket once all its tasks are gone.
     """
 
     def __init__(
@@ -34,56 +34,56 @@ class WebSocketStream(ReplayStream):
         on_frames: Callable[[int], None] = lambda _count: None,
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_frames` hears how many frames came that are no whole texts, `on_closed` that trio-websocket has closed it."""
+        """`on_frames` is called with the number of frames for trio-websocket, `on_closed` once that has closed the stream."""
         request, blank_line, self._behind_request = head.partition(b"\r\n\r\n")
         super().__init__(inner, request + blank_line)
-        self._answered = trio.Event() if head else None  # None also once it does not matter any more
+        self._answered = trio.Event() if head else None  # None also once the answer was awaited
         self._outbox = outbox
         self._source = source
         self._on_frames = on_frames
         self._on_closed = on_closed
-        self._tracker = FrameTracker()
-        self._lane_messages = 0  # that are not handled within the lane
+        self._boundaries = FrameBoundaries()
+        self._deferred_messages = 0  # found by the fast path, handled by the connection's task
         self._handled_messages = 0
-        self._lane: TextLane | None = None
-        self._is_lane_wanted = False
-        self._is_lane_open = False
+        self._fast_path: FastPath | None = None
+        self._is_fast_path_wanted = False
+        self._is_fast_path_open = False
         self.is_being_read = False
-        """Whether somebody waits for what the peer sends; if not, it cannot be heard."""
+        """Whether a task waits for bytes of the peer; if none does, a sign of life may lie unread."""
         self.is_closed = False
         """Whether trio-websocket has closed it."""
 
-    def use_lane(self, lane: TextLane) -> None:
-        """Let a lane take messages from now on, as far as their order allows."""
-        self._lane = lane
-        self._is_lane_wanted = True
-        self._open_lane_if_clear()
+    def use_fast_path(self, fast_path: FastPath) -> None:
+        """Send messages through the fast path from now on, as far as their order allows."""
+        self._fast_path = fast_path
+        self._is_fast_path_wanted = True
+        self._open_fast_path_if_clear()
 
-    def close_lane(self) -> None:
-        """Let trio-websocket have everything from now on."""
-        self._is_lane_wanted = False
-        self._is_lane_open = False
+    def close_fast_path(self) -> None:
+        """Send everything to trio-websocket from now on."""
+        self._is_fast_path_wanted = False
+        self._is_fast_path_open = False
 
-    def pause_lane(self) -> None:
-        """Let trio-websocket have what follows, until the message that the lane just found is handled."""
-        self._lane_messages += 1
-        self._is_lane_open = False
+    def pause_fast_path(self) -> None:
+        """Send what follows to trio-websocket, until the message that the fast path just found is handled."""
+        self._deferred_messages += 1
+        self._is_fast_path_open = False
 
     def note_handled(self) -> None:
-        """Count a message as handled that trio-websocket found, or that paused the lane."""
+        """Count a message as handled that trio-websocket found, or that paused the fast path."""
         self._handled_messages += 1
-        self._open_lane_if_clear()
+        self._open_fast_path_if_clear()
 
-    def _open_lane_if_clear(self) -> None:
-        tracker = self._tracker
-        self._is_lane_open = (
-            self._is_lane_wanted
-            and tracker.is_between_messages
-            and tracker.messages + self._lane_messages == self._handled_messages
+    def _open_fast_path_if_clear(self) -> None:
+        boundaries = self._boundaries
+        self._is_fast_path_open = (
+            self._is_fast_path_wanted
+            and boundaries.is_between_messages
+            and boundaries.messages + self._deferred_messages == self._handled_messages
         )
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See trio.abc.ReceiveStream: what the lane does not take."""
+        """See trio.abc.ReceiveStream. The bytes of the fast path are left out."""
         if self.is_closed:
             raise trio.ClosedResourceError
         if self._head or self._is_ended_by_peer:
@@ -95,37 +95,37 @@ class WebSocketStream(ReplayStream):
 
     async def _receive(self) -> bytes:
         if self._answered is not None:
-            # What trio-websocket 0.12 is given before, it looks at only when more comes.
+            # trio-websocket 0.12 would leave bytes given with the request unread until more come.
             await self._answered.wait()
             self._answered = None
             behind, self._behind_request = self._behind_request, b""
             if behind:
-                return self._pass(behind)
+                return self._pass_on(behind)
         self.is_being_read = True
-        self._open_lane_if_clear()
+        self._open_fast_path_if_clear()
         try:
-            data = await self._source.receive(self._sift)
+            data = await self._source.receive(self._process)
         finally:
             self.is_being_read = False
-            self._is_lane_open = False
+            self._is_fast_path_open = False
         self._is_ended_by_peer = not data
-        return data or self._pass(b"")
+        return data or self._pass_on(b"")
 
-    def _sift(self, data: bytes) -> bytes:
-        """Let the lane have what came, if it may; returns what is trio-websocket's."""
+    def _process(self, data: bytes) -> bytes:
+        """Handle in the fast path what it can; returns the bytes that are trio-websocket's."""
         self.last_received = trio.current_time()
-        if self._lane is not None and self._is_lane_open:
-            data = self._lane.feed(data)
+        if self._fast_path is not None and self._is_fast_path_open:
+            data = self._fast_path.feed(data)
             if not data:
                 return b""
-            self._is_lane_open = False
-        return self._pass(data)
+            self._is_fast_path_open = False
+        return self._pass_on(data)
 
-    def _pass(self, data: bytes) -> bytes:
-        """Return `data` behind what the lane still holds, and follow where that leads."""
-        if self._lane is not None:
-            data = self._lane.take_held() + data
-        self._on_frames(self._tracker.feed(data))
+    def _pass_on(self, data: bytes) -> bytes:
+        """Return `data` behind the incomplete frame that the fast path holds, and count its frames."""
+        if self._fast_path is not None:
+            data = self._fast_path.take_held() + data
+        self._on_frames(self._boundaries.feed(data))
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -137,7 +137,7 @@ class WebSocketStream(ReplayStream):
         await self._outbox.write(frames, is_last=is_close_frame(frames))
 
     async def aclose(self) -> None:
-        """Let nobody read any more; the socket stays open until `finish`."""
+        """End reading; the socket stays open until `finish`."""
         self.is_closed = True
         self._on_closed()
         await trio.lowlevel.checkpoint()

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from broker.errors import CloseCode
-from broker.transport.flusher import BYTES_PER_LOOK, SLICE_SECONDS
+from broker.transport.flusher import BYTES_PER_CLOCK_READ, SLICE_SECONDS
 from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import CLOSE, TEXT, Client, RawPeer, client_frame, handshake, text_of
@@ -92,7 +92,7 @@ async def test_what_was_asked_before_an_end_is_answered_though_much_else_is_to_b
 ) -> None:
     def write_slowly() -> int:
         time.sleep(SLICE_SECONDS)
-        return BYTES_PER_LOOK
+        return BYTES_PER_CLOCK_READ
 
     async with open_watched_node(open_node) as (node, port, observer):
         peer = await connect(node, port)

@@ -106,7 +106,7 @@ async def test_a_websocket_begins_on_any_request(serve, before, is_pipelined):
         assert (await peer.read_message())["type"] == "user_joined"
         texts = [(await peer.read_message()).get("text") for _ in range(2)]
         assert texts == ["behind", None], "the message and its ack"
-        # The lane and trio-websocket are at it as on any other connection.
+        # The fast path and trio-websocket are at it as on any other connection.
         await peer.send(text_of(type="chat", text="later"))
         assert (await peer.read_message())["text"] == "later"
 

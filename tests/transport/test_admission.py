@@ -33,18 +33,18 @@ def test_every_connection_counts_until_it_leaves(per_node: int, per_address: int
     for address, verdict in connections:
         admission.leave(address, verdict)
     assert len(admission) == 0
-    assert admission.enter("10.0.0.1") is Verdict.WELCOME
+    assert admission.enter("10.0.0.1") is Verdict.ADMITTED
 
 
 def expected_verdict(
     connections: list[tuple[str, Verdict]], address: str, per_node: int, per_address: int
 ) -> Verdict:
-    welcome = [where for where, verdict in connections if verdict is Verdict.WELCOME]
+    welcome = [where for where, verdict in connections if verdict is Verdict.ADMITTED]
     refused = Counter(
         where for where, verdict in connections if verdict in {Verdict.ADDRESS_FULL, Verdict.NODE_FULL}
     )
     if len(welcome) < per_node and welcome.count(address) < per_address:
-        return Verdict.WELCOME
+        return Verdict.ADMITTED
     if refused[address] == MOST_REFUSED_PER_ADDRESS:
         return Verdict.SURPLUS
     return Verdict.NODE_FULL if len(welcome) == per_node else Verdict.ADDRESS_FULL
@@ -54,10 +54,10 @@ def test_one_address_takes_no_place_that_is_not_its_own() -> None:
     per_node, per_address = 100, 3
     admission = Admission(per_node, per_address)
     verdicts = Counter(admission.enter("10.0.0.1") for _ in range(10_000))
-    assert verdicts[Verdict.WELCOME] == per_address
+    assert verdicts[Verdict.ADMITTED] == per_address
     assert verdicts[Verdict.ADDRESS_FULL] == MOST_REFUSED_PER_ADDRESS
     for other in range(per_node - per_address):
-        assert admission.enter(f"10.1.0.{other}") is Verdict.WELCOME
+        assert admission.enter(f"10.1.0.{other}") is Verdict.ADMITTED
 
 
 def test_the_refused_are_never_more_than_their_limit() -> None:
@@ -98,4 +98,4 @@ def test_an_ipv6_address_is_its_64(one: str, other: str, is_same: bool) -> None:
     assert (network_of(one) == network_of(other)) is is_same
     admission = Admission(10, 1)
     admission.enter(one)
-    assert admission.enter(other) is (Verdict.ADDRESS_FULL if is_same else Verdict.WELCOME)
+    assert admission.enter(other) is (Verdict.ADDRESS_FULL if is_same else Verdict.ADMITTED)

@@ -8,9 +8,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.transport.flusher import (
-    BYTES_PER_LOOK,
+    BYTES_PER_CLOCK_READ,
     SLICE_SECONDS,
-    WRITES_PER_LOOK,
+    WRITES_PER_CLOCK_READ,
     Flusher,
     open_flusher,
 )
@@ -68,10 +68,10 @@ async def test_one_that_schedules_itself_again_leaves_others_their_turn(flusher:
 
 
 def slow(clock: MockClock, called: list[str], name: str) -> Callable[[], int]:
-    """Return a flush that takes as long as makes WRITES_PER_LOOK of them a slice."""
+    """Return a flush that takes as long as makes WRITES_PER_CLOCK_READ of them a slice."""
 
     def flush() -> int:
-        clock.jump(1.01 * SLICE_SECONDS / WRITES_PER_LOOK)
+        clock.jump(1.01 * SLICE_SECONDS / WRITES_PER_CLOCK_READ)
         called.append(name)
         return 100
 
@@ -89,32 +89,32 @@ async def test_many_writes_leave_other_tasks_their_turn(mock_clock: MockClock) -
                 await trio.lowlevel.checkpoint()
 
         await wait_all_tasks_blocked()
-        for _ in range(10 * WRITES_PER_LOOK):
+        for _ in range(10 * WRITES_PER_CLOCK_READ):
             flusher.schedule(slow(mock_clock, called, "x"))
         nursery.start_soon(look)
-        while len(called) < 10 * WRITES_PER_LOOK:  # noqa: ASYNC110
+        while len(called) < 10 * WRITES_PER_CLOCK_READ:  # noqa: ASYNC110
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
     steps = [after - before for before, after in pairwise(seen)]
     # trio may run one task last in a turn and first in the next.
-    assert max(steps) <= 2 * WRITES_PER_LOOK
+    assert max(steps) <= 2 * WRITES_PER_CLOCK_READ
 
 
 async def test_a_huge_room_holds_up_no_other(mock_clock: MockClock) -> None:
     called: list[str] = []
     async with open_flusher() as flusher:
         await wait_all_tasks_blocked()
-        for _ in range(100 * WRITES_PER_LOOK):
+        for _ in range(100 * WRITES_PER_CLOCK_READ):
             flusher.schedule(slow(mock_clock, called, "huge"), is_bulk=True)
-        while len(called) < 10 * WRITES_PER_LOOK:  # noqa: ASYNC110
+        while len(called) < 10 * WRITES_PER_CLOCK_READ:  # noqa: ASYNC110
             await trio.lowlevel.checkpoint()
         # Another huge room's newest, and what a small one says.
         flusher.schedule(slow(mock_clock, called, "newer"), is_bulk=True)
         flusher.schedule(slow(mock_clock, called, "small"))
         at = len(called)
         await wait_all_tasks_blocked()
-    assert {"newer", "small"} <= set(called[at : at + 2 * WRITES_PER_LOOK + 2])
-    assert called.count("huge") == 100 * WRITES_PER_LOOK, "and it is told, too"
+    assert {"newer", "small"} <= set(called[at : at + 2 * WRITES_PER_CLOCK_READ + 2])
+    assert called.count("huge") == 100 * WRITES_PER_CLOCK_READ, "and it is told, too"
 
 
 async def test_bulk_is_not_starved_by_what_goes_before_it(mock_clock: MockClock) -> None:
@@ -123,17 +123,17 @@ async def test_bulk_is_not_starved_by_what_goes_before_it(mock_clock: MockClock)
         await wait_all_tasks_blocked()
 
         def chatter() -> int:
-            if called.count("huge") < 10 * WRITES_PER_LOOK and len(called) < 100_000:
+            if called.count("huge") < 10 * WRITES_PER_CLOCK_READ and len(called) < 100_000:
                 flusher.schedule(chatter)
             return slow(mock_clock, called, "small")()
 
-        for _ in range(2 * WRITES_PER_LOOK):
+        for _ in range(2 * WRITES_PER_CLOCK_READ):
             flusher.schedule(chatter)
-        for _ in range(10 * WRITES_PER_LOOK):
+        for _ in range(10 * WRITES_PER_CLOCK_READ):
             flusher.schedule(slow(mock_clock, called, "huge"), is_bulk=True)
         await wait_all_tasks_blocked()
-    assert called.count("huge") == 10 * WRITES_PER_LOOK
-    assert called.count("small") < 100 * WRITES_PER_LOOK
+    assert called.count("huge") == 10 * WRITES_PER_CLOCK_READ
+    assert called.count("small") < 100 * WRITES_PER_CLOCK_READ
 
 
 async def test_large_writes_are_looked_at_sooner(mock_clock: MockClock) -> None:
@@ -144,7 +144,7 @@ async def test_large_writes_are_looked_at_sooner(mock_clock: MockClock) -> None:
         nonlocal written
         mock_clock.jump(2 * SLICE_SECONDS)
         written += 1
-        return BYTES_PER_LOOK
+        return BYTES_PER_CLOCK_READ
 
     async with open_flusher() as flusher:
         await wait_all_tasks_blocked()

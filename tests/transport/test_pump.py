@@ -192,7 +192,7 @@ async def test_a_flood_leaves_others_their_turn(pump: Pump, monkeypatch: pytest.
         read_at_once.append(len(data))
         return b""
 
-    monkeypatch.setattr(pump_module, "TURN_SECONDS", -1)
+    monkeypatch.setattr(pump_module, "SLICE_SECONDS", -1)
     async with trio.open_nursery() as nursery:
         for pipe in pipes:
             nursery.start_soon(pipe.source.receive, sift)

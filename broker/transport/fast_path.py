@@ -1,9 +1,9 @@
-"""The fast lane: whole text frames go to the session in a plain call, everything else to trio-websocket.
+"""The fast path: text messages of one frame go to the session in a plain call, all other frames to trio-websocket.
 
 A message through trio-websocket costs two task switches and a walk through wsproto, which unmasks byte by byte:
-some 100 µs, and tens of milliseconds for a large one. The lane takes what nearly all messages are, a final text
-frame (RFC 6455 section 5.2), and nothing about which there could be two opinions. trio-websocket stays the
-authority: whatever is unusual or wrong reaches it byte for byte, together with all that comes behind.
+some 100 µs, and tens of milliseconds for a large one. The fast path handles final text frames (RFC 6455 section 5.2)
+that are valid beyond doubt; nearly all messages are. trio-websocket stays the authority: an unusual or invalid frame
+reaches it byte for byte, and so does everything behind it.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ _FINAL_TEXT = 0x81
 _MASKED = 0x80
 
 
-class TextLane:
-    """Takes text frames out of a stream of bytes. Does no I/O; holds at most one frame that is not whole yet."""
+class FastPath:
+    """Handles text frames at the beginning of a stream of bytes. Does no I/O; holds at most one incomplete frame."""
 
     def __init__(self, limit_bytes: int, handle: Callable[[str], bool]) -> None:
         """`handle` handles a message, and returns whether the next may follow at once; it must not raise."""
@@ -23,10 +23,9 @@ class TextLane:
         self._wanted_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Handle the text frames at the beginning of `data`; returns what follows them, if it is not for the lane.
+        """Handle the text frames at the beginning of `data`; returns the rest, which is trio-websocket's.
 
-        Once something was returned, or `handle` returned False, the lane must stay empty until all of that has been
-        dealt with elsewhere.
+        Once something was returned, or `handle` returned False, nothing may be fed until all of that has been handled.
         """
         if self._held is not None:
             # Grows in place: to copy it for each piece would cost the square of its size.
@@ -50,12 +49,12 @@ class TextLane:
         return b""
 
     def take_held(self) -> bytes:
-        """Return the beginning of a frame that is not whole yet, and forget it."""
+        """Return the incomplete frame that is held, and hold it no more."""
         held, self._held = self._held, None
         return b"" if held is None else bytes(held)
 
     def _end_of_frame(self, data: bytes, at: int, end: int) -> int:
-        """Return where the frame ends, or as far as it must be seen to tell; 0 if it is not for the lane."""
+        """Return the end of the frame, or of the part that its length is read from; 0 for a frame of trio-websocket's."""
         if data[at] != _FINAL_TEXT:
             return 0
         if end - at < 2:
@@ -67,12 +66,12 @@ class TextLane:
         if end < length_ends:
             return length_ends
         size = int.from_bytes(data[at + 2 : length_ends], "big")
-        # A longer length than needed is an error (5.2), and trio-websocket's to tell.
+        # A length field that is longer than needed is an error (5.2), which trio-websocket answers.
         return length_ends + 4 + size if least <= size <= self._limit_bytes else 0
 
 
 def _text_of(data: bytes, at: int, stop: int) -> str | None:
-    """Return the text of one whole frame, None if it is not UTF-8."""
+    """Return the text of a complete frame, None if it is not UTF-8."""
     size = data[at + 1] & 0x7F
     body = at + (6 if size < 126 else 8 if size == 126 else 14)
     try:

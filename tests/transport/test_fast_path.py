@@ -1,4 +1,4 @@
-"""The fast lane finds what trio-websocket alone would have found, in the same order, whatever comes in whatever pieces."""
+"""The fast path finds what trio-websocket alone would have found, in the same order, whatever comes in whatever pieces."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ from trio_websocket import ConnectionClosed, wrap_server_stream
 from broker.errors import CloseCode
 from broker.sessions.session import Rest
 from broker.transport.byte_stream import SocketByteStream
-from broker.transport.lane import TextLane, unmask
+from broker.transport.fast_path import FastPath, unmask
 from broker.transport.messages import Messages
 from broker.transport.pump import open_pump, open_source
 from broker.transport.websocket_stream import WebSocketStream
@@ -70,11 +70,11 @@ class Receiver:
     """Takes messages out of a connection; those that begin with "w" have to wait, as a join does."""
 
     messages: list[str | bytes] = attrs.Factory(list)
-    by_lane: int = 0
-    """How many messages the lane has found, also those that had to wait."""
+    by_fast_path: int = 0
+    """How many messages the fast path has found, also those that had to wait."""
 
     def handle_nowait(self, text: str) -> Callable[[], Awaitable[None]] | None:
-        self.by_lane += 1
+        self.by_fast_path += 1
         if text.startswith("w"):
             return partial(self.handle, text)
         self.messages.append(text)
@@ -99,9 +99,9 @@ def socket_pair() -> tuple[trio.SocketStream, SocketByteStream]:
 
 
 async def converse(
-    pieces: Sequence[bytes], *, has_lane: bool, is_pumped: bool = False, pause_seconds: float = 0
+    pieces: Sequence[bytes], *, has_fast_path: bool, is_pumped: bool = False, pause_seconds: float = 0
 ) -> tuple[Outcome, int]:
-    """Send pieces to a server that has a lane, or none; returns what came of it, and how many messages by the lane."""
+    """Send pieces to a server that has a fast path, or none; returns what came of it, and how many messages by the fast path."""
     client, server = socket_pair() if is_pumped else memory_pair()
     receiver = Receiver()
     answers = bytearray()
@@ -131,7 +131,7 @@ async def converse(
             connection = await request.accept()
             nursery.start_soon(send_pieces)
             receive = connection.get_message
-            if has_lane:
+            if has_fast_path:
                 receive = Messages(connection, stream, LIMIT_BYTES, receiver.handle_nowait).receive
             await receiver.handle_all(receive)
             connection_nursery.cancel_scope.cancel()
@@ -140,7 +140,7 @@ async def converse(
     assert closed is not None
     # Which byte was bad is counted from where the piece begins that trio-websocket was given.
     reason = None if closed.code == CloseCode.INVALID_UTF8 else closed.reason
-    return Outcome(tuple(receiver.messages), (closed.code, reason), bytes(answers)), receiver.by_lane
+    return Outcome(tuple(receiver.messages), (closed.code, reason), bytes(answers)), receiver.by_fast_path
 
 
 def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -208,8 +208,8 @@ def cut_up(conversation: list[tuple[bytes, int | None]]) -> list[bytes]:
 @settings(max_examples=200)
 def test_any_split_of_any_frames_comes_to_the_same(conversation: list[tuple[bytes, int | None]]) -> None:
     pieces = cut_up(conversation)
-    expected, _ = run(converse, pieces, has_lane=False)
-    found, _ = run(converse, pieces, has_lane=True)
+    expected, _ = run(converse, pieces, has_fast_path=False)
+    found, _ = run(converse, pieces, has_fast_path=True)
     assert found.messages == expected.messages
     assert found.closed == expected.closed
     assert found.written == expected.written
@@ -224,12 +224,12 @@ def test_any_split_of_any_frames_comes_to_the_same(conversation: list[tuple[byte
     ids=["the beginning of a message", "a close frame"],
 )
 def test_a_text_is_no_message_behind(first: bytes, closed: CloseCode) -> None:
-    outcome, _ = run(converse, [first, frame(TEXT, b"plain")], has_lane=True, pause_seconds=2)
+    outcome, _ = run(converse, [first, frame(TEXT, b"plain")], has_fast_path=True, pause_seconds=2)
     assert outcome.messages == ()
     assert outcome.closed[0] == closed
 
 
-async def test_a_frame_begun_in_the_lane_ends_in_good_order_when_the_lane_is_closed(
+async def test_a_frame_begun_in_the_fast_path_ends_in_good_order_when_the_fast_path_is_closed(
     autojump_clock: MockClock,
 ) -> None:
     client, server = memory_pair()
@@ -237,11 +237,11 @@ async def test_a_frame_begun_in_the_lane_ends_in_good_order_when_the_lane_is_clo
         outbox, _ = open_outbox(server, 1 << 20, nursery.start_soon)
         stream = WebSocketStream(server, REQUEST, outbox, open_source(server, None))
         connection = await (await wrap_server_stream(nursery, stream)).accept()
-        stream.use_lane(TextLane(LIMIT_BYTES, lambda _text: True))
+        stream.use_fast_path(FastPath(LIMIT_BYTES, lambda _text: True))
         half = frame(TEXT, b"half of this")
         await client.send_all(half[:9])
         await wait_all_tasks_blocked()
-        stream.close_lane()
+        stream.close_fast_path()
         await client.send_all(half[9:] + frame(CLOSE, b"\x03\xe8bye"))
         assert await connection.get_message() == "half of this"
         with pytest.raises(ConnectionClosed, match="bye"):
@@ -265,27 +265,29 @@ async def test_the_pump_finds_the_same() -> None:
     for size in (100, len(data)):
         pieces = [data[at : at + size] for at in range(0, len(data), size)]
         with trio.fail_after(10):
-            found, _ = await converse(pieces, has_lane=True, is_pumped=True)
+            found, _ = await converse(pieces, has_fast_path=True, is_pumped=True)
         assert found.messages == ("first", "wait", "é" * 20_000, "fragment", "last")
         assert found.closed == (CloseCode.NORMAL, "bye")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 9])
-def test_a_message_that_has_to_wait_is_found_once_and_the_lane_goes_on_behind_it(cut: int) -> None:
+def test_a_message_that_has_to_wait_is_found_once_and_the_fast_path_goes_on_behind_it(cut: int) -> None:
     waiting, plain = frame(TEXT, b"wait"), frame(TEXT, b"plain")
     pieces = [plain, waiting[:cut], waiting[cut:], plain, waiting + plain[:1], plain[1:], plain]
-    outcome, by_lane = run(converse, [piece for piece in pieces if piece], has_lane=True, pause_seconds=2)
+    outcome, by_fast_path = run(
+        converse, [piece for piece in pieces if piece], has_fast_path=True, pause_seconds=2
+    )
     assert outcome.messages == ("plain", "wait", "plain", "wait", "plain", "plain")
     # Only what comes in one piece with one that waits, behind it, is trio-websocket's.
-    assert by_lane == 5
+    assert by_fast_path == 5
 
 
-def test_the_lane_takes_plain_texts_again_once_the_session_is_done_with_others() -> None:
+def test_the_fast_path_takes_plain_texts_again_once_the_session_is_done_with_others() -> None:
     plain = [frame(TEXT, b"plain")] * 2
     pieces = [*plain, frame(TEXT, b"wait"), *plain, frame(BINARY, b"x"), *plain, frame(PING), *plain]
-    outcome, by_lane = run(converse, pieces, has_lane=True, pause_seconds=2)
+    outcome, by_fast_path = run(converse, pieces, has_fast_path=True, pause_seconds=2)
     assert outcome.messages == ("plain", "plain", "wait", "plain", "plain", b"x") + ("plain",) * 4
-    assert by_lane == 9
+    assert by_fast_path == 9
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 65_536])
@@ -298,42 +300,42 @@ def test_unmasking_is_what_the_rfc_says(size: int) -> None:
 
 def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
     taken: list[str] = []
-    lane = TextLane(100, lambda text: not taken.append(text))  # type: ignore[func-returns-value]
+    fast_path = FastPath(100, lambda text: not taken.append(text))  # type: ignore[func-returns-value]
     whole = frame(TEXT, b"hello")
     for byte in whole[:-1]:
-        assert lane.feed(bytes([byte])) == b""
+        assert fast_path.feed(bytes([byte])) == b""
     assert not taken
-    assert lane.feed(whole[-1:] + whole + whole[:3]) == b""
+    assert fast_path.feed(whole[-1:] + whole + whole[:3]) == b""
     assert taken == ["hello", "hello"]
-    assert lane.take_held() == whole[:3]
+    assert fast_path.take_held() == whole[:3]
 
 
 def test_what_follows_a_message_that_has_to_wait_is_returned_untouched() -> None:
     texts: list[str] = []
-    lane = TextLane(100, lambda text: texts.append(text) or text != "wait")  # type: ignore[func-returns-value]
+    fast_path = FastPath(100, lambda text: texts.append(text) or text != "wait")  # type: ignore[func-returns-value]
     behind = frame(TEXT, b"behind") + frame(CLOSE, b"")[:3]
-    assert lane.feed(frame(TEXT, b"one") + frame(TEXT, b"wait") + behind) == behind
-    assert lane.feed(frame(TEXT, b"wait")) == b""
+    assert fast_path.feed(frame(TEXT, b"one") + frame(TEXT, b"wait") + behind) == behind
+    assert fast_path.feed(frame(TEXT, b"wait")) == b""
     assert texts == ["one", "wait", "wait"]
 
 
 def test_a_large_frame_in_many_pieces_costs_no_more_than_its_size() -> None:
     size, piece = 16 << 20, 1024
     taken: list[int] = []
-    lane = TextLane(size, lambda text: not taken.append(len(text)))  # type: ignore[func-returns-value]
+    fast_path = FastPath(size, lambda text: not taken.append(len(text)))  # type: ignore[func-returns-value]
     whole = frame(TEXT)[:1] + b"\xff" + size.to_bytes(8, "big") + bytes(4) + b"x" * size
     started = time.process_time()
     for at in range(0, len(whole), piece):
-        assert lane.feed(whole[at : at + piece]) == b""
+        assert fast_path.feed(whole[at : at + piece]) == b""
     # Some 0.1 s; to copy what is held for each piece would take 30 s.
     assert time.process_time() - started < 3
     assert taken == [size]
 
 
 def test_a_frame_above_the_limit_is_passed_on_from_its_head_alone() -> None:
-    lane = TextLane(100, lambda _text: True)
+    fast_path = FastPath(100, lambda _text: True)
     head = frame(TEXT, b"x" * 101)[:2]
-    assert lane.feed(head) == head
+    assert fast_path.feed(head) == head
     long_head = frame(TEXT, b"x" * 200)[:4]
-    assert lane.feed(long_head[:3]) == b"", "its length is not known yet"
-    assert lane.feed(long_head[3:]) == long_head
+    assert fast_path.feed(long_head[:3]) == b"", "its length is not known yet"
+    assert fast_path.feed(long_head[3:]) == long_head

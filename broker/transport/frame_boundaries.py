@@ -1,4 +1,4 @@
-"""Where a stream of WebSocket frames stands, told from their heads alone (RFC 6455 section 5.2)."""
+"""The boundaries of frames in a WebSocket stream, found from their heads alone (RFC 6455 section 5.2)."""
 
 MAX_HEAD_BYTES = 14
 _FIN = 0x80
@@ -7,16 +7,16 @@ _FIN_AND_OPCODE = 0x8F
 _WHOLE_TEXT = 0x81
 
 
-class FrameTracker:
-    """Follows the frames in a stream of bytes, in whatever pieces they come; what is in them is not looked at."""
+class FrameBoundaries:
+    """Counts frames and messages in a stream of bytes, in whatever pieces they come; payloads are not read."""
 
     def __init__(self) -> None:
         self.messages = 0
-        """Messages that have come in whole."""
+        """Messages that are complete."""
         self._is_in_message = False
         self._to_skip = 0
         self._head = b""
-        self._ends_message = False  # whether a message is whole when `_to_skip` bytes have come
+        self._ends_message = False  # whether a message is complete once `_to_skip` bytes have come
 
     @property
     def is_between_messages(self) -> bool:
@@ -24,10 +24,10 @@ class FrameTracker:
         return not self._is_in_message and not self._to_skip and not self._head
 
     def feed(self, data: bytes | bytearray) -> int:
-        """Follow `data`, which continues what was fed before.
+        """Read on in the stream, of which `data` is the next piece.
 
-        Returns how many heads of frames end in it that are no whole text messages: empty fragments and unasked
-        pongs cost as much time as messages do, and messages are counted elsewhere.
+        Returns how many frames begin in it that are not text messages of one frame: empty fragments and unasked pongs
+        cost as much time as messages, which are counted elsewhere.
         """
         count = 0
         at = 0

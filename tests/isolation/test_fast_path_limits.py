@@ -1,4 +1,4 @@
-"""What the fast lane must not loosen: the same limits and the same order, however many messages come at once."""
+"""What the fast path must not loosen: the same limits and the same order, however many messages come at once."""
 
 from contextlib import suppress
 
