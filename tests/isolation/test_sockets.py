@@ -15,14 +15,16 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.conftest import Node, OpenNode
 from tests.transport.peers import CLOSE, TEXT, Client, RawPeer, client_frame, handshake, text_of
 
-# A machine that stands still for a moment must not look like a peer that has gone: no pings but where they matter.
-FAST = {"ping_seconds": 60.0, "pong_seconds": 1.0, "close_seconds": 0.2, "handshake_seconds": 0.5}
+# A machine that stands still for a moment must not look like a peer that is gone: short limits only where they matter.
+FAST = {"ping_seconds": 60.0, "pong_seconds": 1.0, "close_seconds": 0.2}
 
 
 @asynccontextmanager
-async def open_watched_node(open_node: OpenNode, **websocket: Any) -> AsyncIterator[tuple[Node, int, Client]]:
+async def open_watched_node(
+    open_node: OpenNode, *, head_seconds: float = PATIENCE_SECONDS, **websocket: Any
+) -> AsyncIterator[tuple[Node, int, Client]]:
     """Open a node with a port and an observer; at the end, nothing of any other connection may be left."""
-    settings = {"websocket": {**FAST, **websocket}, "http": {"head_seconds": 0.3}}
+    settings = {"websocket": {**FAST, **websocket}, "http": {"head_seconds": head_seconds}}
     limits = {"messages_burst": 10_000}
     with trio.fail_after(PATIENCE_SECONDS):
         async with open_node(keeper_seconds=0.05, limits=limits, **settings) as node:
@@ -119,7 +121,7 @@ async def test_a_half_open_peer_is_given_up_after_ping_and_pong(open_node: OpenN
 
 
 async def test_a_handshake_that_is_never_finished(open_node: OpenNode) -> None:
-    async with open_watched_node(open_node) as (_node, port, _observer):
+    async with open_watched_node(open_node, head_seconds=0.3) as (_node, port, _observer):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(handshake("/ws/lobby")[:-2])
         assert (await RawPeer(stream).read_eof()).startswith(b"HTTP/1.1 408 ")
