@@ -219,9 +219,9 @@ class ServedConnection:
                     self._outbox.close()
                     self._nursery = None
                 nursery.cancel_scope.cancel()
-        except* Exception:
-            # Nothing of one connection may reach another, also when it is cancelled at the same time.
-            self._services.log.exception("connection failed", address=self._address)
+        except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
+            # Also when it is cancelled at the same time.
+            self._services.refusals.log_failure("connection failed", self._address, failures)
         await self._stream.finish()
 
     async def _run_protocol(self) -> None:
@@ -251,8 +251,8 @@ class ServedConnection:
         except Disconnect as refusal:
             # After the handshake, because a browser cannot see the HTTP status of a refused one.
             ending = refusal
-        except Exception:
-            self._services.log.exception("connection failed", address=self._address)
+        except Exception as error:  # noqa: BLE001  # a fault of ours ends this connection, and no other
+            self._services.refusals.log_failure("connection failed", self._address, error)
             ending = INTERNAL_ERROR
         await self._close(connection, ending)
 
@@ -376,7 +376,7 @@ class ServedConnection:
 
     def _fail(self, error: Exception) -> None:
         """End this connection, and no other, over a fault of ours."""
-        self._services.log.exception("connection failed", exc_info=error, address=self._address)
+        self._services.refusals.log_failure("connection failed", self._address, error)
         self.disconnect(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
 
     def _start_writer(self, write_queue: Callable[[], Awaitable[None]]) -> None:

@@ -148,6 +148,27 @@ def test_what_the_environment_says_is_used_or_refused(
         assert KEY not in told
 
 
+IMPOSSIBLE_PROXIES = [
+    "http://127.0.0.1:65536",
+    "127.0.0.1:99999",
+    "http://127.0.0.1:0",
+    "http://:3128",
+    "http://a..b:3128",
+    f"http://{'a' * 64}:3128",
+]
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", IMPOSSIBLE_PROXIES)
+@pytest.mark.parametrize("kind", [Publisher, AsyncPublisher])
+def test_a_proxy_that_nothing_can_connect_to_is_refused_at_once(
+    environment: Callable[[dict[str, str]], None], kind: Callable[..., object], proxy: str, name: str
+) -> None:
+    environment({name: proxy})
+    with pytest.raises(NotSentError, match=name.upper()):
+        kind(NOWHERE, KEY)
+
+
 @pytest.mark.parametrize("variables", [ENVIRONMENTS[0], ENVIRONMENTS[6]], ids=str)
 @pytest.mark.parametrize(
     "command",
@@ -308,7 +329,7 @@ async def test_what_cannot_pass_is_raised_at_once(
             port = listeners[0].socket.getsockname()[1]
             environment({"HTTPS_PROXY": f"http://127.0.0.1:{port}"} if scheme == "proxy" else {})
             url = NOWHERE.replace("http", "https") if scheme == "proxy" else f"{scheme}://127.0.0.1:{port}"
-            publish = partial(kind(url, KEY, give_up_seconds=1e9).publish, "a", {"type": "x"})
+            publish = partial(kind(url, KEY, give_up_seconds=2).publish, "a", {"type": "x"})
             if kind is Publisher:
                 publish = partial(trio.to_thread.run_sync, publish)
             with pytest.raises(expected, match=match) as caught:
