@@ -34,7 +34,7 @@ test-quick: $(VENV)/dev
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/flake8 actors broker bench tests
+	$(BIN)/flake8 actors broker bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
