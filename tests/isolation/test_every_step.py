@@ -292,7 +292,7 @@ async def check_every_step(open_node: OpenNode, name: str, *, is_busy: bool) -> 
             if not was_struck:
                 break
         assert 50 < step < MOST_STEPS - 1, "a whole life takes so many steps"
-        assert (logged > 20) is (name in FAULTS), "the faults did occur"
+        assert (logged > 0) is (name in FAULTS), "the faults did occur, and their lines are bounded"
         # And the others never noticed.
         for room in ROOMS:
             assert (await observer.ask(type="presence", room=room))["users"] == [

@@ -30,7 +30,9 @@ if "--worker" in sys.orig_argv:
             with trio.CancelScope(shield=True):
                 await trio.sleep_forever()
 
-        sys.modules["broker.server"].Broker._send_away = hang
+        broker = sys.modules["broker.server"].Broker
+        assert hasattr(broker, "_disconnect_all")
+        broker._disconnect_all = hang
 
     threading.Thread(target=make_hang, daemon=True).start()
 """
