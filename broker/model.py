@@ -107,6 +107,25 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     key: str
 
 
+class EventHeader(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The fields of an event that can be read without its content: for filters, hooks and wire protocols.
+
+    `type` is `chat`, `event` for a client's own event, or the type of an application's message. `name` is the name of
+    a client's own event, else None. `sender` is the user id of the client, None for an application.
+
+    It is stored as an array. A further field goes to the end and has a default: a header that was stored before has
+    the default, and an earlier version passes over the field.
+    """
+
+    type: str
+    name: str | None = None
+    sender: str | None = None
+
+
+NO_HEADER = EventHeader("")
+"""The header of content that is no event of the protocol."""
+
+
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """An event to be published, before the engine gives it a position.
 
@@ -117,6 +136,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     content: bytes
     ephemeral: bool = False
     key: IdempotencyKey | None = None
+    header: EventHeader = NO_HEADER
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -125,6 +145,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     content: bytes
     time_ms: int
     offset: int | None
+    header: EventHeader = NO_HEADER
 
 
 class Capability(StrEnum):

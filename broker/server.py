@@ -96,8 +96,8 @@ class Broker:
         :raises EngineUnavailableError: if it was not stored.
         """
         key = None if idempotency_key is None else IdempotencyKey("http", idempotency_key)
-        content = notifier_content(encode(message))
-        return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key))
+        content, header = notifier_content(encode(message))
+        return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key, header))
 
     def begin_drain(self) -> None:
         """Let `serve` disconnect its clients and return; see `serve`."""

@@ -43,7 +43,7 @@ def publish(data: str) -> bytes:
 
 def notify(data: str) -> bytes:
     """Take `data` as an application's over HTTP."""
-    return notifier_content(f'{{"type":"order","data":{data}}}'.encode())
+    return notifier_content(f'{{"type":"order","data":{data}}}'.encode())[0]
 
 
 WAYS: dict[str, Callable[[str], bytes]] = {"publish": publish, "notify": notify}
@@ -302,7 +302,7 @@ def test_a_browser_reads_what_is_taken() -> None:
 def test_an_embedding_programs_message_is_held_to_the_same(fields: dict[str, Any]) -> None:
     message = {"type": "order", "data": fields}
     try:
-        content = notifier_content(encode(message))
+        content, _ = notifier_content(encode(message))
     except NotPortable:
         assert any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in fields.values())
     else:

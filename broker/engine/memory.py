@@ -27,7 +27,7 @@ ROOM_BYTES = 2048
 """Memory of a room besides its events: its name, epoch, queue and places in the indexes."""
 
 EVENT_BYTES = 256
-"""Memory of an event besides its content."""
+"""Memory of an event besides its content, and the names in its header."""
 
 
 @attrs.define
@@ -41,15 +41,12 @@ class _RoomLog:
     offset: int = 0
     events: deque[Event] = attrs.Factory(deque)
     appended_at: deque[float] = attrs.Factory(deque)  # of each of them, on the age clock
-    bytes: int = 0
+    bytes: int = 0  # of their content
+    memory_bytes: int = ROOM_BYTES
 
     @property
     def first_held(self) -> int:
         return self.offset - len(self.events) + 1
-
-    @property
-    def memory_bytes(self) -> int:
-        return ROOM_BYTES + self.bytes + EVENT_BYTES * len(self.events)
 
     def trim(self, now: float) -> None:
         retention = self.retention
@@ -61,8 +58,16 @@ class _RoomLog:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
-        self.bytes -= len(self.events.popleft().content)
+        event = self.events.popleft()
+        self.bytes -= len(event.content)
+        self.memory_bytes -= _memory_bytes(event)
         self.appended_at.popleft()
+
+
+def _memory_bytes(event: Event) -> int:
+    header = event.header
+    # A character of a string takes up to four bytes, and in the content as few as one.
+    return EVENT_BYTES + len(event.content) + 4 * (len(header.type) + len(header.name or ""))
 
 
 class MemoryEngine(Engine):
@@ -112,11 +117,11 @@ class MemoryEngine(Engine):
     ) -> Sequence[Receipt]:
         time_ms = self._clock.time_ms(now)
         self._logs.move_to_end(room)
-        before = log.bytes + EVENT_BYTES * len(log.events)
+        before = log.memory_bytes
         receipts = [self._append_one(room, log, draft, now, time_ms) for draft in drafts]
         log.retention = retention
         log.trim(now)
-        self._held_bytes += log.bytes + EVENT_BYTES * len(log.events) - before
+        self._held_bytes += log.memory_bytes - before
         if self._held_bytes > self._total_bytes:
             self._evict(log)
         log.forget_after = now + max(retention.age_seconds, self._idempotency_seconds)
@@ -202,13 +207,14 @@ class MemoryEngine(Engine):
             if known is not None:
                 return Receipt(known[0], None)
         if draft.ephemeral:
-            receipt = Receipt(None, Event(draft.content, time_ms, None))
+            receipt = Receipt(None, Event(draft.content, time_ms, None, draft.header))
         else:
             log.offset += 1
-            event = Event(draft.content, time_ms, log.offset)
+            event = Event(draft.content, time_ms, log.offset, draft.header)
             log.events.append(event)
             log.appended_at.append(now)
             log.bytes += len(draft.content)
+            log.memory_bytes += _memory_bytes(event)
             receipt = Receipt(Position(log.epoch, log.offset), event)
         if draft.key is not None:
             self._keys[room, draft.key] = (receipt.position, now + self._idempotency_seconds)

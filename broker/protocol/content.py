@@ -1,11 +1,13 @@
 """The content of an event: one JSON object, encoded once when it is published and spliced into every frame.
 
-Content lacks `room`, `offset`, `epoch` and `time`, which are known only once the engine has stored the event.
+Content lacks `room`, `offset`, `epoch` and `time`, which are known only once the engine has stored the event. Its
+header is made where the content is made, so that nobody has to parse the content for it.
 """
 
 import msgspec
 
 from broker.errors import ErrorCode, Refused
+from broker.model import NO_HEADER, EventHeader
 from broker.portable_json import decode, explain, has_number_out_of_range
 from broker.protocol.commands import COMMAND_TYPES
 from broker.protocol.messages import MESSAGE_TYPES
@@ -25,11 +27,46 @@ class _Custom(msgspec.Struct, tag_field="type", tag="event"):
     data: msgspec.Raw
 
 
-NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, "chat", "event"))
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_CLIENT_TYPES = frozenset({"chat", "event"})
+
+NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, *_CLIENT_TYPES))
 """Message types of the protocol, which an application's message may not use."""
 
 _encode = msgspec.json.encode
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_typed = msgspec.json.Decoder(_Typed)
+_of_clients: msgspec.json.Decoder[_Chat | _Custom] = msgspec.json.Decoder(_Chat | _Custom)
+
+
+def chat_header(user_id: str) -> EventHeader:
+    """Return the header of all chats of a user."""
+    return EventHeader("chat", None, user_id)
+
+
+def custom_header(user_id: str, event: str) -> EventHeader:
+    """Return the header of a client's own event."""
+    return EventHeader("event", event, user_id)
+
+
+def read_header(content: bytes) -> EventHeader:
+    """Return the header that content was published with, for engines that store content only.
+
+    It is NO_HEADER if `content` was made by no function of this module.
+    """
+    try:
+        kind = _typed.decode(content).type
+        if kind not in _CLIENT_TYPES:
+            return EventHeader(kind)
+        event = _of_clients.decode(content)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return NO_HEADER
+    if isinstance(event, _Chat):
+        return chat_header(event.user_id)
+    return custom_header(event.user_id, event.event)
 
 
 def chat_content(user_id: str, text: str, max_characters: int) -> bytes:
@@ -50,8 +87,8 @@ def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
     return _encode(_Custom(event, user_id, data))
 
 
-def notifier_content(message: bytes | msgspec.Raw) -> bytes:
-    """Return the content of an application's message.
+def notifier_content(message: bytes | msgspec.Raw) -> tuple[bytes, EventHeader]:
+    """Return the content and the header of an application's message.
 
     :raises NotPortable: if some clients could not read it.
     :raises Refused: `invalid_json` or `invalid_message`, if it is not a JSON object with a `type` of its own.
@@ -74,4 +111,5 @@ def notifier_content(message: bytes | msgspec.Raw) -> bytes:
             if kind
             else "type: not empty",
         )
-    return _encode({name: raw for name, raw in fields.items() if name not in PLACED_FIELDS})
+    content = _encode({name: raw for name, raw in fields.items() if name not in PLACED_FIELDS})
+    return content, EventHeader(kind)

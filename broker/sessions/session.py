@@ -24,7 +24,7 @@ from broker.errors import (
 from broker.model import Capability, Claims, Draft, IdempotencyKey, Position, check_room_name
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
-from broker.protocol.content import chat_content, custom_content
+from broker.protocol.content import chat_content, chat_header, custom_content, custom_header
 from broker.rooms.directory import Rooms
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, SendHistory, SendPresence
@@ -94,6 +94,7 @@ class Session:
         self._on_refused = on_refused
         self._initial_room = initial_room
         self._memberships: dict[str, Ref[RoomMessage]] = {}
+        self._chat_header = chat_header(claims.user_id)  # of a new token too, which is the same user's
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
@@ -281,11 +282,13 @@ class Session:
         if isinstance(command, commands.Chat):
             self._check_can(Capability.CHAT)
             limit = self._services.settings.limits.text_characters
-            draft = Draft(chat_content(self.user_id, command.text, limit), False, self._key(command.id))
+            content = chat_content(self.user_id, command.text, limit)
+            draft = Draft(content, False, self._key(command.id), self._chat_header)
         else:
             self._check_can(Capability.PUBLISH)
             content = custom_content(self.user_id, command.event, command.data)
-            draft = Draft(content, command.ephemeral, self._key(command.id))
+            header = custom_header(self.user_id, command.event)
+            draft = Draft(content, command.ephemeral, self._key(command.id), header)
         return ref, Publish(draft, self, command.id)
 
     async def _ask(self, ref: Ref[RoomMessage], make_message: Callable[[Reply[None]], RoomMessage]) -> None:

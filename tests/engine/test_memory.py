@@ -17,7 +17,7 @@ from broker.engine.memory import EVENT_BYTES, ROOM_BYTES, UNTOUCHED_SECONDS, Mem
 from broker.engine.open import ENGINE_SCHEMES, open_engine
 from broker.errors import ConfigurationError
 from broker.log import stdlib_log
-from broker.model import Draft, IdempotencyKey
+from broker.model import Draft, EventHeader, IdempotencyKey
 
 HOUR = 3600.0
 WINDOW_SECONDS = 300.0
@@ -241,7 +241,13 @@ def test_all_histories_together_stay_within_the_bound(
 async def test_the_bytes_shown_are_about_what_is_taken() -> None:
     """Else the bound would bound nothing. Whatever is made for each room and forgotten with it counts."""
     total_bytes = 2_000_000
-    for events, size in ((0, 0), (1, 10), (20, 10), (3, 5000)):
+    for events, size, name in (
+        (0, 0, ""),
+        (1, 10, "move"),
+        (20, 10, "move"),
+        (3, 5000, "move"),
+        (20, 1000, "\U0001f3ad" * 124),
+    ):
         engine = bounded(total_bytes)
         gc.collect()
         tracemalloc.start()
@@ -250,7 +256,10 @@ async def test_the_bytes_shown_are_about_what_is_taken() -> None:
                 room = f"{number:0128}"
                 await engine.position(room)
                 if events:
-                    drafts = [Draft(b"%d" % n + b"x" * size) for n in range(events)]
+                    drafts = [
+                        Draft(b"%d" % n + b"x" * size, header=EventHeader("event", f"{n}{name}", "ann"))
+                        for n in range(events)
+                    ]
                     await engine.append(room, drafts, Retention(1000, 1 << 20, HOUR))
             gc.collect()
             taken = tracemalloc.get_traced_memory()[0]

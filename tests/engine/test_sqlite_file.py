@@ -1,15 +1,25 @@
 """Whose the file is, what may be done to it, and what is told of it at start."""
 
 import sqlite3
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from broker.engine.base import Retention
 from broker.engine.sqlite.engine import SqliteEngine
 from broker.engine.sqlite.file import APPLICATION_ID, LOG_BYTES, MIGRATIONS
 from broker.errors import ConfigurationError, EngineUnavailableError
-from broker.model import Position
+from broker.model import Draft, EventHeader, Position
 from tests.engine.sqlite_files import KEEP, Wall, connected, copied, draft, opened
+from tests.support.drafts import drafts
+
+BEFORE_HEADERS = 5
+"""The version of files whose events have no header."""
 
 
 async def test_a_second_server_on_the_same_file_is_refused(tmp_path):
@@ -120,6 +130,58 @@ async def test_a_file_of_an_earlier_version_is_brought_up(tmp_path):
         assert (await engine.position("attic")).offset == 0
     with connected(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(drafts(), min_size=10, max_size=20))
+def test_events_of_a_file_without_headers_have_those_that_new_ones_have(written: list[Draft]) -> None:
+    lasting = [Draft(draft.content, header=draft.header) for draft in written]
+
+    async def read(path: Path) -> list[EventHeader]:
+        async with opened(path, synchronous="off") as engine:
+            return [event.header for event in (await engine.read("den")).events]
+
+    async def play(directory: Path) -> None:
+        path = directory / "file" / "rooms.db"
+        path.parent.mkdir()
+        with connected(path) as connection:
+            for step in MIGRATIONS[:BEFORE_HEADERS]:
+                connection.executescript(step)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {BEFORE_HEADERS}")
+            connection.execute(
+                "INSERT INTO rooms VALUES (1, 'den', 'old', ?, 1, ?, 86400000, 1800000000000)",
+                (len(lasting), sum(len(draft.content) for draft in lasting)),
+            )
+            connection.executemany(
+                "INSERT INTO events (room, offset, time_ms, content) VALUES (1, ?, 1700000000000, ?)",
+                [(offset, draft.content) for offset, draft in enumerate(lasting, 1)],
+            )
+        assert await read(path) == [draft.header for draft in lasting]
+        async with opened(path, synchronous="off") as engine:
+            await engine.append("den", lasting, KEEP)
+        assert await read(path) == [draft.header for draft in (*lasting, *lasting)]
+        with connected(path) as connection:
+            stored = connection.execute("SELECT header FROM events ORDER BY offset").fetchall()
+        packed = [msgspec.msgpack.encode([d.header.type, d.header.name, d.header.sender]) for d in lasting]
+        assert [header for (header,) in stored] == [*[None] * len(lasting), *packed]
+
+    with TemporaryDirectory() as directory:
+        trio.run(play, Path(directory))
+
+
+async def test_a_header_of_an_earlier_or_later_version_is_read(tmp_path):
+    """It has fewer fields, or more."""
+    path = tmp_path / "rooms.db"
+    async with opened(path) as engine:
+        await engine.append("den", [draft(1), draft(2)], KEEP)
+    with connected(path) as connection:
+        update = "UPDATE events SET header = ? WHERE offset = ?"
+        connection.execute(update, (msgspec.msgpack.encode(["order"]), 1))
+        connection.execute(update, (msgspec.msgpack.encode(["event", "move", "ann", ["a tag"], {"c": 1}]), 2))
+    async with opened(path) as engine:
+        headers = [event.header for event in (await engine.read("den")).events]
+    assert headers == [EventHeader("order"), EventHeader("event", "move", "ann")]
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])

@@ -25,7 +25,9 @@ CHAT_SAID = {
     "epoch": "e1",
     "time": 1_700_000_000_123,
 }
-ORDER = Event(notifier_content(b'{"type":"order","n":1,"offset":99,"epoch":"x","time":0,"room":"x"}'), 5, 8)
+ORDER = Event(
+    notifier_content(b'{"type":"order","n":1,"offset":99,"epoch":"x","time":0,"room":"x"}')[0], 5, 8
+)
 ORDER_SAID = {"type": "order", "n": 1, "room": "den", "offset": 8, "epoch": "e1", "time": 5}
 CURSOR = Event(custom_content("ann", "cursor", msgspec.Raw(b'{"x": [1]}')), 6, None)
 CURSOR_SAID = {
@@ -203,7 +205,7 @@ def test_an_event_is_its_content_and_its_place(
     fields: dict[str, Any], room: str, epoch: str, time_ms: int, offset: int | None
 ) -> None:
     message = fields | {"type": "order"}
-    content = notifier_content(json.dumps(message).encode())
+    content, _ = notifier_content(json.dumps(message).encode())
     said = json.loads(encode_event(room, epoch, Event(content, time_ms, offset)))
     place = {"room": room, "time": time_ms}
     if offset is not None:

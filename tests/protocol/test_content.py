@@ -9,13 +9,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import ErrorCode, Refused
+from broker.model import NO_HEADER, Draft, EventHeader
 from broker.protocol.content import (
     NATIVE_TYPES,
     PLACED_FIELDS,
     chat_content,
     custom_content,
     notifier_content,
+    read_header,
 )
+from tests.support.drafts import drafts
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
@@ -54,6 +57,33 @@ def test_a_custom_event_carries_its_data_as_written(user_id: str, event: str, da
     assert json.loads(content) == {"type": "event", "event": event, "user_id": user_id, "data": data}
 
 
+@given(drafts())
+def test_the_header_that_is_derived_from_content_is_the_one_it_was_published_with(draft: Draft) -> None:
+    assert read_header(draft.content) == draft.header
+
+
+@given(
+    st.binary()
+    | st.text(alphabet='{}[]":,\\u0type123chatevnusr_d \n').map(str.encode)
+    | values.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(
+        st.sampled_from(["type", "event", "user_id", "text", "data"]),
+        st.sampled_from(["chat", "event", "order", 3, None, [], {}]),
+    ).map(lambda fields: json.dumps(fields).encode())
+)
+@example(b'{"type":"\\ud800"}')
+@example(b'{"type":"chat","user_id":"\\ud800","text":""}')
+@example(b'{"type":"\xff"}')
+@example(b'{"a":' * 100_000)
+@example(b'{"a":%b,"type":"order"}' % (b"[" * 100_000 + b"]" * 100_000))
+def test_content_of_unknown_origin_has_a_header_or_none_and_is_no_error(content: bytes) -> None:
+    header = read_header(content)
+    if header.type not in {"chat", "event"}:
+        assert header == EventHeader(header.type)
+    if header != NO_HEADER:
+        assert json.loads(content)["type"] == header.type
+
+
 def refusal(message: bytes) -> tuple[ErrorCode, str]:
     with pytest.raises(Refused) as caught:
         notifier_content(message)
@@ -70,11 +100,14 @@ def test_a_notifiers_object_is_passed_on_but_for_the_fields_of_its_place(
 ) -> None:
     message = fields | dict.fromkeys(PLACED_FIELDS, "mine") | {"type": kind}
     kept = {name: value for name, value in message.items() if name not in PLACED_FIELDS}
-    assert json.loads(notifier_content(json.dumps(message).encode())) == kept
+    content, header = notifier_content(json.dumps(message).encode())
+    assert json.loads(content) == kept
+    assert header == EventHeader(kind)
 
 
 def test_of_a_notifiers_field_written_twice_the_last_counts() -> None:
-    assert notifier_content(b'{"type":"chat","a":1,"type":"order","a":2}') == b'{"type":"order","a":2}'
+    content, header = notifier_content(b'{"type":"chat","a":1,"type":"order","a":2}')
+    assert (content, header) == (b'{"type":"order","a":2}', EventHeader("order"))
 
 
 @pytest.mark.parametrize("kind", sorted(NATIVE_TYPES))
@@ -138,8 +171,9 @@ def test_a_notifiers_message_that_is_no_json_is_refused(message: bytes) -> None:
 @given(st.binary() | st.text(alphabet='{}[]":,\\u0type123 \n').map(str.encode))
 def test_whatever_a_notifier_sends_is_refused_or_becomes_readable_content(message: bytes) -> None:
     try:
-        content = notifier_content(message)
+        content, header = notifier_content(message)
     except Refused as refused:
         assert refused.code in {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}  # noqa: PT017
     else:
         assert json.loads(content.decode())["type"] not in NATIVE_TYPES
+        assert read_header(content) == header

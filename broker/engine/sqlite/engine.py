@@ -93,7 +93,7 @@ class SqliteEngine(Engine):
             return await self._commit(Append(room, drafts, retention))
         await trio.lowlevel.checkpoint_if_cancelled()
         time_ms = self._clock.moment().time_ms
-        return [Receipt(None, Event(draft.content, time_ms, None)) for draft in drafts]
+        return [Receipt(None, Event(draft.content, time_ms, None, draft.header)) for draft in drafts]
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False

@@ -53,6 +53,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE file RENAME COLUMN boot TO witness;
     """,
+    """
+    ALTER TABLE events ADD COLUMN header BLOB;
+    """,
 )
 """Statements that bring a file of version n to version n + 1; the version is the file's `user_version`.
 
@@ -61,6 +64,8 @@ MIGRATIONS: tuple[str, ...] = (
 
 `file.secret` makes the first epochs of rooms. `file.witness` names the file's witness
 (`broker.engine.sqlite.witness`).
+
+`events.header` is a MessagePack array, see EventHeader; NULL for events stored before there was one.
 
 `clock` has at most one row: the note of the age clock (`broker.engine.age_clock`), and a time that it has shown since.
 `events.time_ms` is the wall clock's time, which was `skew_ms` ahead of the age clock; every other time in the file is

@@ -17,12 +17,14 @@ from hashlib import blake2b
 from pathlib import Path
 
 import attrs
+import msgspec
 
 from broker.engine.age_clock import ClockNote, Moment
 from broker.engine.base import Receipt, Retention, Run
 from broker.engine.sqlite.file import note_clock, read_clock
 from broker.engine.sqlite.resume import MODULUS, Resumed, bucket_weight, room_weight
-from broker.model import Draft, Event, Position
+from broker.model import Draft, Event, EventHeader, Position
+from broker.protocol.content import read_header
 
 CLOCK_NOTED_EVERY_MS = 60_000
 """Limit for how far the age clock may go back on a machine that boots with an earlier time."""
@@ -35,6 +37,10 @@ MOST_FREE_PAGES = 1000
 
 PAGES_GIVEN_BACK = 500
 """Most pages that one append returns."""
+
+
+_pack = msgspec.msgpack.encode
+_headers = msgspec.msgpack.Decoder(EventHeader)
 
 
 @attrs.frozen
@@ -161,9 +167,9 @@ class Writer:
         receipts = [self._place(row, draft, now) for draft in append.drafts]
         skew_ms = now.time_ms - now.age_ms
         self._connection.executemany(
-            "INSERT INTO events (room, offset, time_ms, content, skew_ms) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO events (room, offset, time_ms, content, skew_ms, header) VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (row.id, event.offset, event.time_ms, event.content, skew_ms)
+                (row.id, event.offset, event.time_ms, event.content, skew_ms, _pack(event.header))
                 for event in (receipt.event for receipt in receipts)
                 if event is not None and event.offset is not None
             ],
@@ -219,7 +225,7 @@ class Writer:
                 (row.id, key.scope, key.key, offset, now.age_ms + self._idempotency_ms),
             )
         position = None if offset is None else Position(row.epoch, offset)
-        return Receipt(position, Event(draft.content, now.time_ms, offset))
+        return Receipt(position, Event(draft.content, now.time_ms, offset, draft.header))
 
     def _trim(self, row: _RoomRow, retention: Retention, now_ms: int, known: int) -> None:
         """Delete events beyond the retention, from the front.
@@ -293,10 +299,10 @@ class Writer:
 
 
 _OLDEST_FIRST = """
-    SELECT offset, time_ms, content FROM events WHERE room = ? AND offset >= ? ORDER BY offset LIMIT ?
+    SELECT offset, time_ms, content, header FROM events WHERE room = ? AND offset >= ? ORDER BY offset LIMIT ?
 """
 _NEWEST_FIRST = """
-    SELECT offset, time_ms, content FROM events WHERE room = ? AND offset >= ? ORDER BY offset DESC LIMIT ?
+    SELECT offset, time_ms, content, header FROM events WHERE room = ? AND offset >= ? ORDER BY offset DESC LIMIT ?
 """
 
 
@@ -340,8 +346,16 @@ class Reader:
         finally:
             if self.connection.in_transaction:
                 run("ROLLBACK")
-        events = tuple(Event(content, time_ms, place) for place, time_ms, content in rows)
+        events = tuple(
+            Event(content, time_ms, place, _header(packed, content))
+            for place, time_ms, content, packed in rows
+        )
         return Run(Position(epoch, offset), min(first_held, offset + 1), events)
+
+
+def _header(packed: bytes | None, content: bytes) -> EventHeader:
+    """Return the stored header, or the one of an event that was stored without."""
+    return read_header(content) if packed is None else _headers.decode(packed)
 
 
 def _first_young(connection: sqlite3.Connection, room: int, first_held: int, oldest_ms: int) -> int:

@@ -184,7 +184,8 @@ class Batch:
         slot.id = fields.id
         slot.room = fields.room
         key = None if fields.id is None else str(fields.id)
-        draft = Draft(notifier_content(fields.message), key=make_key(key, "id"))
+        content, header = notifier_content(fields.message)
+        draft = Draft(content, key=make_key(key, "id"), header=header)
         return _Ask(check_room_name(fields.room), draft)
 
     def _send(self, slot: _Slot, ask: _Ask) -> None:

@@ -70,8 +70,8 @@ class RoomRoutes:
         check_room_name(room)
         query = read_query(PublishQuery)
         key = make_key(this_request().headers.get("Idempotency-Key"))
-        content = notifier_content(await read_json(self.services.settings.http))
-        return answer(await self._publish(room, Draft(content, query.ephemeral, key)))
+        content, header = notifier_content(await read_json(self.services.settings.http))
+        return answer(await self._publish(room, Draft(content, query.ephemeral, key, header)))
 
     @operation(query=PublishQuery, headers=PublishHeaders, request=Broadcast, response=BroadcastResults)
     async def broadcast(self) -> Response:
@@ -83,7 +83,8 @@ class RoomRoutes:
         query = read_query(PublishQuery)
         key = make_key(this_request().headers.get("Idempotency-Key"))
         ask = decode_json(await read_json(self.services.settings.http), Broadcast)
-        draft = Draft(notifier_content(ask.message), query.ephemeral, key)
+        content, header = notifier_content(ask.message)
+        draft = Draft(content, query.ephemeral, key, header)
         return answer(BroadcastResults(await self._publish_everywhere(ask.rooms, draft)))
 
     async def _publish_everywhere(self, rooms: Sequence[str], draft: Draft) -> list[Outcome]:

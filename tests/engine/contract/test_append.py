@@ -6,19 +6,20 @@ import pytest
 import trio
 
 from broker.engine.base import Engine, Receipt, Retention
-from broker.model import Draft, Event, IdempotencyKey, Position
+from broker.model import Draft, Event, EventHeader, IdempotencyKey, Position
 
 if TYPE_CHECKING:
     from tests.engine.contract.conftest import Wall
 
 KEEP_ALL = Retention(1000, 1_000_000, 86_400.0)
+ORDER = EventHeader("order")
 WINDOW_SECONDS = 300.0
 """As the fixture opens its engines."""
 
 
 def draft(number: int, key: str | None = None, *, scope: str = "ann", ephemeral: bool = False) -> Draft:
     content = b'{"type":"order","n":%d}' % number
-    return Draft(content, ephemeral, None if key is None else IdempotencyKey(scope, key))
+    return Draft(content, ephemeral, None if key is None else IdempotencyKey(scope, key), ORDER)
 
 
 async def contents(engine: Engine, room: str = "den") -> list[bytes]:
@@ -49,7 +50,8 @@ async def test_events_are_numbered_from_one_in_the_order_in_which_they_were_appe
     told += await engine.append("den", [draft(3)], KEEP_ALL)
     begin_ms = 1_700_000_000_000
     expected = [
-        Event(draft(number).content, begin_ms + (1500 if number == 3 else 0), number) for number in (1, 2, 3)
+        Event(draft(number).content, begin_ms + (1500 if number == 3 else 0), number, ORDER)
+        for number in (1, 2, 3)
     ]
     assert told == [Receipt(Position(epoch, event.offset or 0), event) for event in expected]
     assert list((await engine.read("den")).events) == expected
@@ -170,7 +172,7 @@ async def test_nothing_but_ephemeral_drafts_changes_nothing(engine: Engine, wall
     wall.now += 1.5
     receipts = await engine.append("den", [draft(2, ephemeral=True), draft(3, ephemeral=True)], KEEP_ALL)
     time_ms = 1_700_000_001_500
-    assert list(receipts) == [Receipt(None, Event(draft(n).content, time_ms, None)) for n in (2, 3)]
+    assert list(receipts) == [Receipt(None, Event(draft(n).content, time_ms, None, ORDER)) for n in (2, 3)]
     assert await engine.read("den") == before
     assert engine.statistics().commits == commits
 
