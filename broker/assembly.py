@@ -1,21 +1,30 @@
-"""The composition root: puts the parts of a broker together, and owns their nurseries."""
+"""The composition root: puts the parts of a broker together, and owns their nurseries.
+
+Three functions, each on top of the one before: `open_engine_and_rooms`, `open_assembly`, `open_broker`. Programs use the
+last; tests and benchmarks that need less use one of the others, so that nothing else puts parts together.
+"""
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random, SystemRandom
 
+import attrs
 import trio
+from prometheus_client import CollectorRegistry
 
+from actors import RestartPolicy
 from actors.groups import leaves
 from broker.auth.bearer import ApiKey
-from broker.auth.permissions import RoomPolicy
+from broker.auth.permissions import AccessPolicy, RoomPolicy
 from broker.auth.tokens import open_verifier
-from broker.clocks import boot_clock
+from broker.clocks import Clock
+from broker.clocks import boot_clock as system_boot_clock
 from broker.config.check import with_normal_origins
 from broker.config.problems import refuse
 from broker.config.settings import Settings
+from broker.engine.base import Engine
 from broker.engine.open import open_engine
 from broker.errors import CloseCode
 from broker.http.nodes.busiest import SampleWindow
@@ -30,7 +39,7 @@ from broker.metrics import open_metrics
 from broker.model import WallClock
 from broker.preflight import find_problems
 from broker.refusals import Refusals
-from broker.rooms.directory import open_rooms
+from broker.rooms.directory import RetentionPolicy, Rooms, open_rooms
 from broker.server import Broker
 from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
@@ -43,42 +52,73 @@ from broker.transport.pump import open_pump
 HEARTBEAT_SECONDS = 1.0
 
 
-def _close_user(connections: Connections, user_id: str) -> None:
-    """Close a user's connections on this node, as another node was asked to do on all."""
-    connections.disconnect_user(user_id, CloseCode.REMOVED, "removed by the application")
-
-
 @asynccontextmanager
 async def open_broker(
     settings: Settings,
     *,
     log: Log | None = None,
+    engine: Engine | None = None,
+    policy: AccessPolicy | None = None,
+    retention: RetentionPolicy | None = None,
+    registry: CollectorRegistry | None = None,
     wall_clock: WallClock = time.time,
+    boot_clock: Clock = system_boot_clock,
     random: Random | None = None,
     siblings: Siblings | None = None,
     dev: bool = False,
 ) -> AsyncIterator[Broker]:
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
 
-    `siblings` are the other workers of this machine, if it is one of several.
+    A program may bring these parts of its own; each that it leaves out is made from the settings:
+
+    - `log` gets the log lines; by default `logging.getLogger("greenroom")` does.
+    - `engine` stores events instead of the engine that `server.engine` names. It fulfils the contract of
+      `broker.engine.base`, is open already, and stays open.
+    - `policy` decides who may join a room, instead of the token's `rooms`, the settings' `rooms` and
+      `auth.private_user_rooms`. It is called for each join, and for each joined room when a token is replaced, in the
+      event loop, so it must not block.
+    - `retention` returns how much history a room keeps, instead of `history` and `rooms`; called once for each start
+      of a room, likewise without blocking.
+    - `registry` gets the broker's metrics until the block is left, beside what the program has in it, and `/metrics`
+      shows all of it. Those of the process are registered only in a registry that the broker makes itself.
+    - `wall_clock` returns Unix seconds: the times of events, the expiry of tokens. `boot_clock` returns seconds since
+      some moment and never goes back: the ages of events and of idempotency keys. See `broker.clocks`. Timeouts
+      follow trio's clock.
+    - `random` spreads the return of clients after a drain; it keeps no secret.
+    - `siblings` are the other workers of this machine, if it is one of several.
+
     With `dev`, weak secrets are accepted, and the API makes client tokens. An exception of the block is raised
     unchanged, outside any group, unless the broker fails as well.
 
     :raises ConfigurationError: if a key, a file or the engine cannot be used.
+    :raises ValueError: if `registry` has the metrics of another broker.
     """
     failure: BaseException | None = None
-    random = random or SystemRandom()
-    parts = _open_parts(settings, log, wall_clock, random, siblings, dev=dev)
+    refuse(find_problems(settings, dev=dev))
+    parts = open_assembly(
+        settings,
+        log=log,
+        engine=engine,
+        policy=policy,
+        retention=retention,
+        registry=registry,
+        wall_clock=wall_clock,
+        boot_clock=boot_clock,
+        siblings=siblings,
+        dev=dev,
+    )
     try:
-        async with parts as broker:
+        async with parts as assembly:
             try:
-                yield broker
+                yield Broker(assembly.services, assembly.http, assembly.draining, random or SystemRandom())
             except BaseException as error:
                 failure = error
                 raise
     except BaseExceptionGroup as group:
         # Each nursery of the parts wraps it in a group.
-        if failure is None or not _is_only(group, failure):
+        if failure is None and len(found := leaves(group)) == 1:
+            (failure,) = found
+        elif failure is None or not _is_only(group, failure):
             raise
     else:
         return
@@ -92,67 +132,124 @@ def _is_only(group: BaseExceptionGroup[BaseException], one: BaseException) -> bo
     return list(map(id, leaves(group))) == list(map(id, parts))
 
 
+@attrs.frozen
+class Assembly:
+    """The parts of one broker, running. `http` holds the engine, the rooms and the connections as well."""
+
+    services: ConnectionServices
+    http: HttpServices
+    draining: trio.Event
+    """Set at the beginning of a drain."""
+
+
 @asynccontextmanager
-async def _open_parts(
+async def open_assembly(
     settings: Settings,
-    given_log: Log | None,
-    wall_clock: WallClock,
-    random: Random,
-    siblings: Siblings | None,
     *,
-    dev: bool,
-) -> AsyncIterator[Broker]:
-    refuse(find_problems(settings, dev=dev))
+    log: Log | None = None,
+    engine: Engine | None = None,
+    policy: AccessPolicy | None = None,
+    retention: RetentionPolicy | None = None,
+    registry: CollectorRegistry | None = None,
+    wall_clock: WallClock = time.time,
+    boot_clock: Clock = system_boot_clock,
+    siblings: Siblings | None = None,
+    dev: bool = False,
+) -> AsyncIterator[Assembly]:
+    """Put the parts of a broker together and run them, without a port; the parameters are those of `open_broker`.
+
+    The settings are not checked beforehand. An exception of the block is raised in a group.
+
+    :raises ConfigurationError: if a key, a file or the engine cannot be used.
+    :raises ValueError: if `registry` has the metrics of another broker.
+    """
     settings = with_normal_origins(settings)
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
-    policy = RoomPolicy.from_settings(settings)
+    policy = policy or RoomPolicy.from_settings(settings)
     draining = trio.Event()
     connections = Connections(settings.limits.connections_per_user)
     async with (
-        given_or_stdlib_log(given_log) as log,
-        open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log) as engine,
-        open_rooms(settings, engine, log) as rooms,
+        given_or_stdlib_log(log) as own_log,
+        open_engine_and_rooms(
+            settings,
+            log=own_log,
+            engine=engine,
+            retention=retention,
+            wall_clock=wall_clock,
+            boot_clock=boot_clock,
+        ) as (own_engine, rooms),
         open_pump() as pump,
         open_flusher() as flusher,
         trio.open_nursery() as nursery,
     ):
-        if engine.presence is not None:
-            engine.presence.on_close_user(lambda user_id: _close_user(connections, user_id))
+        if own_engine.presence is not None:
+            own_engine.presence.on_close_user(partial(_close_user, connections))
         nursery.start_soon(
             partial(run_heartbeat, connections, wall_clock, interval_seconds=HEARTBEAT_SECONDS)
         )
         traffic, samples = Traffic(), SampleWindow()
         nursery.start_soon(run_traffic, traffic, samples, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier)
-        refusals = Refusals(log)
+        refusals = Refusals(own_log)
         services = ConnectionServices(
-            sessions, connections, [native_protocol()], log, draining.is_set, flusher, pump, refusals
+            sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals
         )
-        http = HttpServices(
-            settings=settings,
-            rooms=rooms,
-            connections=connections,
-            engine=engine,
-            verifier=verifier,
-            policy=policy,
-            api_key=ApiKey(settings.http.api_key or ""),
-            metrics_key=_metrics_key(settings),
-            wall_clock=wall_clock,
-            log=log,
-            is_draining=draining.is_set,
-            metrics=open_metrics(rooms, connections, engine, refusals, log),
-            node=this_node(settings.server.node_name, 0 if siblings is None else siblings.worker),
-            siblings=siblings,
-            traffic=traffic,
-            samples=samples,
-            allowances=sessions.allowances,
-            is_dev=dev,
-            refusals=refusals,
-        )
-        if engine.cluster is not None:
-            engine.cluster.on_question(NodeAnswers(http).answer)
-        yield Broker(services, http, draining, random)
+        with open_metrics(rooms, connections, own_engine, refusals, own_log, registry=registry) as metrics:
+            http = HttpServices(
+                settings=settings,
+                rooms=rooms,
+                connections=connections,
+                engine=own_engine,
+                verifier=verifier,
+                policy=policy,
+                api_key=ApiKey(settings.http.api_key or ""),
+                metrics_key=_metrics_key(settings),
+                wall_clock=wall_clock,
+                log=own_log,
+                is_draining=draining.is_set,
+                metrics=metrics,
+                node=this_node(settings.server.node_name, 0 if siblings is None else siblings.worker),
+                siblings=siblings,
+                traffic=traffic,
+                samples=samples,
+                allowances=sessions.allowances,
+                is_dev=dev,
+                refusals=refusals,
+            )
+            if own_engine.cluster is not None:
+                own_engine.cluster.on_question(NodeAnswers(http).answer)
+            yield Assembly(services, http, draining)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_engine_and_rooms(
+    settings: Settings,
+    *,
+    log: Log,
+    engine: Engine | None = None,
+    retention: RetentionPolicy | None = None,
+    restarts: RestartPolicy | None = None,
+    wall_clock: WallClock = time.time,
+    boot_clock: Clock = system_boot_clock,
+) -> AsyncIterator[tuple[Engine, Rooms]]:
+    """Open rooms over an engine, without anybody in them; the parameters are those of `open_broker`.
+
+    `restarts` says how often a failing room is started again, see `actors`.
+
+    :raises ConfigurationError: if the engine cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        if engine is None:
+            opening = open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log)
+            engine = await stack.enter_async_context(opening)
+        async with open_rooms(settings, engine, log, retention=retention, policy=restarts) as rooms:
+            yield engine, rooms
+
+
+def _close_user(connections: Connections, user_id: str) -> None:
+    """Close a user's connections on this node, as another node was asked to do on all."""
+    connections.disconnect_user(user_id, CloseCode.REMOVED, "removed by the application")
 
 
 def _metrics_key(settings: Settings) -> ApiKey | None:

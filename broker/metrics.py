@@ -1,6 +1,7 @@
 """The Prometheus metrics of a broker, read from its statistics at each scrape."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import attrs
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -15,24 +16,35 @@ from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
 
 
+@contextmanager
 def open_metrics(
     rooms: Rooms,
     connections: Connections,
     engine: Engine,
-    refusals: Refusals | None = None,
-    log: Log | None = None,
-) -> CollectorRegistry:
-    """Return a new registry with the metrics of one broker and of its process."""
-    registry = CollectorRegistry()
-    registry.register(BrokerCollector(rooms, connections, engine))
-    if refusals is not None:
-        registry.register(RefusalCollector(refusals, rooms))
-    if log is not None:
-        registry.register(LogCollector(log))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
+    refusals: Refusals,
+    log: Log,
+    *,
+    registry: CollectorRegistry | None = None,
+) -> Iterator[CollectorRegistry]:
+    """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
+
+    :raises ValueError: if `registry` has metrics of the same names.
+    """
+    if registry is None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+    collectors: list[Collector] = [
+        BrokerCollector(rooms, connections, engine),
+        RefusalCollector(refusals, rooms),
+        LogCollector(log),
+    ]
+    with ExitStack() as registered:
+        for collector in collectors:
+            registry.register(collector)
+            registered.callback(registry.unregister, collector)
+        yield registry
 
 
 @attrs.frozen

@@ -149,7 +149,7 @@ class Broker:
         async with (
             closing(listeners),
             open_http(
-                create_app(self._http),
+                create_app(self._http, random=self._random),
                 settings.http,
                 self._services.log,
                 beside=app,

@@ -6,23 +6,14 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from broker.assembly import open_assembly
 from broker.auth.mint import mint_token
-from broker.auth.permissions import RoomPolicy
-from broker.auth.tokens import open_verifier
-from broker.config.settings import AuthSettings, LimitSettings, Settings
-from broker.engine.memory import MemoryEngine
+from broker.config.settings import AuthSettings, HttpSettings, LimitSettings, Settings
 from broker.log import stdlib_log
-from broker.rooms.directory import open_rooms
-from broker.sessions.connections import Connections
-from broker.sessions.session import SessionServices
 from broker.sessions.wire_protocol import WireProtocol
 from broker.transport.admission import Admission
 from broker.transport.byte_stream import ByteStream
-from broker.transport.connection import ConnectionServices
-from broker.transport.flusher import open_flusher
-from broker.transport.native_protocol import native_protocol
 from broker.transport.port import Port
-from broker.transport.pump import open_pump
 from broker.transport.streams import ReplayStream
 
 _SECRET = "a secret of this script, long enough"
@@ -48,28 +39,18 @@ def target_of(room: str, user: str) -> str:
 
 
 @asynccontextmanager
-async def open_node(
-    protocol: WireProtocol | None = None,
-) -> AsyncIterator[Node]:
+async def open_node(protocol: WireProtocol | None = None) -> AsyncIterator[Node]:
     """Yield a node; leaving the block ends its connections. `protocol` is instead of the broker's own."""
     settings = Settings(
         auth=AuthSettings(secret=_SECRET),
+        http=HttpSettings(api_key="a-key-of-this-script"),
         limits=LimitSettings(messages_per_second=1_000_000, messages_burst=1_000_000),
     )
-    log = stdlib_log()
-    engine = MemoryEngine(wall_clock=lambda: _NOW, idempotency_seconds=settings.history.idempotency_seconds)
-    async with (
-        open_rooms(settings, engine, log) as rooms,
-        open_pump() as pump,
-        open_flusher() as flusher,
-        trio.open_nursery() as nursery,
-    ):
-        verifier = open_verifier(settings.auth, wall_clock=lambda: _NOW)
-        sessions = SessionServices(settings, rooms, RoomPolicy.from_settings(settings), verifier)
-        connections = Connections(settings.limits.connections_per_user)
-        services = ConnectionServices(
-            sessions, connections, [protocol or native_protocol()], log, lambda: False, flusher, pump
-        )
+    opening = open_assembly(settings, log=stdlib_log(), wall_clock=lambda: _NOW, boot_clock=lambda: _NOW)
+    async with opening as assembly, trio.open_nursery() as nursery:
+        services = assembly.services
+        if protocol is not None:
+            services = attrs.evolve(services, protocols=[protocol])
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         yield Node(Port(services, admission, settings.http, _refuse_http), nursery)
         nursery.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """Decisions about the capabilities of a bearer of claims in a room."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import attrs
 
@@ -24,6 +25,16 @@ def find_rule(rules: Sequence[RoomRule], room: str) -> RoomRule | None:
         if matches(rule.pattern, room):
             return rule
     return None
+
+
+class AccessPolicy(Protocol):
+    """Decides whether the bearer of a token may join a room; the token's `can` bounds what it may do there."""
+
+    def check(self, claims: Claims, room: str, capability: Capability) -> None:
+        """Return if the bearer of `claims` may use `capability` in `room`; never blocks.
+
+        :raises Refused: if not; `forbidden`, with a message for the client.
+        """
 
 
 @attrs.frozen

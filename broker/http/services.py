@@ -6,7 +6,7 @@ import attrs
 from prometheus_client import CollectorRegistry
 
 from broker.auth.bearer import ApiKey
-from broker.auth.permissions import RoomPolicy
+from broker.auth.permissions import AccessPolicy
 from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
@@ -33,7 +33,7 @@ class HttpServices:
     connections: Connections
     engine: Engine
     verifier: TokenVerifier
-    policy: RoomPolicy
+    policy: AccessPolicy
     api_key: ApiKey
     wall_clock: WallClock
     log: Log

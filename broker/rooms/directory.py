@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import attrs
 import trio
@@ -63,6 +64,10 @@ class RoomLoad(NamedTuple):
     room: str
     room_size: int
     messages_sent: int
+
+
+RetentionPolicy: TypeAlias = Callable[[str], Retention]
+"""Returns how much history a room keeps, by its name; never blocks."""
 
 
 def retention_for(settings: Settings, room: str) -> Retention:
@@ -201,19 +206,27 @@ class Rooms:
 
 @asynccontextmanager
 async def open_rooms(
-    settings: Settings, engine: Engine, log: Log, *, policy: RestartPolicy | None = None
+    settings: Settings,
+    engine: Engine,
+    log: Log,
+    *,
+    retention: RetentionPolicy | None = None,
+    policy: RestartPolicy | None = None,
 ) -> AsyncIterator[Rooms]:
     """Open the rooms of this node; at the end of the block each handles the messages in its mailbox and stops.
+
+    `retention` is that of the settings by default.
 
     A room that fails is restarted with its members. One that fails past `policy` is given up: its members are
     disconnected with 1011, and the next message for its name starts a new room.
     """
+    retention = retention or partial(retention_for, settings)
     states: dict[str, RoomState] = {}
     tally, member_count = Tally(), MemberCount()
 
     def make_factory(name: str) -> Callable[[], Room]:
         options = RoomOptions(
-            retention_for(settings, name),
+            retention(name),
             settings.room.gather_seconds,
             page_messages=settings.history.page_messages,
             page_bytes=settings.history.page_bytes,

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
-from broker.auth.permissions import RoomPolicy, recovery_start
+from broker.auth.permissions import AccessPolicy, recovery_start
 from broker.auth.tokens import TokenVerifier
 from broker.config.settings import Settings
 from broker.errors import (
@@ -48,7 +48,7 @@ class SessionServices:
 
     settings: Settings
     rooms: Rooms
-    policy: RoomPolicy
+    policy: AccessPolicy
     verifier: TokenVerifier
     allowances: Allowances = attrs.field(
         default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)

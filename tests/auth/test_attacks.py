@@ -16,8 +16,8 @@ from jwt.algorithms import RSAAlgorithm
 from broker.auth.tokens import TokenVerifier, open_verifier
 from broker.config.settings import AuthSettings
 from broker.errors import CloseCode, Disconnect
+from tests.support.secrets import SECRET
 
-SECRET = "a-secret-of-32-bytes-or-a-little-more"
 CLAIMS = {"sub": "root"}
 
 

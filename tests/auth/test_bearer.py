@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from broker.auth.bearer import ApiKey, find_token
 from broker.errors import CloseCode, ConfigurationError, Disconnect
-
-KEY = "k3y-of-the-notifier"
+from tests.support.secrets import API_KEY
 
 
 def find(
@@ -90,9 +89,9 @@ def test_whatever_comes_is_a_result_or_a_refusal(query: str, header: bytes, offe
 
 
 def test_the_api_key_matches_itself_only() -> None:
-    key = ApiKey(KEY)
-    assert key.matches(f"Bearer {KEY}")
-    assert key.matches(f"bearer  {KEY} ")
+    key = ApiKey(API_KEY)
+    assert key.matches(f"Bearer {API_KEY}")
+    assert key.matches(f"bearer  {API_KEY} ")
 
 
 @pytest.mark.parametrize(
@@ -102,21 +101,21 @@ def test_the_api_key_matches_itself_only() -> None:
         "",
         "Bearer",
         "Bearer ",
-        KEY,
-        f"Basic {KEY}",
-        f"Bearer {KEY}x",
-        f"Bearer {KEY[:-1]}",
+        API_KEY,
+        f"Basic {API_KEY}",
+        f"Bearer {API_KEY}x",
+        f"Bearer {API_KEY[:-1]}",
         "Bearer ключ",
         "Bearer \ud800",
     ],
 )
 def test_anything_else_is_not_the_api_key(header: str | None) -> None:
-    assert not ApiKey(KEY).matches(header)
+    assert not ApiKey(API_KEY).matches(header)
 
 
 @given(st.text(alphabet=st.characters(categories=None)))
 def test_presenting_rubbish_never_raises(presented: str) -> None:
-    assert ApiKey(KEY).matches("Bearer " + presented) == (presented.strip() == KEY)
+    assert ApiKey(API_KEY).matches("Bearer " + presented) == (presented.strip() == API_KEY)
 
 
 @pytest.mark.parametrize("key", ["", "with space", "schlüssel", "tab\t", "nul\0"])
@@ -126,4 +125,4 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
 
 
 def test_the_api_key_does_not_show_in_a_repr() -> None:
-    assert KEY not in repr(ApiKey(KEY))
+    assert API_KEY not in repr(ApiKey(API_KEY))

@@ -19,8 +19,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from broker.auth.keys import KeyRing, load_keys
 from broker.config.settings import Algorithm, AuthSettings
 from broker.errors import ConfigurationError, Disconnect
-
-SECRET = "a-secret-of-32-bytes-or-a-little-more"
+from tests.support.secrets import SECRET
 
 Write = Callable[[bytes | str], str]
 

@@ -16,14 +16,16 @@ from broker.config.settings import Algorithm, AuthSettings
 from broker.errors import ConfigurationError, Disconnect
 from broker.model import Capability, Claims
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import SECRET
 
-SECRET = "0123456789abcdef" * 4
+LONG_SECRET = SECRET * 2
+"""Long enough for HS512."""
 NOW = 1_700_000_000.25
 
 
 def mint(**given: Any) -> str:
     usual: dict[str, Any] = {
-        "secret": SECRET,
+        "secret": LONG_SECRET,
         "algorithm": "HS256",
         "user_id": "ada",
         "ttl_seconds": 60.0,
@@ -33,14 +35,14 @@ def mint(**given: Any) -> str:
 
 
 def verify(token: str, *, now: float = NOW, **settings: Any) -> Claims:
-    return open_verifier(AuthSettings(secret=SECRET, **settings), wall_clock=lambda: now).verify(token)
+    return open_verifier(AuthSettings(secret=LONG_SECRET, **settings), wall_clock=lambda: now).verify(token)
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 def test_pyjwt_reads_it(algorithm: Algorithm) -> None:
     token = mint(algorithm=algorithm)
     assert jwt.get_unverified_header(token) == {"alg": algorithm, "typ": "JWT"}
-    payload = jwt.decode(token, SECRET, algorithms=[algorithm], options={"verify_exp": False})
+    payload = jwt.decode(token, LONG_SECRET, algorithms=[algorithm], options={"verify_exp": False})
     assert payload == {"sub": "ada", "iat": 1_700_000_000, "exp": 1_700_000_061}
 
 

@@ -18,8 +18,8 @@ from broker.auth.tokens import TokenVerifier, open_verifier
 from broker.config.settings import Algorithm, AuthSettings, Settings
 from broker.errors import CloseCode, ConfigurationError, Disconnect
 from broker.model import ALL_CAPABILITIES, Capability, Claims, check_room_name
+from tests.support.secrets import SECRET
 
-SECRET = "a-secret-of-32-bytes-or-a-little-more"
 NOW = 1_700_000_000.0
 
 

@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker.cli import main
+from tests.support.secrets import API_KEY, SECRET
 
 SECRETS = {
-    "GREENROOM_SECRET": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA",
-    "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
+    "GREENROOM_SECRET": SECRET,
+    "GREENROOM_API_KEY": API_KEY,
     "GREENROOM_CONFIG": None,
 }
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
-API_KEY = "k7Qx2mWv9RbTz4Ls"
+from tests.support.secrets import API_KEY, SECRET
+
 SAFETY_SECONDS = 120
 
 Case = Callable[[Path], tuple[str, dict[str, str]]]

@@ -14,10 +14,8 @@ import httpx2
 import pytest
 import trio
 
-SECRETS = {
-    "GREENROOM_SECRET": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA",
-    "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
-}
+from tests.support.secrets import ENVIRON
+
 SAFETY_SECONDS = 120
 
 
@@ -116,7 +114,7 @@ async def test_a_server_outlives_the_reader_of_its_log(
     streams: Callable[[], AbstractContextManager[int]], is_dev: bool, bad_requests: int
 ) -> None:
     command = [sys.executable, "-m", "broker", "serve", "--port", "0", *(["--dev"] if is_dev else [])]
-    environ = {**os.environ, **SECRETS, "GREENROOM_SERVER__DRAIN_SECONDS": "0.1"}
+    environ = {**os.environ, **ENVIRON, "GREENROOM_SERVER__DRAIN_SECONDS": "0.1"}
     with trio.fail_after(SAFETY_SECONDS), streams() as output:
         # Both streams: the notes of --dev go to standard output.
         process = await trio.lowlevel.open_process(command, stdout=output, stderr=output, env=environ)

@@ -18,11 +18,12 @@ from click.testing import CliRunner
 
 from broker.cli import main
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY, SECRET
 from tests.support.untraced import untraced
 
 SECRETS = {
-    "GREENROOM_SECRET": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA",
-    "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
+    "GREENROOM_SECRET": SECRET,
+    "GREENROOM_API_KEY": API_KEY,
     "GREENROOM_SERVER__DRAIN_SECONDS": "0.1",
 }
 TEXT = "é→💩"

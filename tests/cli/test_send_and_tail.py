@@ -14,11 +14,12 @@ import httpx2
 import pytest
 
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY, SECRET
 
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
-    "GREENROOM_SECRET": "a-secret-for-tests-0123456789-abcdefghijklmnop",
-    "GREENROOM_API_KEY": "a-key-for-tests-0123456789",
+    "GREENROOM_SECRET": SECRET,
+    "GREENROOM_API_KEY": API_KEY,
     "GREENROOM_SERVER__DRAIN_SECONDS": "0.1",
 }
 BROKER = [sys.executable, "-m", "broker"]

@@ -17,10 +17,8 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-SECRETS = {
-    "GREENROOM_SECRET": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA",
-    "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
-}
+from tests.support.secrets import ENVIRON
+
 TEST_SECONDS = 120
 """How long a test may take on a busy machine, where importing everything takes seconds."""
 
@@ -137,7 +135,7 @@ async def test_dev_prints_all_one_needs_and_ends_with_0(how: signal.Signals) -> 
 
 
 async def test_without_dev_nothing_but_log_lines_is_printed() -> None:
-    environ = {**SECRETS, "GREENROOM_SERVER__DRAIN_SECONDS": "0.5"}
+    environ = {**ENVIRON, "GREENROOM_SERVER__DRAIN_SECONDS": "0.5"}
     async with serve("--port", "0", environ=environ) as server:
         lines = [await server.log.next()]
         while "127.0.0.1:" not in lines[-1]:
@@ -146,7 +144,7 @@ async def test_without_dev_nothing_but_log_lines_is_printed() -> None:
         lines += (await server.log.rest()).splitlines()
         assert await server.process.wait() == 0
         assert all("event" in json.loads(line) for line in lines)
-        assert not [secret for secret in SECRETS.values() if secret in "".join(lines)]
+        assert not [secret for secret in ENVIRON.values() if secret in "".join(lines)]
         assert await server.out.rest() == ""
 
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-SECRETS = {
-    "GREENROOM_SECRET": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA",
-    "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
-}
+from tests.support.secrets import ENVIRON
+
 SERVE = [sys.executable, "-m", "broker", "serve", "--port", "0"]
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 PATIENCE_SECONDS = 90
@@ -38,7 +36,7 @@ async def start(wrapper: list[str], *arguments: str) -> trio.Process:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**others, **SECRETS},
+        env={**others, **ENVIRON},
     )
 
 

@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker.cli import main
-
-SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
+from tests.support.secrets import SECRET
 
 
 def token(*arguments: str, **environ: str | None) -> Result:

@@ -1,6 +1,6 @@
-"""The node in memory of tests/transport and the served broker of tests/server, here too."""
+"""The node and the served broker of tests/support as fixtures."""
 
-from tests.server.conftest import serve
-from tests.transport.conftest import open_node
+from tests.support.node import open_node
+from tests.support.served import serve
 
 __all__ = ["open_node", "serve"]

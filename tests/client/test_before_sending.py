@@ -19,8 +19,8 @@ from broker.client.retries import Attempts, read_outcomes, read_published
 from tests.certificates import make_certificate
 from tests.client.test_retries import NoJitter
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY
 
-KEY = "a-key-for-tests-0123456789"
 NOWHERE = "http://127.0.0.1:9"
 
 odd_text = st.text(max_size=12) | st.text(alphabet="a \t\r\n\0\x7fü\udce9\"'", max_size=6)
@@ -32,12 +32,12 @@ odd_text = st.text(max_size=12) | st.text(alphabet="a \t\r\n\0\x7fü\udce9\"'", 
     [
         "",
         " ",
-        KEY + "\n",
-        "\n" + KEY,
-        KEY + "\r\nX: y",
-        KEY + "\0",
-        "schlüssel-" + KEY,
-        KEY + "\udce9",
+        API_KEY + "\n",
+        "\n" + API_KEY,
+        API_KEY + "\r\nX: y",
+        API_KEY + "\0",
+        "schlüssel-" + API_KEY,
+        API_KEY + "\udce9",
         None,
         5,
         b"x",
@@ -48,7 +48,7 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_told(
 ) -> None:
     with pytest.raises(NotSentError, match=r"^api_key: ") as caught:
         kind(NOWHERE, key)
-    assert KEY not in str(caught.value)
+    assert API_KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_told(
     ],
 )
 @pytest.mark.parametrize(
-    "make", [partial(Publisher, api_key=KEY), partial(AsyncPublisher, api_key=KEY), parse_address]
+    "make", [partial(Publisher, api_key=API_KEY), partial(AsyncPublisher, api_key=API_KEY), parse_address]
 )
 def test_what_is_no_address_is_refused(make: Callable[..., object], url: Any) -> None:
     if make is parse_address and url == "http://host:0":
@@ -84,8 +84,8 @@ def test_what_is_no_address_is_refused(make: Callable[..., object], url: Any) ->
 
 def test_a_key_in_place_of_the_address_is_not_told() -> None:
     with pytest.raises(AddressError) as caught:
-        Publisher(KEY, "http://127.0.0.1:9")
-    assert KEY not in str(caught.value)
+        Publisher(API_KEY, "http://127.0.0.1:9")
+    assert API_KEY not in str(caught.value)
 
 
 @given(url=odd_text | odd_text.map("http://".__add__) | odd_text.map("http://host/".__add__))
@@ -138,14 +138,14 @@ def test_what_the_environment_says_is_used_or_refused(
     environment(variables)
     for url in (NOWHERE, "https://127.0.0.1:9"):
         try:
-            kind(url, KEY)
+            kind(url, API_KEY)
         except NotSentError as error:
             told = str(error)
         else:
             continue
         assert next(iter(variables)).upper() in told.upper()
         assert "the-password" not in told
-        assert KEY not in told
+        assert API_KEY not in told
 
 
 IMPOSSIBLE_PROXIES = [
@@ -166,7 +166,7 @@ def test_a_proxy_that_nothing_can_connect_to_is_refused_at_once(
 ) -> None:
     environment({name: proxy})
     with pytest.raises(NotSentError, match=name.upper()):
-        kind(NOWHERE, KEY)
+        kind(NOWHERE, API_KEY)
 
 
 @pytest.mark.parametrize("variables", [ENVIRONMENTS[0], ENVIRONMENTS[6]], ids=str)
@@ -179,7 +179,7 @@ def test_a_proxy_that_nothing_can_connect_to_is_refused_at_once(
     ],
 )
 def test_a_command_tells_it_in_one_line(variables: dict[str, str], command: list[str]) -> None:
-    environ = {**os.environ, **variables, "GREENROOM_API_KEY": KEY}
+    environ = {**os.environ, **variables, "GREENROOM_API_KEY": API_KEY}
     ran = subprocess.run(
         [sys.executable, "-m", "broker", *command],
         env={"GREENROOM_URL": NOWHERE, **environ},
@@ -237,14 +237,14 @@ def test_a_call_that_cannot_be_sent_is_refused_at_once(name: str) -> None:
     def no_sleep(_seconds: float) -> None:
         pytest.fail("it waits")
 
-    with Publisher(NOWHERE, KEY, give_up_seconds=1e9) as publisher, pytest.MonkeyPatch.context() as patch:
+    with Publisher(NOWHERE, API_KEY, give_up_seconds=1e9) as publisher, pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.sleep", no_sleep)
         with pytest.raises(NotSentError) as caught:
             CALLS[name](publisher)
-    assert KEY not in str(caught.value)
+    assert API_KEY not in str(caught.value)
 
     async def call() -> None:
-        async with AsyncPublisher(NOWHERE, KEY, give_up_seconds=1e9) as publisher:
+        async with AsyncPublisher(NOWHERE, API_KEY, give_up_seconds=1e9) as publisher:
             with pytest.raises(NotSentError):
                 await CALLS[name](publisher)
 
@@ -253,7 +253,7 @@ def test_a_call_that_cannot_be_sent_is_refused_at_once(name: str) -> None:
 
 @given(key=odd_text)
 def test_a_key_is_sent_as_it_is_or_refused(key: str) -> None:
-    with Publisher(NOWHERE, KEY) as publisher:
+    with Publisher(NOWHERE, API_KEY) as publisher:
         try:
             call = publisher._calls.publish("a", {"type": "x"}, key, ephemeral=False)
         except NotSentError:
@@ -264,7 +264,7 @@ def test_a_key_is_sent_as_it_is_or_refused(key: str) -> None:
 
 
 def test_a_publisher_that_was_closed_says_so() -> None:
-    publisher = Publisher(NOWHERE, KEY)
+    publisher = Publisher(NOWHERE, API_KEY)
     publisher.close()
     publisher.close()
     with pytest.raises(NotSentError, match="closed"):
@@ -286,7 +286,7 @@ async def test_a_certificate_that_is_not_to_be_trusted_is_told_at_once(tmp_path,
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(trio.serve_listeners, shake, listeners))
-            async with AsyncPublisher(f"https://127.0.0.1:{port}", KEY, give_up_seconds=1e9) as publisher:
+            async with AsyncPublisher(f"https://127.0.0.1:{port}", API_KEY, give_up_seconds=1e9) as publisher:
                 with pytest.raises(NotSentError, match="certificate"):
                     await publisher.publish("a", {"type": "x"})
             nursery.cancel_scope.cancel()
@@ -329,7 +329,7 @@ async def test_what_cannot_pass_is_raised_at_once(
             port = listeners[0].socket.getsockname()[1]
             environment({"HTTPS_PROXY": f"http://127.0.0.1:{port}"} if scheme == "proxy" else {})
             url = NOWHERE.replace("http", "https") if scheme == "proxy" else f"{scheme}://127.0.0.1:{port}"
-            publish = partial(kind(url, KEY, give_up_seconds=2).publish, "a", {"type": "x"})
+            publish = partial(kind(url, API_KEY, give_up_seconds=2).publish, "a", {"type": "x"})
             if kind is Publisher:
                 publish = partial(trio.to_thread.run_sync, publish)
             with pytest.raises(expected, match=match) as caught:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.server.conftest import API_KEY
+from tests.support.secrets import API_KEY
 
 CHILDREN = 4
 MESSAGES = 200

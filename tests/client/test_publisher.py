@@ -15,8 +15,8 @@ from broker.client import AsyncPublisher, NotSentError, Publisher, RefusedError,
 from broker.client.results import Published
 from tests.support.names import is_allowed, some_names
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY
 
-KEY = "a-key-for-tests-0123456789"
 PLACED = '{"room":"lobby","offset":1,"epoch":"e","members":0}'
 
 
@@ -103,7 +103,7 @@ def open_publisher(request: pytest.FixtureRequest) -> Open:
     """Make a publisher of either kind that does not wait between attempts."""
 
     def opened(url: str, **options: object) -> AsyncPublisher:
-        return request.param(url, KEY, random=NoJitter(), **options)
+        return request.param(url, API_KEY, random=NoJitter(), **options)
 
     return opened
 
@@ -207,7 +207,7 @@ async def test_a_silent_server_is_given_up(open_publisher):
 
 def test_an_address_is_checked_at_once():
     with pytest.raises(ValueError, match="no http"):
-        Publisher("localhost:8000", KEY)
+        Publisher("localhost:8000", API_KEY)
 
 
 async def test_it_is_not_led_elsewhere(open_publisher):
@@ -230,7 +230,7 @@ WITHOUT_TRIO = f"""
 import sys
 sys.modules["trio"] = None
 from broker.client import Publisher, UnavailableError
-with Publisher("http://127.0.0.1:1", "{KEY}", give_up_seconds=0) as publisher:
+with Publisher("http://127.0.0.1:1", "{API_KEY}", give_up_seconds=0) as publisher:
     try:
         publisher.publish("lobby", {{"type": "note"}})
     except UnavailableError as error:
@@ -262,7 +262,7 @@ def test_the_other_runs_on_asyncio():
 import asyncio
 from broker.client import AsyncPublisher, UnavailableError
 async def main():
-    async with AsyncPublisher("http://127.0.0.1:1", "{KEY}", give_up_seconds=0.5) as publisher:
+    async with AsyncPublisher("http://127.0.0.1:1", "{API_KEY}", give_up_seconds=0.5) as publisher:
         try:
             await publisher.publish("lobby", {{"type": "note"}})
         except UnavailableError as error:

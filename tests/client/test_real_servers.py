@@ -21,11 +21,11 @@ from broker.auth.mint import mint_token
 from broker.client import ClosedError, Position, connect
 from tests.certificates import make_certificate
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY, SECRET
 
-SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 ENVIRON = {
     "GREENROOM_SECRET": SECRET,
-    "GREENROOM_API_KEY": "a-key-for-tests-0123456789",
+    "GREENROOM_API_KEY": API_KEY,
     "GREENROOM_SERVER__DRAIN_SECONDS": "1",
     "GREENROOM_LIMITS__MESSAGES_PER_SECOND": "10000",
     "GREENROOM_LIMITS__MESSAGES_BURST": "10000",

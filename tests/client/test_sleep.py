@@ -14,7 +14,8 @@ from broker.client.client import PONG_SECONDS, SILENCE_SECONDS
 from broker.client.core import RESEND_SECONDS
 from broker.clocks import SLEEP_SECONDS, SleepAwareClock, boot_clock
 from tests.client.test_client import next_of, open_world
-from tests.client.test_publisher import KEY, answer, scripted
+from tests.client.test_publisher import answer, scripted
+from tests.support.secrets import API_KEY
 
 
 @attrs.define
@@ -137,8 +138,8 @@ async def test_a_publisher_sends_nothing_again_that_the_server_may_have_forgotte
         return now[0]
 
     async with scripted(answer("503 Busy"), answer("200 OK")) as server:
-        async with AsyncPublisher(server.url, KEY, clock=clock, random=NoJitter()) as publisher:
-            sync = Publisher(server.url, KEY, clock=clock, random=NoJitter())
+        async with AsyncPublisher(server.url, API_KEY, clock=clock, random=NoJitter()) as publisher:
+            sync = Publisher(server.url, API_KEY, clock=clock, random=NoJitter())
             try:
                 if is_async:
                     await publisher.publish("lobby", {"type": "note"})

@@ -1,6 +1,6 @@
-"""Real Redis servers as fixtures, and whole brokers before them."""
+"""The Redis servers and the served broker of tests/support as fixtures."""
 
-from tests.engine.redis.servers import redis, shared_redis
-from tests.server.conftest import serve
+from tests.support.redis import redis, shared_redis
+from tests.support.served import serve
 
 __all__ = ["redis", "serve", "shared_redis"]

@@ -1,27 +1,25 @@
 """Nodes that share rooms through Redis, in one process, and guests of theirs who keep account of what they hear."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar, cast
 
 import attrs
 import trio
 
-from actors import Ref, Reply
+from actors import Reply
+from broker.assembly import open_engine_and_rooms
 from broker.config.settings import HistorySettings, RedisSettings, RoomSettings, ServerSettings, Settings
-from broker.engine.open import open_engine
 from broker.engine.redis.engine import RedisEngine
-from broker.errors import CloseCode, EngineUnavailableError
+from broker.errors import EngineUnavailableError
 from broker.log import stdlib_log
 from broker.model import Draft, IdempotencyKey, Position
 from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent
-from broker.rooms.directory import Rooms, open_rooms
+from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
 from broker.wakeup import Wakeup
+from tests.support.members import NoticesCodec, Person, RecordingOutbox
 from tests.support.patience import PATIENCE_SECONDS
-
-N = TypeVar("N", bound=Notice)
 
 TIMEOUT_SECONDS = 2.0
 """Silence after which these nodes give up on a server."""
@@ -29,57 +27,32 @@ LEASE_SECONDS = 3.0
 """Silence after which the others take one of these nodes to be dead."""
 
 
-class NoticesAsFrame:
-    """Its frames are the notices themselves."""
+class CheckingOutbox(RecordingOutbox):
+    """Gives each notice to `check` before it notes it; nothing is refused here."""
 
-    def encode(self, notices: Sequence[Notice]) -> bytes:
-        return cast("bytes", tuple(notices))
+    def __init__(self, check: Callable[[Notice], None]) -> None:
+        super().__init__(NoticesCodec())
+        self._check = check
+        self.news = Wakeup()
 
-
-@attrs.define(eq=False)
-class Guest:
-    """A member, and its own outbox, who checks that what it hears of a room is a run without gap or repeat."""
-
-    user_id: str
-    codec: NoticesAsFrame = attrs.Factory(NoticesAsFrame)
-    is_visible: bool = True
-    heard: list[Notice] = attrs.Factory(list)
-    removals: list[str] = attrs.Factory(list)
-    disconnects: list[CloseCode] = attrs.Factory(list)
-    at: Position | None = None
-    news: Wakeup = attrs.Factory(Wakeup)
-
-    @property
-    def outbox(self) -> "Guest":
-        return self
-
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
-        self.reply(*cast("tuple[Notice, ...]", frame))
-        return True
-
-    def reply(self, *notices: Notice) -> None:
+    def note(self, notices: tuple[Notice, ...]) -> None:
         for notice in notices:
             self._check(notice)
-        self.heard += notices
+        super().note(notices)
         self.news.set()
 
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         raise AssertionError("nothing is refused here")
 
-    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
-        pass
 
-    def removed_from(self, room: str) -> None:
-        self.removals.append(room)
+class Guest(Person):
+    """A member who checks that what it hears of a room is a run without gap or repeat."""
 
-    def disconnect(self, code: CloseCode, reason: str) -> None:
-        self.disconnects.append(code)
-
-    def heard_of(self, kind: type[N]) -> list[N]:
-        return [notice for notice in self.heard if isinstance(notice, kind)]
-
-    def texts(self) -> list[str]:
-        return [said.event.content.decode() for said in self.heard_of(RoomEvent)]
+    def __init__(self, user_id: str) -> None:
+        outbox = CheckingOutbox(self._check)
+        super().__init__(user_id, outbox=outbox)
+        self.news = outbox.news
+        self.at: Position | None = None
 
     async def wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -178,11 +151,9 @@ def settings_for(url: str, *, lease_seconds: float = LEASE_SECONDS, **rooms: flo
 async def open_node(url: str, *, lease_seconds: float = LEASE_SECONDS, **rooms: float) -> AsyncIterator[Node]:
     """Open a node on the servers of a URL, and wait until it is ready if it can be."""
     settings = settings_for(url, lease_seconds=lease_seconds, **rooms)
+    opening = open_engine_and_rooms(settings, log=stdlib_log(), wall_clock=time.time, boot_clock=time.time)
     with trio.fail_after(PATIENCE_SECONDS):
-        async with (
-            open_engine(settings, wall_clock=time.time, log=stdlib_log()) as engine,
-            open_rooms(settings, engine, stdlib_log()) as opened,
-        ):
+        async with opening as (engine, rooms_here):
             assert isinstance(engine, RedisEngine)
             await engine.wait_ready()
-            yield Node(opened, engine)
+            yield Node(rooms_here, engine)

@@ -9,8 +9,8 @@ from broker.model import Position
 from broker.notices import Gap
 from tests.cluster.nodes import Guest, Node, open_node
 from tests.engine.redis.opened import wait_ready
-from tests.engine.redis.proxy import Proxy, open_proxy
-from tests.engine.redis.servers import RedisServer
+from tests.support.redis import RedisServer
+from tests.support.redis_proxy import Proxy, open_proxy
 
 CUTS = 25
 SPEAKERS = 4

@@ -9,8 +9,8 @@ from broker.model import Draft, Position
 from broker.notices import Acknowledged, Failed, Joined, RoomEvent
 from tests.cluster.nodes import Guest, open_node
 from tests.engine.redis.opened import wait_ready, wait_trouble
-from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer, run_redis
+from tests.support.redis import RedisServer, run_redis
+from tests.support.redis_proxy import open_proxy
 
 
 async def test_what_is_said_on_one_node_is_heard_on_all_in_one_order(redis: RedisServer) -> None:

@@ -13,8 +13,8 @@ from broker.notices import PresenceChanged, PresenceList, UserJoined, UserLeft
 from broker.rooms.messages import SendPresence
 from tests.cluster.nodes import LEASE_SECONDS, Guest, Node, open_node
 from tests.engine.redis.opened import wait_ready, wait_trouble, wait_until
-from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer, run_redis
+from tests.support.redis import RedisServer, run_redis
+from tests.support.redis_proxy import open_proxy
 
 
 def comings(guest: Guest) -> list[tuple[str, str, int]]:

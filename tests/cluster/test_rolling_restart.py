@@ -18,9 +18,9 @@ from broker.auth.mint import mint_token
 from broker.client import Position, Room, State, connect
 from broker.errors import CloseCode
 from broker.wakeup import Wakeup
-from tests.engine.redis.servers import RedisServer, free_port
-from tests.server.conftest import API_KEY, SECRET
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.redis import RedisServer, free_port
+from tests.support.secrets import API_KEY, SECRET
 from tests.support.untraced import untraced
 
 ROOM = "den"

@@ -6,12 +6,12 @@ import pytest
 import trio
 
 from broker.errors import ConfigurationError
-from tests.engine.redis.servers import RedisServer, run_redis
+from tests.support.redis import RedisServer, run_redis
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.server.conftest import Client, Serve, Served
+    from tests.support.served import Client, Serve, Served
 
 REDIS = {"timeout_seconds": 0.5, "probe_seconds": 0.05}
 

@@ -6,9 +6,9 @@ import pytest
 
 from tests.cluster.test_servers import REDIS, wait_ready
 from tests.engine.redis.opened import wait_until
-from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer
 from tests.engine.redis.strangers import STRANGERS, Switch
+from tests.support.redis import RedisServer
+from tests.support.redis_proxy import open_proxy
 
 
 @pytest.mark.parametrize("name", STRANGERS)

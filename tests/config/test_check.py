@@ -9,9 +9,7 @@ from broker.config.check import HOW_TO_MAKE_ONE, check_settings, weakness
 from broker.config.problems import Problem, refuse
 from broker.config.settings import AuthSettings, HttpSettings, ServerSettings, Settings
 from broker.errors import ConfigurationError
-
-SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
-API_KEY = "k7Qx2mWv9RbTz4Ls"
+from tests.support.secrets import API_KEY, SECRET
 
 
 def problems(

@@ -17,13 +17,14 @@ from broker.config.load import load_settings
 from broker.config.patterns import matches
 from broker.config.settings import AuthSettings, HttpSettings, RoomRule, Settings
 from broker.errors import ConfigurationError
+from tests.support.secrets import SECRET
 
 TEXT_KEYS = [
     key.dotted
     for key in read_schema(Settings).plain_keys()
     if key.dotted.partition(".")[0] != "log" and "text" in key.allowed
 ]
-WORD = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
+WORD = SECRET
 
 FLAWS: dict[str, Callable[[str], str]] = {
     "line end": lambda word: f"{word}\n",

@@ -9,9 +9,7 @@ from broker.config.check import check_settings, with_normal_origins
 from broker.config.origins import normal_origin
 from broker.config.settings import AuthSettings, HttpSettings, Settings, WebSocketSettings
 from broker.errors import ConfigurationError
-
-SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
-API_KEY = "k7Qx2mWv9RbTz4Ls"
+from tests.support.secrets import API_KEY, SECRET
 
 # The right column is `new URL(left).origin` in Chromium, but for the schemes that it gives "null" for.
 SAME = [

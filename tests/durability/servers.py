@@ -14,10 +14,9 @@ import attrs
 import jwt
 import trio
 
+from tests.support.secrets import API_KEY, SECRET
 from tests.support.untraced import untraced
 
-SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
-API_KEY = "k7Qx2mWv9RbTz4Ls"
 ENVIRON = {
     "GREENROOM_SECRET": SECRET,
     "GREENROOM_API_KEY": API_KEY,

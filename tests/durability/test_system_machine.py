@@ -15,10 +15,12 @@ from broker.config.settings import HistorySettings, RoomSettings, ServerSettings
 from broker.errors import EngineUnavailableError
 from broker.rooms.messages import Leave
 from tests.durability.world import BrokenError, World, open_world
+from tests.support.members import RefusedFrame
 
 USERS = ("ann", "bob", "cyd")
 ROOMS = ("den", "loft")
 IDLE_SECONDS = 5.0
+FAULTS = {"raise": BrokenError, "refuse": RefusedFrame}
 
 
 @attrs.frozen
@@ -128,7 +130,7 @@ async def do(world: World, clock: MockClock, step: object) -> None:
         case Drop(user):
             await world.leave_all(world.clients[user])
         case Break(user, fault):
-            world.clients[user].connection.faults = [fault]
+            world.clients[user].connection.outbox.faults = [FAULTS[fault]()]
         case BreakEngine("after"):
             world.engine.after = [BrokenError()]
         case BreakEngine(how):

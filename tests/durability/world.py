@@ -3,23 +3,23 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import groupby, pairwise
-from typing import cast
 
 import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from actors import Ref, Reply, RestartPolicy
+from actors import Reply, RestartPolicy
+from broker.assembly import open_engine_and_rooms
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.open import open_engine
-from broker.errors import CloseCode
 from broker.log import stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position
-from broker.notices import Acknowledged, Failed, Gap, Joined, Left, Notice, RoomEvent
-from broker.rooms.directory import Rooms, open_rooms
+from broker.notices import Acknowledged, Failed, Gap, Joined, Left, RoomEvent
+from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage
 from broker.wakeup import Wakeup
+from tests.support.members import NoticesCodec, Person, RecordingOutbox
 
 BEGIN = 1_700_000_000.0
 """Unix seconds at trio time 0."""
@@ -29,51 +29,16 @@ class BrokenError(Exception):
     """What members and the engine raise here."""
 
 
-class NoticesAsFrame:
-    """Its frames are the notices themselves."""
-
-    def encode(self, notices: Sequence[Notice]) -> bytes:
-        return cast("bytes", tuple(notices))
-
-
-@attrs.define(eq=False)
-class Connection:
-    """A member and its outbox. The next things offered meet its faults: `raise`, or `refuse` as too slow."""
-
-    user_id: str
-    codec: NoticesAsFrame
-    heard: list[Notice] = attrs.Factory(list)
-    faults: list[str] = attrs.Factory(list)
-    is_visible: bool = True
-    is_closed: bool = False
-
-    @property
-    def outbox(self) -> "Connection":
-        return self
-
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
-        if self.faults and self.faults.pop() == "refuse":
-            return False
-        self.reply(*cast("tuple[Notice, ...]", frame))
-        return True
-
-    def reply(self, *notices: Notice) -> None:
-        if self.faults and self.faults.pop() == "raise":
-            raise BrokenError
-        self.heard += notices
+class GapOutbox(RecordingOutbox):
+    """Tells of stored events in a refused frame, as an outbox that has space again."""
 
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         if offsets is not None:
-            self.heard.append(Gap(room, *offsets))
+            self.note((Gap(room, *offsets),))
 
-    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
-        pass
 
-    def removed_from(self, room: str) -> None:
-        pass
-
-    def disconnect(self, code: CloseCode, reason: str) -> None:
-        self.is_closed = True
+def new_connection(user_id: str, codec: NoticesCodec) -> Person:
+    return Person(user_id, outbox=GapOutbox(codec))
 
 
 class FaultyEngine(Engine):
@@ -187,7 +152,7 @@ class Client:
 
     user_id: str
     record: Record
-    connection: Connection
+    connection: Person
     seen: dict[str, Position] = attrs.Factory(dict)
     present: dict[str, Position | None] = attrs.Factory(dict)
     """The rooms it is in, with the `since` of its join."""
@@ -196,7 +161,7 @@ class Client:
     _taken: int = 0
 
     def reconnect(self) -> None:
-        self.connection = Connection(self.user_id, self.connection.codec)
+        self.connection = new_connection(self.user_id, self.connection.outbox.codec)
         self.present = {}
         self._taken = 0
 
@@ -315,7 +280,7 @@ class World:
         self.record.check_ids(self.settings.history.idempotency_seconds)
         for client in self.clients:
             client.take()
-            if client.connection.is_closed:
+            if client.connection.disconnects:
                 await self.leave_all(client)
             for room in client.present:
                 assert client.seen[room] == self.record.held[room].position, "was not told all"
@@ -330,15 +295,16 @@ async def open_life(
     opened = open_engine(settings, wall_clock=lambda: BEGIN + trio.current_time(), log=log)
     engine = FaultyEngine(await life.enter_async_context(opened))
     policy = RestartPolicy(intensity=1000, backoff_seconds=0.0)
-    rooms = await life.enter_async_context(open_rooms(settings, engine, log, policy=policy))
+    opening = open_engine_and_rooms(settings, log=log, engine=engine, restarts=policy)
+    _, rooms = await life.enter_async_context(opening)
     return rooms, engine, life, scope
 
 
 @asynccontextmanager
 async def open_world(settings: Settings, users: Sequence[str], *, is_durable: bool) -> AsyncIterator[World]:
     """Begin the first life of a server, and end the last."""
-    record, codec = Record(), NoticesAsFrame()
-    clients = [Client(user, record, Connection(user, codec)) for user in users]
+    record, codec = Record(), NoticesCodec()
+    clients = [Client(user, record, new_connection(user, codec)) for user in users]
     world = World(settings, is_durable, record, clients, *await open_life(settings))
     try:
         yield world

@@ -1,5 +1,5 @@
-"""The served broker of tests/server, here too."""
+"""The served broker of tests/support as a fixture."""
 
-from tests.server.conftest import serve
+from tests.support.served import serve
 
 __all__ = ["serve"]

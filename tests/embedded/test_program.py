@@ -7,10 +7,11 @@ import pytest
 
 from broker import Broker, open_broker, run_server
 from broker.config.settings import Settings
+from tests.support.secrets import API_KEY, SECRET
 
 SECRETS = {
-    "auth": {"secret": "a-secret-for-tests-0123456789-abcdefghijklmnop"},
-    "http": {"api_key": "a-key-for-tests-0123456789"},
+    "auth": {"secret": SECRET},
+    "http": {"api_key": API_KEY},
 }
 
 

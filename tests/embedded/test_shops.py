@@ -19,9 +19,8 @@ import trio
 from broker.auth.mint import mint_token
 from broker.client import ClosedError, connect
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY, SECRET
 
-SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
-API_KEY = "a-key-for-tests-0123456789"
 EXAMPLES = Path(__file__).parent / "examples"
 PORT = "0"
 

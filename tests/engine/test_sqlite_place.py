@@ -13,9 +13,10 @@ import pytest
 from broker.engine.sqlite.location import COMPANIONS, check_path
 from broker.errors import ConfigurationError, EngineUnavailableError
 from tests.engine.sqlite_files import KEEP, draft, opened
+from tests.support.secrets import API_KEY, SECRET
 
 SAFETY_SECONDS = 120
-ENVIRON = {"GREENROOM_SECRET": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA", "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls"}
+ENVIRON = {"GREENROOM_SECRET": SECRET, "GREENROOM_API_KEY": API_KEY}
 
 
 def greenroom(*arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:

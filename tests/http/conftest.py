@@ -12,26 +12,21 @@ import pytest
 import trio
 from quart_trio import QuartTrio
 
-from broker.auth.bearer import ApiKey
+from broker.assembly import open_assembly
 from broker.auth.mint import mint_token
-from broker.auth.permissions import RoomPolicy
-from broker.auth.tokens import open_verifier
 from broker.config.settings import HttpSettings, Settings
 from broker.engine.base import Engine
-from broker.engine.memory import MemoryEngine
 from broker.http.app import create_app
 from broker.http.hosting.serving import HttpServer, open_http
 from broker.http.services import HttpServices
-from broker.metrics import open_metrics
 from broker.refusals import Refusals
-from broker.rooms.directory import Rooms, open_rooms
+from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
 from broker.transport.byte_stream import SocketByteStream
 from broker.transport.streams import ReplayStream
+from tests.support.logs import RecordingLog
 from tests.support.patience import PATIENCE_SECONDS
-
-SECRET = "a secret of the tests, and longer than 32 bytes"
-KEY = "an-api-key-of-the-tests"
+from tests.support.secrets import API_KEY, SECRET
 
 
 async def wait_until(check: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
@@ -41,36 +36,6 @@ async def wait_until(check: Callable[[], bool], *, seconds: float = PATIENCE_SEC
             if check():
                 return
             await trio.sleep(0.01)
-
-
-@attrs.define
-class RecordingLog:
-    """Remembers its lines as (level, event, fields)."""
-
-    lines: list[tuple[str, str, dict[str, object]]] = attrs.Factory(list)
-    refused: list[dict[str, object]] = attrs.Factory(list)
-    """The events and fields of the lines that tell of refusals, which are not among the others."""
-
-    def debug(self, event: str, **fields: object) -> None:
-        self.lines.append(("debug", event, fields))
-
-    def info(self, event: str, **fields: object) -> None:
-        if event in {"refused", "bad request"}:
-            self.refused.append({"event": event, **fields})
-        else:
-            self.lines.append(("info", event, fields))
-
-    def warning(self, event: str, **fields: object) -> None:
-        self.lines.append(("warning", event, fields))
-
-    def error(self, event: str, **fields: object) -> None:
-        self.lines.append(("error", event, fields))
-
-    def exception(self, event: str, **fields: object) -> None:
-        self.lines.append(("error", event, fields))
-
-    def bind(self, **fields: object) -> "RecordingLog":
-        return self
 
 
 @attrs.define
@@ -111,7 +76,7 @@ class RawClient:
 
     async def request(self, method: str, target: str, *headers: str, body: bytes | None = None) -> None:
         """Send a request with the API key; without a body, none is announced."""
-        lines = [f"{method} {target} HTTP/1.1", "Host: test", f"Authorization: Bearer {KEY}", *headers]
+        lines = [f"{method} {target} HTTP/1.1", "Host: test", f"Authorization: Bearer {API_KEY}", *headers]
         if body is not None:
             lines.append(f"Content-Length: {len(body)}")
         await self.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
@@ -238,7 +203,7 @@ class World:
 
 def make_settings(**sections: dict[str, Any]) -> Settings:
     """Return settings with some keys changed: make_settings(http={"body_bytes": 100})."""
-    plain: dict[str, Any] = {"auth": {"secret": SECRET}, "http": {"api_key": KEY}}
+    plain: dict[str, Any] = {"auth": {"secret": SECRET}, "http": {"api_key": API_KEY}}
     for section, keys in sections.items():
         plain[section] = {**plain.get(section, {}), **keys}
     return msgspec.convert(plain, Settings)
@@ -254,44 +219,29 @@ async def open_world_with(
     **sections: Any,
 ) -> AsyncIterator[World]:
     settings = make_settings(**sections)
-    log, clock, draining = RecordingLog(), [1_700_000_000.0], trio.Event()
+    log, clock = RecordingLog(), [1_700_000_000.0]
 
     def wall_clock() -> float:
         return clock[0]
 
-    engine = engine or MemoryEngine(wall_clock=wall_clock, idempotency_seconds=300)
-    connections = Connections(settings.limits.connections_per_user)
-    async with open_rooms(settings, engine, log) as rooms:
-        refusals = Refusals(log)
-        services = HttpServices(
-            settings=settings,
-            rooms=rooms,
-            connections=connections,
-            engine=engine,
-            verifier=open_verifier(settings.auth, wall_clock=wall_clock),
-            policy=RoomPolicy.from_settings(settings),
-            api_key=ApiKey(KEY),
-            wall_clock=wall_clock,
-            log=log,
-            is_draining=draining.is_set,
-            metrics=open_metrics(rooms, connections, engine, refusals),
-            metrics_key=None if settings.http.metrics_key is None else ApiKey(settings.http.metrics_key),
-            is_dev=is_dev,
-            refusals=refusals,
-        )
+    opening = open_assembly(
+        settings, log=log, engine=engine, wall_clock=wall_clock, boot_clock=wall_clock, dev=is_dev
+    )
+    async with opening as assembly:
+        services = assembly.http
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
         async with (
-            open_served(app, settings.http, log, beside, refusals) as served,
+            open_served(app, settings.http, log, beside, services.refusals) as served,
             httpx2.AsyncClient(
-                base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_SECONDS
+                base_url=served.url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=PATIENCE_SECONDS
             ) as client,
         ):
-            yield World(services, served, log, client, clock, draining)
+            yield World(services, served, log, client, clock, assembly.draining)
 
 
 @pytest.fixture
 def api_key() -> str:
-    return KEY
+    return API_KEY
 
 
 @pytest.fixture

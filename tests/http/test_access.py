@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.http.conftest import KEY
+from tests.support.secrets import API_KEY
 
 OPEN = {
     "/health",
@@ -62,7 +62,7 @@ async def test_a_client_token_is_no_api_key(world):
 
 async def test_secrets_are_in_no_log(open_world, api_key):
     class Broken:
-        presence = None
+        presence = cluster = None
 
         async def wait_ready(self):
             raise ZeroDivisionError
@@ -87,7 +87,7 @@ METRICS_KEY = "a-key-of-the-scraper"
         ("Bearer wrong", 401),
         (f"Basic {METRICS_KEY}", 401),
         (f"Bearer {METRICS_KEY}", 200),
-        (f"Bearer {KEY}", 200),
+        (f"Bearer {API_KEY}", 200),
     ],
 )
 async def test_metrics_with_a_key_are_for_its_bearers(open_world, presented, status):

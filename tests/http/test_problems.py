@@ -36,7 +36,7 @@ async def test_a_wrong_method_is_a_405(world):
 
 async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
     class Broken:
-        presence = None
+        presence = cluster = None
 
         async def wait_ready(self):
             raise ZeroDivisionError("the inside story")
@@ -54,7 +54,7 @@ async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
 @pytest.mark.parametrize("code", CloseCode)
 async def test_every_close_code_is_a_problem_and_none_is_a_failure(open_world, code):
     class Ending:
-        presence = None
+        presence = cluster = None
 
         async def wait_ready(self):
             raise Disconnect(code, "why it ends")

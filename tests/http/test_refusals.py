@@ -6,7 +6,7 @@ import re
 import pytest
 
 from broker.errors import CloseCode
-from tests.http.conftest import KEY
+from tests.support.secrets import API_KEY
 
 SECRET_WORD = "hunter2hunter2"
 
@@ -51,7 +51,7 @@ async def test_a_refused_request_is_counted_and_told(world, method, path, header
     response = await world.client.request(method, path, headers=headers, content=body)
     assert response.status_code == status
     assert world.services.refusals.counts == {why: 1}
-    [fields] = world.log.refused
+    [(_, _, fields)] = world.log.refused
     assert (fields["why"], fields["status"], fields["address"]) == (why, status, "127.0.0.1")
     assert fields["method"] == method
     assert fields["help"]
@@ -99,7 +99,7 @@ async def test_a_bad_head_behind_another_request_is_told_as_a_first_one_is(world
         await client.stream.send_eof()
         await client.until(b"HTTP/1.1 4")
     assert world.services.refusals.counts == {why: 1}
-    assert [(fields["event"], fields["why"]) for fields in world.log.refused] == [("bad request", why)]
+    assert [(line.event, line.fields["why"]) for line in world.log.refused] == [("bad request", why)]
     assert world.log.lines == []
 
 
@@ -117,7 +117,7 @@ UPLOADS = {
 async def test_an_upload_that_its_client_breaks_off_is_no_refusal(world, path, rest):
     kind = "application/x-ndjson" if path == "/api/messages" else "application/json"
     async with world.connect() as client:
-        await client.send(f"POST {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n")
+        await client.send(f"POST {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {API_KEY}\r\n")
         await client.send(f"Content-Type: {kind}\r\n{rest}")
         await client.stream.send_eof()
         await client.rest()
@@ -128,7 +128,7 @@ async def test_an_upload_that_its_client_breaks_off_is_no_refusal(world, path, r
 
 async def test_chunks_that_are_none_are_no_fault_of_the_head(world):
     async with world.connect() as client:
-        await client.send(f"POST {MESSAGES} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\n")
+        await client.send(f"POST {MESSAGES} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {API_KEY}\r\n")
         await client.send("Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
         await client.until(b"HTTP/1.1 400")
     assert world.services.refusals.counts == {"http": 1}

@@ -9,58 +9,11 @@ from actors import Reply
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.rooms.messages import Join
 from tests.support.engines import LongWayEngine
-
-
-class Frames:
-    """A codec and an outbox that keep notices as they are."""
-
-    def __init__(self):
-        self.notices = []
-
-    @property
-    def codec(self):
-        return self
-
-    def encode(self, notices):
-        self.notices.extend(notices)
-        return b"frame"
-
-    def offer(self, frame, *, is_bulk=False):
-        return True
-
-    def note_lost(self, room, offsets):
-        raise AssertionError("nothing is refused here")
-
-    def reply(self, *notices):
-        self.notices.extend(notices)
-
-
-class Member:
-    is_visible = True
-
-    def __init__(self, user_id):
-        self.user_id = user_id
-        self.outbox = Frames()
-        self.ended = []
-
-    def added_to(self, room, ref):
-        pass
-
-    def removed_from(self, room):
-        self.ended.append(room)
-
-    def disconnect(self, code, reason):
-        self.ended.append(code)
-
-    def check(self, now, wall_now):
-        pass
-
-    def send_reconnect(self, after_ms):
-        pass
+from tests.support.members import Person
 
 
 async def join(world, room, user_id):
-    member = Member(user_id)
+    member = Person(user_id)
     reply = Reply()
     ref = await world.rooms.tell(room, Join(member, None, None, reply))
     await ref.wait_reply(reply)
@@ -113,7 +66,7 @@ async def test_publish_counts_and_reaches_the_members(world):
     ann = await join(world, "lobby", "ann")
     await join(world, "lobby", "bob")
     assert (await world.say("lobby", 1))["members"] == 2
-    assert ann.outbox.notices[-1].event.content == b'{"type":"note","n":1}'
+    assert ann.heard[-1].event.content == b'{"type":"note","n":1}'
 
 
 @pytest.mark.parametrize(
@@ -249,7 +202,7 @@ async def test_the_same_idempotency_key_is_stored_once(world):
     await world.say("lobby", 2)
     again = await world.client.post("/api/rooms/lobby/messages", json={"type": "x"}, headers=headers)
     assert first.json()["offset"] == again.json()["offset"] == 1
-    assert len([n for n in ann.outbox.notices if hasattr(n, "event")]) == 2
+    assert len([n for n in ann.heard if hasattr(n, "event")]) == 2
     world.clock[0] += 301
     later = await world.client.post("/api/rooms/lobby/messages", json={"type": "x"}, headers=headers)
     assert later.json()["offset"] == 3
@@ -268,7 +221,7 @@ async def test_an_ephemeral_message_is_heard_and_not_kept(world):
     ann = await join(world, "lobby", "ann")
     response = await world.client.post("/api/rooms/lobby/messages?ephemeral=1", json={"type": "x"})
     assert response.json() == {"room": "lobby", "offset": None, "epoch": None, "members": 1}
-    assert ann.outbox.notices[-1].event.offset is None
+    assert ann.heard[-1].event.offset is None
     history = await world.client.get("/api/rooms/lobby/messages")
     assert history.json()["messages"] == []
 
@@ -407,17 +360,21 @@ async def test_a_user_is_removed_from_a_room(world):
     members = [await join(world, "lobby", user) for user in ("ann", "ann", "bob")]
     response = await world.client.delete("/api/rooms/lobby/users/ann")
     assert response.json() == {"removed": 2}
-    assert [member.ended for member in members] == [["lobby"], ["lobby"], []]
+    assert [member.removals for member in members] == [["lobby"], ["lobby"], []]
     assert (await world.client.delete("/api/rooms/lobby/users/nobody")).json() == {"removed": 0}
 
 
 async def test_all_connections_of_a_user_are_closed(world):
-    members = [Member("ann"), Member("ann"), Member("bob")]
+    members = [Person("ann"), Person("ann"), Person("bob")]
     for member in members:
         world.connections.add(member)
     response = await world.client.delete("/api/users/ann")
     assert response.json() == {"disconnected": 2}
-    assert [member.ended for member in members] == [[CloseCode.REMOVED], [CloseCode.REMOVED], []]
+    assert [[code for code, _ in member.disconnects] for member in members] == [
+        [CloseCode.REMOVED],
+        [CloseCode.REMOVED],
+        [],
+    ]
 
 
 async def test_broadcast_answers_for_each_room_in_order(world):

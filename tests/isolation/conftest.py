@@ -1,5 +1,5 @@
-"""The node of tests/transport, here too."""
+"""The node of tests/support as a fixture."""
 
-from tests.transport.conftest import open_node
+from tests.support.node import open_node
 
 __all__ = ["open_node"]

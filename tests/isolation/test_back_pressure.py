@@ -12,8 +12,8 @@ from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
 from broker.transport.byte_stream import MemoryByteStream
 from tests.support.engines import LongWayEngine
-from tests.transport.conftest import Node, OpenNode
-from tests.transport.peers import RawPeer, client_frame, text_of
+from tests.support.node import Node, OpenNode
+from tests.support.peers import RawPeer, client_frame, text_of
 
 
 @attrs.define

@@ -16,8 +16,8 @@ from wsproto.events import TextMessage
 from broker.errors import CloseCode
 from broker.model import Draft
 from broker.transport.byte_stream import MemoryByteStream
-from tests.transport.conftest import Node, OpenNode
-from tests.transport.peers import CLOSE, Client, RawPeer, client_frame, handshake, text_of
+from tests.support.node import Node, OpenNode
+from tests.support.peers import CLOSE, Client, RawPeer, client_frame, handshake, text_of
 
 T = TypeVar("T")
 Strike: TypeAlias = Callable[["Victim", trio.lowlevel.Task], None]

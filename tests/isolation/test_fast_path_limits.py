@@ -10,8 +10,8 @@ from trio.testing import MockClock
 from broker.errors import CloseCode
 from broker.protocol.commands import AnyCommand, CommandDecoder
 from broker.transport.native_protocol import native_protocol
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import (
+from tests.support.node import OpenNode
+from tests.support.peers import (
     CLOSE,
     CONTINUATION,
     PING,

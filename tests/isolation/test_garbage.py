@@ -13,8 +13,8 @@ from trio.testing import MockClock
 from wsproto.utilities import RemoteProtocolError
 
 from broker.errors import CloseCode
-from tests.transport.conftest import Node, OpenNode
-from tests.transport.peers import (
+from tests.support.node import Node, OpenNode
+from tests.support.peers import (
     BINARY,
     CLOSE,
     CONTINUATION,

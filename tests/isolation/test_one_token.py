@@ -19,9 +19,9 @@ from broker.engine.open import open_engine
 from broker.log import stdlib_log
 from broker.model import WallClock
 from broker.sessions.allowance import MESSAGE_BYTES
-from tests.engine.redis.servers import RedisServer, shared_redis
 from tests.engine.sqlite_files import connected
-from tests.transport.conftest import Node, OpenNode
+from tests.support.node import Node, OpenNode
+from tests.support.redis import RedisServer, shared_redis
 
 __all__ = ["shared_redis"]
 

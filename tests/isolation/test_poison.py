@@ -18,8 +18,8 @@ from broker.protocol.commands import AnyCommand, CommandDecoder
 from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.frames import WebSocketCodec
-from tests.transport.conftest import Node, OpenNode
-from tests.transport.peers import Client, RawPeer
+from tests.support.node import Node, OpenNode
+from tests.support.peers import Client, RawPeer
 
 
 class PoisonError(Exception):

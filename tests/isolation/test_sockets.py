@@ -11,9 +11,9 @@ import trio
 
 from broker.errors import CloseCode
 from broker.transport.flusher import BYTES_PER_CLOCK_READ, SLICE_SECONDS
+from tests.support.node import Node, OpenNode
 from tests.support.patience import PATIENCE_SECONDS
-from tests.transport.conftest import Node, OpenNode
-from tests.transport.peers import CLOSE, TEXT, Client, RawPeer, client_frame, handshake, text_of
+from tests.support.peers import CLOSE, TEXT, Client, RawPeer, client_frame, handshake, text_of
 
 # A machine that stands still for a moment must not look like a peer that is gone: short limits only where they matter.
 FAST = {"ping_seconds": 60.0, "pong_seconds": 1.0, "close_seconds": 0.2}
@@ -27,7 +27,7 @@ async def open_watched_node(
     settings = {"websocket": {**FAST, **websocket}, "http": {"head_seconds": head_seconds}}
     limits = {"messages_burst": 10_000}
     with trio.fail_after(PATIENCE_SECONDS):
-        async with open_node(keeper_seconds=0.05, limits=limits, **settings) as node:
+        async with open_node(heartbeat_seconds=0.05, limits=limits, **settings) as node:
             port = await node.listen()
             observer = await node.member("eve", "lobby")
             yield node, port, observer

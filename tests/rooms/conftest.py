@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar, cast
 
 import attrs
 import pytest
@@ -10,115 +9,19 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Ref, Reply, RestartPolicy
+from broker.assembly import open_engine_and_rooms
 from broker.config.settings import HistorySettings, LimitSettings, RoomRule, RoomSettings, Settings
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.memory import MemoryEngine
-from broker.errors import CloseCode
 from broker.model import Draft, IdempotencyKey, Position
-from broker.notices import Joined, Notice, RequestId, RoomEvent
-from broker.rooms.directory import Rooms, open_rooms, retention_for
+from broker.notices import RequestId, RoomEvent
+from broker.rooms.directory import Rooms, retention_for
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage
-
-N = TypeVar("N", bound=Notice)
+from tests.support.logs import RecordingLog
+from tests.support.members import NoticesCodec, Person
 
 BEGIN = 1_700_000_000.0
 """Unix seconds at trio time 0."""
-
-
-class IdentityCodec:
-    """Its frames are the notices themselves, so that a test can look at them."""
-
-    def __init__(self) -> None:
-        self.encoded = 0
-
-    def encode(self, notices: Sequence[Notice]) -> bytes:
-        self.encoded += 1
-        return cast("bytes", tuple(notices))
-
-
-class RecordingOutbox:
-    """Stands where a socket would, and fails when it is told to."""
-
-    def __init__(self, codec: IdentityCodec) -> None:
-        self.codec = codec
-        self.heard: list[Notice] = []
-        self.heard_at: list[float] = []
-        """The trio time of each notice."""
-        self.replies: list[tuple[Notice, ...]] = []
-        """What came together as one answer."""
-        self.losses: list[tuple[str, tuple[int, int] | None]] = []
-        self.is_full = False
-        self.faults: list[Exception | None] = []
-        """What the next offers raise; None lets one pass."""
-
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
-        self._fail()
-        if self.is_full:
-            return False
-        self._hear(cast("tuple[Notice, ...]", frame))
-        return True
-
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
-        self.losses.append((room, offsets))
-
-    def reply(self, *notices: Notice) -> None:
-        self._fail()
-        self.replies.append(notices)
-        self._hear(notices)
-
-    def _hear(self, notices: tuple[Notice, ...]) -> None:
-        self.heard += notices
-        self.heard_at += [trio.current_time()] * len(notices)
-
-    def _fail(self) -> None:
-        fault = self.faults.pop(0) if self.faults else None
-        if fault is not None:
-            raise fault
-
-
-class Person:
-    """A member that remembers what became of it."""
-
-    def __init__(self, user_id: str, codec: IdentityCodec, *, is_visible: bool = True) -> None:
-        self.user_id = user_id
-        self.is_visible = is_visible
-        self.outbox = RecordingOutbox(codec)
-        self.removals: list[str] = []
-        self.disconnects: list[tuple[CloseCode, str]] = []
-
-    def __repr__(self) -> str:
-        return f"<{self.user_id}>"
-
-    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
-        pass
-
-    def removed_from(self, room: str) -> None:
-        self.removals.append(room)
-
-    def disconnect(self, code: CloseCode, reason: str) -> None:
-        self.disconnects.append((code, reason))
-
-    @property
-    def heard(self) -> list[Notice]:
-        return self.outbox.heard
-
-    def heard_of(self, kind: type[N]) -> list[N]:
-        return [notice for notice in self.heard if isinstance(notice, kind)]
-
-    def offsets(self) -> list[int | None]:
-        return [said.event.offset for said in self.heard_of(RoomEvent)]
-
-    def texts(self) -> list[str]:
-        return [said.event.content.decode() for said in self.heard_of(RoomEvent)]
-
-    def forget(self) -> None:
-        self.heard.clear()
-        self.outbox.heard_at.clear()
-
-    def joined(self) -> Joined:
-        """Return the one `joined` heard so far."""
-        [joined] = self.heard_of(Joined)
-        return joined
 
 
 class WatchedEngine(Engine):
@@ -185,21 +88,6 @@ class WatchedEngine(Engine):
             raise self.before[call].pop(0)
 
 
-class RecordingLog:
-    """Keeps the events and fields of its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, object]]] = []
-
-    def debug(self, event: str, **fields: object) -> None:
-        self.lines.append((event, fields))
-
-    info = warning = error = exception = debug
-
-    def bind(self, **_fields: object) -> "RecordingLog":
-        return self
-
-
 @attrs.define
 class Stage:
     """The rooms, all that is around them, and what a session or the HTTP API would send them."""
@@ -208,7 +96,7 @@ class Stage:
     engine: WatchedEngine
     log: RecordingLog
     settings: Settings
-    codec: IdentityCodec = attrs.Factory(IdentityCodec)
+    codec: NoticesCodec = attrs.Factory(NoticesCodec)
     refs: dict[str, Ref[RoomMessage]] = attrs.Factory(dict)
 
     def person(self, user_id: str = "ann", *, is_visible: bool = True) -> Person:
@@ -286,8 +174,8 @@ NewPerson = Callable[..., Person]
 def new_person() -> NewPerson:
     """Return what makes a member: `new_person("ann", codec, is_visible=False)`, by default with its own codec."""
 
-    def made(user_id: str, codec: IdentityCodec | None = None, *, is_visible: bool = True) -> Person:
-        return Person(user_id, codec or IdentityCodec(), is_visible=is_visible)
+    def made(user_id: str, codec: NoticesCodec | None = None, *, is_visible: bool = True) -> Person:
+        return Person(user_id, codec or NoticesCodec(), is_visible=is_visible)
 
     return made
 
@@ -335,9 +223,9 @@ def open_stage() -> OpenStage:
         engine, log = WatchedEngine(memory), RecordingLog()
         is_virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
         with trio.fail_after(1_000_000 if is_virtual else 30):
-            async with open_rooms(
-                settings, engine, log, policy=policy or RestartPolicy(backoff_seconds=0.0)
-            ) as rooms:
+            async with open_engine_and_rooms(
+                settings, log=log, engine=engine, restarts=policy or RestartPolicy(backoff_seconds=0.0)
+            ) as (_, rooms):
                 yield Stage(rooms, engine, log, settings)
 
     return opened

@@ -49,9 +49,9 @@ async def test_a_member_that_cannot_be_told_is_disconnected_and_all_others_are_t
     for person in people:
         if person is not people[place]:
             assert person.heard[3:] == [UserLeft("den", people[place].user_id, 2)]
-    assert [event for event, _ in stage.log.lines] == ["delivery failed"]
-    assert stage.log.lines[0][1]["room"] == "den"
-    assert isinstance(stage.log.lines[0][1]["exc_info"], BrokenError)
+    assert stage.log.events == ["delivery failed"]
+    assert stage.log.lines[0].fields["room"] == "den"
+    assert isinstance(stage.log.lines[0].fields["exc_info"], BrokenError)
 
 
 async def test_any_number_that_fail_take_nobody_along(stage: "Stage") -> None:
@@ -66,7 +66,7 @@ async def test_any_number_that_fail_take_nobody_along(stage: "Stage") -> None:
     for person in people:
         assert person.offsets() == ([] if person in failing else [1, 2])
         assert person.disconnects == (FAILED if person in failing else [])
-    assert [event for event, _ in stage.log.lines] == ["delivery failed"] * len(failing)
+    assert stage.log.events == ["delivery failed"] * len(failing)
     assert (await stage.rooms.inspect("den")).room_size == 40
 
 
@@ -211,8 +211,8 @@ async def test_a_room_past_saving_sends_its_members_away_and_makes_room_for_a_ne
             await stage.say(f"bad {number}")
         gone = [(CloseCode.INTERNAL_ERROR, "room failed")]
         assert ann.disconnects == listener.disconnects == gone
-        assert [event for event, _ in stage.log.lines] == ["room failed"] * 3 + ["room given up"]
-        assert stage.log.lines[-1][1]["room"] == "den"
+        assert stage.log.events == ["room failed"] * 3 + ["room given up"]
+        assert stage.log.lines[-1].fields["room"] == "den"
         with pytest.raises(ActorStoppedError):
             stage.refs["den"].tell_nowait(stage.leaving(ann))
         cat = await stage.join(stage.person("cat"), since=Position((await stage.position()).epoch, 0))

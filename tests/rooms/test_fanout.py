@@ -1,6 +1,7 @@
 """Each member is offered each frame once, whatever fails or is cancelled on the way."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -13,10 +14,11 @@ from broker.model import Event
 from broker.notices import Gap, Notice, RoomEvent, UserJoined
 from broker.rooms.fanout import OFFERS_PER_CLOCK_READ, TIME_SLICE_SECONDS, Fanout, Tally
 from broker.rooms.presence.roster import Roster
-from tests.rooms.conftest import IdentityCodec, RecordingOutbox
+from tests.support.logs import RecordingLog
+from tests.support.members import NoticesCodec, Person, RecordingOutbox
 
 if TYPE_CHECKING:
-    from tests.rooms.conftest import NewPerson, Person
+    from tests.rooms.conftest import NewPerson
 
 
 class BrokenError(Exception):
@@ -34,25 +36,14 @@ def roster_of(people: "list[Person]") -> Roster:
     return roster
 
 
-class CountingLog:
-    """Counts the failures that it is told of."""
-
-    def __init__(self) -> None:
-        self.failed = 0
-
-    def exception(self, event: str, **fields: object) -> None:
-        assert event == "delivery failed"
-        assert isinstance(fields["members"], int)
-        self.failed += fields["members"]
-
-    debug = info = warning = error = exception
-
-    def bind(self, **_fields: object) -> "CountingLog":
-        return self
+def failed(log: RecordingLog) -> int:
+    """Return how many members' failures were logged; nothing else may be."""
+    assert set(log.events) <= {"delivery failed"}
+    return sum(cast("int", line.fields["members"]) for line in log.lines)
 
 
-def new_fanout(tally: Tally | None = None, log: CountingLog | None = None) -> Fanout:
-    return Fanout("den", tally or Tally(), log or CountingLog())
+def new_fanout(tally: Tally | None = None, log: RecordingLog | None = None) -> Fanout:
+    return Fanout("den", tally or Tally(), log or RecordingLog())
 
 
 async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person: "NewPerson") -> None:
@@ -102,14 +93,14 @@ def test_only_those_fail_whose_outbox_does(
     }
 
     async def main() -> None:
-        log = CountingLog()
+        log = RecordingLog()
         fanout, roster = new_fanout(log=log), roster_of(everyone)
         for frame in range(frames):
             fanout.queue(roster, [said(frame + 1)])
             if finish_each:
                 await fanout.send_queued()
         await fanout.send_queued()
-        assert log.failed == len(failing)
+        assert failed(log) == len(failing)
 
     trio.run(main)
     for p, person in enumerate(everyone):
@@ -120,15 +111,15 @@ def test_only_those_fail_whose_outbox_does(
 
 
 async def test_those_whose_codec_fails_are_failed_alone(new_person: "NewPerson") -> None:
-    class BrokenCodec(type(new_person("").outbox.codec)):  # type: ignore[misc]
-        def encode(self, notices: list[Notice]) -> bytes:
+    class BrokenCodec(NoticesCodec):
+        def encode(self, notices: Sequence[Notice]) -> bytes:
             if notices == [said(2)]:
                 raise BrokenError
-            return super().encode(notices)  # type: ignore[no-any-return]
+            return super().encode(notices)
 
     broken = BrokenCodec()
     ann, bob, cat = new_person("ann", broken), new_person("bob"), new_person("cat", broken)
-    log = CountingLog()
+    log = RecordingLog()
     fanout, roster = new_fanout(log=log), roster_of([ann, bob, cat])
     for offset in (1, 2, 3):
         fanout.queue(roster, [said(offset)])
@@ -139,13 +130,13 @@ async def test_those_whose_codec_fails_are_failed_alone(new_person: "NewPerson")
         # Not even what was begun before: they come back with what they had seen until then.
         assert person.offsets() == []
         assert person.disconnects == [(CloseCode.INTERNAL_ERROR, "delivery failed")]
-    assert log.failed == 2
+    assert failed(log) == 2
 
 
 class SlowOutbox(RecordingOutbox):
     """One look's worth of offers takes a turn."""
 
-    def __init__(self, codec: IdentityCodec, clock: MockClock) -> None:
+    def __init__(self, codec: NoticesCodec, clock: MockClock) -> None:
         super().__init__(codec)
         self._clock = clock
 

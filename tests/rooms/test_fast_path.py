@@ -71,7 +71,7 @@ async def story(opening: AbstractAsyncContextManager[Stage], steps: list[Step], 
         return [
             *((person.user_id, outcome(person)) for person in people.values()),
             position.offset,
-            [event for event, _ in stage.log.lines],
+            stage.log.events,
             attrs.astuple(stage.rooms.tally)[:3],
         ]
 

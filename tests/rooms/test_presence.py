@@ -10,7 +10,8 @@ from broker.notices import Left, Notice, PresenceChanged, PresenceList, UserJoin
 from broker.rooms.messages import RoomInfo, SendPresence, SendPresenceBatch
 
 if TYPE_CHECKING:
-    from tests.rooms.conftest import OpenStage, Person, Stage
+    from tests.rooms.conftest import OpenStage, Stage
+    from tests.support.members import Person
 
 
 async def test_presence_lists_users_with_their_connections(stage: "Stage") -> None:

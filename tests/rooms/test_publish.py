@@ -8,7 +8,8 @@ from broker.model import Draft, IdempotencyKey, Position
 from broker.notices import Acknowledged, RoomEvent
 
 if TYPE_CHECKING:
-    from tests.rooms.conftest import OpenStage, Person, Stage
+    from tests.rooms.conftest import OpenStage, Stage
+    from tests.support.members import Person
 
 
 async def test_everyone_hears_everything_in_one_order(stage: "Stage") -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from broker.rooms.presence.roster import Roster
 
 if TYPE_CHECKING:
-    from tests.rooms.conftest import NewPerson, Person
+    from tests.rooms.conftest import NewPerson
+    from tests.support.members import Person
 
 USERS = ("ann", "bob", "cat")
 steps = st.lists(st.tuples(st.booleans(), st.integers(0, 11)), max_size=60)

@@ -14,10 +14,11 @@ import broker.engine.sqlite.engine
 from broker import run_server
 from broker.config.settings import Settings
 from broker.log import open_log
+from tests.support.secrets import API_KEY, SECRET
 
 SECRETS: dict[str, Any] = {
-    "auth": {"secret": "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"},
-    "http": {"api_key": "k7Qx2mWv9RbTz4Ls"},
+    "auth": {"secret": SECRET},
+    "http": {"api_key": API_KEY},
 }
 
 

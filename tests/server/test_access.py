@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from broker.http.app import create_app
+from tests.support.secrets import API_KEY
 
-KEY = "a-key-for-tests-0123456789"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 ROOM = "user_ann"
 UPGRADE = (
@@ -51,7 +51,7 @@ PATHS = (
     Form("encoded slashes", lambda path: "/" + encode(path)),
     Form("encoded in part", lambda path: path.replace("api", "%61p%69")),
     Form("a trailing slash", lambda path: path + "/"),
-    Form("a query in front", lambda path: f"{path}?key={KEY}&/../"),
+    Form("a query in front", lambda path: f"{path}?key={API_KEY}&/../"),
     Form("a dot in it", lambda path: path.replace("/api/", "/api/./")),
     Form("dots in front", lambda path: "/x/.." + path, is_api=False),
     Form("a dot in front", lambda path: "/." + path, is_api=False),
@@ -132,7 +132,7 @@ def is_events(target: str) -> bool:
 async def test_with_the_key_every_form_comes_to_where_it_was_sent(serve, form):
     """Or the test above would prove nothing: what is refused there is there."""
     async with serve() as served:
-        status, answer = await ask(served.url, "GET", form, f"/api/rooms/{ROOM}", f"Bearer {KEY}")
+        status, answer = await ask(served.url, "GET", form, f"/api/rooms/{ROOM}", f"Bearer {API_KEY}")
         is_there = "behind" not in form.name and "everywhere" not in form.name and "trailing" not in form.name
         assert status == (200 if is_there and "a dot" not in form.name else 404), answer
 

@@ -9,13 +9,14 @@ import trio
 
 from broker import open_broker
 from broker.config.settings import AuthSettings, HttpSettings, ServerSettings, Settings
+from tests.support.secrets import API_KEY, SECRET
 
 SAFETY_SECONDS = 60.0
 
 SETTINGS = Settings(
     server=ServerSettings(port=0, drain_seconds=0),
-    auth=AuthSettings(secret="gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"),
-    http=HttpSettings(api_key="k7Qx2mWv9RbTz4Ls"),
+    auth=AuthSettings(secret=SECRET),
+    http=HttpSettings(api_key=API_KEY),
 )
 
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from broker.model import EventHeader
-from tests.server.conftest import Client, Served
+from tests.support.served import Client, Served
 
 
 @attrs.frozen

@@ -14,8 +14,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.server.conftest import API_KEY, Served
-from tests.transport.peers import RawPeer, handshake, text_of
+from tests.support.peers import RawPeer, handshake, text_of
+from tests.support.secrets import API_KEY
+from tests.support.served import Served
 
 LONGEST_SECONDS = 60.0
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

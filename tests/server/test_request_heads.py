@@ -7,9 +7,10 @@ reads all later requests too. A row must have the same answer on all ways.
 import pytest
 import trio
 
-from tests.server.conftest import API_KEY, Served
 from tests.server.test_kept_connections import BEFORE, KeptPeer, dial
-from tests.transport.peers import KEY
+from tests.support.peers import KEY
+from tests.support.secrets import API_KEY
+from tests.support.served import Served
 
 GET = "GET /health HTTP/1.1"
 POST = "POST /api/rooms/lobby/messages HTTP/1.1"

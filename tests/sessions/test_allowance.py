@@ -15,8 +15,8 @@ from broker.errors import CloseCode, ErrorCode, Refused
 from broker.model import Draft
 from broker.sessions.allowance import MESSAGE_BYTES, Allowances, ByteMeter
 from tests.support.engines import LongWayEngine
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import Client, Message, text_of
+from tests.support.node import OpenNode
+from tests.support.peers import Client, Message, text_of
 
 STEPS = st.lists(
     st.tuples(

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from broker.errors import CloseCode
-from tests.transport.conftest import OpenNode
+from tests.support.node import OpenNode
 
 
 async def test_chat_reaches_everyone_and_is_acknowledged(

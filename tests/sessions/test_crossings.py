@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.engine.base import Engine
 from tests.support.engines import LongWayEngine
-from tests.transport.conftest import OpenNode
+from tests.support.node import OpenNode
 
 
 class Dam:

@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
 from tests.support.engines import LongWayEngine
-from tests.transport.conftest import OpenNode
+from tests.support.node import OpenNode
 
 
 @attrs.define

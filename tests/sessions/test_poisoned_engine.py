@@ -8,8 +8,8 @@ from trio.testing import MockClock
 from trio_websocket import ConnectionClosed
 
 from tests.engine.poison import ERRORS, SECRETS, PoisonedEngine
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import Client
+from tests.support.node import OpenNode
+from tests.support.peers import Client
 
 REQUESTS = [
     {"type": "chat", "text": "x"},

@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from broker.errors import CloseCode
-from tests.transport.conftest import OpenNode
+from tests.support.node import OpenNode
 
 
 async def test_the_new_token_is_the_one_that_counts(open_node: OpenNode, autojump_clock: MockClock) -> None:

@@ -15,8 +15,8 @@ from broker.errors import CloseCode, EngineUnavailableError
 from broker.model import Capability, Claims
 from broker.sessions.session import SessionServices
 from tests.support.engines import LongWayEngine
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import BINARY, client_frame, text_of
+from tests.support.node import OpenNode
+from tests.support.peers import BINARY, client_frame, text_of
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from trio.testing import MockClock
 from broker.errors import CloseCode
 from broker.model import Position
 from broker.transport.connection import Destination, parse_destination
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import RawPeer, handshake
+from tests.support.node import OpenNode
+from tests.support.peers import RawPeer, handshake
 
 
 async def test_a_token_in_the_query(open_node: OpenNode, autojump_clock: MockClock) -> None:
@@ -136,7 +136,7 @@ async def test_a_draining_server_sends_newcomers_elsewhere(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     async with open_node() as node:
-        node.is_draining = True
+        node.begin_drain()
         client = await node.client("ann", "lobby")
         assert await client.read_to_end() == ([], CloseCode.SERVICE_RESTART)
         assert node.rooms.statistics().rooms == 0

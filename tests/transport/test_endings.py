@@ -12,8 +12,8 @@ from trio_websocket import ConnectionClosed
 from broker.errors import CloseCode
 from broker.model import Claims
 from broker.transport.byte_stream import MemoryByteStream
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import (
+from tests.support.node import OpenNode
+from tests.support.peers import (
     BINARY,
     CLOSE,
     CONTINUATION,

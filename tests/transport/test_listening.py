@@ -10,10 +10,11 @@ import trio
 from broker import open_broker
 from broker.config.settings import ServerSettings, Settings
 from broker.transport.listening import authority, open_listeners, peer_address, url_of
+from tests.support.secrets import API_KEY, SECRET
 
 SECRETS = {
-    "auth": {"secret": "a-secret-for-tests-0123456789-abcdefghijklmnop"},
-    "http": {"api_key": "a-key-for-tests-0123456789"},
+    "auth": {"secret": SECRET},
+    "http": {"api_key": API_KEY},
 }
 LOOK = b"GET /health HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 

@@ -11,8 +11,8 @@ from broker.transport.admission import MOST_REFUSED_PER_ADDRESS
 from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.port import REFUSAL_SECONDS, Port
 from broker.transport.streams import ReplayStream
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import RawPeer, handshake
+from tests.support.node import OpenNode
+from tests.support.peers import RawPeer, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

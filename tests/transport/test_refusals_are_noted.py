@@ -7,8 +7,8 @@ import trio
 
 from broker.auth.mint import mint_token
 from broker.errors import ErrorCode, RefusalReason
-from tests.transport.conftest import SECRET
-from tests.transport.peers import BINARY, PING, PONG, TEXT, client_frame, handshake
+from tests.support.peers import BINARY, PING, PONG, TEXT, client_frame, handshake
+from tests.support.secrets import SECRET
 
 OTHER_SECRET = "another secret, which is long enough"
 
@@ -77,7 +77,7 @@ async def another_origin(node):
 
 
 async def draining(node):
-    node.is_draining = True
+    node.begin_drain()
     await turned_away(node, f"/ws?token={signed(node)}", 1012)
 
 

@@ -13,9 +13,9 @@ import pytest
 import trio
 from wsproto.events import CloseConnection, Pong, TextMessage
 
+from tests.support.node import Node, OpenNode
 from tests.support.patience import PATIENCE_SECONDS
-from tests.transport.conftest import Node, OpenNode
-from tests.transport.peers import (
+from tests.support.peers import (
     BINARY,
     CLOSE,
     CONTINUATION,

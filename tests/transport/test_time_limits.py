@@ -10,8 +10,8 @@ from broker.errors import CloseCode
 from broker.model import Claims
 from broker.sessions.session import SessionServices
 from broker.transport.byte_stream import MemoryByteStream
-from tests.transport.conftest import OpenNode
-from tests.transport.peers import (
+from tests.support.node import OpenNode
+from tests.support.peers import (
     PING,
     RawPeer,
     client_frame,

@@ -13,8 +13,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from broker.errors import CloseCode
 from broker.transport.port import Port
+from tests.support.node import Node, OpenNode, echo_http
 from tests.support.patience import PATIENCE_SECONDS
-from tests.transport.conftest import Node, OpenNode, echo_http
 
 
 async def in_a_thread(work: Callable[[], Any]) -> Any:

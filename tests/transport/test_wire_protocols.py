@@ -15,7 +15,7 @@ from broker.protocol.commands import AnyCommand, BadCommandError, Chat, Join
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.frames import text_frame
 from broker.transport.native_protocol import native_protocol
-from tests.transport.conftest import OpenNode
+from tests.support.node import OpenNode
 
 
 @attrs.frozen

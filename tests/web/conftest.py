@@ -19,6 +19,7 @@ import jwt
 import pytest
 
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY, SECRET
 from tests.support.untraced import untraced
 
 try:
@@ -30,7 +31,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = Path(__file__).parent / "pages"
 SCREENSHOTS = ROOT / "build" / "screenshots"
 CLIENT = ROOT / "broker" / "web" / "client"
-SECRET = "gVw3yTqOJ5hTnE0fXb2kRzLsM8uPcDiA"
 PATIENCE_MS = 1000 * PATIENCE_SECONDS
 # Without the last ones Chromium looks for its maker's servers at every start.
 ARGUMENTS = [
@@ -77,7 +77,7 @@ class Server:
             env={
                 **others,
                 "GREENROOM_SECRET": SECRET,
-                "GREENROOM_API_KEY": "k7Qx2mWv9RbTz4Ls",
+                "GREENROOM_API_KEY": API_KEY,
                 "GREENROOM_SERVER__DRAIN_SECONDS": "0.2",
                 "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(self.file.parent),
             },

@@ -24,14 +24,13 @@ from broker.auth.mint import mint_token
 from broker.config.settings import Settings
 from broker.http.nodes.siblings import Siblings
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.secrets import API_KEY, SECRET
 
 try:
     from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 except ImportError:
     sync_playwright = None
 
-SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
-API_KEY = "a-key-for-tests-0123456789"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 PATIENCE_MS = 1000 * PATIENCE_SECONDS
 # Without the last ones Chromium looks for its maker's servers at every start.

@@ -1,5 +1,7 @@
 """What one does in the console: publish, remove, make tokens, try it as a user."""
 
+from tests.support.secrets import API_KEY
+
 
 def open_room(page, name):
     page.get_by_label("Name of a room").fill(name)
@@ -121,7 +123,7 @@ async def test_two_tabs_chat_as_users(world):
         for user in ("ann", "bob"):
             tab = page.context.new_page()
             tab.set_default_timeout(20_000)
-            tab.goto(page.url + "#key=a-key-for-tests-0123456789&room=lobby")
+            tab.goto(f"{page.url}#key={API_KEY}&room=lobby")
             tab.get_by_role("tab", name="Try it as a user").click()
             tab.get_by_label("User id").fill(user)
             tab.get_by_role("button", name="Join").click()

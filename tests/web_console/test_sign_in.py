@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.secrets import API_KEY
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-KEY = "a-key-for-tests-0123456789"
 
 
 def everything_kept(page: "Page") -> str:
@@ -34,7 +34,7 @@ async def test_a_wrong_key_is_refused_and_the_right_one_opens(world):
         page.keyboard.press("Enter")
         page.get_by_text("This key is not accepted.").wait_for()
         assert page.evaluate("sessionStorage.length") == 0
-        page.get_by_label("API key").fill(KEY)
+        page.get_by_label("API key").fill(API_KEY)
         page.keyboard.press("Enter")
         page.locator("#state", has_text="ready").wait_for()
         assert page.get_by_role("heading", name="Rooms").is_visible()
@@ -46,8 +46,8 @@ async def test_the_key_stays_in_the_tab_and_only_until_one_signs_out(world):
     def look(page):
         page.locator("#state", has_text="ready").wait_for()
         assert page.url == f"{world.url}/"
-        assert KEY not in everything_kept(page)
-        assert KEY not in page.content()
+        assert API_KEY not in everything_kept(page)
+        assert API_KEY not in page.content()
         page.reload()
         page.locator("#state", has_text="ready").wait_for()
         other = page.context.new_page()
@@ -60,7 +60,7 @@ async def test_the_key_stays_in_the_tab_and_only_until_one_signs_out(world):
         page.reload()
         page.get_by_label("API key").wait_for()
         page.go_back()
-        assert KEY not in page.url
+        assert API_KEY not in page.url
 
     await world.browse(look)
 
@@ -69,7 +69,7 @@ async def test_the_key_stays_in_the_tab_and_only_until_one_signs_out(world):
 async def test_a_key_pasted_into_an_open_page_is_taken_out_of_the_address(world, signed_in):
     def look(page):
         page.locator("#state", has_text="ready" if signed_in else "signed out").wait_for()
-        page.evaluate("key => { location.hash = `#key=${key}&room=lobby`; }", KEY)
+        page.evaluate("key => { location.hash = `#key=${key}&room=lobby`; }", API_KEY)
         page.locator("#state", has_text="ready").wait_for()
         page.get_by_role("heading", name="lobby").wait_for()
         assert page.url == f"{world.url}/#room=lobby"
@@ -81,11 +81,11 @@ async def test_no_request_has_the_key_in_its_address(world):
     def look(page):
         addresses = []
         page.on("request", lambda request: addresses.append(request.url))
-        page.goto(f"{world.url}/#key={KEY}&room=lobby")
+        page.goto(f"{world.url}/#key={API_KEY}&room=lobby")
         page.reload()
         page.get_by_role("heading", name="lobby").wait_for()
         page.locator("#room-count", has_text="0 connections").wait_for()
         assert len(addresses) > 5
-        assert not [address for address in addresses if KEY in address.partition("#")[0]]
+        assert not [address for address in addresses if API_KEY in address.partition("#")[0]]
 
     await world.browse(look)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.redis.servers import RedisServer, redis
+from tests.support.redis import RedisServer, redis
 from tests.workers.test_serve import serving
 
 __all__ = ["redis"]

@@ -19,14 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from broker.auth.mint import mint_token
 from broker.client import connect
-from tests.engine.redis.servers import RedisServer, redis
+from tests.support.redis import RedisServer, redis
+from tests.support.secrets import API_KEY, SECRET
 
 __all__ = ["redis"]
 
-SECRET = "a-secret-for-tests-0123456789-abcdefghijklmnop"
 ENVIRON = {
     "GREENROOM_SECRET": SECRET,
-    "GREENROOM_API_KEY": "a-key-for-tests-0123456789",
+    "GREENROOM_API_KEY": API_KEY,
     "GREENROOM_SERVER__DRAIN_SECONDS": "0.5",
 }
 

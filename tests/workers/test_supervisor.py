@@ -14,6 +14,7 @@ import trio
 from broker.errors import ConfigurationError, GreenroomError, StoppedAtOnceError
 from broker.workers.parent_pipe import drain_without_parent
 from broker.workers.supervisor import Supervisor, WorkerError
+from tests.support.logs import RecordingLog
 from tests.support.patience import PATIENCE_SECONDS
 
 WORKER = """
@@ -53,26 +54,11 @@ while True:
 
 
 @attrs.define
-class Recorder:
-    """A log that keeps its lines."""
-
-    lines: list[tuple[str, dict[str, object]]] = attrs.Factory(list)
-
-    def info(self, event: str, **fields: object) -> None:
-        self.lines.append((event, fields))
-
-    debug = warning = error = exception = info
-
-    def bind(self, **fields: object) -> "Recorder":
-        return self
-
-
-@attrs.define
 class Group:
     """A running supervisor, and what its workers have written down."""
 
     folder: Path
-    log: Recorder
+    log: RecordingLog
     serving: trio.Event
     done: trio.Event
     scope: trio.CancelScope
@@ -102,7 +88,7 @@ class Group:
 async def group_of(
     folder: Path, *kinds: str, stop_seconds: float = PATIENCE_SECONDS, silence_seconds: float = 600.0
 ) -> AsyncIterator[Group]:
-    serving, done, log = trio.Event(), trio.Event(), Recorder()
+    serving, done, log = trio.Event(), trio.Event(), RecordingLog()
     supervisor = Supervisor(
         lambda index: [
             *(sys.executable, *([] if kinds[index] == "stuck" else ["-S"])),
@@ -146,7 +132,7 @@ async def test_all_serve_and_all_drain_together(tmp_path):
         assert await group.end() is None
         for index in range(3):
             assert len(group.notes(index, "asked")) == len(group.notes(index, "stopped")) == 1
-        assert group.log.lines[-1][0] == "workers stopped"
+        assert group.log.events[-1] == "workers stopped"
 
 
 async def test_one_that_dies_is_started_again_and_the_others_go_on(tmp_path):
@@ -155,7 +141,7 @@ async def test_one_that_dies_is_started_again_and_the_others_go_on(tmp_path):
         (first,) = group.notes(0, "started")
         os.kill(first, signal.SIGKILL)
         assert len(set(await group.wait_notes(0, "started", 2))) == 2
-        event, fields = group.log.lines[0]
+        _, event, fields = group.log.lines[0]
         assert event == "worker ended"
         assert (fields["worker"], fields["status"]) == (0, -9)
         assert 0.2 <= fields["again_in_seconds"] <= 0.5
@@ -237,7 +223,7 @@ async def test_one_whose_event_loop_stands_still_is_killed_and_started_again(tmp
         first, second = await group.wait_notes(0, "started", 2)
         assert first != second
         assert not is_alive(first)
-        (still, told), (ended, status) = group.log.lines[:2]
+        (_, still, told), (_, ended, status) = group.log.lines[:2]
         assert (still, told["worker"]) == ("worker stands still", 0)
         assert told["silent_seconds"] >= 1.0
         assert (ended, status["status"]) == ("worker ended", -9)
@@ -250,7 +236,7 @@ async def test_one_that_is_silent_for_less_is_left_alone_and_one_that_was_stoppe
         os.kill(group.notes(0, "started")[0], signal.SIGSTOP)
         assert await group.end() is None
         assert len(group.notes(0, "stopped")) == 1
-        assert "worker stands still" not in [event for event, _ in group.log.lines]
+        assert "worker stands still" not in group.log.events
 
 
 async def test_a_hangup_ends_nothing(tmp_path):
@@ -259,6 +245,6 @@ async def test_a_hangup_ends_nothing(tmp_path):
         os.kill(os.getpid(), signal.SIGHUP)
         while not group.log.lines:  # noqa: ASYNC110  # nor does a log
             await trio.sleep(0.01)
-        assert group.log.lines[0][0] == "hangup ignored"
+        assert group.log.events[0] == "hangup ignored"
         assert not group.done.is_set()
         assert await group.end() is None

@@ -13,7 +13,7 @@ from broker.engine.base import Engine
 from broker.engine.open import open_engine
 from broker.log import stdlib_log
 from broker.model import WallClock
-from tests.engine.redis.servers import RedisServer, shared_redis
+from tests.support.redis import RedisServer, shared_redis
 
 __all__ = ["shared_redis"]
 

@@ -1,5 +1,5 @@
-"""Real Redis servers as fixtures."""
+"""The Redis servers of tests/support as fixtures."""
 
-from tests.engine.redis.servers import redis, shared_redis
+from tests.support.redis import redis, shared_redis
 
 __all__ = ["redis", "shared_redis"]

@@ -8,7 +8,7 @@ import attrs
 import hiredis
 import trio
 
-from tests.engine.redis.proxy import Proxy
+from tests.support.redis_proxy import Proxy
 
 GREETING = (
     b"*6\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n$7\r\nversion\r\n$5\r\n8.0.0\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"

@@ -22,7 +22,7 @@ from broker.engine.redis.replies import parse_count
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.log import stdlib_log
 from tests.engine.redis.opened import KEEP, Ear, draft, opened, wait_ready
-from tests.engine.redis.servers import RedisServer
+from tests.support.redis import RedisServer
 
 HEADERS = [
     b"*2",

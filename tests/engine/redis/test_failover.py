@@ -9,9 +9,9 @@ from broker.engine.redis.engine import RedisEngine
 from broker.errors import EngineUnavailableError
 from broker.model import Position
 from tests.engine.redis.opened import KEEP, Ear, draft, opened, wait_ready, wait_until, when_served
-from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer, run_redis
 from tests.engine.redis.strangers import Switch, answer
+from tests.support.redis import RedisServer, run_redis
+from tests.support.redis_proxy import open_proxy
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from tests.engine.redis.opened import (
     wait_trouble,
     when_served,
 )
-from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer, free_port, run_redis
+from tests.support.redis import RedisServer, free_port, run_redis
+from tests.support.redis_proxy import open_proxy
 
 
 async def offsets(engine: RedisEngine) -> list[int | None]:

@@ -7,8 +7,8 @@ import trio.testing
 from broker.errors import EngineUnavailableError
 from broker.model import Position
 from tests.engine.redis.opened import KEEP, draft, opened, wait_ready
-from tests.engine.redis.proxy import open_proxy
-from tests.engine.redis.servers import RedisServer
+from tests.support.redis import RedisServer
+from tests.support.redis_proxy import open_proxy
 
 
 async def test_what_many_ask_at_once_is_one_write(redis: RedisServer) -> None:

@@ -9,7 +9,7 @@ import trio
 from broker.engine.cluster import Answers
 from broker.engine.redis.replies import parse_count
 from tests.engine.redis.opened import opened, wait_ready
-from tests.engine.redis.servers import RedisServer, redis
+from tests.support.redis import RedisServer, redis
 
 __all__ = ["redis"]
 

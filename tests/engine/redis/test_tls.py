@@ -11,7 +11,7 @@ import trio
 from broker.errors import ConfigurationError, EngineUnavailableError
 from tests.certificates import make_certificate
 from tests.engine.redis.opened import KEEP, draft, opened, wait_ready
-from tests.engine.redis.servers import RedisServer
+from tests.support.redis import RedisServer
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from broker.notices import (
 )
 
 if TYPE_CHECKING:
-    from tests.rooms.conftest import Person
+    from tests.support.members import Person
 
 Change: TypeAlias = tuple[str, str, int]
 """`joined` or `left`, who, and the size that it brought the room to."""

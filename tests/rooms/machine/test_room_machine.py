@@ -17,8 +17,9 @@ from broker.notices import Joined, PresenceChanged, RoomEvent, UserJoined, UserL
 from broker.rooms.messages import Join, Leave, Remove, RoomMessage
 
 if TYPE_CHECKING:
-    from tests.rooms.conftest import OpenStage, Person, Stage
+    from tests.rooms.conftest import OpenStage, Stage
     from tests.rooms.machine.conftest import Change, Truth, Witness
+    from tests.support.members import Person
 
 WINDOW_SECONDS = 300.0
 GATHER_SECONDS = 1.0

@@ -1,0 +1,132 @@
+"""Members of rooms that remember what they were sent, with outboxes that fail when they are told to."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TypeVar, cast
+
+import trio
+
+from actors import Ref
+from broker.errors import CloseCode
+from broker.notices import Joined, Notice, RoomEvent
+from broker.rooms.messages import RoomMessage
+
+N = TypeVar("N", bound=Notice)
+
+
+class NoticesCodec:
+    """Its frames are the notices themselves, so that a test can look at them."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, notices: Sequence[Notice]) -> bytes:
+        self.encoded += 1
+        return cast("bytes", tuple(notices))
+
+
+class RefusedFrame(Exception):
+    """As a fault of an outbox: the next offer is refused, as if too much waited."""
+
+
+class RecordingOutbox:
+    """Stands where a socket would."""
+
+    def __init__(self, codec: NoticesCodec) -> None:
+        self.codec = codec
+        self.heard: list[Notice] = []
+        self.heard_at: list[float] = []
+        """The trio time of each notice."""
+        self.replies: list[tuple[Notice, ...]] = []
+        """What came together as one answer."""
+        self.losses: list[tuple[str, tuple[int, int] | None]] = []
+        self.is_full = False
+        self.faults: list[Exception | None] = []
+        """What the next offers and replies raise; None lets one pass."""
+
+    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
+        try:
+            self._fail()
+        except RefusedFrame:
+            return False
+        if self.is_full:
+            return False
+        self.note(cast("tuple[Notice, ...]", frame))
+        return True
+
+    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+        self.losses.append((room, offsets))
+
+    def reply(self, *notices: Notice) -> None:
+        # An answer is never refused.
+        with suppress(RefusedFrame):
+            self._fail()
+        self.replies.append(notices)
+        self.note(notices)
+
+    def note(self, notices: tuple[Notice, ...]) -> None:
+        self.heard += notices
+        self.heard_at += [trio.current_time()] * len(notices)
+
+    def _fail(self) -> None:
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None:
+            raise fault
+
+
+class Person:
+    """A member that remembers what became of it."""
+
+    def __init__(
+        self,
+        user_id: str,
+        codec: NoticesCodec | None = None,
+        *,
+        is_visible: bool = True,
+        outbox: RecordingOutbox | None = None,
+    ) -> None:
+        self.user_id = user_id
+        self.is_visible = is_visible
+        self.outbox = outbox or RecordingOutbox(codec or NoticesCodec())
+        self.removals: list[str] = []
+        self.disconnects: list[tuple[CloseCode, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.user_id}>"
+
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
+        pass
+
+    def removed_from(self, room: str) -> None:
+        self.removals.append(room)
+
+    def disconnect(self, code: CloseCode, reason: str) -> None:
+        self.disconnects.append((code, reason))
+
+    def check(self, now: float, wall_now: float) -> None:
+        """Be checked as a connection is."""
+
+    def send_reconnect(self, after_ms: int) -> None:
+        """Be asked to come back, as a connection is."""
+
+    @property
+    def heard(self) -> list[Notice]:
+        return self.outbox.heard
+
+    def heard_of(self, kind: type[N]) -> list[N]:
+        return [notice for notice in self.heard if isinstance(notice, kind)]
+
+    def offsets(self) -> list[int | None]:
+        return [said.event.offset for said in self.heard_of(RoomEvent)]
+
+    def texts(self) -> list[str]:
+        return [said.event.content.decode() for said in self.heard_of(RoomEvent)]
+
+    def forget(self) -> None:
+        self.heard.clear()
+        self.outbox.heard_at.clear()
+
+    def joined(self) -> Joined:
+        """Return the one `joined` heard so far."""
+        [joined] = self.heard_of(Joined)
+        return joined
