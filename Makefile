@@ -29,7 +29,7 @@ test: $(VENV)/dev
 	$(BIN)/pytest -n auto --cov --cov-report=term --cov-fail-under=95
 
 test-quick: $(VENV)/dev
-	$(BIN)/pytest -n auto -q $(QUICK)
+	$(BIN)/pytest -n auto -q -m "not slow" $(QUICK)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

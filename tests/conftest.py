@@ -1,7 +1,40 @@
 """For all tests."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A test is not wrong because the machine has other things to do.
 settings.register_profile("greenroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("greenroom")
+
+TESTS = Path(__file__).parent
+SLOW = (
+    "bench",
+    "cli/test_odd_places.py",
+    "client/test_core_machine.py",
+    "client/test_real_servers.py",
+    "cluster",
+    "durability",
+    "embedded",
+    "engine/contract/test_contract_machine.py",
+    "isolation/test_every_step.py",
+    "rooms/machine",
+    "server/test_parser_costs.py",
+    "web",
+    "web_console",
+    "workers",
+)
+"""Tests that take seconds each: processes, browsers, long state machines, counted instructions."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, by its place, so that a new file there is marked as well."""
+    slow = [TESTS / place for place in SLOW]
+    missing = [str(place) for place in slow if not place.exists()]
+    if missing:
+        raise pytest.UsageError(f"tests/conftest.py: SLOW names what is not there: {missing}")
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in slow):
+            item.add_marker(pytest.mark.slow)
