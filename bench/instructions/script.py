@@ -4,16 +4,15 @@ Nothing in it may depend on time, chance or the machine, so that it executes the
 the order in which trio runs tasks that are ready is chance otherwise.
 """
 
-import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from bench.instructions.node import Node, open_node, target_of
+from bench.instructions.stages import Stages
 from bench.load.frames import CLOSE, client_frame
 from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 
@@ -40,24 +39,6 @@ def socket_pair() -> Pair:
     """Return the client's end and the node's of a pair of sockets: what comes is read as from the network."""
     ours, theirs = trio.socket.socketpair()
     return trio.SocketStream(ours), SocketByteStream(trio.SocketStream(theirs), _ADDRESS)
-
-
-class Stages:
-    """Counts what is executed in each `stage`; without a library, nothing."""
-
-    def __init__(self, path: str | None) -> None:
-        self._library = None if path is None else ctypes.CDLL(path)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what is executed in the block."""
-        if self._library is None:
-            yield
-            return
-        gc.collect()
-        self._library.stage_begin()
-        yield
-        self._library.stage_end(name.encode())
 
 
 class Member:

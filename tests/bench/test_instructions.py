@@ -14,7 +14,8 @@ from bench.instructions.judge import (
     why_not_comparable,
 )
 from bench.instructions.node import open_node
-from bench.instructions.script import Stages, memory_pair, play, socket_pair
+from bench.instructions.script import memory_pair, play, socket_pair
+from bench.instructions.stages import Stages
 
 HERE = surroundings()
 FIGURES = Figures(HERE, {"joins": 1000})

@@ -4,17 +4,17 @@ Each stage is one place of a request and one size, with every unit that may repe
 in proportion to its size with any of them does so in the sum.
 """
 
-import ctypes
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import h11
 from jwt import PyJWS
 
+from bench.instructions.stages import Stages
 from broker.auth.bearer import ApiKey, find_token
 from broker.auth.tokens import TokenVerifier, open_verifier
 from broker.config.settings import AuthSettings, HttpSettings
@@ -26,6 +26,7 @@ from broker.log.fields import redact
 from broker.transport.connection import parse_destination
 from broker.transport.handshake import HandshakeError, offered_subprotocols, opening_handshake
 from broker.transport.head import HeadError, check_request, parse_head
+from tests.support.secrets import SECRET
 
 SIZES = (4096, 8192)
 TOKEN_SIZES = (1024, 2048)
@@ -34,7 +35,6 @@ BYTES_SIZES = (512, 1024)
 """Of what comes byte by byte."""
 WARM_UP = 64
 
-SECRET = "a secret of this script, long enough"
 NOW = 1_700_000_000.0
 
 UNITS = [b" ", b",", b"a,", b"a.", b"%", b"a=&", b"eyJ", b'"', b"1", b"\xff"]
@@ -106,23 +106,6 @@ def worsts(size: int) -> Iterator[bytes]:
     for unit in UNITS:
         for end in ENDS:
             yield unit * (size // len(unit)) + end
-
-
-class Stages:
-    """Counts what is executed in each of many short stages; without a library, nothing."""
-
-    def __init__(self, path: str | None) -> None:
-        self._library = None if path is None else ctypes.CDLL(path)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what is executed in the block."""
-        if self._library is None:
-            yield
-            return
-        self._library.stage_mark()
-        yield
-        self._library.stage_dump(name.encode())
 
 
 class PassingStream:
@@ -215,4 +198,4 @@ def count_all(stages: Stages) -> None:
 
 
 if __name__ == "__main__":
-    count_all(Stages(sys.argv[1] if len(sys.argv) > 1 else None))
+    count_all(Stages(sys.argv[1] if len(sys.argv) > 1 else None, are_short=True))
