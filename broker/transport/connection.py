@@ -1,19 +1,11 @@
-"""One WebSocket connection, from its request to its end. trio-websocket speaks the protocol."""
+"""One WebSocket connection, from its request to its end."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from urllib.parse import parse_qsl, unquote
 
 import attrs
 import trio
-from trio_websocket import (
-    CloseReason,
-    ConnectionClosed,
-    WebSocketConnection,
-    wrap_server_stream,
-)
-from wsproto.utilities import LocalProtocolError
 
 from broker.auth.bearer import find_token
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
@@ -27,23 +19,16 @@ from broker.sessions.session import Rest, Session, SessionServices
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.byte_stream import ByteStream
 from broker.transport.flusher import Flusher
-from broker.transport.frames import PING, close_frame
-from broker.transport.handshake import forget_handshake, offered_subprotocols, opening_handshake
+from broker.transport.frames import PING
+from broker.transport.handshake import answer_handshake, offered_subprotocols
 from broker.transport.head import Head
-from broker.transport.messages import Messages
 from broker.transport.outbox import Outbox
-from broker.transport.pump import Pump, open_source
-from broker.transport.websocket_stream import WebSocketStream
-
-RECEIVE_BYTES = 1024
-"""Limit of the bytes given to trio-websocket at once: it handles all frames in them, some 20 µs each, before another
-task runs, and a frame may be 7 bytes."""
+from broker.transport.pump import Pump
+from broker.transport.slow_path import Closed
+from broker.transport.websocket import WebSocket
 
 FRAMES_PER_MESSAGE = 4
 """Frames that the limits allow for each message: fragments, pings, pongs."""
-
-QUEUED_MESSAGES = 16
-"""Messages that trio-websocket reads ahead. While its queue is full it reads no pings and closes either."""
 
 INTERNAL_ERROR = Disconnect(CloseCode.INTERNAL_ERROR, "internal error")
 
@@ -51,7 +36,7 @@ _UNREADABLE = {
     int(code): Disconnect(code, "unreadable frame")
     for code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8, CloseCode.MESSAGE_TOO_BIG)
 }
-"""Codes with which trio-websocket closes over an invalid frame."""
+"""Codes with which a WebSocket is closed over an invalid frame."""
 
 
 @attrs.frozen
@@ -116,6 +101,7 @@ class ServedConnection:
         self._refusal = refusal
         self._nursery: trio.Nursery | None = None
         self._protocol, subprotocol = select_protocol(services.protocols, offered_subprotocols(head))
+        self._response = answer_handshake(head, subprotocol)
         self._outbox = Outbox(
             inner,
             self._protocol.codec,
@@ -123,19 +109,18 @@ class ServedConnection:
             slow_reader=self._settings.slow_reader,
             disconnect=self.disconnect,
             schedule=services.flusher.schedule,
-            start_writer=self._start_writer,
+            start_writer=self._start_task,
             fail=self._fail,
         )
-        source = open_source(inner, services.pump)
-        self._handshake = trio.CancelScope()
-        self._stream = WebSocketStream(
+        self._websocket = WebSocket(
             inner,
-            opening_handshake(head, subprotocol) + head.behind,
             self._outbox,
-            source,
+            services.pump,
+            limit_bytes=self._settings.message_bytes,
+            handle_nowait=self._handle_nowait,
             on_frames=self._charge_frames,
-            # trio-websocket 0.12.2 answers a bad handshake with 400, closes the stream, and never returns.
-            on_closed=self._handshake.cancel,
+            start_task=self._start_task,
+            fail=self._fail,
         )
         limits = services.sessions.settings.limits
         self._frame_budget = TokenBucket(
@@ -145,7 +130,8 @@ class ServedConnection:
         )
         self._session: Session | None = None
         self._liveness = Liveness(self._settings.ping_seconds, self._settings.pong_seconds)
-        self._session_scope = trio.CancelScope()
+        self._awaiting: trio.CancelScope | None = None
+        """Around the part of a command that is awaited just now."""
         self._ending: Disconnect | None = None
 
     @property
@@ -167,11 +153,11 @@ class ServedConnection:
         if session.claims.has_expired(wall_now, self._services.sessions.settings.auth.leeway_seconds):
             self.disconnect(CloseCode.TOKEN_EXPIRED, "token expired")
             return
-        if session.is_waiting_for_room and not self._stream.is_being_read:
+        if session.is_waiting_for_room and not self._websocket.is_being_read:
             # Its pongs lie unread behind its messages, through no fault of its own.
-            self._stream.last_received = now
+            self._websocket.last_received = now
         # A peer that reads is alive, though its pong may lie behind much that it has yet to read.
-        last_sign = max(self._stream.last_received, self._outbox.last_acknowledged)
+        last_sign = max(self._websocket.last_received, self._outbox.last_acknowledged)
         match self._liveness.next_action(now, last_sign):
             case LivenessAction.PING:
                 self._outbox.put_control(PING)
@@ -199,7 +185,9 @@ class ServedConnection:
     def _begin_end(self, ending: Disconnect) -> None:
         if self._ending is None:
             self._ending = ending
-            self._session_scope.cancel()
+            self._websocket.stop()
+            if self._awaiting is not None:
+                self._awaiting.cancel()
 
     async def serve(self) -> None:
         """Serve until the end. A failure of this connection ends it alone, and is logged in one line.
@@ -211,70 +199,60 @@ class ServedConnection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._run_protocol()
+                    await self._serve()
                 finally:
+                    self._websocket.end_reading()
                     # Frames queued before this moment do not wait for the flusher any more.
                     self._outbox.flush()
-                    # In this order: no writer may be started in a nursery that is closing.
+                    # In this order: no task may be started in a nursery that is closing.
                     self._outbox.close()
                     self._nursery = None
                 nursery.cancel_scope.cancel()
         except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
             # Also when it is cancelled at the same time.
             self._services.refusals.log_failure("connection failed", self._address, failures)
-        await self._stream.finish()
+        await self._websocket.finish()
 
-    async def _run_protocol(self) -> None:
-        """Serve from the handshake to the closing handshake, whatever trio-websocket's reader fails over."""
-        try:
-            async with trio.open_nursery() as nursery:
-                await self._run_phases(nursery)
-                nursery.cancel_scope.cancel()
-        except* (LocalProtocolError, ConnectionClosed):
-            # The reader of trio-websocket 0.12.2 fails over a ping behind our close frame, or if its peer is gone
-            # when it answers 400. The last frames may still be queued.
-            with trio.move_on_after(self._settings.close_seconds):
-                await self._outbox.wait_written()
-
-    async def _run_phases(self, nursery: trio.Nursery) -> None:
-        """Shake hands, serve the session, and close; trio-websocket reads in the nursery."""
-        with self._handshake:
-            self._handshake.deadline = trio.current_time() + self._settings.handshake_seconds
-            connection = await self._shake_hands(nursery)
-        if self._handshake.cancelled_caught:
-            is_late = trio.current_time() >= self._handshake.deadline
-            why = RefusalReason.HANDSHAKE_TIMEOUT if is_late else RefusalReason.HANDSHAKE
-            self._services.refusals.note(why, self._address)
+    async def _serve(self) -> None:
+        """Answer the handshake, serve the session, and close."""
+        if not await self._write_response():
             return
         try:
-            ending = await self._run_session(connection, self._authenticate())
+            session = self._open_session(self._authenticate())
+            try:
+                await self._handle_messages(session)
+            finally:
+                self._websocket.stop()
+                session.end()
+                self._services.connections.discard(self)
+            ending = self._ending or Disconnect(CloseCode.NORMAL, "")
         except Disconnect as refusal:
             # After the handshake, because a browser cannot see the HTTP status of a refused one.
             ending = refusal
         except Exception as error:  # noqa: BLE001  # a fault of ours ends this connection, and no other
             self._services.refusals.log_failure("connection failed", self._address, error)
             ending = INTERNAL_ERROR
-        await self._close(connection, ending)
+        await self._close(ending)
 
-    async def _shake_hands(self, nursery: trio.Nursery) -> WebSocketConnection:
-        """Return the open connection."""
-        request = await wrap_server_stream(
-            nursery,
-            self._stream,
-            message_queue_size=QUEUED_MESSAGES,
-            max_message_size=self._settings.message_bytes,
-            receive_buffer_size=RECEIVE_BYTES,
-        )
-        # The selected one is the only one in the request that trio-websocket was given.
-        subprotocol = next(iter(request.proposed_subprotocols), None)
-        connection = await request.accept(subprotocol=subprotocol)
-        forget_handshake(connection, request)
-        return connection
+    async def _write_response(self) -> bool:
+        """Open the WebSocket; returns whether the response is written in time."""
+        self._outbox.put_control(self._response)
+        self._response = b""
+        self._outbox.flush()
+        if not self._outbox.is_empty:
+            with trio.move_on_after(self._settings.handshake_seconds) as waiting:
+                await self._outbox.wait_written()
+            if waiting.cancelled_caught:
+                self._services.refusals.note(RefusalReason.HANDSHAKE_TIMEOUT, self._address)
+                return False
+        # The connection may be lost already.
+        return self._ending is None
 
     def _authenticate(self) -> Claims:
-        """Verify the token, and free the head, which holds it."""
+        """Begin to read, check that the client may connect, and verify its token, which is held no more."""
         head, self._head = self._head, None
         assert head is not None, "called once"
+        self._websocket.start(head.behind)
         if self._refusal is not None:
             raise self._refusal
         if self._services.is_draining():
@@ -286,8 +264,8 @@ class ServedConnection:
         token = find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
         return self._services.sessions.verifier.verify(token)
 
-    async def _run_session(self, connection: WebSocketConnection, claims: Claims) -> Disconnect:
-        """Serve an authenticated connection; returns how it is to be closed."""
+    def _open_session(self, claims: Claims) -> Session:
+        """Return the session of an authenticated connection, which is to be ended."""
         decoder = self._protocol.decoder
         assert decoder is not None, "clients of a WebSocket send commands"
         session = Session(
@@ -301,42 +279,40 @@ class ServedConnection:
         )
         self._session = session
         if not self._services.connections.add(self):
-            return Disconnect(
+            raise Disconnect(
                 CloseCode.TOO_MANY, "too many connections of this user", why=RefusalReason.USER_FULL
             )
-        try:
-            with self._session_scope:
-                await self._handle_messages(connection, session)
-        finally:
-            self._stream.close_fast_path()
-            session.end()
-            self._services.connections.discard(self)
-        return self._ending or Disconnect(CloseCode.NORMAL, "")
+        return session
 
-    async def _handle_messages(self, connection: WebSocketConnection, session: Session) -> None:
-        """Handle messages until the peer closes; the fast path handles most of them meanwhile."""
+    async def _handle_messages(self, session: Session) -> None:
+        """Handle the messages that have to wait, until the peer closes; all others are handled as they are read."""
         if self._destination.initial_room is not None:
-            await session.join_initial_room(self._destination.since)
+            await self._await(partial(session.join_initial_room, self._destination.since))
         limit_bytes = self._settings.message_bytes
-        messages = Messages(connection, self._stream, limit_bytes, partial(self._handle_nowait, session))
-        while True:
-            try:
-                message = await messages.receive()
-            except ConnectionClosed:
-                return
+        while (message := await self._websocket.receive()) is not None:
             if isinstance(message, bytes):
                 raise Disconnect(CloseCode.BINARY_MESSAGE, "text messages only")
             if not isinstance(message, str):
-                await message()
+                await self._await(message)
                 continue
             # trio-websocket counts characters; a character has up to four bytes.
             if len(message) * 4 > limit_bytes and len(message.encode()) > limit_bytes:
                 raise Disconnect(CloseCode.MESSAGE_TOO_BIG, "message too big")
-            await session.handle(message)
+            rest = self._handle_nowait(message)
+            if rest is not None:
+                await self._await(rest)
 
-    def _handle_nowait(self, session: Session, message: str) -> Rest | None:
-        """Let the session handle a message of the fast path's; an error ends this connection and no other."""
-        if self._ending is not None:
+    async def _await(self, rest: Rest) -> None:
+        """Await the rest of a command, until the connection is to end."""
+        if self._ending is None:
+            with trio.CancelScope() as self._awaiting:
+                await rest()
+            self._awaiting = None
+
+    def _handle_nowait(self, message: str) -> Rest | None:
+        """Let the session handle a message; an error ends this connection and no other."""
+        session = self._session
+        if self._ending is not None or session is None:
             return None
         try:
             return session.handle_nowait(message)
@@ -346,18 +322,16 @@ class ServedConnection:
             self._fail(error)
         return None
 
-    async def _close(self, connection: WebSocketConnection, ending: Disconnect) -> None:
-        """Close with the code of `ending`; nothing happens if the peer closed first."""
-        self._count_end(connection.closed, ending)
+    async def _close(self, ending: Disconnect) -> None:
+        """Close with the code of `ending`; nothing more is written if the peer closed first."""
+        self._count_end(self._websocket.closed, ending)
         if ending.code == CloseCode.TOO_SLOW:
             self._outbox.drop_unsent()
-        # trio-websocket's aclose waits for the peer without a limit.
         with trio.move_on_after(self._settings.close_seconds):
-            await connection.aclose(self._protocol.close_code_of(ending.code), ending.reason)
-            await self._answer_bad_frame(connection.closed)
+            await self._websocket.close(self._protocol.close_code_of(ending.code), ending.reason)
 
-    def _count_end(self, closed: CloseReason | None, ending: Disconnect) -> None:
-        """Count the end of the connection: by the peer or by trio-websocket (`closed`), or else by us."""
+    def _count_end(self, closed: Closed | None, ending: Disconnect) -> None:
+        """Count the end of the connection: by the peer or over an invalid frame (`closed`), or else by us."""
         if closed is not None:
             ending = _UNREADABLE.get(closed.code, Disconnect(CloseCode.NORMAL, ""))
         self._services.refusals.count_close(ending.code if closed is None else closed.code)
@@ -367,18 +341,11 @@ class ServedConnection:
     def _note_refused(self, why: ErrorCode | RefusalReason) -> None:
         self._services.refusals.note(why, self._address, user_id=self.user_id)
 
-    async def _answer_bad_frame(self, closed: CloseReason | None) -> None:
-        """Send a close frame over an invalid frame of the peer's (RFC 6455 section 7.1.7); trio-websocket does not."""
-        if closed is not None and closed.code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8):
-            # Nothing is written if the code is the peer's own: its close frame has been answered.
-            with suppress(trio.ClosedResourceError):
-                await self._stream.send_all(close_frame(closed.code, closed.reason or ""))
-
     def _fail(self, error: Exception) -> None:
         """End this connection, and no other, over a fault of ours."""
         self._services.refusals.log_failure("connection failed", self._address, error)
         self.disconnect(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
 
-    def _start_writer(self, write_queue: Callable[[], Awaitable[None]]) -> None:
-        assert self._nursery is not None, "the outbox is closed before the nursery"
-        self._nursery.start_soon(write_queue)
+    def _start_task(self, run: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None, "nothing is read or written before or behind the nursery"
+        self._nursery.start_soon(run)

@@ -1,31 +1,50 @@
-"""The fast path: text messages of one frame go to the session in a plain call, all other frames to trio-websocket.
+"""The fast path: ordinary frames are handled in a plain call, all others by trio-websocket.
 
 A message through trio-websocket costs two task switches and a walk through wsproto, which unmasks byte by byte:
-some 100 µs, and tens of milliseconds for a large one. The fast path handles final text frames (RFC 6455 section 5.2)
-that are valid beyond doubt; nearly all messages are. trio-websocket stays the authority: an unusual or invalid frame
-reaches it byte for byte, and so does everything behind it.
+some 100 µs, and tens of milliseconds for a large one. The fast path handles text messages of one frame, and pings,
+pongs and close frames (RFC 6455 section 5.2), where they are complete and valid beyond doubt; nearly all frames are.
+trio-websocket stays the authority: an unusual or invalid frame reaches it byte for byte, and so does everything
+behind it (see slow_path).
 """
 
 from collections.abc import Callable
 
-_FINAL_TEXT = 0x81
+from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE
+
+_FINAL = 0x80
+_FINAL_TEXT = _FINAL | 1
+_CONTROLS = frozenset(_FINAL | opcode for opcode in (CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE))
 _MASKED = 0x80
 
 
 class FastPath:
-    """Handles text frames at the beginning of a stream of bytes. Does no I/O; holds at most one incomplete frame."""
+    """Handles the ordinary frames at the beginning of a stream of bytes.
 
-    def __init__(self, limit_bytes: int, handle: Callable[[str], bool]) -> None:
-        """`handle` handles a message, and returns whether the next may follow at once; it must not raise."""
+    Does no I/O; holds at most one incomplete frame.
+    """
+
+    __slots__ = ("_handle_control", "_handle_text", "_held", "_limit_bytes", "_wanted_bytes")
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        handle_text: Callable[[str], bool],
+        handle_control: Callable[[int, bytes], bool | None],
+    ) -> None:
+        """Both handlers return whether the next frame may follow at once, and must not raise.
+
+        `handle_control` is given opcode and payload; it returns None if the frame is trio-websocket's.
+        """
         self._limit_bytes = limit_bytes
-        self._handle = handle
+        self._handle_text = handle_text
+        self._handle_control = handle_control
         self._held: bytearray | None = None
         self._wanted_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Handle the text frames at the beginning of `data`; returns the rest, which is trio-websocket's.
+        """Handle the ordinary frames at the beginning of `data`; returns the rest.
 
-        Once something was returned, or `handle` returned False, nothing may be fed until all of that has been handled.
+        The rest is trio-websocket's, unless a handler has returned False. Nothing may be fed until it has been handled.
         """
         if self._held is not None:
             # Grows in place: to copy it for each piece would cost the square of its size.
@@ -40,11 +59,11 @@ class FastPath:
                 self._held = bytearray(data[at:])
                 self._wanted_bytes = stop - at
                 return b""
-            text = _text_of(data, at, stop) if stop else None
-            if text is None:
+            goes_on = self._handle(data, at, stop) if stop else None
+            if goes_on is None:
                 return data[at:]
             at = stop
-            if not self._handle(text):
+            if not goes_on:
                 return data[at:]
         return b""
 
@@ -55,13 +74,16 @@ class FastPath:
 
     def _end_of_frame(self, data: bytes, at: int, end: int) -> int:
         """Return the end of the frame, or of the part that its length is read from; 0 for a frame of trio-websocket's."""
-        if data[at] != _FINAL_TEXT:
+        first = data[at]
+        if first != _FINAL_TEXT and first not in _CONTROLS:
             return 0
         if end - at < 2:
             return at + 2
         size = data[at + 1] - _MASKED
         if size < 126:
-            return at + 6 + size if 0 <= size <= self._limit_bytes else 0
+            return at + 6 + size if 0 <= size <= self._limit_bytes or (size >= 0 and first & 8) else 0
+        if first & 8:
+            return 0
         length_ends, least = (at + 4, 126) if size == 126 else (at + 10, 1 << 16)
         if end < length_ends:
             return length_ends
@@ -69,15 +91,18 @@ class FastPath:
         # A length field that is longer than needed is an error (5.2), which trio-websocket answers.
         return length_ends + 4 + size if least <= size <= self._limit_bytes else 0
 
-
-def _text_of(data: bytes, at: int, stop: int) -> str | None:
-    """Return the text of a complete frame, None if it is not UTF-8."""
-    size = data[at + 1] & 0x7F
-    body = at + (6 if size < 126 else 8 if size == 126 else 14)
-    try:
-        return unmask(data[body - 4 : body], data[body:stop]).decode()
-    except UnicodeDecodeError:
-        return None
+    def _handle(self, data: bytes, at: int, stop: int) -> bool | None:
+        """Handle one complete frame; None if it is trio-websocket's."""
+        size = data[at + 1] & 0x7F
+        body = at + (6 if size < 126 else 8 if size == 126 else 14)
+        payload = unmask(data[body - 4 : body], data[body:stop])
+        if data[at] != _FINAL_TEXT:
+            return self._handle_control(data[at] & 0x0F, payload)
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            return None
+        return self._handle_text(text)
 
 
 def unmask(key: bytes, payload: bytes) -> bytes:

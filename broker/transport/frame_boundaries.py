@@ -1,8 +1,11 @@
 """The boundaries of frames in a WebSocket stream, found from their heads alone (RFC 6455 section 5.2)."""
 
+from broker.transport.frames import CLOSE_OPCODE
+
 MAX_HEAD_BYTES = 14
 _FIN = 0x80
 _CONTROL = 0x08
+_OPCODE = 0x0F
 _FIN_AND_OPCODE = 0x8F
 _WHOLE_TEXT = 0x81
 
@@ -13,6 +16,8 @@ class FrameBoundaries:
     def __init__(self) -> None:
         self.messages = 0
         """Messages that are complete."""
+        self.has_close = False
+        """Whether a close frame has begun; behind it nothing counts (RFC 6455 section 5.5.1)."""
         self._is_in_message = False
         self._to_skip = 0
         self._head = b""
@@ -55,6 +60,8 @@ class FrameBoundaries:
         if not first & _CONTROL:
             self._is_in_message = not first & _FIN
             self._ends_message = bool(first & _FIN)
+        elif first & _OPCODE == CLOSE_OPCODE:
+            self.has_close = True
 
 
 def _head_bytes(head: bytes | bytearray) -> int | None:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from broker.notices import Notice
 from broker.protocol.codec import encode_notice
 
+CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE = 8, 9, 10
+"""Of control frames (5.5)."""
+
 PING = b"\x89\x00"
 
 
@@ -21,10 +24,15 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
+def control_frame(opcode: int, payload: bytes) -> bytes:
+    """Return a control frame (5.5); the payload has 125 bytes at most."""
+    return b"%c%c%b" % (0x80 | opcode, len(payload), payload)
+
+
 def close_frame(code: int, reason: str) -> bytes:
     """Return a close frame (5.5.1); the reason is cut to the 123 bytes that a control frame has left for it."""
     text = reason.encode()[:123].decode(errors="ignore").encode()
-    return b"\x88%c%b%b" % (2 + len(text), code.to_bytes(2, "big"), text)
+    return control_frame(CLOSE_OPCODE, code.to_bytes(2, "big") + text)
 
 
 def is_close_frame(data: bytes) -> bool:

@@ -1,21 +1,19 @@
-"""The opening handshake: checked here, replayed to trio-websocket in a canonical form, and then freed.
+"""The opening handshake: checked and answered here, with the bytes that trio-websocket would answer.
 
-wsproto 1.3 decodes the Host as IDNA 2003, in quadratic time, and so refuses the domain names of IDNA 2008; over other
-headers it raises errors that are no refusal. So it is given only the headers that it needs.
+trio-websocket itself sees only a canonical request (see slow_path). wsproto 1.3, under it, decodes the Host as IDNA
+2003, in quadratic time, and so refuses the domain names of IDNA 2008; over other headers it raises errors that are no
+refusal.
 """
 
 import binascii
+import hashlib
 import re
-from collections.abc import Generator
-
-from trio_websocket import WebSocketConnection, WebSocketRequest
-from wsproto.events import Event
-from wsproto.handshake import H11Handshake
 
 from broker.transport.head import BAD_REQUEST, Head, refusal
 
 _KEY_BYTES = 16
 _VERSION = b"13"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _BLANKS = rb"[ \t]*+"
 _PARAMETER = rb'%b(?:%b=%b(?:%b|"(?:[^"\\]|\\.)*+"))?+' % (_TOKEN, _BLANKS, _BLANKS, _TOKEN)
@@ -47,25 +45,19 @@ def offered_subprotocols(head: Head) -> list[str]:
     return [offer.decode("latin-1") for offer in head.members(b"sec-websocket-protocol")]
 
 
-def opening_handshake(head: Head, subprotocol: str | None) -> bytes:
-    """Return the canonical request for trio-websocket, instead of the client's own.
+def answer_handshake(head: Head, subprotocol: str | None) -> bytes:
+    """Return the response that opens the WebSocket (RFC 6455 section 4.2.2); no extension is accepted.
 
-    `subprotocol` is the one selected, the only one that trio-websocket sees.
-
-    :raises HandshakeError: if a server must not accept the client's (RFC 6455 section 4.2.1).
+    :raises HandshakeError: if a server must not accept the request (section 4.2.1).
     """
     key = _check_handshake(head)
-    lines = [
-        b"GET / HTTP/1.1",
-        b"Host: greenroom",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Version: " + _VERSION,
-        b"Sec-WebSocket-Key: " + key,
-    ]
-    if subprotocol is not None:
-        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
-    return b"\r\n".join([*lines, b"", b""])
+    # RFC 6455 asks for this hash, and not for its strength.
+    accept = binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
+    selected = b"" if subprotocol is None else b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, selected)
+    )
 
 
 def _check_handshake(head: Head) -> bytes:
@@ -89,26 +81,3 @@ def _is_key(value: bytes) -> bool:
         return len(binascii.a2b_base64(value, strict_mode=True)) == _KEY_BYTES
     except binascii.Error:
         return False
-
-
-class _SpentHandshake(H11Handshake):
-    """Replaces the handshake that wsproto keeps; has no more events."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        """Hold nothing."""
-
-    def events(self) -> Generator[Event, None, None]:
-        """Give no events."""
-        yield from ()
-
-
-def forget_handshake(connection: WebSocketConnection, request: WebSocketRequest) -> None:
-    """Free the request that an open connection keeps: some 4 KiB.
-
-    wsproto 1.3 keeps the HTTP/1.1 state to the end of the connection's life, and trio-websocket 0.12's reader the
-    request until something else comes.
-    """
-    request.headers.clear()
-    connection._wsproto.handshake = _SpentHandshake()  # noqa: SLF001

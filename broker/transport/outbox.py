@@ -148,6 +148,22 @@ class Outbox:
         if self._intake.replies is Fate.QUEUED:
             self._put(frame)
 
+    def put_last(self, frame: bytes) -> None:
+        """Queue the close frame, behind which all frames are discarded; nothing happens if one is queued already."""
+        if self._intake.writes is Fate.QUEUED:
+            self._put(frame)
+            self._step(Step.END)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the peer has yet to read, before more can be written."""
+        return self._awaited is _WRITER
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all that was queued is written."""
+        return not self._queued_bytes
+
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
         """Queue `data`, and return when it is written.
 

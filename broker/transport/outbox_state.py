@@ -18,7 +18,7 @@ class Fate(Enum):
 
 
 class Intake(Enum):
-    """Which frames are still taken. A write is of trio-websocket, and may be the close frame."""
+    """Which frames are still taken. A write is the close frame, or of trio-websocket."""
 
     OPEN = ("open", Fate.QUEUED, Fate.QUEUED, Fate.QUEUED)
     DROPPING = ("dropping", Fate.REFUSED, Fate.QUEUED, Fate.QUEUED)

@@ -62,15 +62,14 @@ class Port:
         self._is_stopping = False
         self._waiting_for_head: set[trio.CancelScope] = set()
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    def serve(self, stream: trio.SocketStream) -> Awaitable[None]:
         """Serve one connection to its end; for trio.serve_listeners."""
         try:
             connection = SocketByteStream.accepted(stream)
         except OSError:
-            # Reset by the peer already.
-            await trio.aclose_forcefully(stream)
-            return
-        await self.serve_stream(connection)
+            # Reset before it was looked at.
+            return trio.aclose_forcefully(stream)
+        return self.serve_stream(connection)
 
     async def serve_stream(self, stream: ByteStream) -> None:
         """Serve a stream of any kind as a connection."""

@@ -8,11 +8,10 @@ less often. Linux only; elsewhere each connection's task reads.
 
 import os
 import select
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import NoReturn, Protocol, TypeAlias
 
-import outcome
 import trio
 
 from broker.transport.byte_stream import ByteStream
@@ -33,8 +32,11 @@ SLICE_SECONDS = 0.002
 """Time slice: after it other tasks run, even if more sockets are readable."""
 
 
-Reading: TypeAlias = bytes | OSError
-"""Result of a read: bytes, b"" at the end of the stream, or the error of a broken connection."""
+OnRead: TypeAlias = Callable[[bytes], None]
+"""Is called with the bytes of a read, and with none at the end of the stream or once the connection is broken.
+
+It must not block or raise.
+"""
 
 
 class Pump:
@@ -42,15 +44,15 @@ class Pump:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[Reading], None]] = {}
+        self._callbacks: dict[int, OnRead] = {}
 
-    def watch(self, descriptor: int, on_reading: Callable[[Reading], None]) -> None:
-        """Call `on_reading` with each read from the descriptor, until `unwatch`; it must not raise or block.
+    def watch(self, descriptor: int, on_read: OnRead) -> None:
+        """Call `on_read` with each read from the descriptor, until `unwatch`.
 
         If one callback unwatches another descriptor, a reading made of that one is still delivered.
         """
         self._epoll.register(descriptor, select.EPOLLIN)
-        self._callbacks[descriptor] = on_reading
+        self._callbacks[descriptor] = on_read
 
     def unwatch(self, descriptor: int) -> None:
         """Undo `watch`; to be called before the descriptor is closed."""
@@ -77,117 +79,125 @@ class Pump:
         slice_ends_at = trio.current_time() + SLICE_SECONDS
         waiting = iter(descriptors)
         while readings := self._read_some(waiting):
-            for on_reading, reading in readings:
-                on_reading(reading)
+            for on_read, reading in readings:
+                on_read(reading)
             if trio.current_time() > slice_ends_at:
                 await trio.lowlevel.checkpoint()
                 slice_ends_at = trio.current_time() + SLICE_SECONDS
 
-    def _read_some(self, descriptors: Iterator[int]) -> list[tuple[Callable[[Reading], None], Reading]]:
+    def _read_some(self, descriptors: Iterator[int]) -> list[tuple[OnRead, bytes]]:
         """Read from the next sockets; returns the readings, none when there are no more sockets."""
-        readings: list[tuple[Callable[[Reading], None], Reading]] = []
+        readings: list[tuple[OnRead, bytes]] = []
         size = 0
         for descriptor in descriptors:
-            on_reading = self._callbacks.get(descriptor)
-            if on_reading is None:
+            on_read = self._callbacks.get(descriptor)
+            if on_read is None:
                 continue  # unwatched since it was found readable
             try:
                 data = os.read(descriptor, READ_BYTES)
             except BlockingIOError:
                 continue
-            except OSError as error:
-                readings.append((on_reading, error))
-            else:
-                readings.append((on_reading, data))
-                size += len(data)
+            except OSError:
+                data = b""
+            readings.append((on_read, data))
+            size += len(data)
             if size >= READ_BYTES or len(readings) == SOCKETS_PER_READ:
                 break
         return readings
 
 
-class ByteSource(Protocol):
-    """Reads the bytes of a WebSocket stream."""
+class ByteReader(Protocol):
+    """Reads one stream and calls back, from `resume` on, until `pause`; paused at first."""
 
-    async def receive(self, process: Callable[[bytes], bytes]) -> bytes:
-        """Read and call `process` until that returns some bytes, and return those; b"" at the end of the stream.
+    @property
+    def is_reading(self) -> bool:
+        """Whether it reads."""
+        ...
 
-        If cancelled, nothing is lost: all that was read has been processed, or will be by the next call.
+    def resume(self) -> None:
+        """Read; nothing happens if it does already.
 
-        :raises trio.BrokenResourceError: if the connection is broken.
+        :raises trio.ClosedResourceError: if the stream is closed.
         """
         ...
 
-
-class StreamSource:
-    """A stream that is read by the task that needs the bytes."""
-
-    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
-        self._stream = stream
-
-    async def receive(self, process: Callable[[bytes], bytes]) -> bytes:
-        """See ByteSource."""
-        while True:
-            data = bytes(await self._stream.receive_some(READ_BYTES))
-            rest = process(data) if data else b""
-            if rest or not data:
-                return rest
+    def pause(self) -> None:
+        """Call back no more; to be called before the stream is closed, and at its end."""
+        ...
 
 
-class PumpedSource:
-    """A stream with a descriptor, read by the pump while a task waits for its bytes."""
+class PumpedReader:
+    """A stream with a descriptor, which the pump reads."""
 
-    def __init__(self, pump: Pump, stream: ByteStream) -> None:
+    __slots__ = ("_descriptor", "_on_read", "_pump", "_stream")
+
+    def __init__(self, pump: Pump, stream: ByteStream, on_read: OnRead) -> None:
         self._pump = pump
         self._stream = stream
-        self._descriptor = -1  # the one that is watched while a task waits
-        self._task: trio.lowlevel.Task | None = None
-        self._process: Callable[[bytes], bytes] = bytes
-        self._unprocessed: Reading | None = None
-        """Read for a task that was cancelled in the same moment."""
+        self._on_read = on_read
+        self._descriptor = -1  # the one that is watched
 
-    async def receive(self, process: Callable[[bytes], bytes]) -> bytes:
-        """See ByteSource."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+    @property
+    def is_reading(self) -> bool:
+        """See ByteReader."""
+        return self._descriptor >= 0
+
+    def resume(self) -> None:
+        """See ByteReader."""
+        if self._descriptor >= 0:
+            return
         descriptor = self._stream.descriptor
         if descriptor is None or descriptor < 0:
             raise trio.ClosedResourceError
+        self._pump.watch(descriptor, self._on_read)
         self._descriptor = descriptor
-        self._process = process
-        if self._unprocessed is not None:
-            unprocessed, self._unprocessed = self._unprocessed, None
-            result = self._result_of(unprocessed)
-            if result is not None:
-                return result.unwrap()
-        self._task = trio.lowlevel.current_task()
-        self._pump.watch(descriptor, self._on_reading)
 
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            self._pump.unwatch(descriptor)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        rest: bytes = await trio.lowlevel.wait_task_rescheduled(abort)
-        return rest
-
-    def _on_reading(self, reading: Reading) -> None:
-        if self._task is None:
-            self._unprocessed = reading
-            return
-        result = self._result_of(reading)
-        if result is not None:
-            task, self._task = self._task, None
+    def pause(self) -> None:
+        """See ByteReader."""
+        if self._descriptor >= 0:
             self._pump.unwatch(self._descriptor)
-            trio.lowlevel.reschedule(task, result)
+            self._descriptor = -1
 
-    def _result_of(self, reading: Reading) -> outcome.Outcome[bytes] | None:
-        """Return the outcome for the waiting task, None if it waits on."""
-        if isinstance(reading, OSError):
-            return outcome.Error(trio.BrokenResourceError(str(reading)))
-        try:
-            rest = self._process(reading) if reading else b""
-        except Exception as error:  # noqa: BLE001  # raised in the waiting task, and nowhere else
-            return outcome.Error(error)
-        return outcome.Value(rest) if rest or not reading else None
+
+class TaskReader:
+    """A stream of any kind, which a task reads; while paused it holds at most one read."""
+
+    def __init__(
+        self,
+        stream: trio.abc.ReceiveStream,
+        on_read: OnRead,
+        start_task: Callable[[Callable[[], Awaitable[None]]], None],
+    ) -> None:
+        self._stream = stream
+        self._on_read = on_read
+        self._start_task = start_task
+        self._is_started = False
+        self._resumed = trio.lowlevel.ParkingLot()
+        self.is_reading = False
+        """See ByteReader."""
+
+    def resume(self) -> None:
+        """See ByteReader."""
+        self.is_reading = True
+        self._resumed.unpark_all()
+        if not self._is_started:
+            self._is_started = True
+            self._start_task(self._read)
+
+    def pause(self) -> None:
+        """See ByteReader."""
+        self.is_reading = False
+
+    async def _read(self) -> None:
+        data: bytes | bytearray = b"?"
+        while data:
+            try:
+                data = await self._stream.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = b""
+            while not self.is_reading:
+                await self._resumed.park()
+            self._on_read(bytes(data))
 
 
 @asynccontextmanager
@@ -206,8 +216,13 @@ async def open_pump() -> AsyncIterator[Pump | None]:
         pump.close()
 
 
-def open_source(stream: ByteStream, pump: Pump | None) -> ByteSource:
-    """Return the best source for a stream."""
+def open_reader(
+    stream: ByteStream,
+    pump: Pump | None,
+    on_read: OnRead,
+    start_task: Callable[[Callable[[], Awaitable[None]]], None],
+) -> ByteReader:
+    """Return the best reader for a stream; `start_task` starts a task that reads, if one is needed."""
     if pump is not None and stream.descriptor is not None:
-        return PumpedSource(pump, stream)
-    return StreamSource(stream)
+        return PumpedReader(pump, stream, on_read)
+    return TaskReader(stream, on_read, start_task)

@@ -24,7 +24,7 @@ from broker.http.target import routed_path
 from broker.log import stdlib_log
 from broker.log.fields import redact
 from broker.transport.connection import parse_destination
-from broker.transport.handshake import HandshakeError, offered_subprotocols, opening_handshake
+from broker.transport.handshake import HandshakeError, answer_handshake, offered_subprotocols
 from broker.transport.head import HeadError, check_request, parse_head
 from tests.support.secrets import SECRET
 
@@ -128,7 +128,7 @@ def look_at_head(raw: bytes) -> None:
         check_request(head)
         parse_destination(head.path, head.query)
         if head.is_websocket:
-            opening_handshake(head, None)
+            answer_handshake(head, None)
         find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
 
 

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from broker.transport.byte_stream import ByteStream, SocketByteStream
-from broker.transport.pump import PumpedSource, StreamSource, open_pump, open_source
+from broker.transport.pump import open_pump, open_reader
 from tests.support.patience import PATIENCE_SECONDS
 from tests.transport.wires import memory_pair, tcp_pair
 
@@ -146,14 +146,57 @@ async def test_a_closed_stream_wakes_its_reader_and_does_nothing_more(pair: Pair
     server.abort()
 
 
-async def test_the_pump_reads_what_has_a_descriptor(pair: Pair) -> None:
+@pytest.mark.parametrize("has_pump", [True, False])
+async def test_the_pump_reads_what_has_a_descriptor_and_a_task_all_else(pair: Pair, has_pump: bool) -> None:
     client, server = pair
-    async with open_pump() as pump:
-        source = open_source(server, pump)
-        assert isinstance(source, StreamSource if server.descriptor is None else PumpedSource)
+    received: list[bytes] = []
+    started: list[object] = []
+    async with open_pump() as pump, trio.open_nursery() as nursery:
+
+        def start(run: Callable[[], Awaitable[None]]) -> None:
+            started.append(run)
+            nursery.start_soon(run)
+
+        reader = open_reader(server, pump if has_pump else None, received.append, start)
+        assert not reader.is_reading
+        reader.resume()
+        reader.resume()
+        assert reader.is_reading
+        assert len(started) == (0 if has_pump and server.descriptor is not None else 1)
         await client.send_all(b"hello")
-        assert await source.receive(bytes) == b"hello"
-        assert isinstance(open_source(server, None), StreamSource)
+        while b"".join(received) != b"hello":  # noqa: ASYNC110
+            await trio.sleep(0)
+        reader.pause()
+        reader.pause()
+        assert not reader.is_reading
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("has_pump", [True, False])
+async def test_bytes_that_come_while_a_reader_is_paused_are_read_behind_the_pause(
+    pair: Pair, has_pump: bool
+) -> None:
+    client, server = pair
+    received: list[bytes] = []
+
+    def note(data: bytes) -> None:
+        received.append(data)
+        if not data:
+            reader.pause()
+
+    async with open_pump() as pump, trio.open_nursery() as nursery:
+        reader = open_reader(server, pump if has_pump else None, note, nursery.start_soon)
+        reader.resume()
+        reader.pause()
+        await client.send_all(b"hello")
+        await client.aclose()
+        for _ in range(20):
+            await trio.sleep(0)
+        assert received == []
+        reader.resume()
+        while received != [b"hello", b""]:  # noqa: ASYNC110
+            await trio.sleep(0)
+        nursery.cancel_scope.cancel()
 
 
 async def test_it_knows_both_ends(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import xor
 from typing import Any
@@ -10,18 +11,17 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
-from trio_websocket import ConnectionClosed, wrap_server_stream
+from trio.testing import MockClock, memory_stream_pair
+from trio_websocket import CloseReason, ConnectionClosed, wrap_server_stream
 
 from broker.errors import CloseCode
-from broker.sessions.session import Rest
 from broker.transport.byte_stream import SocketByteStream
 from broker.transport.fast_path import FastPath, unmask
-from broker.transport.messages import Messages
-from broker.transport.pump import open_pump, open_source
-from broker.transport.websocket_stream import WebSocketStream
+from broker.transport.pump import open_pump
+from broker.transport.slow_path import Closed
+from broker.transport.websocket import WebSocket
 from tests.transport.wires import memory_pair, open_outbox
 
 LIMIT_BYTES = 70_000
@@ -61,7 +61,7 @@ class Outcome:
     """What a server has seen of a connection, and what it has answered."""
 
     messages: tuple[str | bytes, ...]
-    closed: tuple[int, str | None]
+    closed: tuple[int, str | None] | None
     written: bytes
 
 
@@ -84,12 +84,8 @@ class Receiver:
         await trio.sleep(1 if message[:1] == "w" else 0)
         self.messages.append(message)
 
-    async def handle_all(self, receive: Callable[[], Awaitable[str | bytes | Rest]]) -> None:
-        while True:
-            try:
-                message = await receive()
-            except ConnectionClosed:
-                return
+    async def handle_all(self, websocket: WebSocket) -> None:
+        while (message := await websocket.receive()) is not None:
             await (self.handle(message) if isinstance(message, str | bytes) else message())
 
 
@@ -98,10 +94,26 @@ def socket_pair() -> tuple[trio.SocketStream, SocketByteStream]:
     return trio.SocketStream(ours), SocketByteStream(trio.SocketStream(theirs), "unix")
 
 
+def no_control(opcode: int, payload: bytes) -> None:
+    """All control frames are trio-websocket's."""
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
 async def converse(
-    pieces: Sequence[bytes], *, has_fast_path: bool, is_pumped: bool = False, pause_seconds: float = 0
+    pieces: Sequence[bytes],
+    *,
+    has_fast_path: bool,
+    is_pumped: bool = False,
+    pause_seconds: float = 0,
+    closes_after_seconds: float | None = None,
 ) -> tuple[Outcome, int]:
-    """Send pieces to a server that has a fast path, or none; returns what came of it, and how many messages by the fast path."""
+    """Send pieces to a server with a fast path, or to trio-websocket alone; returns what came of it.
+
+    The number is that of the messages that were handled, or begun, while they were read.
+    """
     client, server = socket_pair() if is_pumped else memory_pair()
     receiver = Receiver()
     answers = bytearray()
@@ -122,25 +134,85 @@ async def converse(
 
     async with client, open_pump() as pump, trio.open_nursery() as nursery:
         nursery.start_soon(read_answers)
-        outbox, _ = open_outbox(server, 1 << 20, nursery.start_soon)
-        stream = WebSocketStream(server, REQUEST, outbox, open_source(server, pump if is_pumped else None))
         async with trio.open_nursery() as connection_nursery:
+            outbox, _ = open_outbox(server, 1 << 20, connection_nursery.start_soon)
+            websocket = WebSocket(
+                server,
+                outbox,
+                pump if is_pumped else None,
+                limit_bytes=LIMIT_BYTES,
+                handle_nowait=receiver.handle_nowait,
+                on_frames=lambda _count: None,
+                start_task=connection_nursery.start_soon,
+                fail=fail,
+                has_fast_path=has_fast_path,
+            )
+            websocket.start(b"")
+            nursery.start_soon(send_pieces)
+            if closes_after_seconds is None:
+                await receiver.handle_all(websocket)
+            else:
+                with trio.move_on_after(closes_after_seconds):
+                    await receiver.handle_all(websocket)
+            with trio.move_on_after(5):
+                await websocket.close(4000, "bye")
+            websocket.end_reading()
+            outbox.close()
+            connection_nursery.cancel_scope.cancel()
+        await websocket.finish()
+    return make_outcome(receiver, websocket.closed, bytes(answers)), receiver.by_fast_path
+
+
+async def converse_with_library(pieces: Sequence[bytes]) -> Outcome:
+    """Do the same with trio-websocket as it comes, and with nothing of ours."""
+    client, server = memory_stream_pair()
+    receiver = Receiver()
+    answers = bytearray()
+
+    async def read_answers() -> None:
+        while data := await client.receive_some():
+            answers.extend(data)
+
+    async def send_pieces() -> None:
+        with suppress(trio.BrokenResourceError):
+            for piece in pieces:
+                await client.send_all(piece)
+                await trio.sleep(0)
+            await client.send_eof()
+
+    async with client, trio.open_nursery() as nursery:
+        nursery.start_soon(read_answers)
+        async with trio.open_nursery() as connection_nursery:
+            await client.send_all(REQUEST)
             request = await wrap_server_stream(
-                connection_nursery, stream, max_message_size=LIMIT_BYTES, message_queue_size=16
+                connection_nursery,
+                server,  # type: ignore[arg-type]  # any stream does
+                max_message_size=LIMIT_BYTES,
+                message_queue_size=16,
             )
             connection = await request.accept()
             nursery.start_soon(send_pieces)
-            receive = connection.get_message
-            if has_fast_path:
-                receive = Messages(connection, stream, LIMIT_BYTES, receiver.handle_nowait).receive
-            await receiver.handle_all(receive)
+            with suppress(ConnectionClosed):
+                while True:
+                    await receiver.handle(await connection.get_message())
             connection_nursery.cancel_scope.cancel()
-        await stream.finish()
-    closed = connection.closed
-    assert closed is not None
-    # Which byte was bad is counted from where the piece begins that trio-websocket was given.
-    reason = None if closed.code == CloseCode.INVALID_UTF8 else closed.reason
-    return Outcome(tuple(receiver.messages), (closed.code, reason), bytes(answers)), receiver.by_fast_path
+        await server.aclose()
+    head, _, written = bytes(answers).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return make_outcome(receiver, connection.closed, written)
+
+
+def make_outcome(receiver: Receiver, closed: CloseReason | Closed | None, written: bytes) -> Outcome:
+    if closed is None:
+        return Outcome(tuple(receiver.messages), None, written)
+    reason: str | None = closed.reason or ""
+    if closed.code == CloseCode.INVALID_UTF8:
+        # Which byte was bad is counted from where the piece begins that trio-websocket was given.
+        reason = None
+    if closed.code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8):
+        # trio-websocket alone writes no close frame.
+        written = written.partition(b"\x88")[0]
+    return Outcome(tuple(receiver.messages), (int(closed.code), reason), written)
 
 
 def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -168,6 +240,15 @@ OTHER_GOOD_FRAMES = st.one_of(
         TEXTS,
     ),
 )
+CONTROLS = st.sampled_from([CLOSE, PING, PONG])
+CLOSES = st.one_of(
+    st.sampled_from([b"", b"\x00", b"\x03\xe8", b"\x03\xe8bye", b"\x03\xe8\xff"]),
+    st.builds(
+        lambda code, reason: code.to_bytes(2, "big") + reason,
+        st.one_of(st.integers(995, 1020), st.integers(2990, 3010), st.integers(0, 65_535)),
+        st.one_of(st.just(b""), st.text(max_size=30).map(str.encode), st.binary(max_size=5)),
+    ),
+)
 BAD_FRAMES = st.one_of(
     st.builds(frame, st.just(TEXT), BAD_TEXTS),
     st.builds(frame, st.sampled_from([3, 11, CONTINUATION]), st.binary(max_size=5)),
@@ -175,10 +256,13 @@ BAD_FRAMES = st.one_of(
     st.builds(frame, st.just(TEXT), TEXTS, key=st.none()),
     st.builds(frame, st.just(TEXT), TEXTS, length_bytes=st.sampled_from([2, 8])),
     st.builds(frame, st.just(TEXT), TEXTS, fin=st.just(False)),
-    st.builds(frame, st.just(PING), st.binary(min_size=126, max_size=130)),
-    st.builds(
-        frame, st.just(CLOSE), st.sampled_from([b"", b"\x03\xe8", b"\x03\xe8bye", b"\x00", b"\x03\xe8\xff"])
-    ),
+    st.builds(frame, CONTROLS, st.binary(min_size=126, max_size=130)),
+    st.builds(frame, CONTROLS, st.binary(max_size=5), fin=st.just(False)),
+    st.builds(frame, CONTROLS, st.binary(max_size=5), reserved=st.integers(1, 7)),
+    st.builds(frame, CONTROLS, st.binary(max_size=5), key=st.none()),
+    st.builds(frame, CONTROLS, st.binary(max_size=5), length_bytes=st.sampled_from([2, 8])),
+    st.builds(frame, st.just(CLOSE), CLOSES, key=KEYS),
+    st.builds(frame, st.just(CLOSE), CLOSES, key=KEYS),
     st.just(frame(TEXT, b"x" * (LIMIT_BYTES + 1))),
 )
 # What each frame is followed by: nothing, or the end of a piece so many bytes before its own end.
@@ -205,14 +289,51 @@ def cut_up(conversation: list[tuple[bytes, int | None]]) -> list[bytes]:
 
 
 @given(conversation=CONVERSATIONS)
-@settings(max_examples=200)
+@example(conversation=[(frame(BINARY), 0), (frame(TEXT), None), (frame(BINARY), None), (frame(BINARY), 0)])
+@settings(max_examples=100)
 def test_any_split_of_any_frames_comes_to_the_same(conversation: list[tuple[bytes, int | None]]) -> None:
     pieces = cut_up(conversation)
-    expected, _ = run(converse, pieces, has_fast_path=False)
-    found, _ = run(converse, pieces, has_fast_path=True)
-    assert found.messages == expected.messages
-    assert found.closed == expected.closed
-    assert found.written == expected.written
+    expected = run(converse_with_library, pieces)
+    for has_fast_path in (True, False):
+        found, _ = run(converse, pieces, has_fast_path=has_fast_path)
+        assert found == expected
+
+
+@given(conversation=CONVERSATIONS, seconds=st.integers(0, 30))
+@settings(max_examples=30)
+def test_a_close_of_ours_comes_to_the_same_whatever_the_peer_is_sending(
+    conversation: list[tuple[bytes, int | None]], seconds: int
+) -> None:
+    pieces = cut_up(conversation)
+    settings = {"pause_seconds": 2, "closes_after_seconds": seconds + 0.5}
+    fast, slow = (run(converse, pieces, has_fast_path=has, **settings)[0] for has in (True, False))
+    assert fast == slow
+    if fast.closed is None:
+        assert fast.written.endswith(b"\x88\x05\x0f\xa0bye")
+
+
+@pytest.mark.parametrize("has_fast_path", [True, False])
+@pytest.mark.parametrize("count", [14, 15, 16, 17, 18, 50])
+def test_however_many_messages_come_behind_one_that_waits_they_keep_their_order(
+    count: int, has_fast_path: bool
+) -> None:
+    texts = [b"w%d" % i if i % 5 == 0 else b"%d" % i for i in range(count)]
+    data = b"".join(frame(TEXT, text) for text in texts) + frame(PING, b"p") + frame(CLOSE, b"\x03\xe8")
+    for size in (len(data), 100, 7):
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        outcome, _ = run(converse, pieces, has_fast_path=has_fast_path)
+        assert outcome == Outcome(
+            tuple(text.decode() for text in texts), (1000, ""), b"\x8a\x01p\x88\x02\x03\xe8"
+        )
+
+
+@pytest.mark.parametrize("end", [8, 9, 10])
+@pytest.mark.parametrize("has_fast_path", [True, False])
+def test_half_of_a_frame_at_the_end_of_the_stream_is_judged(end: int, has_fast_path: bool) -> None:
+    half = frame(TEXT, b"a\xff\xffb")[:end]
+    outcome, _ = run(converse, [half], has_fast_path=has_fast_path)
+    assert outcome == run(converse_with_library, [half])
+    assert outcome.closed == (1007, None)
 
 
 @pytest.mark.parametrize(
@@ -227,25 +348,6 @@ def test_a_text_is_no_message_behind(first: bytes, closed: CloseCode) -> None:
     outcome, _ = run(converse, [first, frame(TEXT, b"plain")], has_fast_path=True, pause_seconds=2)
     assert outcome.messages == ()
     assert outcome.closed[0] == closed
-
-
-async def test_a_frame_begun_in_the_fast_path_ends_in_good_order_when_the_fast_path_is_closed(
-    autojump_clock: MockClock,
-) -> None:
-    client, server = memory_pair()
-    async with trio.open_nursery() as nursery:
-        outbox, _ = open_outbox(server, 1 << 20, nursery.start_soon)
-        stream = WebSocketStream(server, REQUEST, outbox, open_source(server, None))
-        connection = await (await wrap_server_stream(nursery, stream)).accept()
-        stream.use_fast_path(FastPath(LIMIT_BYTES, lambda _text: True))
-        half = frame(TEXT, b"half of this")
-        await client.send_all(half[:9])
-        await wait_all_tasks_blocked()
-        stream.close_fast_path()
-        await client.send_all(half[9:] + frame(CLOSE, b"\x03\xe8bye"))
-        assert await connection.get_message() == "half of this"
-        with pytest.raises(ConnectionClosed, match="bye"):
-            await connection.get_message()
 
 
 async def test_the_pump_finds_the_same() -> None:
@@ -278,8 +380,7 @@ def test_a_message_that_has_to_wait_is_found_once_and_the_fast_path_goes_on_behi
         converse, [piece for piece in pieces if piece], has_fast_path=True, pause_seconds=2
     )
     assert outcome.messages == ("plain", "wait", "plain", "wait", "plain", "plain")
-    # Only what comes in one piece with one that waits, behind it, is trio-websocket's.
-    assert by_fast_path == 5
+    assert by_fast_path == 6
 
 
 def test_the_fast_path_takes_plain_texts_again_once_the_session_is_done_with_others() -> None:
@@ -300,7 +401,7 @@ def test_unmasking_is_what_the_rfc_says(size: int) -> None:
 
 def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
     taken: list[str] = []
-    fast_path = FastPath(100, lambda text: not taken.append(text))  # type: ignore[func-returns-value]
+    fast_path = FastPath(100, lambda text: not taken.append(text), no_control)  # type: ignore[func-returns-value]
     whole = frame(TEXT, b"hello")
     for byte in whole[:-1]:
         assert fast_path.feed(bytes([byte])) == b""
@@ -312,7 +413,7 @@ def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
 
 def test_what_follows_a_message_that_has_to_wait_is_returned_untouched() -> None:
     texts: list[str] = []
-    fast_path = FastPath(100, lambda text: texts.append(text) or text != "wait")  # type: ignore[func-returns-value]
+    fast_path = FastPath(100, lambda text: texts.append(text) or text != "wait", no_control)  # type: ignore[func-returns-value]
     behind = frame(TEXT, b"behind") + frame(CLOSE, b"")[:3]
     assert fast_path.feed(frame(TEXT, b"one") + frame(TEXT, b"wait") + behind) == behind
     assert fast_path.feed(frame(TEXT, b"wait")) == b""
@@ -322,7 +423,7 @@ def test_what_follows_a_message_that_has_to_wait_is_returned_untouched() -> None
 def test_a_large_frame_in_many_pieces_costs_no_more_than_its_size() -> None:
     size, piece = 16 << 20, 1024
     taken: list[int] = []
-    fast_path = FastPath(size, lambda text: not taken.append(len(text)))  # type: ignore[func-returns-value]
+    fast_path = FastPath(size, lambda text: not taken.append(len(text)), no_control)  # type: ignore[func-returns-value]
     whole = frame(TEXT)[:1] + b"\xff" + size.to_bytes(8, "big") + bytes(4) + b"x" * size
     started = time.process_time()
     for at in range(0, len(whole), piece):
@@ -333,7 +434,7 @@ def test_a_large_frame_in_many_pieces_costs_no_more_than_its_size() -> None:
 
 
 def test_a_frame_above_the_limit_is_passed_on_from_its_head_alone() -> None:
-    fast_path = FastPath(100, lambda _text: True)
+    fast_path = FastPath(100, lambda _text: True, no_control)
     head = frame(TEXT, b"x" * 101)[:2]
     assert fast_path.feed(head) == head
     long_head = frame(TEXT, b"x" * 200)[:4]

@@ -11,12 +11,9 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from broker.transport.byte_stream import ByteStream, SocketByteStream
-from broker.transport.outbox import Outbox
-from broker.transport.pump import StreamSource
 from broker.transport.streams import LINGER_SECONDS, ReplayStream
-from broker.transport.websocket_stream import WebSocketStream
 from tests.support.patience import PATIENCE_SECONDS
-from tests.transport.wires import memory_pair, open_outbox, tcp_pair
+from tests.transport.wires import memory_pair, tcp_pair
 
 MakePair: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.HalfCloseableStream, ByteStream]]]
 
@@ -220,48 +217,3 @@ async def test_abort_wakes_whoever_reads_or_lingers(
     assert trio.current_time() - started < LINGER_SECONDS / 2
     await stream.aclose()
     await client.aclose()
-
-
-async def test_what_trio_websocket_closes_can_still_be_written_to_until_it_is_finished(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    client, server = memory_pair()
-    outbox, _ = open_outbox(server, 1000, nursery.start_soon)
-    stream = WebSocketStream(server, b"", outbox, StreamSource(server))
-    assert not stream.is_being_read
-    await client.send_all(b"x")
-    assert await stream.receive_some() == b"x"
-    with assert_checkpoints():
-        await stream.aclose()
-    assert stream.is_closed
-    with pytest.raises(trio.ClosedResourceError):
-        await stream.receive_some()
-    await stream.send_all(b"last words")
-    await stream.finish()
-    assert await client.receive_some() == b"last words"
-    assert await client.receive_some() == b""
-    with pytest.raises(trio.ClosedResourceError):
-        await stream.send_all(b"too late")
-
-
-async def test_nothing_is_written_behind_a_close_frame(nursery: trio.Nursery) -> None:
-    client, server = memory_pair()
-    outbox, _ = open_outbox(server, 1000, nursery.start_soon)
-    stream = WebSocketStream(server, b"", outbox, StreamSource(server))
-    await stream.send_all(bytearray(b"\x88\x02\x03\xe8"))
-    outbox.put_control(b"late")
-    with pytest.raises(trio.ClosedResourceError):
-        await stream.send_all(b"late")
-    assert await client.receive_some() == b"\x88\x02\x03\xe8"
-
-
-async def test_it_knows_whether_it_is_being_read(nursery: trio.Nursery) -> None:
-    client, server = memory_pair()
-    outbox: Outbox = open_outbox(server, 1000, nursery.start_soon)[0]
-    stream = WebSocketStream(server, b"", outbox, StreamSource(server))
-    nursery.start_soon(stream.receive_some)
-    await wait_all_tasks_blocked()
-    assert stream.is_being_read
-    await client.send_all(b"x")
-    await wait_all_tasks_blocked()
-    assert not stream.is_being_read
