@@ -85,7 +85,7 @@ class EngineClock:
     def time_ms(self, age: float) -> int:
         """Return the wall clock's time, in Unix milliseconds, of the moment at which `age` was read."""
         skew_seconds = self._wall_clock() - age
-        if abs(skew_seconds - self._skew_ms / 1000) >= STEP_SECONDS:
+        if not -STEP_SECONDS < skew_seconds - self._skew_ms / 1000 < STEP_SECONDS:
             self._note_step(skew_seconds)
         return int(age * 1000) + self._skew_ms
 

@@ -3,6 +3,7 @@
 Ages and windows are measured by the age clock (`broker.engine.age_clock`), which ignores steps of the wall clock.
 """
 
+import math
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -98,6 +99,8 @@ class MemoryEngine(Engine):
         self._checks: list[tuple[float, str]] = []
         # Oldest first: every key has the same window.
         self._keys: OrderedDict[tuple[str, IdempotencyKey], tuple[Position | None, float]] = OrderedDict()
+        self._forget_at = math.inf
+        """When the first key or check is due, at the earliest."""
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -110,15 +113,28 @@ class MemoryEngine(Engine):
         """See Engine. Never waits: a checkpoint for each batch of each room would cost more than the append."""
         now = self._clock.age()
         self._forget(now)
-        return self._append(room, self._log(room), drafts, retention, now)
-
-    def _append(
-        self, room: str, log: _RoomLog, drafts: Sequence[Draft], retention: Retention, now: float
-    ) -> Sequence[Receipt]:
-        time_ms = self._clock.time_ms(now)
-        self._logs.move_to_end(room)
+        log, time_ms = self._log(room), self._clock.time_ms(now)
         before = log.memory_bytes
         receipts = [self._append_one(room, log, draft, now, time_ms) for draft in drafts]
+        self._settle(room, log, retention, now, before)
+        return receipts
+
+    def append_nowait(self, room: str, draft: Draft, retention: Retention, after: Position) -> Receipt | None:
+        """See Engine."""
+        now = self._clock.age()
+        if now >= self._forget_at:
+            self._forget(now)
+        log = self._logs.get(room)
+        if log is None or log.offset != after.offset or log.epoch != after.epoch:
+            return None
+        before = log.memory_bytes
+        receipt = self._append_one(room, log, draft, now, self._clock.time_ms(now))
+        self._settle(room, log, retention, now, before)
+        return receipt
+
+    def _settle(self, room: str, log: _RoomLog, retention: Retention, now: float, before: int) -> None:
+        """Keep the limits after an append; `before` it, the log took so many bytes."""
+        self._logs.move_to_end(room)
         log.retention = retention
         log.trim(now)
         self._held_bytes += log.memory_bytes - before
@@ -127,16 +143,6 @@ class MemoryEngine(Engine):
         log.forget_after = now + max(retention.age_seconds, self._idempotency_seconds)
         if log.forget_after < log.check_at:
             self._schedule_check(room, log)
-        return receipts
-
-    def append_nowait(self, room: str, draft: Draft, retention: Retention, after: Position) -> Receipt | None:
-        """See Engine."""
-        now = self._clock.age()
-        self._forget(now)
-        log = self._logs.get(room)
-        if log is None or log.offset != after.offset or log.epoch != after.epoch:
-            return None
-        return self._append(room, log, (draft,), retention, now)[0]
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
@@ -181,6 +187,7 @@ class MemoryEngine(Engine):
     def _schedule_check(self, room: str, log: _RoomLog) -> None:
         log.check_at = log.forget_after
         heappush(self._checks, (log.check_at, room))
+        self._forget_at = min(self._forget_at, log.check_at)
 
     def _evict(self, newest: _RoomLog) -> None:
         """Forget the rooms idle for longest, until all take no more than `total_bytes`.
@@ -217,7 +224,9 @@ class MemoryEngine(Engine):
             log.memory_bytes += _memory_bytes(event)
             receipt = Receipt(Position(log.epoch, log.offset), event)
         if draft.key is not None:
-            self._keys[room, draft.key] = (receipt.position, now + self._idempotency_seconds)
+            expires_at = now + self._idempotency_seconds
+            self._keys[room, draft.key] = (receipt.position, expires_at)
+            self._forget_at = min(self._forget_at, expires_at)
         return receipt
 
     def _forget(self, now: float) -> None:
@@ -234,3 +243,5 @@ class MemoryEngine(Engine):
                 self._held_bytes -= log.memory_bytes
             else:
                 self._schedule_check(room, log)
+        key_expires_at = next(iter(self._keys.values()))[1] if self._keys else math.inf
+        self._forget_at = min(key_expires_at, self._checks[0][0] if self._checks else math.inf)

@@ -45,4 +45,6 @@ class WebSocketCodec:
 
     def encode(self, notices: Sequence[Notice]) -> bytes:
         """Return one text frame for each notice, joined."""
+        if len(notices) == 1:
+            return text_frame(encode_notice(notices[0]))
         return b"".join([text_frame(encode_notice(notice)) for notice in notices])
