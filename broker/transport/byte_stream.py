@@ -72,11 +72,12 @@ class SocketByteStream(ByteStream):
     The kernel's buffer takes most writes at once, at a tenth of what a send by a task costs.
     """
 
-    __slots__ = ("_fileno", "_peer_address", "_stream")
+    __slots__ = ("_descriptor", "_peer_address", "_stream")
 
     def __init__(self, stream: trio.SocketStream, peer_address: str) -> None:
         self._stream = stream
-        self._fileno = stream.socket.fileno
+        # Another connection may get the same number once the socket is closed, so it is forgotten before.
+        self._descriptor = stream.socket.fileno()
         self._peer_address = peer_address
 
     @classmethod
@@ -95,7 +96,7 @@ class SocketByteStream(ByteStream):
     @property
     def descriptor(self) -> int:
         """See ByteStream."""
-        return self._fileno()
+        return self._descriptor
 
     @property
     def is_acknowledged(self) -> bool:
@@ -107,9 +108,9 @@ class SocketByteStream(ByteStream):
         return _endpoint(self._stream.socket.getpeername()), _endpoint(self._stream.socket.getsockname())
 
     def write_nowait(self, data: bytes | memoryview) -> int:
-        """See ByteStream. trio's sockets are non-blocking; a closed one has the descriptor -1, never another's."""
+        """See ByteStream. trio's sockets are non-blocking; the system refuses the descriptor of a closed one, -1."""
         try:
-            return os.write(self._fileno(), data)
+            return os.write(self._descriptor, data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -117,15 +118,15 @@ class SocketByteStream(ByteStream):
 
     def has_peer_ended(self) -> bool:
         """See ByteStream. Elsewhere than on Linux this shows only a reset."""
-        descriptor = self._fileno()
-        if descriptor < 0:
+        if self._descriptor < 0:
             return True
         poll = select.poll()
-        poll.register(descriptor, getattr(select, "POLLRDHUP", 0))
+        poll.register(self._descriptor, getattr(select, "POLLRDHUP", 0))
         return bool(poll.poll(0))
 
     def abort(self) -> None:
         """See ByteStream."""
+        self._descriptor = -1
         self._stream.socket.close()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -146,6 +147,7 @@ class SocketByteStream(ByteStream):
 
     async def aclose(self) -> None:
         """See trio.abc.AsyncResource."""
+        self._descriptor = -1
         await self._stream.aclose()
 
 
