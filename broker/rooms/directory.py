@@ -34,6 +34,7 @@ from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import MemberCount, Roster
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
+from broker.rooms.time_slice import TimeSlice
 
 STOP_SECONDS = 1.0
 """Time for a stopping room to empty its mailbox: a drain has little time left by then."""
@@ -222,7 +223,7 @@ async def open_rooms(
     """
     retention = retention or partial(retention_for, settings)
     states: dict[str, RoomState] = {}
-    tally, member_count = Tally(), MemberCount()
+    tally, member_count, bulk_slice = Tally(), MemberCount(), TimeSlice()
 
     def make_factory(name: str) -> Callable[[], Room]:
         options = RoomOptions(
@@ -234,7 +235,7 @@ async def open_rooms(
         )
         batch = PresenceBatch(name, settings.room.gather_above)
         presence = RoomPresence(name, Roster(member_count), batch, engine.presence)
-        state = RoomState(name, presence, Fanout(name, tally, log), FeedSubscription(name))
+        state = RoomState(name, presence, Fanout(name, tally, log, bulk_slice), FeedSubscription(name))
         states[name] = state
         return lambda: Room(state, engine, options)
 

@@ -1,8 +1,9 @@
 """Sends the notices of a room to the outboxes of its members; a member whose outbox fails is disconnected alone."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeAlias
 from weakref import WeakSet
 
 import attrs
@@ -11,18 +12,19 @@ import trio
 from broker.errors import CloseCode
 from broker.log import Log
 from broker.notices import Gap, Notice, RoomEvent
+from broker.rooms.broadcast import Broadcast, Frames, Part
 from broker.rooms.delay_histogram import DelayHistogram
-from broker.rooms.member import Member
-from broker.rooms.presence.roster import Roster
+from broker.rooms.member import Codec, Member
+from broker.rooms.presence.roster import Audiences, Roster
+from broker.rooms.time_slice import TIME_SLICE_SECONDS, TimeSlice
 
 OFFERS_PER_CLOCK_READ = 32
 """Check the clock only once per this many offers: reading it costs about as much as an offer."""
 
-TIME_SLICE_SECONDS = 0.001
-"""Time after which other tasks run."""
-
 BULK_MEMBERS = 64
-"""A frame for more members than this is bulk: an outbox may write it behind frames for fewer members."""
+"""A room with more members is large. It writes a frame to them at once, in time slices that all large rooms share;
+what it is to send meanwhile is joined. Frames for fewer members are written behind the room's turn, together with
+those of other rooms."""
 
 
 @attrs.define
@@ -37,11 +39,8 @@ class Tally:
     """Time from the append of a batch until every outbox has it, for each publish in it."""
 
 
-class _Delivery(NamedTuple):
-    """An action, and the members for whom it is still to be done."""
-
-    action: Callable[[Member], None]
-    recipients: Iterator[Member]
+_Delivery: TypeAlias = Callable[[], int]
+"""Sends something to few members; returns to how many."""
 
 
 class Fanout:
@@ -51,28 +50,47 @@ class Fanout:
     everything once. The queue belongs to the room and not to an incarnation of its actor: the next one sends the rest.
     """
 
-    def __init__(self, room: str, tally: Tally, log: Log) -> None:
+    def __init__(self, room: str, tally: Tally, log: Log, bulk_slice: TimeSlice) -> None:
+        """`bulk_slice` is shared by all rooms of the node."""
         self._room = room
         self._tally = tally
         self._log = log
-        self._deliveries: deque[_Delivery] = deque()
-        self._offers = 0
+        self._deliveries: deque[_Delivery | Broadcast] = deque()
+        self._bulk_slice = bulk_slice
+        self._offers = 0  # since the clock was last read
         self._slice_ends_at = 0.0  # trio time; long past after a pause
         # Empty until a member fails, as a WeakSet is slow.
         self._failed: WeakSet[Member] | tuple[()] = ()
 
     def queue(self, roster: Roster, notices: Sequence[Notice]) -> None:
         """Encode notices once for each codec, and queue the frames for the present members."""
-        offsets = _offsets(notices)
-        for codec, members in roster.audiences():
-            try:
-                frame = codec.encode(notices)
-            except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
-                self._fail(members, error)
-                continue
-            offer = self._make_offer(frame, len(notices), offsets, is_bulk=len(members) > BULK_MEMBERS)
-            self._deliveries.append(_Delivery(offer, iter(members)))
+        audiences = roster.audiences()
+        frames = [self._encode(codec, members, notices) for codec, members in audiences]
+        if len(roster) > BULK_MEMBERS:
+            self._broadcast_to(audiences).add(Frames(frames, len(notices), _offsets(notices)))
+        else:
+            self._deliveries += [
+                partial(self._offer_to, members, frame, notices)
+                for (_, members), frame in zip(audiences, frames, strict=True)
+            ]
         self._tally.deliveries += len(roster) * len(notices)
+
+    def _encode(self, codec: Codec, members: Sequence[Member], notices: Sequence[Notice]) -> bytes:
+        """Return the frame for an audience. If its codec raises, its members are failed, and it is empty."""
+        try:
+            return codec.encode(notices)
+        except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
+            self._fail(members, error)
+            return b""
+
+    def _broadcast_to(self, audiences: Audiences) -> Broadcast:
+        """Return the last broadcast if it can take more for these members, else a new one behind all that is queued."""
+        last = self._deliveries[-1] if self._deliveries else None
+        if isinstance(last, Broadcast) and last.audiences is audiences and not last.is_full:
+            return last
+        broadcast = Broadcast(audiences)
+        self._deliveries.append(broadcast)
+        return broadcast
 
     def send_nowait(self, roster: Roster, notice: RoomEvent) -> None:
         """Send one event to all members, as `queue` and `send_queued` would.
@@ -80,39 +98,41 @@ class Fanout:
         Only while nothing is queued, and for so few members that it fits into a time slice.
         """
         assert not self._deliveries, "nothing may overtake"
+        notices = (notice,)
         for codec, members in roster.audiences():
-            try:
-                frame = codec.encode((notice,))
-            except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
-                self._fail(members, error)
-                continue
-            for member in members:
-                try:
-                    if member not in self._failed and not member.outbox.offer(frame):
-                        self._tally.deliveries_lost += 1
-                        member.outbox.note_lost(self._room, _offsets((notice,)))
-                except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
-                    self._fail((member,), error)
+            self._offer_to(members, self._encode(codec, members, notices), notices)
         self._tally.deliveries += len(roster)
 
     def reply_nowait(self, member: Member, notice: Notice) -> None:
         """Send one member an answer; only while nothing is queued."""
         assert not self._deliveries, "nothing may overtake"
-        if member in self._failed:
-            return
-        try:
-            member.outbox.reply(notice)
-        except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
-            self._fail((member,), error)
+        self._act_for(member, lambda member: member.outbox.reply(notice))
 
     @property
     def is_pending(self) -> bool:
         """Whether notices are queued."""
         return bool(self._deliveries)
 
-    def note_delay(self, publishes: int, seconds: float) -> None:
-        """Count the time of publishes from their append until every outbox has them."""
-        self._tally.delays.note(seconds, publishes)
+    @property
+    def can_join(self) -> bool:
+        """Whether events of the same members, queued before all is sent, are joined with what they still lack."""
+        last = self._deliveries[-1] if self._deliveries else None
+        return isinstance(last, Broadcast) and not last.is_full
+
+    def note_delay(self, publishes: int, began: float) -> None:
+        """Count the time of publishes, from their append at `began` until all that is queued now is sent."""
+        if not self._deliveries:
+            self._note_delay(publishes, began)
+            return
+        note, last = partial(self._note_delay, publishes, began), self._deliveries[-1]
+        if isinstance(last, Broadcast):
+            last.call_when_sent(note)
+        else:
+            self._deliveries.append(note)
+
+    def _note_delay(self, publishes: int, began: float) -> int:
+        self._tally.delays.note(trio.current_time() - began, publishes)
+        return 0
 
     def note_unavailable(self) -> None:
         """Count a request that the engine could not serve."""
@@ -120,26 +140,75 @@ class Fanout:
 
     def queue_for(self, member: Member, action: Callable[[Member], None]) -> None:
         """Queue an action for one member."""
-        self._deliveries.append(_Delivery(action, iter((member,))))
+        self._deliveries.append(partial(self._act_for, member, action))
 
     async def send_queued(self) -> None:
-        """Do everything queued. If cancelled, the next call continues."""
-        failed = self._failed or ()
+        """Send everything queued. If cancelled, the next call continues."""
         while self._deliveries:
-            delivery = self._deliveries[0]
-            for member in delivery.recipients:
-                if member in failed:
-                    continue
-                try:
-                    delivery.action(member)
-                except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
-                    self._fail((member,), error)
-                    failed = self._failed
-                self._offers += 1
-                if self._offers % OFFERS_PER_CLOCK_READ == 0 and trio.current_time() >= self._slice_ends_at:
-                    await trio.lowlevel.checkpoint()
-                    self._slice_ends_at = trio.current_time() + TIME_SLICE_SECONDS
+            await self.send_some()
+
+    async def send_some(self) -> None:
+        """Send what fits into a time slice of what is queued first."""
+        first = self._deliveries[0]
+        if isinstance(first, Broadcast):
+            await self._send_slice(first)
+            return
+        self._deliveries.popleft()
+        self._offers += first()
+        if self._offers >= OFFERS_PER_CLOCK_READ:
+            self._offers = 0
+            if trio.current_time() >= self._slice_ends_at:
+                await trio.lowlevel.checkpoint()
+                self._slice_ends_at = trio.current_time() + TIME_SLICE_SECONDS
+
+    async def _send_slice(self, broadcast: Broadcast) -> None:
+        if self._bulk_slice.is_over():
+            await self._bulk_slice.wait_next()
+        is_sent = False
+        while not is_sent:
+            part = broadcast.take()
+            self._write_to(part)
+            is_sent = broadcast.settle()
+            if self._bulk_slice.is_over():
+                break
+        if is_sent:
             self._deliveries.popleft()
+
+    def _write_to(self, part: Part) -> None:
+        """Write a part of a broadcast. The fast path of `_offer_to` where nothing waits."""
+        frame, failed = part.frame, self._failed
+        for member in part.members:
+            if member in failed:
+                continue
+            try:
+                if not member.outbox.write_or_offer(frame):
+                    self._note_lost(member, part.notices, part.offsets)
+            except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
+                self._fail((member,), error)
+                failed = self._failed
+
+    def _offer_to(self, members: Sequence[Member], frame: bytes, notices: Sequence[Notice]) -> int:
+        for member in members:
+            if member in self._failed:
+                continue
+            try:
+                if not member.outbox.offer(frame):
+                    self._note_lost(member, len(notices), _offsets(notices))
+            except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
+                self._fail((member,), error)
+        return len(members)
+
+    def _note_lost(self, member: Member, notices: int, offsets: tuple[int, int] | None) -> None:
+        self._tally.deliveries_lost += notices
+        member.outbox.note_lost(self._room, offsets)
+
+    def _act_for(self, member: Member, action: Callable[[Member], None]) -> int:
+        if member not in self._failed:
+            try:
+                action(member)
+            except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
+                self._fail((member,), error)
+        return 1
 
     def _fail(self, members: Iterable[Member], error: Exception) -> None:
         """Disconnect members that may have missed something: their position is no longer known."""
@@ -151,17 +220,6 @@ class Fanout:
             member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
         if gone:
             self._log.exception("delivery failed", exc_info=error, room=self._room, members=len(gone))
-
-    def _make_offer(
-        self, frame: bytes, notices: int, offsets: tuple[int, int] | None, *, is_bulk: bool
-    ) -> Callable[[Member], None]:
-        def offer(member: Member) -> None:
-            outbox = member.outbox
-            if not outbox.offer(frame, is_bulk=is_bulk):
-                self._tally.deliveries_lost += notices
-                outbox.note_lost(self._room, offsets)
-
-        return offer
 
 
 def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:

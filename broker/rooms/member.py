@@ -27,10 +27,14 @@ class Outbox(Protocol):
         """The encoding of its frames."""
         ...
 
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
-        """Queue a frame of events, or return False if too much waits; a closed outbox drops it and returns True.
+    def offer(self, frame: bytes) -> bool:
+        """Queue a frame of events, or return False if too much waits; a closed outbox drops it and returns True."""
+        ...
 
-        `is_bulk`: the frame has so many recipients that it may be written behind frames for fewer.
+    def write_or_offer(self, frame: bytes) -> bool:
+        """Write a frame of events at once if nothing waits; else, and with what is not written at once, as `offer`.
+
+        Cheaper than `offer` for a frame with many recipients; they take time, which the caller has to divide.
         """
         ...
 

@@ -146,6 +146,10 @@ class ReadHistory:
     reply: Reply[Run]
 
 
+class SendQueued(msgspec.Struct, frozen=True):
+    """Go on with a broadcast; sent by the room to itself, so that publishes that came meanwhile are handled before."""
+
+
 RoomMessage: TypeAlias = (
     Join
     | Leave
@@ -161,4 +165,5 @@ RoomMessage: TypeAlias = (
     | ReadRemoteMembers
     | Inspect
     | ReadHistory
+    | SendQueued
 )

@@ -6,7 +6,7 @@ from functools import partial
 
 import trio
 
-from actors import Actor, Batch, Context, Reply
+from actors import Actor, ActorStoppedError, Batch, Context, Reply
 from broker.engine.base import Engine, Receipt
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position
@@ -20,6 +20,7 @@ from broker.notices import (
     RoomEvent,
 )
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
+from broker.rooms.fanout import BULK_MEMBERS
 from broker.rooms.feed_order import order_feed_events
 from broker.rooms.history import read_missed, read_page
 from broker.rooms.member import Member
@@ -41,13 +42,10 @@ from broker.rooms.messages import (
     SendHistory,
     SendPresence,
     SendPresenceBatch,
+    SendQueued,
 )
 from broker.rooms.recovery import joined_in_pages, missed_notices
 from broker.rooms.state import RoomOptions, RoomState
-
-MAX_MEMBERS_NOWAIT = 64
-"""Most members of a room that publishes in a borrowed turn. A larger one batches the waiting events into one frame for
-each member, and lets other tasks run in between."""
 
 
 class Room(Actor[RoomMessage]):
@@ -67,6 +65,7 @@ class Room(Actor[RoomMessage]):
         self._context: Context[RoomMessage] | None = None
         self._batch_at: float | None = None  # the trio time for which a timer is set
         self._is_retry_set = False
+        self._is_send_queued = False
 
     @property
     def _delivered(self) -> Position:
@@ -94,7 +93,7 @@ class Room(Actor[RoomMessage]):
             not isinstance(message, Publish)
             or state.delivered is None
             or state.fanout.is_pending
-            or len(state.roster) > MAX_MEMBERS_NOWAIT
+            or len(state.roster) > BULK_MEMBERS
         ):
             return False
         began = trio.current_time()
@@ -115,7 +114,7 @@ class Room(Actor[RoomMessage]):
         if message.sender is not None and message.request_id is not None:
             acknowledged = Acknowledged(state.name, receipt.position, message.request_id)
             state.fanout.reply_nowait(message.sender, acknowledged)
-        state.fanout.note_delay(1, trio.current_time() - began)
+        state.fanout.note_delay(1, began)
         return True
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
@@ -127,6 +126,8 @@ class Room(Actor[RoomMessage]):
                 publishes.append(message)
             elif isinstance(message, FeedEvents):
                 feed_events.append(message)
+            elif isinstance(message, SendQueued):
+                self._is_send_queued = False
             else:
                 try:
                     await self._handle_together(feed_events, publishes)
@@ -137,6 +138,23 @@ class Room(Actor[RoomMessage]):
                 feed_events, publishes = [], []
                 await self.receive(message)
         await self._handle_together(feed_events, publishes)
+        await self._send_or_continue()
+
+    async def _send_or_continue(self) -> None:
+        """Send what is queued. A large room handles new publishes after each time slice, so that they are joined."""
+        fanout = self._state.fanout
+        if not fanout.can_join:
+            await fanout.send_queued()
+            return
+        await fanout.send_some()
+        if fanout.is_pending and not self._is_send_queued:
+            assert self._context is not None, "on_start sets it"
+            try:
+                # One at a time: bounded.
+                self._context.ref.tell_always(SendQueued())
+                self._is_send_queued = True
+            except ActorStoppedError:
+                await fanout.send_queued()
 
     async def _handle_together(self, feed_events: Sequence[FeedEvents], publishes: Sequence[Publish]) -> None:
         try:
@@ -184,6 +202,8 @@ class Room(Actor[RoomMessage]):
                 await self._or_retry(partial(self._handle_remote, message))
             case Inspect(reply):
                 await self._inspect(reply)
+            case SendQueued():
+                pass  # as after any message
             case Publish():
                 await self._publish([message])
             case FeedEvents():
@@ -302,7 +322,6 @@ class Room(Actor[RoomMessage]):
         except EngineUnavailableError as error:
             for publish in publishes:
                 answer_unavailable(self._state, publish, error)
-            await state.fanout.send_queued()
             return
         if self._engine.feed is None:
             await self._deliver(receipts)
@@ -310,9 +329,8 @@ class Room(Actor[RoomMessage]):
             # No member is on this node, and the answer holds the number of those on other nodes.
             with suppress(EngineUnavailableError):
                 await state.presence.load_remote_members()
+        state.fanout.note_delay(len(publishes), began)
         answer_published(state, publishes, receipts)
-        await state.fanout.send_queued()
-        state.fanout.note_delay(len(publishes), trio.current_time() - began)
 
     async def _deliver(self, receipts: Sequence[Receipt]) -> None:
         """Queue the events just appended, behind any that this room has missed."""
@@ -339,7 +357,6 @@ class Room(Actor[RoomMessage]):
             stored = [RoomEvent(name, b.epoch, e) for b in rest for e in b.events if e.offset is not None]
             await self._catch_up_or_retry(stored)
             self._queue_in_order(rest)
-        await self._state.fanout.send_queued()
 
     def _queue_in_order(self, batches: Sequence[FeedEvents]) -> Sequence[FeedEvents]:
         """Queue the events that follow the last delivered one; returns the rest."""

@@ -1,12 +1,13 @@
 """The queue of frames to be written to one WebSocket connection: synchronous, ordered, bounded in bytes.
 
-The flusher writes it behind each turn of the scheduler, as it does for all connections. Whatever the kernel does not
-take then is left to a writer task, which exists until the queue is empty.
+The flusher writes it behind each turn of the scheduler, as it does for all connections; a frame for many connections
+is written at once. Whatever the kernel does not take then is left to a writer task, which exists until the queue is
+empty.
 """
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import attrs
 import trio
@@ -22,15 +23,8 @@ CHUNK_BYTES = 65_536
 frame gets out soon behind one. Also, at most so much waits for the flusher: before more is queued, it is written."""
 
 # A name of this module is found sooner than a member of an Enum.
-_NOTHING, _WRITER = Awaited.NOTHING, Awaited.WRITER
-
-
-class Schedule(Protocol):
-    """See Flusher."""
-
-    def __call__(self, flush: Callable[[], int], *, is_bulk: bool = False) -> None:
-        """Call `flush` soon."""
-        ...
+_NOTHING, _FLUSH, _WRITER = Awaited.NOTHING, Awaited.FLUSH, Awaited.WRITER
+_OPEN = Intake.OPEN
 
 
 @attrs.frozen
@@ -61,12 +55,13 @@ class Outbox:
         limit_bytes: int,
         slow_reader: Literal["disconnect", "drop"],
         disconnect: Callable[[CloseCode, str], None],
-        schedule: Schedule,
+        schedule: Callable[[Callable[[], int]], None],
         start_writer: Callable[[Callable[[], Awaitable[None]]], None],
         fail: Callable[[Exception], None],
     ) -> None:
         """`schedule` is the flusher's; `fail` ends the connection over an error that a stream should never raise."""
         self._stream = stream
+        self._write_nowait = stream.write_nowait
         self._codec = codec
         self._limit_bytes = limit_bytes
         self._unflushed_limit_bytes = min(limit_bytes, CHUNK_BYTES)
@@ -82,7 +77,7 @@ class Outbox:
         self._intake = Intake.OPEN
         self._awaited = Awaited.NOTHING
         self._gaps: dict[str, tuple[int, int]] = {}
-        self._progress = trio.lowlevel.ParkingLot()
+        self._progress: trio.lowlevel.ParkingLot | None = None  # exists while a task waits in it
         self.last_acknowledged = -math.inf
         """When the peer's side last made space for a write that waited (trio time): a sign of life."""
         self._written_bytes = 0
@@ -95,27 +90,41 @@ class Outbox:
         """How this outbox wants its frames."""
         return self._codec
 
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
+    def offer(self, frame: bytes) -> bool:
         """Queue a frame of events; False if it is refused because too much waits. True also where it is discarded."""
-        # Each call less on this way is some percent of what a large room costs.
+        # Each call less on this way is some percent of what a small room costs.
         queued_bytes = self._queued_bytes + len(frame)
         if queued_bytes > self._fast_path_limit_bytes:
-            return self._offer_checked(frame, is_bulk=is_bulk)
+            return self._offer_checked(frame)
         self._queue.append(frame)
         self._queued_bytes = queued_bytes
-        awaited = self._awaited.with_bulk if is_bulk else self._awaited.with_frame
-        if awaited is not self._awaited:
-            self._awaited = awaited
-            self._schedule(self.flush, is_bulk=is_bulk)
+        if self._awaited is _NOTHING:
+            self._awaited = _FLUSH
+            self._schedule(self.flush)
         return True
 
-    def _offer_checked(self, frame: bytes, *, is_bulk: bool) -> bool:
+    def _offer_checked(self, frame: bytes) -> bool:
         self.flush()
         if self._intake.events is Fate.QUEUED:
             if self._awaited is _WRITER and self._queued_bytes + len(frame) > self._limit_bytes:
                 return False
-            self._put(frame, is_bulk=is_bulk)
+            self._put(frame)
         return self._intake.events is not Fate.REFUSED
+
+    def write_or_offer(self, frame: bytes) -> bool:
+        """Write a frame of events at once if nothing waits, else offer it. The fast path of `offer` and `flush`."""
+        if self._awaited is not _NOTHING or self._intake is not _OPEN:
+            return self.offer(frame)
+        try:
+            written = self._write_nowait(frame)
+        except Exception as error:  # noqa: BLE001  # this connection's, and no other's
+            self._end_broken(error)
+            return True
+        if written != len(frame):
+            self._queue.append(frame)
+            self._queued_bytes += len(frame)
+            self._leave_to_writer(written)
+        return True
 
     def _step(self, step: Step) -> None:
         self._intake = NEXT_INTAKE[self._intake][step]
@@ -183,7 +192,7 @@ class Outbox:
     async def wait_space(self) -> None:
         """Wait until no more than `limit_bytes` waits, or the connection is ending; a checkpoint only if it has to wait."""
         while self._queued_bytes > self._limit_bytes and self._intake.writes is Fate.QUEUED:
-            await self._progress.park()
+            await self._wait_progress()
 
     async def wait_written(self) -> bool:
         """Wait until all that was queued so far is written; returns False if the outbox was closed before."""
@@ -193,7 +202,7 @@ class Outbox:
         self.flush()
         await trio.lowlevel.checkpoint()
         while self._written_bytes < mark and self._intake is not Intake.CLOSED:
-            await self._progress.park()
+            await self._wait_progress()
         return self._written_bytes >= mark
 
     @property
@@ -212,22 +221,31 @@ class Outbox:
         if not queue:
             return 0
         try:
-            written = self._stream.write_nowait(queue[0] if len(queue) == 1 else b"".join(queue))
-        except trio.BrokenResourceError:
-            self._break()
-            return 0
+            written = self._write_nowait(queue[0] if len(queue) == 1 else b"".join(queue))
         except Exception as error:  # noqa: BLE001  # this connection's, and no other's
-            self.close()
-            self._fail(error)
+            self._end_broken(error)
             return 0
         if written == self._queued_bytes:
             queue.clear()
+            self._note_written(written)
         else:
-            self._remove_written(written)
-            self._awaited = _WRITER
-            self._start_writer(self._write_queue)
-        self._note_written(written)
+            self._leave_to_writer(written)
         return written
+
+    def _leave_to_writer(self, written: int) -> None:
+        """Have a task write the queue but for the bytes that the kernel took of it."""
+        self._remove_written(written)
+        self._awaited = _WRITER
+        self._start_writer(self._write_queue)
+        self._note_written(written)
+
+    def _end_broken(self, error: Exception) -> None:
+        """End the connection, as a write failed."""
+        if isinstance(error, trio.BrokenResourceError):
+            self._break()
+        else:
+            self.close()
+            self._fail(error)
 
     def _remove_written(self, size: int) -> None:
         queue = self._queue
@@ -258,8 +276,18 @@ class Outbox:
         # that the mark of a `write` is not reached early.
         self._written_bytes += size + self._dropped_behind_bytes
         self._dropped_behind_bytes = 0
-        if self._progress:
-            self._progress.unpark_all()
+        if self._progress is not None:
+            self._wake_waiting(self._progress)
+
+    async def _wait_progress(self) -> None:
+        """Wait until bytes are written or dropped."""
+        if self._progress is None:
+            self._progress = trio.lowlevel.ParkingLot()
+        await self._progress.park()
+
+    def _wake_waiting(self, progress: trio.lowlevel.ParkingLot) -> None:
+        self._progress = None
+        progress.unpark_all()
 
     def close(self) -> None:
         """Drop the queue and discard all further frames; nothing is written any more."""
@@ -268,21 +296,21 @@ class Outbox:
         self._queued_bytes -= dropped
         self._dropped_bytes += dropped
         self._queue.clear()
-        self._progress.unpark_all()
+        if self._progress is not None:
+            self._wake_waiting(self._progress)
 
     def statistics(self) -> OutboxStatistics:
         """Return a snapshot."""
         blocked_bytes = self._queued_bytes if self._awaited is _WRITER else 0
         return OutboxStatistics(self._queued_bytes, blocked_bytes, self._intake, self._awaited)
 
-    def _put(self, frame: bytes, *, is_bulk: bool = False) -> None:
+    def _put(self, frame: bytes) -> None:
         # As at the end of `offer`.
         self._queue.append(frame)
         self._queued_bytes += len(frame)
-        awaited = self._awaited.with_bulk if is_bulk else self._awaited.with_frame
-        if awaited is not self._awaited:
-            self._awaited = awaited
-            self._schedule(self.flush, is_bulk=is_bulk)
+        if self._awaited is _NOTHING:
+            self._awaited = _FLUSH
+            self._schedule(self.flush)
 
     async def _write_queue(self) -> None:
         """Write until the queue is empty."""

@@ -69,23 +69,11 @@ NEXT_INTAKE: Mapping[Intake, Mapping[Step, Intake]] = {
 
 
 class Awaited(Enum):
-    """What the queue waits for. `with_frame` and `with_bulk` are the states once another frame is queued.
+    """What the queue waits for. A frame that is queued with NOTHING awaited is scheduled with the flusher.
 
-    They are attributes because a lookup by an Enum member costs more than all else that `Outbox.offer` does. Where
-    they differ from the state itself, a flush is to be scheduled; a flush ends in NOTHING or in WRITER.
+    A flush ends in NOTHING or in WRITER, and so does a write that was tried at once.
     """
 
     NOTHING = "nothing: the queue is empty"
-    BULK_FLUSH = "the flusher, among bulk"
     FLUSH = "the flusher"
     WRITER = "the writer task: the kernel's buffer is full"
-
-    with_frame: "Awaited"
-    with_bulk: "Awaited"
-
-
-Awaited.NOTHING.with_frame, Awaited.NOTHING.with_bulk = Awaited.FLUSH, Awaited.BULK_FLUSH
-# A frame that is no bulk must not wait where bulk does.
-Awaited.BULK_FLUSH.with_frame, Awaited.BULK_FLUSH.with_bulk = Awaited.FLUSH, Awaited.BULK_FLUSH
-Awaited.FLUSH.with_frame = Awaited.FLUSH.with_bulk = Awaited.FLUSH
-Awaited.WRITER.with_frame = Awaited.WRITER.with_bulk = Awaited.WRITER

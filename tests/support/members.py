@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import trio
 
@@ -15,14 +15,20 @@ N = TypeVar("N", bound=Notice)
 
 
 class NoticesCodec:
-    """Its frames are the notices themselves, so that a test can look at them."""
+    """Its frames say where it keeps the notices, so that a test can look at them, also in joined frames."""
 
     def __init__(self) -> None:
         self.encoded = 0
+        self._notices: list[Notice] = []
 
     def encode(self, notices: Sequence[Notice]) -> bytes:
         self.encoded += 1
-        return cast("bytes", tuple(notices))
+        first = len(self._notices)
+        self._notices += notices
+        return b"".join([b"%8d" % at for at in range(first, len(self._notices))])
+
+    def decode(self, frame: bytes) -> tuple[Notice, ...]:
+        return tuple(self._notices[int(frame[at : at + 8])] for at in range(0, len(frame), 8))
 
 
 class RefusedFrame(Exception):
@@ -40,19 +46,25 @@ class RecordingOutbox:
         self.replies: list[tuple[Notice, ...]] = []
         """What came together as one answer."""
         self.losses: list[tuple[str, tuple[int, int] | None]] = []
+        self.writes = 0
+        """Frames that were to be written at once."""
         self.is_full = False
         self.faults: list[Exception | None] = []
         """What the next offers and replies raise; None lets one pass."""
 
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:
+    def offer(self, frame: bytes) -> bool:
         try:
             self._fail()
         except RefusedFrame:
             return False
         if self.is_full:
             return False
-        self.note(cast("tuple[Notice, ...]", frame))
+        self.note(self.codec.decode(frame))
         return True
+
+    def write_or_offer(self, frame: bytes) -> bool:
+        self.writes += 1
+        return self.offer(frame)
 
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
         self.losses.append((room, offsets))

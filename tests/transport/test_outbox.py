@@ -216,13 +216,13 @@ class CountingWire(FakeWire):
 class Flushes:
     """Stands where the flusher would."""
 
-    scheduled: list[tuple[Callable[[], int], bool]] = attrs.Factory(list)
+    scheduled: list[Callable[[], int]] = attrs.Factory(list)
 
-    def schedule(self, flush: Callable[[], int], *, is_bulk: bool = False) -> None:
-        self.scheduled.append((flush, is_bulk))
+    def schedule(self, flush: Callable[[], int]) -> None:
+        self.scheduled.append(flush)
 
     def come(self) -> None:
-        for flush, _ in self.scheduled:
+        for flush in self.scheduled:
             flush()
         self.scheduled.clear()
 
@@ -240,17 +240,16 @@ def test_what_is_said_in_one_turn_is_one_write() -> None:
     assert len(flushes.scheduled) == 1, "and it is scheduled anew"
 
 
-def test_what_few_say_does_not_wait_behind_bulk() -> None:
+def test_a_frame_is_written_at_once_unless_it_would_overtake() -> None:
     wire, flushes = CountingWire(), Flushes()
     outbox, _ = open_outbox(wire, 1000, pytest.fail, schedule=flushes.schedule)
-    outbox.offer(b"bulk", is_bulk=True)
-    outbox.offer(b"more", is_bulk=True)
-    assert [is_bulk for _, is_bulk in flushes.scheduled] == [True]
-    outbox.offer(b"few")
-    outbox.offer(b"bulk", is_bulk=True)
-    assert [is_bulk for _, is_bulk in flushes.scheduled] == [True, False]
+    outbox.write_or_offer(b"one")
+    assert (bytes(wire.handed), wire.writes, len(flushes.scheduled)) == (b"one", 1, 0)
+    outbox.offer(b"two")
+    outbox.write_or_offer(b"three")
+    assert (bytes(wire.handed), wire.writes) == (b"one", 1)
     flushes.come()
-    assert (bytes(wire.handed), wire.writes) == (b"bulkmorefewbulk", 1)
+    assert (bytes(wire.handed), wire.writes) == (b"onetwothree", 2)
 
 
 def test_no_more_waits_for_the_flusher_than_the_limit_and_a_chunk() -> None:
@@ -262,15 +261,6 @@ def test_no_more_waits_for_the_flusher_than_the_limit_and_a_chunk() -> None:
             outbox.reply(Pong("y"))
             assert outbox.statistics().queued_bytes <= min(limit, CHUNK_BYTES)
         assert len(flushes.scheduled) < wire.writes + 2, "it stands in the flusher's queue once"
-
-
-@pytest.mark.parametrize("size", [10, CHUNK_BYTES + 1, 1 << 20])
-def test_bulk_is_bulk_whatever_its_size(size: int) -> None:
-    wire, flushes = CountingWire(), Flushes()
-    outbox, _ = open_outbox(wire, 1 << 21, pytest.fail, schedule=flushes.schedule)
-    for _ in range(3):
-        assert outbox.offer(b"x" * size, is_bulk=True)
-    assert {is_bulk for _, is_bulk in flushes.scheduled} == {True}
 
 
 async def test_only_what_the_kernel_did_not_take_waits_for_the_peer(nursery: trio.Nursery) -> None:
@@ -302,3 +292,7 @@ def test_an_error_that_no_wire_should_have_ends_the_connection_once() -> None:
         assert outbox.offer(b"x")
         outbox.reply(Pong("x"))
     assert [type(error) for error in errors] == [ZeroDivisionError]
+    at_once, _ = open_outbox(Poisoned(1), 1000, pytest.fail, fail=errors.append)
+    for _ in range(3):
+        assert at_once.write_or_offer(b"x")
+    assert [type(error) for error in errors] == [ZeroDivisionError] * 2

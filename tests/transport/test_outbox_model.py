@@ -1,6 +1,7 @@
 """The outbox against a plain list of frames, on a wire that takes a little at a time, blocks and breaks."""
 
 import json
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -86,7 +87,7 @@ class Model:
         self.is_flush_due = False
         return max(0, self.queued - self.wire.credit)
 
-    def offer(self, room: str, events: int, pad: int) -> None:
+    def offer(self, room: str, events: int, pad: int, *, at_once: bool = False) -> None:
         if events:
             first = self.offsets.get(room, 0) + 1
             last = self.offsets[room] = first + events - 1
@@ -94,7 +95,7 @@ class Model:
         else:
             frame, offsets = ephemeral(room, pad), None
         queued, is_dropping = self.queued_before(frame), self.is_dropping
-        taken = self.outbox.offer(frame)
+        taken = (self.outbox.write_or_offer if at_once else self.outbox.offer)(frame)
         if not self.takes_more or self.is_given_up:
             assert taken, "a closed outbox takes all"
         elif queued:
@@ -202,7 +203,7 @@ class Model:
             assert now.intake in {Intake.OPEN, Intake.DROPPING if self.drops else Intake.OPEN}
         if now.intake is not Intake.CLOSED:
             assert (now.awaited is Awaited.WRITER) is (now.blocked_bytes > 0)
-            assert (now.awaited in {Awaited.FLUSH, Awaited.BULK_FLUSH}) is self.is_flush_due
+            assert (now.awaited is Awaited.FLUSH) is self.is_flush_due
             assert now.awaited is not Awaited.NOTHING or not now.queued_bytes
 
 
@@ -211,7 +212,7 @@ SIZES = st.integers(0, 120)
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
     st.one_of(
         st.tuples(st.just("offer"), st.tuples(st.sampled_from("ab"), st.integers(0, 3), SIZES)),
-        st.tuples(st.just("offer"), st.tuples(st.sampled_from("ab"), st.integers(0, 3), SIZES)),
+        st.tuples(st.just("offer at once"), st.tuples(st.sampled_from("ab"), st.integers(0, 3), SIZES)),
         st.tuples(st.just("reply"), SIZES),
         st.tuples(st.just("control"), st.none()),
         st.tuples(st.just("write"), SIZES),
@@ -259,7 +260,7 @@ def open_model(credit: int, limit: int, nursery: trio.Nursery, *, drops: bool) -
         limit,
         nursery.start_soon,
         drops=drops,
-        schedule=lambda _flush, is_bulk=False: model.schedule_flush(),
+        schedule=lambda _flush: model.schedule_flush(),
     )
     model = Model(outbox, wire, nursery, limit, drops, ended)
     return model
@@ -279,8 +280,8 @@ async def play(limit: int, credit: int, steps: list[Step], ending: str) -> None:
         outbox = model.outbox
         for name, value in steps:
             match name:
-                case "offer":
-                    model.offer(*value)
+                case "offer" | "offer at once":
+                    model.offer(*value, at_once=name == "offer at once")
                 case "reply":
                     model.reply(Pong("p" * value))
                 case "control":
@@ -404,8 +405,8 @@ async def play_dropping(limit: int, credit: int, steps: list[Step]) -> None:
         wire = model.wire
         for name, value in steps:
             match name:
-                case "offer":
-                    model.offer(*value)
+                case "offer" | "offer at once":
+                    model.offer(*value, at_once=name == "offer at once")
                 case "give":
                     wire.give(value)
                 case "flush":
@@ -434,7 +435,10 @@ async def play_dropping(limit: int, credit: int, steps: list[Step]) -> None:
 
 DROP_STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("offer"), st.tuples(st.sampled_from("abc"), st.integers(0, 3), SIZES)),
+        st.tuples(
+            st.sampled_from(["offer", "offer at once"]),
+            st.tuples(st.sampled_from("abc"), st.integers(0, 3), SIZES),
+        ),
         st.tuples(st.just("give"), st.integers(1, 900)),
         st.tuples(st.just("flush"), st.none()),
         st.tuples(st.just("settle"), st.none()),
@@ -449,3 +453,53 @@ def test_what_is_dropped_is_told_of_exactly_and_before_anything_later(
     limit: int, credit: int, steps: list[Step]
 ) -> None:
     trio.run(play_dropping, limit, credit, steps)
+
+
+@given(st.integers(1, 400), st.integers(0, 300), st.booleans(), STEPS)
+def test_a_write_at_once_is_an_offer_that_is_flushed_at_once(
+    limit: int, credit: int, drops: bool, steps: list[Step]
+) -> None:
+    """At every moment, in all that anybody can see: bytes, refusals, what waits, how the connection ends."""
+    assert trio.run(tell_story, limit, credit, drops, steps, True) == trio.run(
+        tell_story, limit, credit, drops, steps, False
+    )
+
+
+async def tell_story(limit: int, credit: int, drops: bool, steps: list[Step], at_once: bool) -> list[Any]:
+    seen: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        wire = FakeWire(credit)
+        outbox, ended = open_outbox(wire, limit, nursery.start_soon, drops=drops)
+        offer = outbox.write_or_offer if at_once else outbox.offer
+        for number, (name, value) in enumerate(steps):
+            match name:
+                case "offer" | "offer at once":
+                    room, events, pad = value
+                    if not (taken := offer(said(room, number, number + events, pad))):
+                        outbox.note_lost(room, (number, number + events))
+                    seen.append(taken)
+                case "reply":
+                    outbox.reply(Pong("p" * value))
+                case "control":
+                    outbox.put_control(PING)
+                case "write":
+                    await wait_all_tasks_blocked()  # trio starts tasks in any order
+                    nursery.start_soon(write_or_end, outbox, b"w" * value)
+                    await wait_all_tasks_blocked()
+                case "give":
+                    wire.give(value)
+                case "flush":
+                    outbox.flush()
+                case "settle":
+                    await wait_all_tasks_blocked()
+            seen.append((bytes(wire.handed), outbox.statistics(), list(ended)))
+        wire.give(1 << 30)
+        await wait_all_tasks_blocked()
+        seen.append((bytes(wire.handed), outbox.statistics(), list(ended)))
+        nursery.cancel_scope.cancel()
+    return seen
+
+
+async def write_or_end(outbox: Outbox, data: bytes) -> None:
+    with suppress(trio.ClosedResourceError):
+        await outbox.write(data)

@@ -140,49 +140,42 @@ async def test_each_frame_meets_its_fate(intake: Intake, kind: str) -> None:
 
 REACH: dict[Awaited, Callable[[Outbox, FakeWire], object]] = {
     Awaited.NOTHING: lambda _outbox, _wire: None,
-    Awaited.BULK_FLUSH: lambda outbox, _wire: outbox.offer(b"b", is_bulk=True),
     Awaited.FLUSH: lambda outbox, _wire: outbox.offer(b"f"),
     Awaited.WRITER: lambda outbox, _wire: (outbox.offer(b"w"), outbox.flush()),
 }
 
 
 @pytest.mark.parametrize("awaited", Awaited)
-@pytest.mark.parametrize("frame", ["bulk", "event", "reply", "control"])
-def test_a_frame_is_scheduled_where_that_changes_what_is_awaited(awaited: Awaited, frame: str) -> None:
-    scheduled: list[bool] = []
+@pytest.mark.parametrize("frame", ["event", "event at once", "reply", "control"])
+def test_a_frame_is_scheduled_where_nothing_waits(awaited: Awaited, frame: str) -> None:
+    scheduled: list[Callable[[], int]] = []
     wire = FakeWire(0)
-    outbox, _ = open_outbox(
-        wire,
-        LIMIT_BYTES,
-        lambda _write: None,
-        schedule=lambda _flush, *, is_bulk=False: scheduled.append(is_bulk),
-    )
+    outbox, _ = open_outbox(wire, LIMIT_BYTES, lambda _write: None, schedule=scheduled.append)
     REACH[awaited](outbox, wire)
     assert outbox.statistics().awaited is awaited
     scheduled.clear()
     match frame:
-        case "bulk":
-            outbox.offer(b"x", is_bulk=True)
         case "event":
             outbox.offer(b"x")
+        case "event at once":
+            outbox.write_or_offer(b"x")
         case "reply":
             outbox.reply(Pong())
         case _:
             outbox.put_control(b"x")
-    after = awaited.with_bulk if frame == "bulk" else awaited.with_frame
-    assert outbox.statistics().awaited is after
-    assert scheduled == ([] if after is awaited else [frame == "bulk"])
+    # The wire takes nothing, so a frame that is tried at once is left to the writer.
+    after = Awaited.WRITER if frame == "event at once" else Awaited.FLUSH
+    assert outbox.statistics().awaited is (after if awaited is Awaited.NOTHING else awaited)
+    assert bool(scheduled) is (awaited is Awaited.NOTHING and frame != "event at once")
 
 
 @pytest.mark.parametrize("credit", [0, 1, 1000])
-@pytest.mark.parametrize("awaited", [Awaited.NOTHING, Awaited.BULK_FLUSH, Awaited.FLUSH])
+@pytest.mark.parametrize("awaited", [Awaited.NOTHING, Awaited.FLUSH])
 def test_a_flush_ends_in_nothing_or_in_the_writer(awaited: Awaited, credit: int) -> None:
     wire = FakeWire(0)
-    outbox, _ = open_outbox(
-        wire, LIMIT_BYTES, lambda _write: None, schedule=lambda _flush, *, is_bulk=False: None
-    )
+    outbox, _ = open_outbox(wire, LIMIT_BYTES, lambda _write: None, schedule=lambda _flush: None)
     REACH[awaited](outbox, wire)
-    outbox.put_control(b"") if awaited is Awaited.NOTHING else outbox.offer(b"more", is_bulk=True)
+    outbox.put_control(b"") if awaited is Awaited.NOTHING else outbox.offer(b"more")
     wire.give(credit)
     outbox.flush()
     left = outbox.statistics().queued_bytes

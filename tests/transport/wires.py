@@ -8,7 +8,7 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pa
 from broker.errors import CloseCode
 from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 from broker.transport.frames import WebSocketCodec
-from broker.transport.outbox import Outbox, Schedule
+from broker.transport.outbox import Outbox
 
 CODEC = WebSocketCodec()
 
@@ -71,7 +71,7 @@ class FakeWire(MemoryByteStream):
         self._changed.unpark_all()
 
 
-def _flush_at_once(flush: Callable[[], int], *, is_bulk: bool = False) -> None:
+def _flush_at_once(flush: Callable[[], int]) -> None:
     flush()
 
 
@@ -85,7 +85,7 @@ def open_outbox(
     start_writer: Callable[[Callable[[], Awaitable[None]]], None],
     *,
     drops: bool = False,
-    schedule: Schedule | None = None,
+    schedule: Callable[[Callable[[], int]], None] | None = None,
     fail: Callable[[Exception], None] = _raise,
 ) -> tuple[Outbox, list[CloseCode]]:
     """Return an outbox, and a list of the codes with which it asks for the end of its connection.

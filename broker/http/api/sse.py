@@ -108,12 +108,16 @@ class EventOutbox:
         """Bytes in the queue."""
         return self._bytes
 
-    def offer(self, frame: bytes, *, is_bulk: bool = False) -> bool:  # noqa: ARG002  # each stream is a task of its own
+    def offer(self, frame: bytes) -> bool:
         """Queue a frame, or return False past the limit; a closed outbox drops it and returns True."""
         if self._frames and not self._is_closed and self._bytes + len(frame) > self._limit_bytes:
             return False
         self._put(frame)
         return True
+
+    def write_or_offer(self, frame: bytes) -> bool:
+        """See `offer`: each stream is written by a task of its own."""
+        return self.offer(frame)
 
     def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:  # noqa: ARG002  # the client knows where it is
         """End the stream, as a frame was refused."""

@@ -1,10 +1,14 @@
 """The members of a room on this node. Pure."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 
 from broker.rooms.member import Codec, Member
+
+Audiences: TypeAlias = Sequence[tuple[Codec, Sequence[Member]]]
+"""Members grouped by codec."""
 
 
 @attrs.define
@@ -21,7 +25,7 @@ class Roster:
         self._member_count = member_count or MemberCount()
         # Dicts as ordered sets: events go out in the order in which members joined.
         self._by_codec: dict[Codec, dict[Member, None]] = {}
-        self._audiences: Sequence[tuple[Codec, Sequence[Member]]] | None = None  # a cache
+        self._audiences: Audiences | None = None  # a cache
         self._connections: dict[str, int] = {}
         self._size = 0
         self._listeners = 0
@@ -85,8 +89,8 @@ class Roster:
             del self._connections[member.user_id]
         return True
 
-    def audiences(self) -> Sequence[tuple[Codec, Sequence[Member]]]:
-        """Return a snapshot of the members, grouped by codec."""
+    def audiences(self) -> Audiences:
+        """Return a snapshot of the members, grouped by codec; the same one until they change."""
         if self._audiences is None:
             self._audiences = [(codec, tuple(members)) for codec, members in self._by_codec.items()]
         return self._audiences
