@@ -15,6 +15,7 @@ from broker.http.api.cors import Cors
 from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
 from broker.http.api.openapi import add_openapi
+from broker.http.api.publishing import RoomPublisher
 from broker.http.api.rooms import RoomRoutes
 from broker.http.api.status import StatusRoutes
 from broker.http.console.browser_client import BrowserClientRoutes, load_client_files
@@ -71,6 +72,7 @@ def create_app(
 ) -> QuartTrio:
     """Return the application for one broker. It holds no state of its own but its metrics."""
     settings = services.settings.http
+    publisher = RoomPublisher(services.rooms, settings.request_seconds)
     app = GreenroomApp(services.log)
     app.config["RESPONSE_TIMEOUT"] = settings.request_seconds
     add_problem_handlers(app)
@@ -83,7 +85,7 @@ def create_app(
     app.after_request(add_security_headers)
 
     api = Blueprint("api", __name__, url_prefix=API_PREFIX)
-    RoomRoutes(services).add_to(api)
+    RoomRoutes(services, publisher).add_to(api)
     BatchRoutes(services).add_to(api)
     NodeRoutes(services).add_to(api)
     if services.makes_tokens:

@@ -15,7 +15,7 @@ from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.lines import Line, LineSplitter
 from broker.http.api.models import BatchLine, BatchResult, Placed
 from broker.http.api.openapi import operation
-from broker.http.api.publishing import FAILURES, error_info, make_key
+from broker.http.api.publishing import FAILURES, error_info, make_draft, make_key
 from broker.http.bodies import NDJSON_TYPES, check_content, check_utf8, decode_json, find_names
 from broker.http.deadlines import answer_within
 from broker.http.exchange import PacedBody, this_request
@@ -23,7 +23,6 @@ from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Draft, check_room_name
 from broker.notices import RequestId
-from broker.protocol.content import notifier_content
 from broker.rooms.messages import Publish, Published, RoomMessage
 
 LOOK_AHEAD_LINES = 128
@@ -184,8 +183,7 @@ class Batch:
         slot.id = fields.id
         slot.room = fields.room
         key = None if fields.id is None else str(fields.id)
-        content, header = notifier_content(fields.message)
-        draft = Draft(content, key=make_key(key, "id"), header=header)
+        draft = make_draft(fields.message, make_key(key, "id"))
         return _Ask(check_room_name(fields.room), draft)
 
     def _send(self, slot: _Slot, ask: _Ask) -> None:

@@ -1,12 +1,25 @@
-"""Common parts of the routes that publish one message, to many rooms, or many lines."""
+"""Common parts of the routes that publish one message, to many rooms, or many lines. Without Quart."""
 
-from actors import ActorError
+from collections.abc import Callable, Sequence
+
+import attrs
+import msgspec
+import trio
+
+from actors import ActorError, Reply
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
-from broker.http.api.models import ErrorInfo
+from broker.http.api.models import ErrorInfo, Outcome, Placed
+from broker.http.deadlines import answer_within
 from broker.http.problems import refusal_of
-from broker.model import IdempotencyKey
+from broker.model import Draft, IdempotencyKey, check_room_name
+from broker.protocol.content import notifier_content
+from broker.rooms.directory import Rooms
+from broker.rooms.messages import Publish, Published
 
 MAX_KEY_CHARACTERS = 128
+
+BROADCAST_TASKS = 32
+"""Rooms of a broadcast that are published in at the same time."""
 
 FAILURES = (Refused, EngineUnavailableError, ActorError)
 """Errors of a publish that are answered to the client."""
@@ -24,7 +37,65 @@ def make_key(key: str | None, name: str = "Idempotency-Key") -> IdempotencyKey |
     return IdempotencyKey("http", key)
 
 
+def make_draft(
+    message: bytes | msgspec.Raw, key: IdempotencyKey | None, *, is_ephemeral: bool = False
+) -> Draft:
+    """Return the draft of a notifier's message.
+
+    :raises Refused: if it is no message that all clients could read; see `notifier_content`.
+    """
+    content, header = notifier_content(message)
+    return Draft(content, is_ephemeral, key, header)
+
+
 def error_info(error: Exception) -> ErrorInfo:
     """Return the error of one message among many."""
     refused = refusal_of(error)
     return ErrorInfo(refused.code.value, refused.message, refused.retry_after_ms)
+
+
+@attrs.frozen
+class RoomPublisher:
+    """Publishes drafts in rooms, each within `limit_seconds`."""
+
+    rooms: Rooms
+    limit_seconds: float
+
+    async def publish(self, room: str, draft: Draft) -> Placed:
+        """Publish in one room; no checkpoint if the room stores the message in a borrowed turn.
+
+        :raises Refused, EngineUnavailableError, ActorError: see FAILURES.
+        """
+        reply: Reply[Published] = Reply()
+        ref = self.rooms.tell_nowait(room, Publish(draft, reply=reply))
+        if ref is not None and reply.is_settled:
+            return Placed.of(room, reply.get_nowait())
+        with answer_within(self.limit_seconds):
+            if ref is not None:
+                return Placed.of(room, await ref.wait_reply(reply))
+            return Placed.of(room, await self.rooms.publish(room, draft))
+
+    async def publish_everywhere(
+        self, rooms: Sequence[str], draft: Draft, note_refused: Callable[[str], None]
+    ) -> list[Outcome]:
+        """Publish in many rooms; each fails alone, and the code of its error is passed to `note_refused`."""
+        outcomes: dict[int, Outcome] = {}
+        waiting = iter(enumerate(rooms))
+
+        async def publish_some() -> None:
+            for index, room in waiting:
+                # Borrowed turns of a thousand rooms must not hold up the other tasks.
+                await trio.lowlevel.checkpoint()
+                try:
+                    placed = await self.publish(check_room_name(room), draft)
+                except FAILURES as error:
+                    info = error_info(error)
+                    note_refused(info.code)
+                    outcomes[index] = Outcome(room=room, error=info)
+                else:
+                    outcomes[index] = Outcome(**msgspec.structs.asdict(placed))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(BROADCAST_TASKS, len(rooms))):
+                nursery.start_soon(publish_some)
+        return [outcomes[index] for index in range(len(rooms))]

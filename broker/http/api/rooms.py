@@ -1,10 +1,7 @@
 """Rooms over HTTP: publish, inspect, remove."""
 
-from collections.abc import Sequence
-
 import attrs
 import msgspec
-import trio
 from msgspec import UNSET
 from quart import Blueprint, Response
 
@@ -16,7 +13,6 @@ from broker.http.api.models import (
     History,
     HistoryQuery,
     Message,
-    Outcome,
     Placed,
     PublishHeaders,
     PublishQuery,
@@ -28,19 +24,15 @@ from broker.http.api.models import (
     answer,
 )
 from broker.http.api.openapi import operation
-from broker.http.api.publishing import FAILURES, error_info, make_key
+from broker.http.api.publishing import RoomPublisher, make_draft, make_key
 from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
-from broker.model import Draft, Position, check_room_name
+from broker.model import Position, check_room_name
 from broker.protocol.codec import encode_event
-from broker.protocol.content import notifier_content
 from broker.rooms.messages import RoomInfo
-
-BROADCAST_TASKS = 32
-"""The number of rooms that a broadcast publishes in at a time."""
 
 
 @attrs.frozen
@@ -48,6 +40,7 @@ class RoomRoutes:
     """The routes for rooms and their users."""
 
     services: HttpServices
+    publisher: RoomPublisher
 
     def add_to(self, api: Blueprint) -> None:
         """Add the routes to a blueprint below /api."""
@@ -70,8 +63,9 @@ class RoomRoutes:
         check_room_name(room)
         query = read_query(PublishQuery)
         key = make_key(this_request().headers.get("Idempotency-Key"))
-        content, header = notifier_content(await read_json(self.services.settings.http))
-        return answer(await self._publish(room, Draft(content, query.ephemeral, key, header)))
+        message = await read_json(self.services.settings.http)
+        draft = make_draft(message, key, is_ephemeral=query.ephemeral)
+        return answer(await self.publisher.publish(room, draft))
 
     @operation(query=PublishQuery, headers=PublishHeaders, request=Broadcast, response=BroadcastResults)
     async def broadcast(self) -> Response:
@@ -83,34 +77,11 @@ class RoomRoutes:
         query = read_query(PublishQuery)
         key = make_key(this_request().headers.get("Idempotency-Key"))
         ask = decode_json(await read_json(self.services.settings.http), Broadcast)
-        content, header = notifier_content(ask.message)
-        draft = Draft(content, query.ephemeral, key, header)
-        return answer(BroadcastResults(await self._publish_everywhere(ask.rooms, draft)))
-
-    async def _publish_everywhere(self, rooms: Sequence[str], draft: Draft) -> list[Outcome]:
-        results: dict[int, Outcome] = {}
-        waiting = iter(enumerate(rooms))
-        note = part_notes(self.services.refusals)
-
-        async def publish_some() -> None:
-            for index, room in waiting:
-                try:
-                    placed = await self._publish(check_room_name(room), draft)
-                except FAILURES as error:
-                    info = error_info(error)
-                    note(info.code)
-                    results[index] = Outcome(room=room, error=info)
-                else:
-                    results[index] = Outcome(**msgspec.structs.asdict(placed))
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(BROADCAST_TASKS, len(rooms))):
-                nursery.start_soon(publish_some)
-        return [results[index] for index in range(len(rooms))]
-
-    async def _publish(self, room: str, draft: Draft) -> Placed:
-        with answer_within(self.services.settings.http.request_seconds):
-            return Placed.of(room, await self.services.rooms.publish(room, draft))
+        draft = make_draft(ask.message, key, is_ephemeral=query.ephemeral)
+        note_refused = part_notes(self.services.refusals)
+        return answer(
+            BroadcastResults(await self.publisher.publish_everywhere(ask.rooms, draft, note_refused))
+        )
 
     @operation(query=RoomsQuery, response=RoomPage)
     async def list_rooms(self) -> Response:
