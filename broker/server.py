@@ -146,14 +146,16 @@ class Broker:
         settings = self.settings
         if listeners is None:
             listeners = await open_listeners(settings.server)
+        ours = create_app(self._http, random=self._random)
         async with (
             closing(listeners),
             open_http(
-                create_app(self._http, random=self._random),
+                ours,
                 settings.http,
                 self._services.log,
                 beside=app,
                 refusals=self._services.refusals,
+                posts=ours.plain_posts,
             ) as http,
             trio.open_nursery() as helpers,
         ):

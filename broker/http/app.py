@@ -15,6 +15,7 @@ from broker.http.api.cors import Cors
 from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
 from broker.http.api.openapi import add_openapi
+from broker.http.api.plain_posts import PlainPosts
 from broker.http.api.publishing import RoomPublisher
 from broker.http.api.rooms import RoomRoutes
 from broker.http.api.status import StatusRoutes
@@ -23,6 +24,7 @@ from broker.http.console.page import PageRoutes, load_web_files
 from broker.http.console.routes import NodeRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.gate import API_PREFIX, Gate
+from broker.http.plain_post import PostAnswers
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
 from broker.http.refusals import RequestRefusals
 from broker.http.services import HttpServices
@@ -38,6 +40,9 @@ SECURITY_HEADERS = (
 
 class GreenroomApp(QuartTrio):
     """Quart-trio with bodies that are received as they are read, and failures in our log."""
+
+    plain_posts: PostAnswers
+    """Answers plain posts in place of the routes."""
 
     asgi_http_class = Exchange
     request_class = PacedRequest
@@ -69,7 +74,7 @@ def create_app(
     *,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     random: Random | None = None,
-) -> QuartTrio:
+) -> GreenroomApp:
     """Return the application for one broker. It holds no state of its own but its metrics."""
     settings = services.settings.http
     publisher = RoomPublisher(services.rooms, settings.request_seconds)
@@ -108,6 +113,7 @@ def create_app(
         refusals,
         SECURITY_HEADERS,
     )
+    app.plain_posts = PlainPosts(services, publisher, gate, cors, SECURITY_HEADERS)
     app.asgi_app = gate  # type: ignore[method-assign]  # as Quart's documentation says
     return app
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from broker.config.settings import HttpSettings
 from broker.errors import ErrorCode, Refused
 from broker.http.exchange import this_request
-from broker.http.problems import Problem, ProblemError
+from broker.http.problems import BODY_TOO_SLOW, Problem, ProblemError
 from broker.notices import RequestId
 from broker.portable_json import MAX_BRACKET_RUNS, MAX_LEVELS, decode, members
 from broker.protocol.commands import Id, describe_mismatch
@@ -86,7 +86,7 @@ async def read_json(settings: HttpSettings) -> bytes:
             if len(whole) > settings.body_bytes:
                 raise too_large(settings.body_bytes)
     if scope.cancelled_caught:
-        raise ProblemError(Problem.of(408, "the request body took too long to arrive"))
+        raise ProblemError(BODY_TOO_SLOW)
     return check_utf8(bytes(whole))
 
 

@@ -90,9 +90,13 @@ class Gate:
                 self._note(scope, path, refusal, RefusalReason.HTTP)
             await send_problem(send, refusal, prefix="websocket.")
 
+    def admits(self, authorization: str | None) -> bool:
+        """Whether an Authorization header presents the API key, which is enough for every path."""
+        return self.api_key.matches(authorization)
+
     def _refuse_without_key(self, scope: HTTPScope | WebsocketScope, path: str) -> Problem | None:
         authorization = first_header(scope, b"authorization")
-        if self.api_key.matches(authorization):
+        if self.admits(authorization):
             return None
         if (
             path == METRICS_PATH

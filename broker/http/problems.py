@@ -88,6 +88,10 @@ def encode_problem(problem: Problem) -> bytes:
     return msgspec.json.encode(problem)
 
 
+FAILED = Problem.of(500, _DETAILS[500])
+BODY_TOO_SLOW = Problem.of(408, _DETAILS[408])
+
+
 def refused_problem(refused: Refused) -> Problem:
     """Return the problem for a refusal."""
     return Problem.of(
@@ -107,14 +111,21 @@ def refusal_of(error: Exception) -> Refused:
     return EngineUnavailableError(str(error), trouble=EngineTrouble.ROOM_FAILED).as_refused()
 
 
+def problem_of(error: Exception) -> tuple[Problem, ErrorCode]:
+    """Return the answer to a request that failed in a room or in the engine, and its reason for log and metrics."""
+    refused = refusal_of(error)
+    return refused_problem(refused), refused.code
+
+
 def problem_response(problem: Problem, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """Return the response for `problem`, with the headers that its status needs."""
     response = Response(encode_problem(problem), problem.status, content_type=PROBLEM_TYPE)
-    response.headers.extend((*headers, *_headers_of(problem)))
+    response.headers.extend((*headers, *problem_fields(problem)))
     return response
 
 
-def _headers_of(problem: Problem) -> list[tuple[str, str]]:
+def problem_fields(problem: Problem) -> list[tuple[str, str]]:
+    """Return the headers that the status of a problem needs."""
     headers = []
     if problem.status == 401:
         # RFC 9110 section 11.6.1; RFC 6750 section 3.
@@ -133,7 +144,7 @@ async def send_problem(
         ("Content-Type", PROBLEM_TYPE),
         ("Content-Length", str(len(body))),
         *headers,
-        *_headers_of(problem),
+        *problem_fields(problem),
     ]
     start: Any = {
         "type": f"{prefix}http.response.start",
@@ -148,10 +159,9 @@ async def send_problem(
 def add_problem_handlers(app: QuartTrio) -> None:
     """Make `app` answer every error with a problem."""
     app.register_error_handler(ProblemError, _answer_problem)
-    app.register_error_handler(Refused, _answer_refused)
     app.register_error_handler(Disconnect, _answer_disconnect)
-    app.register_error_handler(EngineUnavailableError, _answer_unavailable)
-    app.register_error_handler(ActorError, _answer_unavailable)
+    for failure in (Refused, EngineUnavailableError, ActorError):
+        app.register_error_handler(failure, _answer_failure)
     app.register_error_handler(HTTPException, _answer_http_exception)
 
 
@@ -159,19 +169,14 @@ async def _answer_problem(error: ProblemError) -> Response:
     return problem_response(error.problem, error.headers)
 
 
-async def _answer_refused(refused: Refused) -> Response:
-    this_request().why = refused.code
-    return problem_response(refused_problem(refused))
+async def _answer_failure(error: Exception) -> Response:
+    problem, this_request().why = problem_of(error)
+    return problem_response(problem)
 
 
 async def _answer_disconnect(error: Disconnect) -> Response:
     this_request().why = reason_of(error)
     return problem_response(Problem.of(_STATUS_OF_DISCONNECT.get(error.code, 503), error.reason))
-
-
-async def _answer_unavailable(error: EngineUnavailableError | ActorError) -> Response:
-    this_request().why = ErrorCode.UNAVAILABLE
-    return problem_response(refused_problem(refusal_of(error)))
 
 
 async def _answer_http_exception(error: HTTPException) -> Response:

@@ -235,6 +235,19 @@ def check_beginning(head: bytes | bytearray) -> None:
         raise HeadError("not an HTTP request", BAD_REQUEST)
 
 
+def find_fault(raw: bytes, max_bytes: int) -> int | None:
+    """Return the status that refuses a request, given its head or how it begins; None if it is good so far."""
+    try:
+        if is_complete(raw):
+            check_size(raw, max_bytes)
+            check_request(parse_head(raw))
+        else:
+            check_beginning(raw)
+    except HeadError as error:
+        return error.status
+    return None
+
+
 async def read_head(stream: trio.abc.ReceiveStream, *, max_bytes: int, timeout_seconds: float) -> Head | None:
     """Read until the head is complete; None if the peer closed without sending anything.
 

@@ -22,10 +22,8 @@ from broker.transport.head import (
     TOO_MANY,
     Head,
     HeadError,
-    check_beginning,
     check_request,
-    check_size,
-    is_complete,
+    find_fault,
     parse_head,
     read_head,
 )
@@ -118,25 +116,11 @@ class Port:
         http_stream = ReplayStream(
             stream,
             head.raw,
-            check_head=self._check_head,
+            # HTTP notes the refusals of later requests.
+            check_head=partial(find_fault, max_bytes=self._settings.head_bytes),
             find_handler=partial(self._find_handler_of_next, stream),
         )
         return partial(self._serve_http, http_stream)
-
-    def _check_head(self, raw: bytes) -> int | None:
-        """Return the status that refuses a later request, given its head or how it begins; None if it is good.
-
-        HTTP notes the refusal.
-        """
-        try:
-            if is_complete(raw):
-                check_size(raw, self._settings.head_bytes)
-                check_request(parse_head(raw))
-            else:
-                check_beginning(raw)
-        except HeadError as error:
-            return error.status
-        return None
 
     def _find_handler_of_next(self, stream: ByteStream, request: bytes) -> Handler | None:
         """Return the handler that serves the connection from a later request on, None if HTTP does.

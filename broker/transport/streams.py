@@ -66,9 +66,17 @@ class ReplayStream(trio.abc.Stream):
             self._is_ended_by_peer = True
         return data
 
+    def put_back(self, data: bytes) -> None:
+        """Let the next reads return `data` before anything else."""
+        self._head = data + self._head
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream."""
         await self._inner.send_all(data)
+
+    def write_nowait(self, data: bytes | memoryview) -> int:
+        """See ByteStream."""
+        return self._inner.write_nowait(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """See trio.abc.SendStream."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,18 +12,21 @@ import msgspec
 import pytest
 import trio
 from quart_trio import QuartTrio
+from trio.testing import memory_stream_pair
 
 from broker.assembly import open_assembly
 from broker.auth.mint import mint_token
 from broker.config.settings import HttpSettings, Settings
 from broker.engine.base import Engine
-from broker.http.app import create_app
+from broker.http.app import GreenroomApp, create_app
 from broker.http.hosting.serving import HttpServer, open_http
+from broker.http.plain_post import PostAnswers
 from broker.http.services import HttpServices
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
-from broker.transport.byte_stream import SocketByteStream
+from broker.transport.byte_stream import MemoryByteStream, SocketByteStream
+from broker.transport.head import find_fault
 from broker.transport.streams import ReplayStream
 from tests.support.logs import RecordingLog
 from tests.support.patience import PATIENCE_SECONDS
@@ -46,6 +50,16 @@ class Served:
     http: HttpServer
     port: int
     scopes: set[trio.CancelScope]
+    nursery: trio.Nursery
+    head_bytes: int
+
+    def dial(self) -> "RawClient":
+        """Connect over a stream in memory, for tests in virtual time."""
+        ours, theirs = memory_stream_pair()
+        check_head = partial(find_fault, max_bytes=self.head_bytes)
+        connection = ReplayStream(MemoryByteStream(theirs, "10.0.0.1"), b"", check_head=check_head)
+        self.nursery.start_soon(self.http.serve, connection)
+        return RawClient(ours)
 
     @property
     def url(self) -> str:
@@ -68,7 +82,7 @@ class Served:
 class RawClient:
     """A socket, and what has come over it."""
 
-    stream: trio.SocketStream
+    stream: trio.abc.HalfCloseableStream
     received: bytearray = attrs.Factory(bytearray)
 
     async def send(self, text: str | bytes) -> None:
@@ -133,9 +147,19 @@ async def open_served(
     log: RecordingLog,
     beside: Any = None,
     refusals: Refusals | None = None,
+    *,
+    wrap_posts: Callable[[PostAnswers], PostAnswers | None] = lambda posts: posts,
 ) -> AsyncIterator[Served]:
+    """Serve an application; `wrap_posts` returns what answers plain posts, None for hypercorn and Quart alone."""
     async with (
-        open_http(app, settings, log, beside=beside, refusals=refusals) as http,
+        open_http(
+            app,
+            settings,
+            log,
+            beside=beside,
+            refusals=refusals,
+            posts=wrap_posts(app.plain_posts) if isinstance(app, GreenroomApp) else None,
+        ) as http,
         trio.open_nursery() as handlers,
     ):
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -155,7 +179,7 @@ async def open_served(
                 await trio.serve_listeners(serve, listeners, handler_nursery=handlers)
 
             accepting.start_soon(accept)
-            yield Served(app, http, port, scopes)
+            yield Served(app, http, port, scopes, handlers, settings.head_bytes)
             accepting.cancel_scope.cancel()
         http.abort()
         handlers.cancel_scope.cancel()
@@ -216,6 +240,7 @@ async def open_world_with(
     beside: Any = None,
     heartbeat_seconds: float = 15.0,
     is_dev: bool = False,
+    wrap_posts: Callable[[PostAnswers], PostAnswers | None] = lambda posts: posts,
     **sections: Any,
 ) -> AsyncIterator[World]:
     settings = make_settings(**sections)
@@ -231,7 +256,7 @@ async def open_world_with(
         services = assembly.http
         app = create_app(services, heartbeat_seconds=heartbeat_seconds, random=Random(1))
         async with (
-            open_served(app, settings.http, log, beside, services.refusals) as served,
+            open_served(app, settings.http, log, beside, services.refusals, wrap_posts=wrap_posts) as served,
             httpx2.AsyncClient(
                 base_url=served.url, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=PATIENCE_SECONDS
             ) as client,

@@ -42,6 +42,11 @@ class AppTasks(TaskGroup):
         self.spawn(self._run, app, call)
         return call.put
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether an application still runs."""
+        return bool(self._calls)
+
     def hang_up(self) -> None:
         """End the queues of running applications: nothing more comes from the client.
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import h11
@@ -12,7 +12,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
@@ -21,6 +21,7 @@ from broker.errors import RefusalReason
 from broker.http.hosting.app_tasks import AppTasks
 from broker.http.hosting.guard import AbortScope
 from broker.http.hosting.h11_lines import CheckedConnection
+from broker.http.hosting.post_lane import PostLane
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.log import Log
 
@@ -233,7 +234,7 @@ def _replacing(request: h11.Request, values: Mapping[bytes, bytes | None]) -> h1
 
 
 class Http1Server(TCPServer):
-    """Serves one connection; made and run once."""
+    """Serves one connection, to its end or until the fast lane can go on; made and run once."""
 
     def __init__(
         self,
@@ -245,8 +246,9 @@ class Http1Server(TCPServer):
         stream: HttpStream,
         transport: HttpTransport,
         abort_scope: AbortScope,
+        lane: PostLane | None = None,
     ) -> None:
-        """`stream` is over `transport`."""
+        """`stream` is over `transport`. `lane` is the one that has put back the first request."""
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
         self._abort_scope = abort_scope
         self._reading = trio.CancelScope()
@@ -254,9 +256,13 @@ class Http1Server(TCPServer):
         self._transport = transport
         self._http_stream = stream
         self._is_read_out = False
+        self._lane = lane
+        self._idle_until = None if lane is None else lane.idle_until
+        self.is_left_to_lane = False
+        """Whether `run` has returned so that the fast lane goes on; the connection is closed otherwise."""
 
     async def run(self) -> None:
-        """Serve the connection to its end, without TLS and HTTP/2; see hypercorn's TCPServer.run."""
+        """Serve the connection, without TLS and HTTP/2; see hypercorn's TCPServer.run."""
         try:
             client, server = self._transport.endpoints()
         except OSError:
@@ -290,7 +296,7 @@ class Http1Server(TCPServer):
                 # Here, because the application may still run after its last answer.
                 del self.protocol
                 await handler()
-        if handler is None:
+        if handler is None and not self.is_left_to_lane:
             await self._close()
 
     async def _read_requests(self) -> Callable[[], Awaitable[None]] | None:
@@ -302,6 +308,36 @@ class Http1Server(TCPServer):
             return handover.handler
         return None
 
+    async def _read_data(self) -> None:
+        """Read until the end, as hypercorn's TCPServer does, or until a request that is for the lane."""
+        while True:
+            try:
+                data = bytes(await self._http_stream.receive_some(MAX_RECV))
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            lane = self._lane
+            if lane is not None and self._is_between_requests() and lane.recognizes(data):
+                self._transport.put_back(data)
+                self.is_left_to_lane = True
+                return
+            await self.protocol.handle(RawData(data))
+            if not data:
+                break
+        await self.protocol.handle(Closed())
+
+    def _is_between_requests(self) -> bool:
+        """Whether a request was answered, and nothing of it or of another is left."""
+        protocol = cast("_Http1", self.protocol)
+        connection = protocol.connection
+        return (
+            protocol.keep_alive_requests > 0
+            and protocol.stream is None
+            and connection.our_state is h11.IDLE
+            and connection.their_state is h11.IDLE
+            and not connection.trailing_data[0]
+            and not self._tasks.is_busy
+        )
+
     async def protocol_send(self, event: Event) -> None:
         """Handle an event of the protocol. Hypercorn would keep a closed connection for the idle time."""
         if not (self._is_read_out and isinstance(event, Updated)):
@@ -311,7 +347,10 @@ class Http1Server(TCPServer):
 
     async def _idle_timeout(self) -> None:
         """Close the connection when it was idle for too long; hypercorn shields that without a deadline."""
-        with trio.move_on_after(self.config.keep_alive_timeout):
+        idle_until, self._idle_until = self._idle_until, None
+        if idle_until is None:
+            idle_until = trio.current_time() + self.config.keep_alive_timeout
+        with trio.move_on_at(idle_until):
             await self.context.terminated.wait()
         with self._abort_scope.shield(CLOSE_SECONDS):
             await self._initiate_server_close()

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework, LifespanState
@@ -15,7 +16,9 @@ from broker.http.hosting.beside import SideBySide
 from broker.http.hosting.guard import AbortScope, Guard
 from broker.http.hosting.http1 import Http1Server, Worker, make_config
 from broker.http.hosting.lifespan import open_lifespan
+from broker.http.hosting.post_lane import LaneOptions, PostLane, ServerFields
 from broker.http.hosting.stream import HttpStream, HttpTransport
+from broker.http.plain_post import PostAnswers
 from broker.log import Log
 from broker.refusals import Refusals
 
@@ -33,6 +36,7 @@ class HttpServer:
         settings: HttpSettings,
         log: Log,
         refusals: Refusals,
+        posts: PostAnswers | None,
     ) -> None:
         self._app = app
         self._config = config
@@ -42,6 +46,18 @@ class HttpServer:
         self._refusals = refusals
         self._worker = worker
         self._abort_scopes: set[AbortScope] = set()
+        self._lanes: set[PostLane] = set()
+        self._lane_options = None if posts is None else self._make_lane_options(posts, settings)
+
+    def _make_lane_options(self, posts: PostAnswers, settings: HttpSettings) -> LaneOptions:
+        return LaneOptions(
+            posts,
+            ServerFields(self._config),
+            head_bytes=settings.head_bytes,
+            request_seconds=settings.request_seconds,
+            keep_alive_seconds=settings.keep_alive_seconds,
+            is_stopping=self._is_stopping,
+        )
 
     def __len__(self) -> int:
         """How many connections are being served."""
@@ -56,30 +72,55 @@ class HttpServer:
         abort_scope = AbortScope(stream.abort)
         self._abort_scopes.add(abort_scope)
         careful = HttpStream(stream, write_seconds=self._write_seconds, on_broken=abort_scope.abort)
-        # A send may be more than one write.
-        guard = Guard(self._app, abort_scope, self._log, 2 * self._write_seconds, self._is_stopping)
-        app = ASGIWrapper(guard)
-        server = Http1Server(
-            app,
-            self._config,
-            self._worker,
-            self._state,
-            stream=careful,
-            transport=stream,
-            abort_scope=abort_scope,
-        )
         try:
             with abort_scope.scope:
-                await server.run()
+                await self._serve(stream, careful, abort_scope)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The client is gone.
+            pass
         except Exception as error:  # noqa: BLE001  # nothing of one connection may reach another
             self._refusals.log_failure("connection failed", None, error)
         finally:
             self._abort_scopes.discard(abort_scope)
             stream.abort()
 
+    async def _serve(self, stream: HttpTransport, careful: HttpStream, abort_scope: AbortScope) -> None:
+        """Let the fast lane and hypercorn take turns, until one of them has closed the connection."""
+        if self._lane_options is None:
+            await self._make_http1(stream, careful, abort_scope, None).run()
+            return
+        lane = PostLane(self._lane_options, stream, careful)
+        self._lanes.add(lane)
+        try:
+            while await lane.serve():
+                http1 = self._make_http1(stream, careful, abort_scope, lane)
+                await http1.run()
+                if not http1.is_left_to_lane:
+                    return
+        finally:
+            self._lanes.discard(lane)
+
+    def _make_http1(
+        self, stream: HttpTransport, careful: HttpStream, abort_scope: AbortScope, lane: PostLane | None
+    ) -> Http1Server:
+        # A send may be more than one write.
+        guard = Guard(self._app, abort_scope, self._log, 2 * self._write_seconds, self._is_stopping)
+        return Http1Server(
+            ASGIWrapper(guard),
+            self._config,
+            self._worker,
+            self._state,
+            stream=careful,
+            transport=stream,
+            abort_scope=abort_scope,
+            lane=lane,
+        )
+
     def begin_stop(self) -> None:
         """Close idle connections, and the others when they have answered (`Connection: close`)."""
         self._worker.stop_sign.set_nowait()
+        for lane in self._lanes:
+            lane.begin_stop()
 
     def abort(self) -> None:
         """Close all connections at once, also those whose peers do not read."""
@@ -98,11 +139,12 @@ async def open_http(
     *,
     beside: ASGIFramework | None = None,
     refusals: Refusals | None = None,
+    posts: PostAnswers | None = None,
 ) -> AsyncIterator[HttpServer]:
     """Start the application, and stop it when the block is left; no connection may be served any more then.
 
     `beside` is another ASGI application, which gets every request but those for paths that `app` has routes
-    for; `/` is the other's too. What the block raises comes out in an ExceptionGroup, as from a nursery.
+    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast lane. What the block raises comes out in an ExceptionGroup, as from a nursery.
 
     :raises ApplicationError: (in an ExceptionGroup) if one of the two does not start.
     """
@@ -117,7 +159,9 @@ async def open_http(
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
             served = both = SideBySide(app, beside)
             worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
-        yield HttpServer(served, config, worker, state, settings=settings, log=log, refusals=refusals)
+        yield HttpServer(
+            served, config, worker, state, settings=settings, log=log, refusals=refusals, posts=posts
+        )
 
 
 def _note_bad_request(refusals: Refusals, why: RefusalReason, address: str | None) -> None:

@@ -38,8 +38,19 @@ class HttpTransport(Protocol):
         """See trio.abc.ReceiveStream."""
         ...
 
+    def put_back(self, data: bytes) -> None:
+        """Let the next reads return `data` before anything else."""
+        ...
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream."""
+        ...
+
+    def write_nowait(self, data: bytes) -> int:
+        """Write what can be written at once; returns how many bytes that was.
+
+        :raises trio.BrokenResourceError: if the client is gone, or the stream is closed.
+        """
         ...
 
     async def send_eof(self) -> None:

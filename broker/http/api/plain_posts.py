@@ -1,0 +1,126 @@
+"""Answers plain posts of messages: as the routes do, by the same functions, without Quart.
+
+Only what succeeds, or fails in a room, is answered here. A post that the gate or a route would refuse is left to them:
+nothing has been done for it yet.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+import trio
+
+from broker.errors import ErrorCode, RefusalReason, Refused
+from broker.http.api.cors import Cors
+from broker.http.api.models import Broadcast, BroadcastResults
+from broker.http.api.publishing import FAILURES, RoomPublisher, make_draft, make_key
+from broker.http.bodies import decode_json
+from broker.http.gate import Gate
+from broker.http.plain_post import Answer, Call, PlainPost
+from broker.http.problems import (
+    BODY_TOO_SLOW,
+    FAILED,
+    PROBLEM_TYPE,
+    Problem,
+    encode_problem,
+    problem_fields,
+    problem_of,
+)
+from broker.http.services import HttpServices
+from broker.model import Draft, check_room_name
+
+_PATH = "/api/"
+"""All that CORS asks of a path is that it begins so."""
+
+
+@attrs.frozen
+class PlainPosts:
+    """See PostAnswers. The API key is checked by the gate."""
+
+    services: HttpServices
+    publisher: RoomPublisher
+    gate: Gate
+    cors: Cors
+    security_headers: Sequence[tuple[str, str]]
+
+    def accepts(self, post: PlainPost) -> bool:
+        """See PostAnswers."""
+        if post.content_bytes > self.services.settings.http.body_bytes:
+            return False
+        if not self.gate.admits(post.authorization):
+            return False
+        try:
+            make_key(post.key)
+            if post.room is not None:
+                check_room_name(post.room)
+        except Refused:
+            return False
+        return True
+
+    async def answer(self, call: Call, content: bytes) -> Answer | None:
+        """See PostAnswers. Only a checkpoint if a room cannot store the message at once."""
+        try:
+            rooms, message = _parse(call.post, content)
+            draft = make_draft(message, make_key(call.post.key), is_ephemeral=call.post.is_ephemeral)
+        except Refused:
+            return None
+        try:
+            result = await self._publish(call, rooms, draft)
+        except FAILURES as error:
+            return self._refuse(call, *problem_of(error))
+        except Exception as error:  # as Quart does
+            self.services.log.exception("request failed", route=call.route, exc_info=error)
+            return self._refuse(call, FAILED, None)
+        return self._answer(call, 200, "application/json", msgspec.json.encode(result))
+
+    async def _publish(self, call: Call, rooms: Sequence[str], draft: Draft) -> msgspec.Struct:
+        if call.post.room is not None:
+            return await self.publisher.publish(call.post.room, draft)
+
+        def note_refused(code: str) -> None:
+            self.services.refusals.note(ErrorCode(code), call.address, method="POST", route=call.route)
+
+        return BroadcastResults(await self.publisher.publish_everywhere(rooms, draft, note_refused))
+
+    def answer_too_slow(self, call: Call) -> Answer:
+        """See PostAnswers."""
+        return self._refuse(call, BODY_TOO_SLOW, RefusalReason.HTTP)
+
+    def _refuse(self, call: Call, problem: Problem, why: ErrorCode | RefusalReason | None) -> Answer:
+        answer = self._answer(
+            call, problem.status, PROBLEM_TYPE, encode_problem(problem), problem_fields(problem)
+        )
+        if why is not None:
+            self.services.refusals.note(
+                why, call.address, method="POST", route=call.route, status=problem.status
+            )
+        return answer
+
+    def _answer(
+        self,
+        call: Call,
+        status: int,
+        content_type: str,
+        content: bytes,
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> Answer:
+        cors = self.cors.headers(call.post.origin, _PATH)
+        more = "".join(
+            f"{name.lower()}: {value}\r\n" for name, value in (*fields, *self.security_headers, *cors)
+        )
+        head = (
+            f"HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {len(content)}\r\n{more}"
+        )
+        self.services.requests.count("POST", call.route, status, trio.current_time() - call.began_at)
+        return Answer(head.encode("latin-1"), content)
+
+
+def _parse(post: PlainPost, content: bytes) -> tuple[Sequence[str], bytes | msgspec.Raw]:
+    """Return the rooms of a broadcast, and the message.
+
+    :raises Refused: if the content of a broadcast is not one.
+    """
+    if post.room is not None:
+        return (), content
+    ask = decode_json(content, Broadcast)
+    return ask.rooms, ask.message

@@ -1,0 +1,184 @@
+"""The fast lane of HTTP: answers plain posts of messages on the connection itself, with one write each.
+
+It stands before hypercorn, the authority. What is not plain, incomplete, or to be refused is put back, and hypercorn
+reads it as if nothing had been read before: the bytes, and what is left of the time that a connection may be idle.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum, auto
+
+import attrs
+import trio
+from hypercorn.config import Config
+
+from broker.http.hosting.stream import HttpStream, HttpTransport
+from broker.http.plain_post import Answer, Call, PlainPost, PostAnswers, parse_plain_post
+
+READ_BYTES = 65_536
+_CLOSING = b"connection: close\r\n"
+
+
+class ServerFields:
+    """The fields that hypercorn adds to each answer; they are made once a second."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._second = -1
+        self._encoded = b""
+
+    def encoded(self) -> bytes:
+        """Return them as they are sent, with the empty line."""
+        second = int(time.time())
+        if second != self._second:
+            fields = self._config.response_headers("h11")
+            self._encoded = b"".join([b"%b: %b\r\n" % field for field in fields] + [b"\r\n"])
+            self._second = second
+        return self._encoded
+
+
+@attrs.frozen
+class LaneOptions:
+    """What the lanes of all connections share."""
+
+    answers: PostAnswers
+    server_fields: ServerFields
+    head_bytes: int
+    request_seconds: float
+    keep_alive_seconds: float
+    is_stopping: Callable[[], bool]
+
+
+class _Next(Enum):
+    """What serves the next request of a connection."""
+
+    POST = auto()
+    """The lane, if it is a plain post."""
+    HYPERCORN = auto()
+    """Hypercorn, which is given what the lane has not answered."""
+    CLOSE = auto()
+    """Nothing: the last answer is sent."""
+
+
+class PostLane:
+    """Answers the plain posts of one connection."""
+
+    def __init__(self, options: LaneOptions, transport: HttpTransport, stream: HttpStream) -> None:
+        """`stream` is over `transport`."""
+        self._options = options
+        self._transport = transport
+        self._stream = stream
+        self._address: str | None = None
+        self._held = b""
+        self._idle = trio.CancelScope()
+        self._is_waiting = False
+        self.idle_until = 0.0
+        """The trio time at which the connection has been idle for long enough to be closed."""
+
+    def recognizes(self, data: bytes) -> bool:
+        """Whether a plain post begins with `data`, and may be answered here."""
+        return not self._options.is_stopping() and self._find(data) is not None
+
+    def begin_stop(self) -> None:
+        """Let go of the connection if it is idle; hypercorn closes it."""
+        if self._is_waiting:
+            self._idle.cancel()
+
+    async def serve(self) -> bool:
+        """Answer plain posts while they come; True if hypercorn is to serve the connection next, False if it is closed.
+
+        :raises trio.BrokenResourceError: if the connection breaks.
+        """
+        try:
+            client, _ = self._transport.endpoints()
+        except OSError:
+            # Gone before its addresses were asked for.
+            return False
+        self._address = None if client is None else client[0]
+        self._note_idle()
+        step = _Next.POST
+        # One scope for all waits: to enter one for each request costs a tenth of it.
+        with trio.CancelScope() as self._idle:
+            while step is _Next.POST:
+                step = await self._serve_next()
+        if self._idle.cancelled_caught:
+            step = _Next.HYPERCORN
+        if step is _Next.CLOSE:
+            await self._close()
+            return False
+        self._transport.put_back(self._held)
+        self._held = b""
+        return True
+
+    async def _serve_next(self) -> "_Next":
+        """Answer the next request, if it is a plain post."""
+        if not self._held and not self._options.is_stopping():
+            self._held = await self._receive()
+        # Hypercorn closes the connection of a stopping server.
+        post = None if self._options.is_stopping() else self._find(self._held)
+        if post is None:
+            return _Next.HYPERCORN
+        call = Call(post, self._address, trio.current_time())
+        end = post.head_bytes + post.content_bytes
+        if len(self._held) < end and await self._receive_content(end):
+            await self._send(self._options.answers.answer_too_slow(call))
+            return _Next.CLOSE
+        if len(self._held) < end:
+            return _Next.HYPERCORN
+        answer = await self._options.answers.answer(call, self._held[post.head_bytes : end])
+        if answer is None:
+            return _Next.HYPERCORN
+        is_last = self._options.is_stopping()
+        await self._send(answer)
+        self._held = self._held[end:]
+        self._note_idle()
+        if self._held:
+            # Requests in a row must not hold up the other tasks.
+            await trio.lowlevel.checkpoint()
+        return _Next.CLOSE if is_last else _Next.POST
+
+    def _find(self, data: bytes) -> PlainPost | None:
+        post = parse_plain_post(data)
+        if post is None or post.head_bytes > self._options.head_bytes:
+            return None
+        return post if self._options.answers.accepts(post) else None
+
+    def _note_idle(self) -> None:
+        self.idle_until = trio.current_time() + self._options.keep_alive_seconds
+
+    async def _receive(self) -> bytes:
+        """Wait for a request; b"" if the peer has ended its side. Cancelled if the server stops, or the time is over."""
+        self._is_waiting = True
+        self._idle.deadline = self.idle_until
+        try:
+            return bytes(await self._transport.receive_some(READ_BYTES))
+        finally:
+            self._idle.deadline = math.inf
+            self._is_waiting = False
+
+    async def _receive_content(self, end: int) -> bool:
+        """Read until `end` bytes are held, or the peer ends its side; returns whether that took too long."""
+        held = bytearray(self._held)
+        with trio.move_on_after(self._options.request_seconds) as scope:
+            while len(held) < end:
+                data = await self._transport.receive_some(READ_BYTES)
+                if not data:
+                    break
+                held += data
+        self._held = bytes(held)
+        return scope.cancelled_caught
+
+    async def _send(self, answer: Answer) -> None:
+        closing = _CLOSING if self._options.is_stopping() else b""
+        data = b"".join((answer.head, closing, self._options.server_fields.encoded(), answer.content))
+        written = self._transport.write_nowait(data)
+        if written < len(data):
+            await self._stream.send_all(data[written:])
+
+    async def _close(self) -> None:
+        """Close as hypercorn does behind an answer that is the last."""
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
+            await self._stream.send_eof()
+        await self._stream.aclose()

@@ -1,0 +1,139 @@
+"""Recognizes the head of an ordinary POST of a message, in one pass over its bytes. Pure.
+
+What is recognized is a strict subset of what the HTTP server accepts, and means the same there: one form of each
+element, no header that changes how a request is framed, routed or answered. Anything else is not plain, and None here.
+"""
+
+import re
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
+
+MESSAGES = "/api/rooms/<room>/messages"
+BROADCAST = "/api/broadcast"
+
+_REQUEST_LINE = re.compile(
+    rb"POST /api/(?:rooms/([A-Za-z0-9._~!$&'()*+,;=:@%-]++)/messages|broadcast)(\?ephemeral=1)? HTTP/1\.1\r\n"
+)
+_FIELDS = re.compile(rb"((?:[A-Za-z0-9-]++:[\t -~]*+\r\n)++)\r\n")
+_HOST = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
+
+_JSON_TYPES = frozenset(
+    {b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
+)
+
+_PLAIN_NAMES = frozenset(
+    b"accept accept-encoding accept-language authorization baggage cache-control connection content-length content-type "
+    b"dnt forwarded from host idempotency-key origin pragma priority referer sentry-trace traceparent tracestate "
+    b"user-agent via".split()
+)
+_PLAIN_PREFIXES = (b"x-", b"sec-fetch-")
+"""Headers that are read here, or that neither the HTTP server nor the routes read."""
+
+
+class PlainPost(NamedTuple):
+    """A plain POST, by its head."""
+
+    room: str | None
+    """The room, decoded; None for a broadcast."""
+    is_ephemeral: bool
+    authorization: str | None
+    origin: str | None
+    key: str | None
+    """Its Idempotency-Key."""
+    head_bytes: int
+    """Length of the head, with the empty line."""
+    content_bytes: int
+    """Length of the content, which stands behind the head."""
+
+
+class Answer(NamedTuple):
+    """An answer as it is sent, but for the fields that the HTTP server adds behind `head`."""
+
+    head: bytes
+    content: bytes
+
+
+class Call(NamedTuple):
+    """A plain post that is being answered."""
+
+    post: PlainPost
+    address: str | None
+    began_at: float
+    """The trio time at which its head had come."""
+
+    @property
+    def route(self) -> str:
+        """The route of the request."""
+        return BROADCAST if self.post.room is None else MESSAGES
+
+
+class PostAnswers(Protocol):
+    """Answers plain posts."""
+
+    def accepts(self, post: PlainPost) -> bool:
+        """Whether a post will be answered if its content is good, as far as its head shows."""
+        ...
+
+    async def answer(self, call: Call, content: bytes) -> Answer | None:
+        """Return the answer; None if a route has to refuse the content, and nothing was published."""
+        ...
+
+    def answer_too_slow(self, call: Call) -> Answer:
+        """Return the answer to a post whose content did not come in time."""
+        ...
+
+
+def parse_plain_post(data: bytes) -> PlainPost | None:
+    """Return the request whose head stands at the beginning of `data`; None if it is not plain, or incomplete."""
+    line = _REQUEST_LINE.match(data)
+    if line is None:
+        return None
+    found = _FIELDS.match(data, line.end())
+    if found is None:
+        return None
+    fields: dict[bytes, bytes] = {}
+    for field in found[1][:-2].split(b"\r\n"):
+        name, _, value = field.partition(b":")
+        name = name.lower()
+        if name in fields or (name not in _PLAIN_NAMES and not name.startswith(_PLAIN_PREFIXES)):
+            return None
+        fields[name] = value.strip()
+    if not _is_plain(fields):
+        return None
+    room = None if line[1] is None else _decode_segment(line[1])
+    if room is None and line[1] is not None:
+        return None
+    return PlainPost(
+        room=room,
+        is_ephemeral=line[2] is not None,
+        authorization=_text(fields.get(b"authorization")),
+        origin=_text(fields.get(b"origin")),
+        key=_text(fields.get(b"idempotency-key")),
+        head_bytes=found.end(),
+        content_bytes=int(fields[b"content-length"]),
+    )
+
+
+def _is_plain(fields: dict[bytes, bytes]) -> bool:
+    return (
+        _LENGTH.fullmatch(fields.get(b"content-length", b"")) is not None
+        and _HOST.fullmatch(fields.get(b"host", b"")) is not None
+        and fields.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+        and fields.get(b"content-type", b"application/json").lower() in _JSON_TYPES
+    )
+
+
+def _decode_segment(segment: bytes) -> str | None:
+    """Return a segment of a path as routing sees it; None if routing sees several, or it is no UTF-8."""
+    if b"%" not in segment:
+        return segment.decode("ascii")
+    try:
+        decoded = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "/" in decoded else decoded
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii")
