@@ -16,7 +16,7 @@ _FIGURES = Path(__file__).parent / "figures.json"
 @click.option("--update", is_flag=True, help="Write the figures of this Python down, to be committed.")
 @click.option("--tolerance", type=click.FloatRange(0, 1), default=0.03, show_default=True)
 def instructions(*, update: bool, tolerance: float) -> None:
-    """Count the instructions of a fixed script of joins, publishes and leaves under callgrind.
+    """Count the instructions of a fixed script of joins, publishes, posts and leaves under callgrind.
 
     A broker in the same process is spoken to through streams in memory, then through pairs of sockets; the
     kernel's part is not counted. Fails where a stage takes more than the committed figure allows. Figures are

@@ -9,13 +9,15 @@ import trio
 from broker.assembly import open_assembly
 from broker.auth.mint import mint_token
 from broker.config.settings import AuthSettings, HttpSettings, LimitSettings, Settings
+from broker.http.app import create_app
+from broker.http.hosting.serving import open_http
 from broker.log import stdlib_log
 from broker.sessions.wire_protocol import WireProtocol
 from broker.transport.admission import Admission
 from broker.transport.byte_stream import ByteStream
 from broker.transport.port import Port
-from broker.transport.streams import ReplayStream
 
+API_KEY = "a-key-of-this-script"
 _SECRET = "a secret of this script, long enough"
 _NOW = 1_700_000_000.0
 
@@ -43,18 +45,18 @@ async def open_node(protocol: WireProtocol | None = None) -> AsyncIterator[Node]
     """Yield a node; leaving the block ends its connections. `protocol` is instead of the broker's own."""
     settings = Settings(
         auth=AuthSettings(secret=_SECRET),
-        http=HttpSettings(api_key="a-key-of-this-script"),
+        http=HttpSettings(api_key=API_KEY),
         limits=LimitSettings(messages_per_second=1_000_000, messages_burst=1_000_000),
     )
-    opening = open_assembly(settings, log=stdlib_log(), wall_clock=lambda: _NOW, boot_clock=lambda: _NOW)
+    log = stdlib_log()
+    opening = open_assembly(settings, log=log, wall_clock=lambda: _NOW, boot_clock=lambda: _NOW)
     async with opening as assembly, trio.open_nursery() as nursery:
         services = assembly.services
         if protocol is not None:
             services = attrs.evolve(services, protocols=[protocol])
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
-        yield Node(Port(services, admission, settings.http, _refuse_http), nursery)
-        nursery.cancel_scope.cancel()
-
-
-async def _refuse_http(stream: ReplayStream) -> None:
-    await stream.aclose()
+        ours = create_app(assembly.http)
+        async with open_http(ours, settings.http, log, posts=ours.plain_posts) as http:
+            yield Node(Port(services, admission, settings.http, http.serve), nursery)
+            http.abort()
+            nursery.cancel_scope.cancel()

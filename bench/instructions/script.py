@@ -1,4 +1,4 @@
-"""Joins, publishes and leaves, always the same ones. Usage: script.py LIBRARY, under callgrind.
+"""Joins, publishes, posts and leaves, always the same ones. Usage: script.py LIBRARY, under callgrind.
 
 Nothing in it may depend on time, chance or the machine, so that it executes the same instructions every time;
 the order in which trio runs tasks that are ready is chance otherwise.
@@ -11,16 +11,22 @@ from collections.abc import Callable
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from bench.instructions.node import Node, open_node, target_of
+from bench.instructions.node import API_KEY, Node, open_node, target_of
 from bench.instructions.stages import Stages
 from bench.load.frames import CLOSE, client_frame
 from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 
 _ROOMS, _MEMBERS = 5, 10
 _PUBLISHES = 30
+_POSTS, _NOTIFIERS = 30, 4
 _WARM_UP = 1
 _MASK = bytes.fromhex("37fa213d")
 _CHAT = client_frame(b'{"type":"chat","text":"' + b"x" * 64 + b'"}', _MASK)
+_CONTENT = b'{"type":"order_update","order_id":"7","status":"shipped"}'
+_POST = (
+    b"POST /api/rooms/user_7/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+) % (API_KEY.encode(), len(_CONTENT), _CONTENT)
 _BYE = client_frame((1000).to_bytes(2), _MASK, CLOSE)
 _READ_BYTES = 1 << 20
 
@@ -60,6 +66,10 @@ class Member:
         """Return how many chats were heard."""
         return b"".join(self._heard).count(b'"type":"chat"')
 
+    def answers(self) -> int:
+        """Return how many posts were answered."""
+        return b"".join(self._heard).count(b"HTTP/1.1 200 ")
+
 
 async def play(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: str) -> None:
     """Join, publish and leave, each counted as a stage of `kind`."""
@@ -92,6 +102,29 @@ async def play(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: 
         nursery.cancel_scope.cancel()
 
 
+async def post(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: str) -> None:
+    """Post messages into a room with nobody in it, over kept connections; the posts are a stage of `kind`."""
+    async with trio.open_nursery() as nursery:
+        notifiers: list[Member] = []
+        for _ in range(_NOTIFIERS):
+            ours, theirs = make_pair()
+            node.connect(theirs)
+            notifiers.append(Member(ours))
+            nursery.start_soon(notifiers[-1].listen)
+            await ours.send_all(_POST)
+            await wait_all_tasks_blocked()
+        with stages.stage(f"{kind}-posts"):
+            for _ in range(_POSTS):
+                for notifier in notifiers:
+                    await notifier.stream.send_all(_POST)
+                await wait_all_tasks_blocked()
+        if any(notifier.answers() != _POSTS + 1 for notifier in notifiers):
+            raise RuntimeError("not every post was answered: what was counted means nothing")
+        for notifier in notifiers:
+            await trio.aclose_forcefully(notifier.stream)
+        nursery.cancel_scope.cancel()
+
+
 def _handshake(target: str) -> bytes:
     return (
         f"GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -106,7 +139,9 @@ async def main(path: str | None) -> None:
         for kind, make_pair in (("memory", memory_pair), ("sockets", socket_pair)):
             for number in range(_WARM_UP):
                 await play(node, make_pair, unseen, f"{kind}{number}")
+                await post(node, make_pair, unseen, f"{kind}{number}")
             await play(node, make_pair, counted, kind)
+            await post(node, make_pair, counted, kind)
 
 
 def run(path: str | None) -> None:

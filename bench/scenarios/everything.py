@@ -82,7 +82,7 @@ def parts_of(*, quick: bool) -> Iterator[Part]:
     yield Part(connect.scenario_of(pace.joining, joining), _PEERS)
     for name in ("f1", "f2", "f3"):
         yield Part(latency.scenario_of(name, shapes[name], pace.load()), _PEERS)
-    yield Part(notify.scenario_of(4, **times), ("fastapi_seed",))
+    yield Part(notify.scenario_of(4, 10, **times), ("fastapi_seed",))
     still = attrs.evolve(
         pace.load(), message_bytes=16 * 1024, in_flight=4, duration_seconds=pace.stalled_seconds
     )

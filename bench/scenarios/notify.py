@@ -57,6 +57,7 @@ class Notify:
 
     rig: Rig
     connections: int
+    members: int
     warm_up_seconds: float
     duration_seconds: float
 
@@ -109,7 +110,7 @@ class Notify:
         claims = {"sub": _USER, "exp": int(time.time()) + _TOKEN_SECONDS}
         token = jwt.encode(claims, self.rig.credentials.secret, algorithm="HS256")
         target = f"/ws/user_{_USER}?token={token}"
-        return [join(process.HOST, server.port, target, b'"order_update"') for _ in range(_MEMBERS)]
+        return [join(process.HOST, server.port, target, b'"order_update"') for _ in range(self.members)]
 
     def _add_notifiers(self, server: RunningServer, posting: Posting) -> None:
         request = self._request(server)
@@ -142,29 +143,38 @@ class Notify:
         )
 
 
-def scenario_of(connections: int, *, warm_up_seconds: float, duration_seconds: float) -> runner.Scenario:
+def scenario_of(
+    connections: int, members: int, *, warm_up_seconds: float, duration_seconds: float
+) -> runner.Scenario:
     """Return the scenario with this load."""
     return runner.Scenario(
         name="notify",
         title=(
-            f"notify: posts to a room of {_MEMBERS} on {connections} kept connections, then a stream of lines "
+            f"notify: posts to a room of {members} on {connections} kept connections, then a stream of lines "
             f"with {_LINES_AT_ONCE} not answered; {duration_seconds:g} s measured of each"
         ),
-        parameters={"connections": connections, "duration_seconds": duration_seconds},
+        parameters={
+            "connections": connections,
+            "members": members,
+            "duration_seconds": duration_seconds,
+        },
         metrics=METRICS,
-        prepare=lambda rig: Notify(rig, connections, warm_up_seconds, duration_seconds).measure,
+        prepare=lambda rig: Notify(rig, connections, members, warm_up_seconds, duration_seconds).measure,
         servers=_SERVERS,
     )
 
 
 @click.command()
 @click.option("--connections", type=click.IntRange(1, 1000), default=4, show_default=True)
+@click.option("--members", type=click.IntRange(0, 1000), default=_MEMBERS, show_default=True)
 @runner.time_options(duration=3.0, warm_up=0.5)
 @runner.series_options(servers=_SERVERS)
-def notify(*, series: runner.Series, connections: int, duration: float, warm_up: float) -> None:
-    """Count messages pushed into a room of 10 over HTTP: a post each, and lines of one endless request.
+def notify(*, series: runner.Series, connections: int, members: int, duration: float, warm_up: float) -> None:
+    """Count messages pushed into a room over HTTP: a post each, and lines of one endless request.
 
     Each connection posts when its last post was answered. The FastAPI room is posted an order's status, as in
     the article; it has no call that takes many messages.
     """
-    runner.run_alone(series, scenario_of(connections, warm_up_seconds=warm_up, duration_seconds=duration))
+    runner.run_alone(
+        series, scenario_of(connections, members, warm_up_seconds=warm_up, duration_seconds=duration)
+    )
