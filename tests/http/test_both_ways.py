@@ -1,4 +1,4 @@
-"""Nobody can tell whether a post was answered in the fast lane, or by hypercorn and Quart: neither its client, nor logs and metrics."""
+"""Nobody can tell whether a post was answered in the fast path, or by hypercorn and Quart: neither its client, nor logs and metrics."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -65,7 +65,7 @@ PLAIN = {
     "before a refused one": post() + post(body=b"{") + post(),
     "before an upgrade": post() + GET[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + post(),
 }
-"""Requests whose first is answered in the lane."""
+"""Requests whose first is answered in the fast path."""
 
 SMUGGLED = post(start=start("/api/rooms/smuggled/messages"))
 
@@ -208,7 +208,7 @@ def test_plain_posts(origins):
     for name, seen in compare(
         {name: [request] for name, request in PLAIN.items()}, settings={"http": http}
     ).items():
-        assert seen.lane_answers >= 1, name
+        assert seen.fast_answers >= 1, name
         assert seen.statuses[0] == 200, name
 
 
@@ -216,7 +216,7 @@ def test_other_requests():
     scripts = {name: [request] for name, request in OTHERS.items()}
     scripts |= {f"{name}, later": [post(), request] for name, request in OTHERS.items()}
     for name, seen in compare(scripts).items():
-        assert seen.lane_answers == (1 if name.endswith(", later") else 0), name
+        assert seen.fast_answers == (1 if name.endswith(", later") else 0), name
         assert "smuggled" not in seen.rooms, name
 
 
@@ -227,7 +227,7 @@ def test_contents_that_are_refused():
         for name, content in CONTENTS.items()
     }
     for name, seen in compare(scripts).items():
-        assert seen.lane_answers == 1, "the one behind"
+        assert seen.fast_answers == 1, "the one behind"
         assert seen.statuses[0] in {400, 422}, name
 
 
@@ -266,7 +266,7 @@ def test_content_that_comes_slowly(seconds):
     head = post()[: -len(BODY)]
     steps = [head, seconds / 2, BODY[:5], seconds / 2, BODY[5:], 1, post()]
     seen = compare({"slowly": steps})["slowly"]
-    assert seen.lane_answers >= 1
+    assert seen.fast_answers >= 1
     assert seen.statuses[0] == (200 if seconds < REQUEST_SECONDS else 408)
 
 
@@ -291,7 +291,7 @@ def test_a_head_that_is_late():
 def test_the_ways_take_turns():
     steps = [post(), GET, post(), GET + post(), post(key=""), post(), post(), post() + GET]
     seen = compare({"turns": steps})["turns"]
-    assert seen.lane_answers == 5
+    assert seen.fast_answers == 5
     assert seen.statuses == [200] * 5 + [401] + [200] * 4
 
 
@@ -318,7 +318,7 @@ def test_an_engine_that_fails(make_engine, is_known):
         name: [fail_engine, request, 1, post()] for name, request in {"one": post(), "many": many}.items()
     }
     found = compare(scripts, make_engine=make_engine, before=start_room if is_known else None)
-    assert [seen.lane_answers for seen in found.values()] == [2, 2]
+    assert [seen.fast_answers for seen in found.values()] == [2, 2]
     assert [seen.statuses for seen in found.values()] == [[503, 503], [200, 503]]
 
 
@@ -329,7 +329,7 @@ def test_an_engine_with_a_fault(make_error):
 
     new = post(start=start("/api/rooms/new/messages"))
     found = compare({"poisoned": [post(), poison, post(), new]}, make_engine=PoisonedEngine)
-    assert found["poisoned"].lane_answers >= 1
+    assert found["poisoned"].fast_answers >= 1
 
 
 def go_on(world):

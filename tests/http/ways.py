@@ -1,4 +1,4 @@
-"""The two ways that a post is answered: in the fast lane, or by hypercorn and Quart alone. What each does, side by side."""
+"""The two ways that a post is answered: in the fast path, or by hypercorn and Quart alone. What each does, side by side."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ def post(
 
 @attrs.define
 class CountingPosts:
-    """Counts what the lane answers."""
+    """Counts what the fast path answers."""
 
     inner: PostAnswers | None = None
     answers: int = 0
@@ -78,7 +78,7 @@ class Seen:
     log: list[tuple[str, str, str]]
     rooms: dict[str, list[bytes]]
     """The last events of each room."""
-    lane_answers: int = attrs.field(eq=False)
+    fast_answers: int = attrs.field(eq=False)
 
     @property
     def statuses(self) -> list[int]:
@@ -123,7 +123,7 @@ async def run(world: World, steps: Sequence[Step], counting: CountingPosts | Non
         refused_lines=world.log.refused[refused_lines:],
         log=[(level, event, str(fields.get("route"))) for level, event, fields in world.log.lines[lines:]],
         rooms=await _rooms(world),
-        lane_answers=0 if counting is None else counting.answers - answers,
+        fast_answers=0 if counting is None else counting.answers - answers,
     )
 
 
@@ -148,7 +148,7 @@ def compare(
     settings: Mapping[str, Any] = SETTINGS,
     before: Callable[[World], Any] | None = None,
 ) -> dict[str, Seen]:
-    """Play scripts one after another on a server with the fast lane, and on one without, both in virtual time.
+    """Play scripts one after another on a server with the fast path, and on one without, both in virtual time.
 
     Returns what was seen, after it was found to be the same.
     """
@@ -161,15 +161,18 @@ def compare(
                 await before(world)
             return {name: await run(world, steps, counting) for name, steps in scripts.items()}
 
-    with_lane, without = (
+    with_fast_path, without = (
         trio.run(see, counting, clock=trio.testing.MockClock(autojump_threshold=0))
         for counting in (CountingPosts(), None)
     )
     for name, seen in without.items():
         for field in attrs.fields(Seen):
             if field.eq:
-                assert getattr(with_lane[name], field.name) == getattr(seen, field.name), (name, field.name)
-    return with_lane
+                assert getattr(with_fast_path[name], field.name) == getattr(seen, field.name), (
+                    name,
+                    field.name,
+                )
+    return with_fast_path
 
 
 def _masked(data: bytes) -> bytes:

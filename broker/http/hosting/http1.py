@@ -19,9 +19,9 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
 from broker.http.hosting.app_tasks import AppTasks
+from broker.http.hosting.fast_path import PostFastPath
 from broker.http.hosting.guard import AbortScope
 from broker.http.hosting.h11_lines import CheckedConnection
-from broker.http.hosting.post_lane import PostLane
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.log import Log
 
@@ -234,7 +234,7 @@ def _replacing(request: h11.Request, values: Mapping[bytes, bytes | None]) -> h1
 
 
 class Http1Server(TCPServer):
-    """Serves one connection, to its end or until the fast lane can go on; made and run once."""
+    """Serves one connection, to its end or until the fast path can go on; made and run once."""
 
     def __init__(
         self,
@@ -246,9 +246,9 @@ class Http1Server(TCPServer):
         stream: HttpStream,
         transport: HttpTransport,
         abort_scope: AbortScope,
-        lane: PostLane | None = None,
+        fast_path: PostFastPath | None = None,
     ) -> None:
-        """`stream` is over `transport`. `lane` is the one that has put back the first request."""
+        """`stream` is over `transport`. `fast_path` is the one that has put back the first request."""
         super().__init__(app, config, worker, state, stream)  # type: ignore[arg-type]
         self._abort_scope = abort_scope
         self._reading = trio.CancelScope()
@@ -256,10 +256,10 @@ class Http1Server(TCPServer):
         self._transport = transport
         self._http_stream = stream
         self._is_read_out = False
-        self._lane = lane
-        self._idle_until = None if lane is None else lane.idle_until
-        self.is_left_to_lane = False
-        """Whether `run` has returned so that the fast lane goes on; the connection is closed otherwise."""
+        self._fast_path = fast_path
+        self._idle_until = None if fast_path is None else fast_path.idle_until
+        self.is_left_to_fast_path = False
+        """Whether `run` has returned so that the fast path goes on; the connection is closed otherwise."""
 
     async def run(self) -> None:
         """Serve the connection, without TLS and HTTP/2; see hypercorn's TCPServer.run."""
@@ -296,7 +296,7 @@ class Http1Server(TCPServer):
                 # Here, because the application may still run after its last answer.
                 del self.protocol
                 await handler()
-        if handler is None and not self.is_left_to_lane:
+        if handler is None and not self.is_left_to_fast_path:
             await self._close()
 
     async def _read_requests(self) -> Callable[[], Awaitable[None]] | None:
@@ -309,16 +309,16 @@ class Http1Server(TCPServer):
         return None
 
     async def _read_data(self) -> None:
-        """Read until the end, as hypercorn's TCPServer does, or until a request that is for the lane."""
+        """Read until the end, as hypercorn's TCPServer does, or until a request that is for the fast path."""
         while True:
             try:
                 data = bytes(await self._http_stream.receive_some(MAX_RECV))
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 break
-            lane = self._lane
-            if lane is not None and self._is_between_requests() and lane.recognizes(data):
+            fast_path = self._fast_path
+            if fast_path is not None and self._is_between_requests() and fast_path.recognizes(data):
                 self._transport.put_back(data)
-                self.is_left_to_lane = True
+                self.is_left_to_fast_path = True
                 return
             await self.protocol.handle(RawData(data))
             if not data:

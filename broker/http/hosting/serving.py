@@ -13,10 +13,10 @@ from quart_trio import QuartTrio
 from broker.config.settings import HttpSettings
 from broker.errors import RefusalReason
 from broker.http.hosting.beside import SideBySide
+from broker.http.hosting.fast_path import FastPathOptions, PostFastPath, ServerFields
 from broker.http.hosting.guard import AbortScope, Guard
 from broker.http.hosting.http1 import Http1Server, Worker, make_config
 from broker.http.hosting.lifespan import open_lifespan
-from broker.http.hosting.post_lane import LaneOptions, PostLane, ServerFields
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.http.plain_post import PostAnswers
 from broker.log import Log
@@ -46,11 +46,11 @@ class HttpServer:
         self._refusals = refusals
         self._worker = worker
         self._abort_scopes: set[AbortScope] = set()
-        self._lanes: set[PostLane] = set()
-        self._lane_options = None if posts is None else self._make_lane_options(posts, settings)
+        self._fast_paths: set[PostFastPath] = set()
+        self._options = None if posts is None else self._make_options(posts, settings)
 
-    def _make_lane_options(self, posts: PostAnswers, settings: HttpSettings) -> LaneOptions:
-        return LaneOptions(
+    def _make_options(self, posts: PostAnswers, settings: HttpSettings) -> FastPathOptions:
+        return FastPathOptions(
             posts,
             ServerFields(self._config),
             head_bytes=settings.head_bytes,
@@ -85,23 +85,27 @@ class HttpServer:
             stream.abort()
 
     async def _serve(self, stream: HttpTransport, careful: HttpStream, abort_scope: AbortScope) -> None:
-        """Let the fast lane and hypercorn take turns, until one of them has closed the connection."""
-        if self._lane_options is None:
+        """Let the fast path and hypercorn take turns, until one of them has closed the connection."""
+        if self._options is None:
             await self._make_http1(stream, careful, abort_scope, None).run()
             return
-        lane = PostLane(self._lane_options, stream, careful)
-        self._lanes.add(lane)
+        fast_path = PostFastPath(self._options, stream, careful)
+        self._fast_paths.add(fast_path)
         try:
-            while await lane.serve():
-                http1 = self._make_http1(stream, careful, abort_scope, lane)
+            while await fast_path.serve():
+                http1 = self._make_http1(stream, careful, abort_scope, fast_path)
                 await http1.run()
-                if not http1.is_left_to_lane:
+                if not http1.is_left_to_fast_path:
                     return
         finally:
-            self._lanes.discard(lane)
+            self._fast_paths.discard(fast_path)
 
     def _make_http1(
-        self, stream: HttpTransport, careful: HttpStream, abort_scope: AbortScope, lane: PostLane | None
+        self,
+        stream: HttpTransport,
+        careful: HttpStream,
+        abort_scope: AbortScope,
+        fast_path: PostFastPath | None,
     ) -> Http1Server:
         # A send may be more than one write.
         guard = Guard(self._app, abort_scope, self._log, 2 * self._write_seconds, self._is_stopping)
@@ -113,14 +117,14 @@ class HttpServer:
             stream=careful,
             transport=stream,
             abort_scope=abort_scope,
-            lane=lane,
+            fast_path=fast_path,
         )
 
     def begin_stop(self) -> None:
         """Close idle connections, and the others when they have answered (`Connection: close`)."""
         self._worker.stop_sign.set_nowait()
-        for lane in self._lanes:
-            lane.begin_stop()
+        for fast_path in self._fast_paths:
+            fast_path.begin_stop()
 
     def abort(self) -> None:
         """Close all connections at once, also those whose peers do not read."""
@@ -144,7 +148,7 @@ async def open_http(
     """Start the application, and stop it when the block is left; no connection may be served any more then.
 
     `beside` is another ASGI application, which gets every request but those for paths that `app` has routes
-    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast lane. What the block raises comes out in an ExceptionGroup, as from a nursery.
+    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast path. What the block raises comes out in an ExceptionGroup, as from a nursery.
 
     :raises ApplicationError: (in an ExceptionGroup) if one of the two does not start.
     """

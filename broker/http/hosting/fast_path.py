@@ -1,4 +1,4 @@
-"""The fast lane of HTTP: answers plain posts of messages on the connection itself, with one write each.
+"""The fast path of HTTP: answers plain posts of messages on the connection itself, with one write each.
 
 It stands before hypercorn, the authority. What is not plain, incomplete, or to be refused is put back, and hypercorn
 reads it as if nothing had been read before: the bytes, and what is left of the time that a connection may be idle.
@@ -40,8 +40,8 @@ class ServerFields:
 
 
 @attrs.frozen
-class LaneOptions:
-    """What the lanes of all connections share."""
+class FastPathOptions:
+    """What the fast paths of all connections share."""
 
     answers: PostAnswers
     server_fields: ServerFields
@@ -55,17 +55,17 @@ class _Next(Enum):
     """What serves the next request of a connection."""
 
     POST = auto()
-    """The lane, if it is a plain post."""
+    """The fast path, if it is a plain post."""
     HYPERCORN = auto()
-    """Hypercorn, which is given what the lane has not answered."""
+    """Hypercorn, which is given what the fast path has not answered."""
     CLOSE = auto()
     """Nothing: the last answer is sent."""
 
 
-class PostLane:
+class PostFastPath:
     """Answers the plain posts of one connection."""
 
-    def __init__(self, options: LaneOptions, transport: HttpTransport, stream: HttpStream) -> None:
+    def __init__(self, options: FastPathOptions, transport: HttpTransport, stream: HttpStream) -> None:
         """`stream` is over `transport`."""
         self._options = options
         self._transport = transport
