@@ -95,7 +95,7 @@ class FastPath:
         """Handle one complete frame; None if it is trio-websocket's."""
         size = data[at + 1] & 0x7F
         body = at + (6 if size < 126 else 8 if size == 126 else 14)
-        payload = unmask(data[body - 4 : body], data[body:stop])
+        payload = unmask(data[body - 4 : body], data[body:stop]) if size else b""
         if data[at] != _FINAL_TEXT:
             return self._handle_control(data[at] & 0x0F, payload)
         try:
