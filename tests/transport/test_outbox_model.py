@@ -331,6 +331,7 @@ async def end_with_last(model: Model) -> None:
 async def end_with_forgetting(model: Model) -> None:
     """As it is when a slow reader is closed: what waits is dropped, and the close frame comes through whole."""
     model.forget()
+    await wait_all_tasks_blocked()  # a writer that has not begun finds nothing to write
     model.check()
     await model.write(close_frame(CloseCode.TOO_SLOW, "slow"), is_last=True)
     await end_drained(model)
