@@ -12,7 +12,6 @@ import msgspec
 from broker.errors import ErrorCode, Refused
 
 MAX_ROOM_NAME_CHARACTERS = 128
-MAX_USER_ID_CHARACTERS = 128
 
 PRIVATE_PREFIX = "user_"
 """The prefix of a user's private room: `user_{id}`."""

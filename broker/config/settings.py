@@ -216,7 +216,7 @@ class RoomSettings(Section, frozen=True):
     """Rooms at large."""
 
     gather_above: Annotated[CountOrNone, _doc("room size above which joins and leaves are gathered")] = 100
-    gather_seconds: Annotated[Seconds, _doc("how often the gathered are told")] = 1.0
+    gather_seconds: Annotated[Seconds, _doc("how often gathered joins and leaves are sent")] = 1.0
     idle_seconds: Annotated[Seconds, _doc("how long an empty room stays in memory")] = 60.0
 
 

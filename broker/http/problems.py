@@ -95,7 +95,7 @@ BODY_TOO_SLOW = Problem.of(408, _DETAILS[408])
 def refused_problem(refused: Refused) -> Problem:
     """Return the problem for a refusal."""
     return Problem.of(
-        422 if isinstance(refused, NotPortable) else _STATUS_OF_REFUSAL[refused.code],
+        422 if isinstance(refused, NotPortable) else _STATUS_OF_REFUSAL.get(refused.code, 400),
         refused.message,
         code=refused.code.value,
         retry_after_ms=UNSET if refused.retry_after_ms is None else refused.retry_after_ms,

@@ -11,7 +11,6 @@ from broker.engine.base import Engine, Receipt
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position
 from broker.notices import (
-    Acknowledged,
     HistoryPage,
     Joined,
     Left,
@@ -20,7 +19,7 @@ from broker.notices import (
     RoomEvent,
 )
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
-from broker.rooms.fanout import BULK_MEMBERS
+from broker.rooms.fast_path import publish_nowait
 from broker.rooms.feed_order import order_feed_events
 from broker.rooms.history import read_missed, read_page
 from broker.rooms.member import Member
@@ -31,7 +30,6 @@ from broker.rooms.messages import (
     Join,
     Leave,
     Publish,
-    Published,
     ReadHistory,
     ReadRemoteMembers,
     RemoteChanged,
@@ -87,35 +85,8 @@ class Room(Actor[RoomMessage]):
         return self._state.roster.is_empty and not self._state.presence.batch.is_pending
 
     def receive_nowait(self, message: RoomMessage) -> bool:
-        """See Actor: publish in a small room, if the engine can append without a wait. The fast path of `_publish`."""
-        state = self._state
-        if (
-            not isinstance(message, Publish)
-            or state.delivered is None
-            or state.fanout.is_pending
-            or len(state.roster) > BULK_MEMBERS
-        ):
-            return False
-        began = trio.current_time()
-        receipt = self._engine.append_nowait(
-            state.name, message.draft, self._options.retention, state.delivered
-        )
-        if receipt is None:
-            return False
-        if receipt.event is not None:
-            if receipt.position is not None:
-                state.delivered = receipt.position
-            state.messages_sent += 1
-            state.fanout.send_nowait(
-                state.roster, RoomEvent(state.name, state.delivered.epoch, receipt.event)
-            )
-        if message.reply is not None:
-            message.reply.set(Published(receipt, state.presence.size))
-        if message.sender is not None and message.request_id is not None:
-            acknowledged = Acknowledged(state.name, receipt.position, message.request_id)
-            state.fanout.reply_nowait(message.sender, acknowledged)
-        state.fanout.note_delay(1, began)
-        return True
+        """See Actor: the fast path of `_publish`."""
+        return publish_nowait(self._state, self._engine, self._options, message)
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
         """Handle all waiting messages, neighbouring publishes together, and so neighbouring events of the feed."""

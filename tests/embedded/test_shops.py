@@ -21,7 +21,7 @@ from broker.client import ClosedError, connect
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY, SECRET
 
-EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PORT = "0"
 
 SHOPS = {

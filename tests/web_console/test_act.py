@@ -1,5 +1,6 @@
 """What one does in the console: publish, remove, make tokens, try it as a user."""
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY
 
 
@@ -122,7 +123,7 @@ async def test_two_tabs_chat_as_users(world):
         tabs = []
         for user in ("ann", "bob"):
             tab = page.context.new_page()
-            tab.set_default_timeout(20_000)
+            tab.set_default_timeout(PATIENCE_SECONDS * 1000)
             tab.goto(f"{page.url}#key={API_KEY}&room=lobby")
             tab.get_by_role("tab", name="Try it as a user").click()
             tab.get_by_label("User id").fill(user)
