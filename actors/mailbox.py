@@ -55,6 +55,8 @@ class Mailbox(Generic[M]):
         self.capacity = capacity
         self.accepted = 0
         self.handed_out = 0
+        self.last_number = 0
+        """The number, among all accepted, of the message that was put last."""
         self._name = name
         self._sender, self._receiver = trio.open_memory_channel[M | object](math.inf)
         self._head: list[M] = []  # the one message that a wait for the channel returned
@@ -100,12 +102,14 @@ class Mailbox(Generic[M]):
         self._lent = None
         self._sender.send_nowait(message)
         self.accepted += 1
+        self.last_number = self.accepted
 
     def _borrow_turn(self, receive_nowait: Callable[[M], bool], message: M) -> bool:
         """Have the sleeping reader handle a message now; False if it did nothing and wants it in the mailbox."""
         self._lent = None
         self.accepted += 1
         self.handed_out += 1
+        number = self.accepted
         is_taken = True
         try:
             is_taken = receive_nowait(message)
@@ -115,6 +119,7 @@ class Mailbox(Generic[M]):
                 self._sender.send_nowait(_FAILURE)
             return True
         finally:
+            self.last_number = number  # whatever the turn itself has sent
             if not is_taken:
                 self.accepted -= 1
                 self.handed_out -= 1
@@ -149,18 +154,30 @@ class Mailbox(Generic[M]):
         if not self.waiting:
             self._lent = receive_nowait
         try:
-            message = await self._receiver.receive()
-        except trio.EndOfChannel:
-            self._raise_failure()
-            raise
+            message = await self._receive()
         finally:
             self._lent = None
-        if message is _FAILURE:
-            self._raise_failure()
         if not self.waiting:
             raise trio.EndOfChannel  # discarded while this task was being woken
         self._head.append(cast("M", message))
         return Batch(self)
+
+    async def _receive(self) -> M | object:
+        """Wait for a message. The failure of a borrowed turn comes first, and ends this incarnation of the reader."""
+        while True:
+            try:
+                message = await self._receiver.receive()
+            except (trio.EndOfChannel, trio.Cancelled):
+                self._raise_failure()
+                raise
+            if message is _FAILURE:
+                self._raise_failure()
+            elif self._failure is not None:
+                # Sent by the turn itself before it raised: for the next incarnation.
+                self._head.append(cast("M", message))
+                self._raise_failure()
+            else:
+                return message
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -173,11 +190,13 @@ class Mailbox(Generic[M]):
         :raises trio.WouldBlock: if there is none.
         :raises trio.EndOfChannel: if the mailbox is closed and empty.
         """
-        message = self._head.pop() if self._head else cast("M", self._receiver.receive_nowait())
+        message = self._head.pop() if self._head else self._receiver.receive_nowait()
+        while message is _FAILURE:
+            message = self._receiver.receive_nowait()
         self.handed_out += 1
         if self._space and self.waiting < self.capacity:
             self._space.unpark()
-        return message
+        return cast("M", message)
 
     def close(self) -> None:
         """Refuse new messages from now on; waiting ones can still be read."""

@@ -113,7 +113,7 @@ class Ref(Generic[M]):
 
         For asking without waiting. Call it without a checkpoint after the put.
         """
-        self._replies[reply] = self._mailbox.accepted  # type: ignore[index]  # R is an object
+        self._replies[reply] = self._mailbox.last_number  # type: ignore[index]  # R is an object
         if self._lifetime.stopped.is_set():
             reply.fail(_stopped_error(self.name))
 

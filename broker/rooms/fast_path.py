@@ -19,6 +19,8 @@ def publish_nowait(state: RoomState, engine: Engine, options: RoomOptions, messa
     ):
         return False
     began = trio.current_time()
+    if not state.can_lend(began):
+        return False
     receipt = engine.append_nowait(state.name, message.draft, options.retention, state.delivered)
     if receipt is None:
         return False

@@ -1,5 +1,7 @@
 """The state of a room that outlives a failure of its actor, and its options."""
 
+import math
+
 import attrs
 
 from broker.engine.base import Retention
@@ -9,6 +11,9 @@ from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.messages import RoomInfo
 from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import Roster
+
+LENT_TURNS = 16
+LENT_SECONDS = 0.001
 
 
 @attrs.define
@@ -23,6 +28,22 @@ class RoomState:
     """All members have the events up to here, in their outboxes or in the queue of `fanout`."""
     messages_sent: int = 0
     """Messages sent to the members since the room was started, ephemeral ones included."""
+
+    lent_turns: int = 0
+    lent_since: float = -math.inf
+
+    def can_lend(self, now: float) -> bool:
+        """Whether the room may lend one more turn at `now` (trio time); counts it.
+
+        A burst of one sender would hold all other tasks up. After LENT_TURNS in LENT_SECONDS it waits in the mailbox,
+        where it is also joined into one append and one frame for each member.
+        """
+        if now - self.lent_since >= LENT_SECONDS:
+            self.lent_since, self.lent_turns = now, 0
+        elif self.lent_turns >= LENT_TURNS:
+            return False
+        self.lent_turns += 1
+        return True
 
     @property
     def roster(self) -> Roster:

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -12,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import (
     Actor,
+    ActorError,
     ActorFailedError,
     ActorStoppedError,
     Context,
@@ -48,6 +51,9 @@ class Question:
 
 
 Message = Say | Do | Slow | Question
+
+
+STEPS = ("say", "slow", "fail", "tell itself", "tell itself and fail", "fail beside", "ask", "sleep")
 
 
 class Recorder(Actor[Message]):
@@ -98,7 +104,7 @@ class Stage:
 async def open_stage(*, lends: bool = True) -> AsyncIterator[Stage]:
     handled: list[tuple[str, bool]] = []
     failures: list[Failure] = []
-    policy = RestartPolicy(backoff_seconds=0.0)
+    policy = RestartPolicy(intensity=1000, backoff_seconds=0.0)
     async with open_supervisor(policy, on_failure=failures.append, on_escalate=lambda *_: None) as supervisor:
         ref = await supervisor.start(lambda: (Recorder if lends else Keeper)(handled), name="recorder")
         await wait_all_tasks_blocked()
@@ -107,6 +113,25 @@ async def open_stage(*, lends: bool = True) -> AsyncIterator[Stage]:
 
 def fail(_actor: Recorder) -> None:
     raise ValueError("in turn")
+
+
+def tell_itself(text: str, actor: Recorder) -> None:
+    if not actor.context.ref.is_stopping:
+        actor.context.ref.tell_always(Say(text))
+
+
+def tell_itself_and_fail(text: str, actor: Recorder) -> None:
+    tell_itself(text, actor)
+    fail(actor)
+
+
+def fail_beside(actor: Recorder) -> None:
+    """Have a task of the actor fail, which ends its incarnation between two turns."""
+    actor.context.start_soon(raise_beside)
+
+
+async def raise_beside() -> None:
+    raise ValueError("beside")
 
 
 async def test_a_sleeping_actor_handles_a_message_on_the_senders_stack() -> None:
@@ -265,7 +290,12 @@ async def test_an_actor_without_the_method_lends_nothing() -> None:
         assert heard == ["a"]
 
 
-@given(st.lists(st.sampled_from(["say", "slow", "fail", "stop", "sleep"]), max_size=30))
+@given(
+    st.lists(
+        st.sampled_from(STEPS),
+        max_size=30,
+    )
+)
 def test_nobody_can_tell_whether_turns_were_borrowed(steps: list[str]) -> None:
     assert trio.run(outcome_of, steps, True, clock=jumping()) == trio.run(
         outcome_of, steps, False, clock=jumping()
@@ -276,27 +306,53 @@ def jumping() -> MockClock:
     return MockClock(autojump_threshold=0)
 
 
-async def outcome_of(steps: list[str], lends: bool) -> tuple[list[str], list[str], int]:
-    """Return what was handled, what failed, and how many messages were refused."""
+async def outcome_of(steps: list[str], lends: bool) -> Any:
+    """Return the messages handled, the failures, the answers, and how many messages were refused."""
     refused = 0
+    replies: list[Reply[str]] = []
     async with open_stage(lends=lends) as stage:
         for number, step in enumerate(steps):
-            message: Message
-            match step:
-                case "sleep":
-                    await wait_all_tasks_blocked()
-                    continue
-                case "stop":
-                    stage.ref.stop_nowait()
-                    continue
-                case "fail":
-                    message = Do(fail)
-                case "slow":
-                    message = Slow(f"slow {number}")
-                case _:
-                    message = Say(f"say {number}")
+            if step == "sleep":
+                await wait_all_tasks_blocked()
+                continue
+            message = message_of(step, number)
             try:
                 stage.ref.tell_nowait(message)
             except ActorStoppedError:
                 refused += 1
-    return [text for text, _ in stage.handled], [str(failure.error) for failure in stage.failures], refused
+                continue
+            if isinstance(message, Question):
+                stage.ref.watch(message.reply)
+                replies.append(message.reply)
+        await wait_all_tasks_blocked()
+    answers = [await outcome_of_reply(reply) for reply in replies]
+    failures = sorted(str(failure.error) for failure in stage.failures)
+    # A turn sends its own messages at another moment, so each sender's order is compared alone.
+    texts = [text for text, _ in stage.handled]
+    own = [text for text in texts if text.startswith(("itself", "asked"))]
+    return own, [text for text in texts if text not in own], failures, answers, refused
+
+
+def message_of(step: str, number: int) -> Message:
+    match step:
+        case "fail":
+            return Do(fail)
+        case "tell itself":
+            return Do(partial(tell_itself, f"itself {number}"))
+        case "tell itself and fail":
+            return Do(partial(tell_itself_and_fail, f"itself {number}"))
+        case "fail beside":
+            return Do(fail_beside)
+        case "ask":
+            return Question(Reply(), partial(tell_itself_and_fail, f"asked {number}"))
+        case "slow":
+            return Slow(f"slow {number}")
+        case _:
+            return Say(f"say {number}")
+
+
+async def outcome_of_reply(reply: Reply[str]) -> str:
+    try:
+        return await reply.wait()
+    except ActorError as error:
+        return type(error).__name__

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from broker.notices import Acknowledged
 from broker.rooms.fanout import BULK_MEMBERS
 from broker.rooms.messages import Leave
+from broker.rooms.state import LENT_TURNS
 from broker.rooms.time_slice import TIME_SLICE_SECONDS
 from tests.rooms.conftest import OpenStage, Stage
 from tests.support.members import Person, RecordingOutbox
@@ -218,3 +219,16 @@ async def test_a_large_room_that_fails_sends_the_rest(
     texts = people[0].texts()
     assert texts in (["a", "b"], ["b"])  # both publishes are one append where they come together
     assert all(person.texts() == texts for person in people)
+
+
+async def test_a_burst_of_one_sender_waits_in_the_mailbox_after_some_turns(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    stage.engine.is_prompt = True
+    ann, bob = await stage.enter("ann"), await stage.enter("bob")
+    for number in range(LENT_TURNS + 10):
+        stage.refs["den"].tell_nowait(stage.chat(str(number), ann))
+    assert len(bob.texts()) == LENT_TURNS
+    await wait_all_tasks_blocked()
+    assert bob.texts() == [str(number) for number in range(LENT_TURNS + 10)]
+    assert [len(drafts) for drafts in stage.engine.appended][-2:] == [1, 10]
