@@ -88,6 +88,7 @@ async def play(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: 
                 for member in members[:_ROOMS]:
                     await member.stream.send_all(_CHAT)
                 await wait_all_tasks_blocked()
+                _pass_time()
         if any(member.chats() != _PUBLISHES for member in members):
             raise RuntimeError("not everyone heard everything: what was counted means nothing")
         with stages.stage(f"{kind}-leaves"):
@@ -118,11 +119,19 @@ async def post(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: 
                 for notifier in notifiers:
                     await notifier.stream.send_all(_POST)
                 await wait_all_tasks_blocked()
+                _pass_time()
         if any(notifier.answers() != _POSTS + 1 for notifier in notifiers):
             raise RuntimeError("not every post was answered: what was counted means nothing")
         for notifier in notifiers:
             await trio.aclose_forcefully(notifier.stream)
         nursery.cancel_scope.cancel()
+
+
+def _pass_time() -> None:
+    """Let some milliseconds pass, as they do between rounds of messages: a room lends so many turns in each."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    clock.jump(0.01)
 
 
 def _handshake(target: str) -> bytes:
