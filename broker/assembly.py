@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random, SystemRandom
+from typing import TypedDict
 
 import attrs
 import trio
@@ -50,6 +51,18 @@ from broker.transport.native_protocol import native_protocol
 from broker.transport.pump import open_pump
 
 HEARTBEAT_SECONDS = 1.0
+
+
+class OwnParts(TypedDict, total=False):
+    """The parts that a program may bring of its own, beside the log: see `open_broker`."""
+
+    engine: Engine
+    policy: AccessPolicy
+    retention: RetentionPolicy
+    registry: CollectorRegistry
+    wall_clock: WallClock
+    boot_clock: Clock
+    random: Random
 
 
 @asynccontextmanager

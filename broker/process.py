@@ -2,13 +2,15 @@
 
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Unpack
 
 import attrs
 import trio
 from hypercorn.typing import ASGIFramework
 
-from broker.assembly import open_broker
+from broker.assembly import OwnParts, open_broker
 from broker.config.settings import Settings
 from broker.errors import StoppedAtOnceError
 from broker.garbage import rare_collection, run_collector
@@ -39,6 +41,7 @@ async def run_server(
     listeners: list[trio.SocketListener] | None = None,
     siblings: Siblings | None = None,
     dev: bool = False,
+    **parts: Unpack[OwnParts],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; the main function of a process that is a server.
 
@@ -46,25 +49,25 @@ async def run_server(
     window, or the process still runs 1 s after a second signal, a watchdog ends it with status 1.
 
     `make_app` gets the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
-    are as for `Broker.serve`, and `siblings` as for `open_broker`.
+    are as for `Broker.serve`, and `siblings` and `parts` as for `open_broker`.
 
     :raises StoppedAtOnceError: if a second signal cut the drain short.
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises OSError: if the port cannot be had.
     """
     async with given_or_stdlib_log(log) as own_log:
-        await _run_server(settings, make_app, own_log, on_listening, listeners, siblings=siblings, dev=dev)
+        opening = partial(open_broker, settings, log=own_log, siblings=siblings, dev=dev, **parts)
+        await _run_server(settings, opening, make_app, own_log, on_listening, listeners=listeners)
 
 
 async def _run_server(
     settings: Settings,
+    opening: Callable[[], AbstractAsyncContextManager[Broker]],
     make_app: Callable[[Broker], ASGIFramework | None],
     log: Log,
     on_listening: Callable[[str], None],
-    listeners: list[trio.SocketListener] | None,
     *,
-    siblings: Siblings | None,
-    dev: bool,
+    listeners: list[trio.SocketListener] | None,
 ) -> None:
     raise_limit()
     # Before the nurseries, so that the error of a port in use is raised outside any group.
@@ -81,7 +84,7 @@ async def _run_server(
         stop.everything,
         rare_collection(),
     ):
-        async with closing(listeners), open_broker(settings, log=log, siblings=siblings, dev=dev) as broker:
+        async with closing(listeners), opening() as broker:
             stop.broker = broker
             app = make_app(broker)
             async with trio.open_nursery() as nursery:

@@ -1,12 +1,15 @@
 """What a program notices that has a broker inside: its errors come out as they are."""
 
 import socket
+from functools import partial
 
 import msgspec
 import pytest
+import trio
 
 from broker import Broker, open_broker, run_server
 from broker.config.settings import Settings
+from broker.engine.memory import MemoryEngine
 from tests.support.secrets import API_KEY, SECRET
 
 SECRETS = {
@@ -52,3 +55,26 @@ async def test_an_application_that_cannot_be_made_is_no_group():
 
     with pytest.raises(KeyError, match="mine"):
         await run_server(settings_with(0), make_app=make_app)
+
+
+async def test_a_whole_server_takes_a_programs_own_parts():
+    engine = MemoryEngine(wall_clock=lambda: 1_234_567_890.0, idempotency_seconds=300.0)
+    brokers: list[Broker] = []
+
+    async def publish(_url: str) -> None:
+        await brokers[0].publish("den", {"type": "note"})
+        done.set()
+
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        run = partial(
+            run_server,
+            settings_with(0),
+            make_app=brokers.append,
+            on_listening=lambda url: nursery.start_soon(publish, url),
+            engine=engine,
+        )
+        nursery.start_soon(run)
+        await done.wait()
+        nursery.cancel_scope.cancel()
+    assert (await engine.position("den")).offset == 1
