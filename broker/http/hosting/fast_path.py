@@ -116,6 +116,9 @@ class PostFastPath:
         """Answer the next request, if it is a plain post."""
         if not self._held and not self._options.is_stopping():
             self._held = await self._receive()
+            if self._idle.cancel_called:
+                # The idle time ended as the request came: an answer that has to wait would be cut off, published or not.
+                return _Next.HYPERCORN
         # Hypercorn closes the connection of a stopping server.
         post = None if self._options.is_stopping() else self._find(self._held)
         if post is None:
