@@ -8,14 +8,23 @@ from broker.errors import EngineUnavailableError
 from broker.notices import Acknowledged, Failed, Notice
 from broker.rooms.member import Member
 from broker.rooms.messages import (
+    CatchUp,
+    FeedEvents,
     Inspect,
     Join,
+    Leave,
     Publish,
     Published,
     ReadHistory,
+    ReadRemoteMembers,
+    RemoteChanged,
     Remove,
+    RemoveHere,
     RoomMessage,
     SendHistory,
+    SendPresence,
+    SendPresenceBatch,
+    SendQueued,
 )
 from broker.rooms.state import RoomState
 
@@ -64,5 +73,15 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
         case SendHistory(member=member, request_id=request_id, reply=sent):
             state.fanout.note_unavailable()
             reply_to(state, member, Failed(error.as_refused(), request_id), reply=sent)
-        case _:
+        case (
+            Leave()
+            | SendPresence()
+            | SendPresenceBatch()
+            | SendQueued()
+            | FeedEvents()
+            | RemoteChanged()
+            | ReadRemoteMembers()
+            | RemoveHere()
+            | CatchUp()
+        ):
             raise error

@@ -148,7 +148,8 @@ async def open_http(
     """Start the application, and stop it when the block is left; no connection may be served any more then.
 
     `beside` is another ASGI application, which gets every request but those for paths that `app` has routes
-    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast path. What the block raises comes out in an ExceptionGroup, as from a nursery.
+    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast path.
+    An exception of the block is raised in an ExceptionGroup, as by a nursery.
 
     :raises ApplicationError: (in an ExceptionGroup) if one of the two does not start.
     """

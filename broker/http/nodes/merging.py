@@ -17,7 +17,7 @@ from broker.http.nodes.states import (
 from broker.http.nodes.traffic import POINTS, TrafficPoint
 
 MOST_POINT_MS = 2000
-"""Longest time a point stands for. Of a longer one only the end counts, as the node was blocked before."""
+"""Longest time a point stands for. A longer one means that the node was blocked: only its end is shown."""
 
 COMPLETE_AFTER_MS = 2000
 """Age from which a second is shown, so that every node has reported it."""
