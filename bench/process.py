@@ -16,13 +16,12 @@ from typing import IO
 import attrs
 
 from bench import machine, procfs
-from bench.errors import BenchError
+from bench.errors import BenchError, last_lines
 from bench.spec import ServerSpec
 
 HOST = "127.0.0.1"
 _ROOT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.05
-_TAIL_LINES = 15
 
 
 @attrs.frozen
@@ -48,15 +47,15 @@ class RunningServer:
 
 @contextmanager
 def running(
-    spec: ServerSpec, *, core: int | None, start_seconds: float = 20.0, stop_seconds: float = 5.0
+    spec: ServerSpec, *, core: int | None, start_seconds: float = 60.0, stop_seconds: float = 5.0
 ) -> Iterator[RunningServer]:
     """Start the server on a free port and yield it once it answers.
 
     On leaving, however that comes about, it gets SIGTERM and, if it is still there `stop_seconds` later,
     SIGKILL with all its children; it is gone when this returns, and its directory with it.
 
-    :raises BenchError: if it needs a disk and there is none, or if it ends or does not answer within `start_seconds`; the message ends with the
-        last lines it wrote.
+    :raises BenchError: if it needs a disk and there is none, or if it ends or does not answer within
+        `start_seconds`; the message ends with the last lines it wrote.
     """
     port = _free_port()
     with (
@@ -111,9 +110,9 @@ def _wait_until_it_answers(
     deadline = time.monotonic() + seconds
     while not _answers(port, spec.ready_path):
         if process.poll() is not None:
-            raise BenchError(f"{spec.name} ended with status {process.returncode}:\n{_tail(output)}")
+            raise BenchError(f"{spec.name} ended with status {process.returncode}{_tail(output)}")
         if time.monotonic() > deadline:
-            raise BenchError(f"{spec.name} does not answer after {seconds:g} s:\n{_tail(output)}")
+            raise BenchError(f"{spec.name} does not answer after {seconds:g} s{_tail(output)}")
         time.sleep(_POLL_SECONDS)
 
 
@@ -140,7 +139,7 @@ def _accepts(port: int) -> bool:
 
 def _tail(output: IO[bytes]) -> str:
     output.seek(0)
-    return "\n".join(output.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
+    return last_lines(output.read().decode(errors="replace"))
 
 
 def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -91,10 +91,21 @@ class Rig:
     def measure(self, spec: ServerSpec, seats: Iterable[Seat], load: Load) -> Outcome:
         """Start a server, load it, and return what came of it.
 
-        :raises BenchError: if the server does not start or the load does not come to a measurement.
+        :raises BenchError: if there is no C compiler, the server does not start or the load does not come to a
+            measurement.
         """
-        with process.running(spec, core=self.pins.server) as server:
+        with self.serving(spec) as server:
             return self.load(server, seats, load)
+
+    @contextmanager
+    def serving(self, spec: ServerSpec) -> Iterator[RunningServer]:
+        """Run a server that is to be loaded until the block ends; the load generator is compiled first.
+
+        :raises BenchError: if there is no C compiler, before anything is started, or if the server does not start.
+        """
+        compile_generator(self.directory)
+        with process.running(spec, core=self.pins.server) as server:
+            yield server
 
     def load(self, server: RunningServer, seats: Iterable[Seat], load: Load) -> Outcome:
         """Load a server that runs.

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from bench import process
-from bench.errors import BenchError
+from bench.errors import BenchError, last_lines
 from bench.instructions.node import target_of
 from bench.spec import ServerSpec
 
@@ -81,5 +81,5 @@ def _run(wstest: str, port: int, directory: Path) -> dict[str, _Case]:
         raise BenchError(f"wstest did not end within {_SECONDS:g} s") from late
     index = directory / "reports" / "index.json"
     if done.returncode or not index.exists():
-        raise BenchError(f"wstest ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise BenchError(f"wstest ended with status {done.returncode}{last_lines(done.stdout + done.stderr)}")
     return msgspec.json.decode(index.read_bytes(), type=dict[str, dict[str, _Case]])[_AGENT]

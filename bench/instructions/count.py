@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.errors import BenchError
+from bench.errors import BenchError, last_lines
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
@@ -112,4 +112,4 @@ def _run(arguments: list[str], timeout_seconds: float = _SECONDS) -> None:
     except subprocess.TimeoutExpired as late:
         raise BenchError(f"{arguments[0]} did not end within {timeout_seconds:g} s") from late
     if done.returncode:
-        raise BenchError(f"{arguments[0]} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+        raise BenchError(f"{arguments[0]} ended with status {done.returncode}{last_lines(done.stderr)}")

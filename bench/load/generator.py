@@ -11,7 +11,7 @@ from typing import TypeAlias
 import attrs
 import msgspec
 
-from bench.errors import BenchError
+from bench.errors import BenchError, last_lines
 from bench.load.dialect import NATIVE, Dialect
 
 _SOURCES = Path(__file__).parent / "c"
@@ -125,7 +125,9 @@ def compile_generator(directory: Path) -> Path:
             timeout=_COMPILE_SECONDS,
         )
     except subprocess.CalledProcessError as refused:
-        raise BenchError(f"the load generator does not compile:\n{refused.stderr}") from refused
+        raise BenchError(f"the load generator does not compile{last_lines(refused.stderr)}") from refused
+    except subprocess.TimeoutExpired as late:
+        raise BenchError(f"the load generator is not compiled after {_COMPILE_SECONDS:g} s") from late
     return program
 
 

@@ -127,7 +127,7 @@ class Cluster:
         )
 
     def _measure_memory(self, spec: ServerSpec) -> tuple[dict[str, float], list[Outcome]]:
-        with process.running(spec, core=self.rig.pins.server) as server:
+        with self.rig.serving(spec) as server:
             few, many = self._cost(server, _FEW), self._cost(server, _MANY)
             delivery_us = delivery_cost_us(few.publish_us, many.publish_us)
             with Clients(process.HOST, server.port) as clients:
@@ -143,7 +143,7 @@ class Cluster:
 
     def _measure_alone(self, spec: ServerSpec, redis: RunningRedis) -> tuple[dict[str, float], list[Outcome]]:
         """Measure what one node costs, itself and Redis, and how much memory its members take."""
-        with process.running(spec, core=self.rig.pins.server) as server:
+        with self.rig.serving(spec) as server:
             few, many = self._cost(server, _FEW, redis), self._cost(server, _MANY, redis)
         crowd = Crowd(self.work.members, max(1, self.work.members // 10), 0)
         resting = self.rig.measure(spec, crowd.seats(), connect.load_of(connecting=64, rest_seconds=1.5))
@@ -162,7 +162,7 @@ class Cluster:
     ) -> tuple[dict[str, float], Crossing, Crossing]:
         """Measure what a second node costs, how much later it hears, and how soon both have a Redis back."""
         with (
-            process.running(spec, core=self.rig.pins.server) as near,
+            self.rig.serving(spec) as near,
             process.running(spec, core=self.rig.pins.generator) as far,
         ):
             with self._listening(far) as api:

@@ -53,7 +53,7 @@ class Fairness:
         flood, history = self.rig.directory / "flood", self.rig.directory / "history"
         flood.write_bytes(_FLOOD)
         history.write_bytes(_HISTORY)
-        with process.running(spec, core=self.rig.pins.server) as server:
+        with self.rig.serving(spec) as server:
             if spec.name in GREENROOMS:
                 self._fill_history(server)
             outcomes = {

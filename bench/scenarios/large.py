@@ -7,7 +7,7 @@ from types import MappingProxyType
 import attrs
 import click
 
-from bench import process, runner
+from bench import runner
 from bench.load.frames import client_frames
 from bench.load.generator import Load
 from bench.load.plan import Role, Seat
@@ -74,7 +74,7 @@ class Large:
         """
         pinger, sender = Seat(0, Role.PING), Seat(1, Role.NOISE)
         noise = self.rig.directory / "noise"
-        with process.running(spec, core=self.rig.pins.server) as server:
+        with self.rig.serving(spec) as server:
             outcomes: dict[str, Outcome] = {"alone": self.rig.load(server, [pinger], self.load)}
             for name, frames in MESSAGES.items():
                 noise.write_bytes(frames)

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = all(find_spec(name) for name in ("fastapi", "uvicorn", "uvloop", "websockets", "jose"))
@@ -55,8 +58,16 @@ def test_more_rooms_than_connections_are_refused() -> None:
     assert "more rooms than connections" in done.stderr
 
 
-def test_what_is_missing_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "scenario", ["fanout", "latency", "echo", "connect", "scaling", "stalled", "fairness", "large", "cluster"]
+)
+def test_a_missing_compiler_is_told_in_one_line_before_a_server_is_started(
+    scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
-    done = bench("fanout", "--connections", "1", "--no-pin")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: the load generator is written in C")
+    # The servers are started with it; each would fail with another error.
+    monkeypatch.setattr(sys, "executable", "no-such-python")
+    done = CliRunner().invoke(main, [scenario, "--no-pin"], prog_name="python -m bench")
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: the load generator is written in C")

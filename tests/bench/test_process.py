@@ -70,9 +70,17 @@ def test_a_server_that_ends_is_told_with_what_it_said() -> None:
         pass
 
 
+def test_a_server_that_ends_without_a_word_is_told_in_one_line() -> None:
+    with (
+        pytest.raises(BenchError, match=r"\Aa server ended with status 3 and wrote nothing\Z"),
+        process.running(spec_of("import sys; print(); sys.exit(3)"), core=None),
+    ):
+        pass
+
+
 def test_a_server_that_does_not_answer_is_told() -> None:
     with (
-        pytest.raises(BenchError, match=r"does not answer after 0\.3 s"),
+        pytest.raises(BenchError, match=r"does not answer after 0\.3 s and wrote nothing\Z"),
         process.running(spec_of("import time; time.sleep(60)"), core=None, start_seconds=0.3),
     ):
         pass
