@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random, SystemRandom
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
 import attrs
 import trio
@@ -54,15 +54,29 @@ HEARTBEAT_SECONDS = 1.0
 
 
 class OwnParts(TypedDict, total=False):
-    """The parts that a program may bring of its own, beside the log: see `open_broker`."""
+    """The parts that a program may bring of its own; those that it leaves out are made from the settings.
 
-    engine: Engine
-    policy: AccessPolicy
-    retention: RetentionPolicy
-    registry: CollectorRegistry
+    All are called in the event loop, so they must not block.
+    """
+
+    engine: Engine | None
+    """Stores events instead of the engine that `server.engine` names. It fulfils the contract of `broker.engine.base`,
+    is open already, and stays open."""
+    policy: AccessPolicy | None
+    """Decides who may join a room, instead of the token's `rooms`, the settings' `rooms` and `auth.private_user_rooms`:
+    for each join, and for each joined room when a token is replaced."""
+    retention: RetentionPolicy | None
+    """Returns how much history a room keeps, instead of `history` and `rooms`; called once for each start of a room."""
+    registry: CollectorRegistry | None
+    """Gets the broker's metrics until the broker is closed, beside what the program has in it; `/metrics` shows all of
+    it. Metrics of the process are registered only in a registry that the broker makes itself."""
     wall_clock: WallClock
+    """Returns Unix seconds: the times of events, the expiry of tokens. Timeouts follow trio's clock."""
     boot_clock: Clock
-    random: Random
+    """Returns seconds since some moment and never goes back: the ages of events and of idempotency keys; see
+    `broker.clocks`."""
+    random: Random | None
+    """Spreads the return of clients after a drain; it keeps no secret."""
 
 
 @asynccontextmanager
@@ -70,35 +84,14 @@ async def open_broker(
     settings: Settings,
     *,
     log: Log | None = None,
-    engine: Engine | None = None,
-    policy: AccessPolicy | None = None,
-    retention: RetentionPolicy | None = None,
-    registry: CollectorRegistry | None = None,
-    wall_clock: WallClock = time.time,
-    boot_clock: Clock = system_boot_clock,
-    random: Random | None = None,
     siblings: Siblings | None = None,
     dev: bool = False,
+    **parts: Unpack[OwnParts],
 ) -> AsyncIterator[Broker]:
     """Open a broker inside any trio program; leaving the block stops its rooms and flushes its engine.
 
-    A program may bring these parts of its own; each that it leaves out is made from the settings:
-
-    - `log` gets the log lines; by default `logging.getLogger("greenroom")` does.
-    - `engine` stores events instead of the engine that `server.engine` names. It fulfils the contract of
-      `broker.engine.base`, is open already, and stays open.
-    - `policy` decides who may join a room, instead of the token's `rooms`, the settings' `rooms` and
-      `auth.private_user_rooms`. It is called for each join, and for each joined room when a token is replaced, in the
-      event loop, so it must not block.
-    - `retention` returns how much history a room keeps, instead of `history` and `rooms`; called once for each start
-      of a room, likewise without blocking.
-    - `registry` gets the broker's metrics until the block is left, beside what the program has in it, and `/metrics`
-      shows all of it. Those of the process are registered only in a registry that the broker makes itself.
-    - `wall_clock` returns Unix seconds: the times of events, the expiry of tokens. `boot_clock` returns seconds since
-      some moment and never goes back: the ages of events and of idempotency keys. See `broker.clocks`. Timeouts
-      follow trio's clock.
-    - `random` spreads the return of clients after a drain; it keeps no secret.
-    - `siblings` are the other workers of this machine, if it is one of several.
+    `parts` may be brought by the program, see `OwnParts`. `log` gets the log lines; by default
+    `logging.getLogger("greenroom")` does. `siblings` are the other workers of this machine, if it is one of several.
 
     With `dev`, weak secrets are accepted, and the API makes client tokens. An exception of the block is raised
     unchanged, outside any group, unless the broker fails as well.
@@ -108,22 +101,11 @@ async def open_broker(
     """
     failure: BaseException | None = None
     refuse(find_problems(settings, dev=dev))
-    parts = open_assembly(
-        settings,
-        log=log,
-        engine=engine,
-        policy=policy,
-        retention=retention,
-        registry=registry,
-        wall_clock=wall_clock,
-        boot_clock=boot_clock,
-        siblings=siblings,
-        dev=dev,
-    )
+    opening = open_assembly(settings, log=log, siblings=siblings, dev=dev, **parts)
     try:
-        async with parts as assembly:
+        async with opening as assembly:
             try:
-                yield Broker(assembly.services, assembly.http, assembly.draining, random or SystemRandom())
+                yield Broker(assembly.services, assembly.http, assembly.draining, assembly.random)
             except BaseException as error:
                 failure = error
                 raise
@@ -153,6 +135,8 @@ class Assembly:
     http: HttpServices
     draining: trio.Event
     """Set at the beginning of a drain."""
+    random: Random
+    """Spreads the return of clients."""
 
 
 @asynccontextmanager
@@ -160,14 +144,9 @@ async def open_assembly(
     settings: Settings,
     *,
     log: Log | None = None,
-    engine: Engine | None = None,
-    policy: AccessPolicy | None = None,
-    retention: RetentionPolicy | None = None,
-    registry: CollectorRegistry | None = None,
-    wall_clock: WallClock = time.time,
-    boot_clock: Clock = system_boot_clock,
     siblings: Siblings | None = None,
     dev: bool = False,
+    **parts: Unpack[OwnParts],
 ) -> AsyncIterator[Assembly]:
     """Put the parts of a broker together and run them, without a port; the parameters are those of `open_broker`.
 
@@ -177,8 +156,9 @@ async def open_assembly(
     :raises ValueError: if `registry` has the metrics of another broker.
     """
     settings = with_normal_origins(settings)
+    wall_clock = parts.get("wall_clock", time.time)
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
-    policy = policy or RoomPolicy.from_settings(settings)
+    policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining = trio.Event()
     connections = Connections(settings.limits.connections_per_user)
     async with (
@@ -186,17 +166,17 @@ async def open_assembly(
         open_engine_and_rooms(
             settings,
             log=own_log,
-            engine=engine,
-            retention=retention,
+            engine=parts.get("engine"),
+            retention=parts.get("retention"),
             wall_clock=wall_clock,
-            boot_clock=boot_clock,
-        ) as (own_engine, rooms),
+            boot_clock=parts.get("boot_clock", system_boot_clock),
+        ) as (engine, rooms),
         open_pump() as pump,
         open_flusher() as flusher,
         trio.open_nursery() as nursery,
     ):
-        if own_engine.presence is not None:
-            own_engine.presence.on_close_user(partial(_close_user, connections))
+        if engine.presence is not None:
+            engine.presence.on_close_user(partial(_close_user, connections))
         nursery.start_soon(
             partial(run_heartbeat, connections, wall_clock, interval_seconds=HEARTBEAT_SECONDS)
         )
@@ -207,12 +187,14 @@ async def open_assembly(
         services = ConnectionServices(
             sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals
         )
-        with open_metrics(rooms, connections, own_engine, refusals, own_log, registry=registry) as metrics:
+        with open_metrics(
+            rooms, connections, engine, refusals, own_log, registry=parts.get("registry")
+        ) as metrics:
             http = HttpServices(
                 settings=settings,
                 rooms=rooms,
                 connections=connections,
-                engine=own_engine,
+                engine=engine,
                 verifier=verifier,
                 policy=policy,
                 api_key=ApiKey(settings.http.api_key or ""),
@@ -229,9 +211,9 @@ async def open_assembly(
                 is_dev=dev,
                 refusals=refusals,
             )
-            if own_engine.cluster is not None:
-                own_engine.cluster.on_question(NodeAnswers(http).answer)
-            yield Assembly(services, http, draining)
+            if engine.cluster is not None:
+                engine.cluster.on_question(NodeAnswers(http).answer)
+            yield Assembly(services, http, draining, parts.get("random") or SystemRandom())
         nursery.cancel_scope.cancel()
 
 
@@ -246,7 +228,7 @@ async def open_engine_and_rooms(
     wall_clock: WallClock = time.time,
     boot_clock: Clock = system_boot_clock,
 ) -> AsyncIterator[tuple[Engine, Rooms]]:
-    """Open rooms over an engine, without anybody in them; the parameters are those of `open_broker`.
+    """Open rooms over an engine, without anybody in them; the parameters are as in `OwnParts`.
 
     `restarts` says how often a failing room is started again, see `actors`.
 
