@@ -7,7 +7,7 @@ return at once, says so in `descriptor` and `write_nowait`, and is read and writ
 import os
 import select
 from abc import abstractmethod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import trio
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Endpoint: TypeAlias = tuple[str, int]
 """Host and port."""
+
+StreamT = TypeVar("StreamT", bound=trio.abc.HalfCloseableStream)
 
 
 class ByteStream(trio.abc.HalfCloseableStream):
@@ -66,19 +68,49 @@ class ByteStream(trio.abc.HalfCloseableStream):
         """Close both sides at once; whoever reads or writes gets ClosedResourceError."""
 
 
-class SocketByteStream(ByteStream):
+class _TrioByteStream(ByteStream, Generic[StreamT]):
+    """Passes on to a trio stream; each kind adds what trio's streams do not have."""
+
+    __slots__ = ("_peer_address", "_stream")
+
+    def __init__(self, stream: StreamT, peer_address: str) -> None:
+        self._stream = stream
+        self._peer_address = peer_address
+
+    @property
+    def peer_address(self) -> str:
+        """See ByteStream."""
+        return self._peer_address
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See trio.abc.ReceiveStream."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See trio.abc.SendStream."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """See trio.abc.HalfCloseableStream."""
+        await self._stream.send_eof()
+
+
+class SocketByteStream(_TrioByteStream[trio.SocketStream]):
     """A connected TCP or Unix socket.
 
     The kernel's buffer takes most writes at once, at a tenth of what a send by a task costs.
     """
 
-    __slots__ = ("_descriptor", "_peer_address", "_stream")
+    __slots__ = ("_descriptor",)
 
     def __init__(self, stream: trio.SocketStream, peer_address: str) -> None:
-        self._stream = stream
+        super().__init__(stream, peer_address)
         # Another connection may get the same number once the socket is closed, so it is forgotten before.
         self._descriptor = stream.socket.fileno()
-        self._peer_address = peer_address
 
     @classmethod
     def accepted(cls, stream: trio.SocketStream) -> "SocketByteStream":
@@ -87,11 +119,6 @@ class SocketByteStream(ByteStream):
         :raises OSError: if the peer has reset it already.
         """
         return cls(stream, peer_address(stream.socket.getpeername()))
-
-    @property
-    def peer_address(self) -> str:
-        """See ByteStream."""
-        return self._peer_address
 
     @property
     def descriptor(self) -> int:
@@ -129,42 +156,20 @@ class SocketByteStream(ByteStream):
         self._descriptor = -1
         self._stream.socket.close()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See trio.abc.ReceiveStream."""
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See trio.abc.SendStream."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """See trio.abc.SendStream."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """See trio.abc.HalfCloseableStream."""
-        await self._stream.send_eof()
-
     async def aclose(self) -> None:
         """See trio.abc.AsyncResource."""
         self._descriptor = -1
         await self._stream.aclose()
 
 
-class MemoryByteStream(ByteStream):
+class MemoryByteStream(_TrioByteStream["trio.StapledStream[MemorySendStream, MemoryReceiveStream]"]):
     """One end of `trio.testing.memory_stream_pair`, for peers in this process."""
 
     def __init__(
         self, stream: "trio.StapledStream[MemorySendStream, MemoryReceiveStream]", peer_address: str
     ) -> None:
-        self._stream = stream
-        self._peer_address = peer_address
+        super().__init__(stream, peer_address)
         self._is_closed = False
-
-    @property
-    def peer_address(self) -> str:
-        """See ByteStream."""
-        return self._peer_address
 
     @property
     def descriptor(self) -> None:
@@ -193,22 +198,6 @@ class MemoryByteStream(ByteStream):
         self._is_closed = True
         self._stream.send_stream.close()
         self._stream.receive_stream.close()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See trio.abc.ReceiveStream."""
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See trio.abc.SendStream."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """See trio.abc.SendStream."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """See trio.abc.HalfCloseableStream."""
-        await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """See trio.abc.AsyncResource."""
