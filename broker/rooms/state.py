@@ -11,9 +11,10 @@ from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.messages import RoomInfo
 from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import Roster
+from broker.rooms.time_slice import TIME_SLICE_SECONDS
 
 LENT_TURNS = 16
-LENT_SECONDS = 0.001
+"""Most turns that a room lends to its senders within one time slice."""
 
 
 @attrs.define
@@ -30,15 +31,17 @@ class RoomState:
     """Messages sent to the members since the room was started, ephemeral ones included."""
 
     lent_turns: int = 0
+    """Turns lent in the time slice that began at `lent_since`."""
     lent_since: float = -math.inf
+    """Trio time of the first of them."""
 
     def can_lend(self, now: float) -> bool:
         """Whether the room may lend one more turn at `now` (trio time); counts it.
 
-        A burst of one sender would hold all other tasks up. After LENT_TURNS in LENT_SECONDS it waits in the mailbox,
-        where it is also joined into one append and one frame for each member.
+        A burst of one sender would hold all other tasks up. After LENT_TURNS in TIME_SLICE_SECONDS it waits in the
+        mailbox, where it is also joined into one append and one frame for each member.
         """
-        if now - self.lent_since >= LENT_SECONDS:
+        if now - self.lent_since >= TIME_SLICE_SECONDS:
             self.lent_since, self.lent_turns = now, 0
         elif self.lent_turns >= LENT_TURNS:
             return False
