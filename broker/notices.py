@@ -110,9 +110,11 @@ class Pong(msgspec.Struct, frozen=True):
 
 
 class Refreshed(msgspec.Struct, frozen=True):
-    """A new token was accepted; `expires_at` is Unix seconds, None for a token that does not expire."""
+    """A new token was accepted; `expires_at` is Unix seconds. Both times are None for a token that does not expire."""
 
     expires_at: float | None
+    expires_in_seconds: float | None = None
+    """By the server's clock; for clients whose own clock is wrong."""
     request_id: RequestId = None
 
 

@@ -20,9 +20,12 @@ from broker.model import (
 MAX_TOKEN_CHARACTERS = 8192
 MAX_ROOM_PATTERNS = 256
 
-# The last whole number that JSON readers agree on (RFC 8259 section 6): as seconds far past any real
-# date, and as milliseconds still within 64 bits.
-_LAST_SECOND = 2.0**53
+# The last whole number that JSON readers agree on (RFC 8259 section 6).
+_LAST_NUMBER = 2.0**53
+
+# The last second of the year 9999, the latest date of most libraries ("never"). As milliseconds it is in January 1978, so
+# whoever writes milliseconds of today, or smaller units, is above it.
+_LAST_SECOND = 253_402_300_799.0
 
 
 def parse_claims(payload: Mapping[str, object]) -> Claims:
@@ -121,7 +124,11 @@ def _seconds(payload: Mapping[str, object], claim: str) -> float | None:
     value = payload[claim]
     is_truth = isinstance(value, bool)
     # NaN, which Python's JSON reader lets in, is in no range.
-    if isinstance(value, int | float) and not is_truth and -_LAST_SECOND <= value <= _LAST_SECOND:
+    if isinstance(value, int | float) and not is_truth and -_LAST_NUMBER <= value <= _LAST_NUMBER:
+        if value > _LAST_SECOND:
+            raise _unauthorized(
+                f"claim {claim}: a number of seconds since 1970; this looks like milliseconds (RFC 7519 section 2)"
+            )
         return float(value)
     raise _unauthorized(f"claim {claim}: a number of seconds since 1970")
 

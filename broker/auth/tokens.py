@@ -78,6 +78,10 @@ class TokenVerifier:
         check_issuer(payload, self._issuer)
         return parse_claims(payload)
 
+    def seconds_left(self, claims: Claims) -> float | None:
+        """Return the seconds until `Claims.expires_at`, negative within the leeway; None if there is no end."""
+        return None if claims.expires_at is None else claims.expires_at - self._wall_clock()
+
     def _signed_payload(self, token: str | None) -> dict[str, object]:
         if not token:
             raise _unauthorized("token is missing", RefusalReason.TOKEN_MISSING)

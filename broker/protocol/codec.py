@@ -65,8 +65,12 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             return messages.Error(refused.code.value, refused.message, refused.retry_after_ms, request_id)
         case notices.Pong(request_id):
             return messages.Pong(request_id)
-        case notices.Refreshed(expires_at, request_id):
-            return messages.Refreshed(None if expires_at is None else int(expires_at), request_id)
+        case notices.Refreshed(expires_at, expires_in_seconds, request_id):
+            return messages.Refreshed(
+                None if expires_at is None else int(expires_at),
+                None if expires_in_seconds is None else int(expires_in_seconds * 1000),
+                request_id,
+            )
         case notices.Reconnect(after_ms):
             return messages.Reconnect(after_ms)
         case RoomEvent():

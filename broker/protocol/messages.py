@@ -119,6 +119,7 @@ class Refreshed(Message, frozen=True, tag="refreshed"):
     """A new token was accepted."""
 
     expires_at: int | None
+    expires_in_ms: int | None = None
     id: RequestId = None
 
 

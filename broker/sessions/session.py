@@ -355,7 +355,8 @@ class Session:
                 CloseCode.UNAUTHORIZED, "the new token is another user's", why=RefusalReason.TOKEN_OTHER_USER
             )
         self.claims = claims
-        self.outbox.reply(Refreshed(claims.expires_at, command.id))
+        seconds_left = self._services.verifier.seconds_left(claims)
+        self.outbox.reply(Refreshed(claims.expires_at, seconds_left, command.id))
         for room, ref in list(self._memberships.items()):
             try:
                 self._services.policy.check(claims, room, Capability.JOIN)

@@ -181,6 +181,19 @@ def test_a_time_must_be_a_number_of_seconds(claim: str, value: object) -> None:
     assert refusal(signed(**{claim: value})) == f"claim {claim}: a number of seconds since 1970"
 
 
+@pytest.mark.parametrize("claim", ["exp", "nbf"])
+@pytest.mark.parametrize("unit", [1e3, 1e6], ids=["milliseconds", "microseconds"])
+def test_a_time_in_a_smaller_unit_is_refused_with_the_reason(claim: str, unit: float) -> None:
+    reason = (
+        f"claim {claim}: a number of seconds since 1970; this looks like milliseconds (RFC 7519 section 2)"
+    )
+    assert refusal(signed(**{claim: int(NOW * unit)})) == reason
+
+
+def test_the_end_of_the_calendar_is_a_time_in_seconds() -> None:
+    verify(exp=253_402_300_799)
+
+
 @pytest.mark.parametrize("literal", ["1e999", "-1e999", "9" * 5000])
 def test_a_number_that_python_cannot_hold(literal: str) -> None:
     refusal(signed_bytes(f'{{"sub":"ada","exp":{literal}}}'.encode()))

@@ -149,8 +149,8 @@ AT = Position("e1", 8)
         (notices.Pong(), {"type": "pong"}),
         (notices.Pong("r1"), {"type": "pong", "id": "r1"}),
         (
-            notices.Refreshed(1_700_000_000.9, "r1"),
-            {"type": "refreshed", "expires_at": 1_700_000_000, "id": "r1"},
+            notices.Refreshed(1_700_000_000.9, 60.0004, "r1"),
+            {"type": "refreshed", "expires_at": 1_700_000_000, "expires_in_ms": 60_000, "id": "r1"},
         ),
         (notices.Refreshed(None), {"type": "refreshed", "expires_at": None}),
         (notices.Reconnect(2500), {"type": "reconnect", "after_ms": 2500}),

@@ -17,11 +17,28 @@ async def test_the_new_token_is_the_one_that_counts(open_node: OpenNode, autojum
             "type": "refreshed",
             "id": "asked",
             "expires_at": int(node.wall_clock() + 500),
+            "expires_in_ms": 500_000,
         }
         assert (await ann.ask(type="chat", text="x"))["code"] == "forbidden"
         assert (await ann.ask(type="presence"))["room_size"] == 1
         await ann.ask(type="refresh", token=node.token("ann"))
         assert (await ann.ask(type="chat", text="x"))["type"] == "ack"
+
+
+async def test_the_present_token_again_tells_the_time_that_it_has_left(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node() as node:
+        observer = await node.member("eve", "lobby")
+        ann = await node.member("ann", "lobby")
+        await observer.settle()
+        token = node.token("ann", ttl_seconds=500)
+        for _ in range(3):
+            reply = await ann.ask(type="refresh", token=token)
+            left_ms = (reply["expires_at"] - node.wall_clock()) * 1000
+            assert reply["expires_in_ms"] == pytest.approx(left_ms, abs=100)
+            await trio.sleep(100)
+        assert await observer.settle() == []
 
 
 @pytest.mark.parametrize("case", ["another user", "rubbish", "empty", "expired"])
