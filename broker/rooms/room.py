@@ -1,27 +1,25 @@
 """The room: an actor that alone touches its members and sends them events in order."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
 import trio
 
 from actors import Actor, ActorStoppedError, Batch, Context, Reply
-from broker.engine.base import Engine, Receipt
+from broker.engine.base import Engine
 from broker.errors import EngineUnavailableError
-from broker.model import Event, Position
 from broker.notices import (
     HistoryPage,
     Joined,
     Left,
     Notice,
     PresenceList,
-    RoomEvent,
 )
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
+from broker.rooms.delivery import Delivery
 from broker.rooms.fast_path import publish_nowait
-from broker.rooms.feed_order import order_feed_events
-from broker.rooms.history import read_missed, read_page
+from broker.rooms.history import read_page
 from broker.rooms.member import Member
 from broker.rooms.messages import (
     CatchUp,
@@ -42,7 +40,7 @@ from broker.rooms.messages import (
     SendPresenceBatch,
     SendQueued,
 )
-from broker.rooms.recovery import joined_in_pages, missed_notices
+from broker.rooms.recovery import joined_in_pages
 from broker.rooms.state import RoomOptions, RoomState
 
 
@@ -56,27 +54,25 @@ class Room(Actor[RoomMessage]):
     actor, so its next incarnation sends what is left.
     """
 
+    # Set by on_start, before any message is handled.
+    _context: Context[RoomMessage]
+    _delivery: Delivery
+
     def __init__(self, state: RoomState, engine: Engine, options: RoomOptions) -> None:
         self._state = state
         self._engine = engine
         self._options = options
-        self._context: Context[RoomMessage] | None = None
         self._batch_at: float | None = None  # the trio time for which a timer is set
-        self._is_retry_set = False
         self._is_send_queued = False
-
-    @property
-    def _delivered(self) -> Position:
-        assert self._state.delivered is not None, "on_start sets it"
-        return self._state.delivered
 
     async def on_start(self, context: Context[RoomMessage]) -> None:
         """Continue where the last incarnation stopped, if there was one."""
         self._context = context
+        self._delivery = Delivery(self._state, self._engine, self._options, context)
         if self._state.delivered is None:
             self._state.delivered = await self._engine.position(self._state.name)
         else:
-            await self._catch_up_or_retry()
+            await self._delivery.or_retry(self._delivery.catch_up)
         self._set_timer()
         await self._state.fanout.send_queued()
 
@@ -119,7 +115,6 @@ class Room(Actor[RoomMessage]):
             return
         await fanout.send_some()
         if fanout.is_pending and not self._is_send_queued:
-            assert self._context is not None, "on_start sets it"
             try:
                 # One at a time: bounded.
                 self._context.ref.tell_always(SendQueued())
@@ -165,12 +160,10 @@ class Room(Actor[RoomMessage]):
             case SendPresenceBatch():
                 self._send_presence_batch()
             case CatchUp():
-                self._is_retry_set = False
-                self._state.subscription.begin_catch_up()
-                await self._catch_up_or_retry()
-                await self._or_retry(self._read_remote_members)
+                await self._delivery.handle_catch_up()
+                await self._delivery.or_retry(self._read_remote_members)
             case RemoteChanged() | ReadRemoteMembers() | RemoveHere():
-                await self._or_retry(partial(self._handle_remote, message))
+                await self._delivery.or_retry(partial(self._handle_remote, message))
             case Inspect(reply):
                 await self._inspect(reply)
             case SendQueued():
@@ -183,12 +176,11 @@ class Room(Actor[RoomMessage]):
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member
         await self._subscribe()
-        events, is_recovered = await self._missed_since(join.since)
+        events, is_recovered = await self._delivery.missed_since(join.since)
         is_new = state.roster.add(member)
-        assert self._context is not None, "on_start sets it"
         member.added_to(state.name, self._context.ref)
         joined = Joined(
-            state.name, state.presence.size, self._delivered, is_recovered, events, join.request_id
+            state.name, state.presence.size, self._delivery.position, is_recovered, events, join.request_id
         )
         reply_to(state, member, *joined_in_pages(joined, self._options.page_bytes), reply=join.reply)
         if is_new and member.is_visible:
@@ -199,7 +191,6 @@ class Room(Actor[RoomMessage]):
         state, feed = self._state, self._engine.feed
         if feed is None or state.subscription.is_open:
             return
-        assert self._context is not None, "on_start sets it"
         await state.subscription.open(feed, self._context.ref)
         # No member is in the room yet, so earlier events have no recipient.
         state.delivered = await self._engine.position(state.name)
@@ -234,33 +225,13 @@ class Room(Actor[RoomMessage]):
         presence = self._state.presence
         notices, must_read_again = await presence.read_remote_members()
         self._queue_presence(notices)
-        if must_read_again and presence.bus is not None and self._context is not None:
+        if must_read_again and presence.bus is not None:
             self._context.tell_later(presence.bus.lease_seconds, ReadRemoteMembers())
 
-    async def _missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
-        """Return the events after `since` up to the last delivered one, and whether they are complete."""
-        if since is None:
-            return (), False
-        if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
-            # Another node may have delivered events that this one has not received yet.
-            await self._catch_up()
-        if since.epoch != self._delivered.epoch or since.offset > self._delivered.offset:
-            return (), False
-        return await read_missed(
-            self._engine,
-            self._state.name,
-            since,
-            self._delivered.offset,
-            page_messages=self._options.page_messages,
-            most_bytes=self._options.recovery_bytes,
-        )
-
     def _leave(self, leave: Leave) -> None:
-        was_in = self._state.roster.discard(leave.member)
+        self._end_membership(leave.member)
         if leave.is_answered:
             reply_to(self._state, leave.member, Left(self._state.name, leave.request_id))
-        if was_in and leave.member.is_visible:
-            self._queue_left(leave.member.user_id)
 
     async def _remove(self, user_id: str, reply: Reply[int]) -> None:
         has_members = self._state.subscription.is_open
@@ -274,13 +245,14 @@ class Room(Actor[RoomMessage]):
 
         members = self._state.roster.members_of(user_id)
         for member in members:
-            self._state.roster.discard(member)
+            self._end_membership(member)
             self._state.fanout.queue_for(member, remove)
-            self._queue_left(user_id)
         return len(members)
 
-    def _queue_left(self, user_id: str) -> None:
-        self._queue_presence(self._state.presence.note_left(user_id))
+    def _end_membership(self, member: Member) -> None:
+        """Take out a member, if it is in: it left, was removed, or its connection ended."""
+        if self._state.roster.discard(member) and member.is_visible:
+            self._queue_presence(self._state.presence.note_left(member.user_id))
 
     async def _publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:
@@ -295,7 +267,7 @@ class Room(Actor[RoomMessage]):
                 answer_unavailable(self._state, publish, error)
             return
         if self._engine.feed is None:
-            await self._deliver(receipts)
+            await self._delivery.deliver(receipts)
         elif not state.subscription.is_open and any(publish.reply is not None for publish in publishes):
             # No member is on this node, and the answer holds the number of those on other nodes.
             with suppress(EngineUnavailableError):
@@ -303,73 +275,11 @@ class Room(Actor[RoomMessage]):
         state.fanout.note_delay(len(publishes), began)
         answer_published(state, publishes, receipts)
 
-    async def _deliver(self, receipts: Sequence[Receipt]) -> None:
-        """Queue the events just appended, behind any that this room has missed."""
-        stored = [r.position for r in receipts if r.event is not None and r.position is not None]
-        events = [r.event for r in receipts if r.event is not None]
-        if not stored:
-            self._queue_events(events, self._delivered)
-        elif stored[0].is_next_to(self._delivered):
-            self._queue_events(events, stored[-1])
-        else:
-            name, epoch = self._state.name, stored[0].epoch
-            await self._catch_up_or_retry([RoomEvent(name, epoch, e) for e in events if e.offset is not None])
-            self._queue_events([event for event in events if event.offset is None], self._delivered)
-
     async def _handle_feed_events(self, batches: Sequence[FeedEvents]) -> None:
-        """Queue events of the feed, behind those that are missing before them."""
         for batch in batches:
             self._state.subscription.note_handled(batch)
-        if not self._state.subscription.is_open:
-            return
-        rest = self._queue_in_order(batches)
-        if rest:
-            name = self._state.name
-            stored = [RoomEvent(name, b.epoch, e) for b in rest for e in b.events if e.offset is not None]
-            await self._catch_up_or_retry(stored)
-            self._queue_in_order(rest)
-
-    def _queue_in_order(self, batches: Sequence[FeedEvents]) -> Sequence[FeedEvents]:
-        """Queue the events that follow the last delivered one; returns the rest."""
-        deliverable = order_feed_events(self._delivered, batches)
-        if deliverable.events:
-            self._queue_events(deliverable.events, deliverable.position)
-        return deliverable.rest
-
-    async def _catch_up(self, own: Sequence[RoomEvent] = ()) -> None:
-        """Queue all events of the engine that were not delivered: the one recovery from missed events.
-
-        `own` was just appended, here or elsewhere; the engine may keep no history of it.
-        """
-        state, delivered = self._state, self._delivered
-        run = await self._engine.read(state.name, after=delivered.offset)
-        if run.position.epoch != delivered.epoch:
-            # The engine has lost the room, so all events that it holds now are new.
-            run = await self._engine.read(state.name)
-        self._queue_up_to(run.position, missed_notices(state.name, delivered, run, own))
-
-    async def _catch_up_or_retry(self, own: Sequence[RoomEvent] = ()) -> None:
-        """Catch up now, or once the engine can be read again; a publish may do it before."""
-        await self._or_retry(partial(self._catch_up, own))
-
-    async def _or_retry(self, action: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await action()
-        except EngineUnavailableError as error:
-            if not self._is_retry_set:
-                self._is_retry_set = True
-                assert self._context is not None, "on_start sets it"
-                self._context.tell_later(error.retry_after_ms / 1000, CatchUp())
-
-    def _queue_events(self, events: Sequence[Event], position: Position) -> None:
-        self._queue_up_to(position, [RoomEvent(self._state.name, position.epoch, event) for event in events])
-
-    def _queue_up_to(self, position: Position, notices: Sequence[Notice]) -> None:
-        """Queue notices for all members, which then have everything up to `position`."""
-        if notices:
-            self._state.fanout.queue(self._state.roster, notices)
-            self._state.messages_sent += len(notices)
-        self._state.delivered = position
+        if self._state.subscription.is_open:
+            await self._delivery.deliver_feed(batches)
 
     async def _read_history(self, ask: SendHistory | ReadHistory) -> None:
         run = await read_page(
@@ -399,7 +309,6 @@ class Room(Actor[RoomMessage]):
         self._queue_presence(self._state.presence.take_batch())
 
     def _set_timer(self) -> None:
-        assert self._context is not None, "on_start sets it"
         if self._state.presence.batch.is_pending and self._batch_at is None:
             self._batch_at = trio.current_time() + self._options.gather_seconds
             self._context.tell_later(self._options.gather_seconds, SendPresenceBatch())
