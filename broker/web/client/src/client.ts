@@ -4,7 +4,7 @@ import { toJson } from "./json.js";
 import { Link } from "./link.js";
 import { type Kind, Requests } from "./requests.js";
 import { type Host, Member, outOf } from "./room.js";
-import { type Client, type ClientState, GreenroomError, type Options, type Room } from "./types.js";
+import { type Client, type ClientState, GreenroomError, type Options, type Room, type RoomOptions } from "./types.js";
 
 /** Joins the connection, the requests and the rooms. */
 export class RoomsClient implements Client, Host {
@@ -45,14 +45,18 @@ export class RoomsClient implements Client, Host {
     return this.#emitter.on(type, listener);
   }
 
-  room(name: string): Room {
-    return this.#member(name);
+  room(name: string, options: RoomOptions = {}): Room {
+    return this.#member(name, options);
   }
 
-  async join(name: string): Promise<Room> {
-    const member = this.#member(name);
+  async join(name: string, options: RoomOptions = {}): Promise<Room> {
+    const member = this.#member(name, options);
     await member.joined();
     return member;
+  }
+
+  reconnectNow(): void {
+    this.#link.reconnectNow();
   }
 
   close(): void {
@@ -93,11 +97,11 @@ export class RoomsClient implements Client, Host {
     });
   }
 
-  #member(name: string): Member {
+  #member(name: string, { since }: RoomOptions): Member {
     if (this.#end) throw this.#end;
     let member = this.#rooms.get(name);
     if (!member) {
-      member = new Member(name, this);
+      member = new Member(name, this, since ?? null);
       this.#rooms.set(name, member);
       if (this.#isUp) this.#join(member);
       this.#flush();

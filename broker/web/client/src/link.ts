@@ -1,10 +1,11 @@
 // The connection: made, watched, and made again after it was lost.
 
-import { backoffMs, isFinal } from "./backoff.js";
+import { backoffMs, isCleanStop, isFinal, isOutOfTime } from "./backoff.js";
 import { monotonicMs } from "./clock.js";
 import { fromJson } from "./json.js";
 import { look } from "./liveness.js";
 import { watchPage } from "./page.js";
+import { expiryOf, Refresh } from "./refresh.js";
 import { tokenOf } from "./token.js";
 import { GreenroomError, type Options, type StateEvent, type WebSocketLike } from "./types.js";
 
@@ -12,6 +13,9 @@ import { GreenroomError, type Options, type StateEvent, type WebSocketLike } fro
 const STABLE_MS = 5_000;
 /** What a connection that ended without a close frame is said to have been closed with (RFC 6455 section 7.1.5). */
 const NO_CODE = 1006;
+const NO_TOKEN = "there is no token";
+/** With an id, a refusal of it is not taken for one of a request. */
+const PING = '{"type":"ping","id":0}';
 
 export interface LinkEvents {
   state(event: StateEvent): void;
@@ -32,11 +36,14 @@ export class Link {
   readonly #clock: () => number;
   readonly #unwatchPage: () => void;
   readonly #WebSocket: NonNullable<Options["WebSocket"]>;
+  readonly #refresh: Refresh;
   #state: StateEvent = { state: "connecting" };
   #socket: WebSocketLike | null = null;
   /** Rises with each attempt, so that what belongs to an older one can be told. */
   #turn = 0;
   #failures = 0;
+  /** When the first of these failures was. */
+  #downSince = 0;
   #openedAt = 0;
   #comeBackAt: number | null = null;
   #retryAt = Infinity;
@@ -61,6 +68,13 @@ export class Link {
       hide: () => this.#hide(),
       show: () => this.#show(),
     });
+    this.#refresh = new Refresh({
+      token: () => this.#token(),
+      send: (text) => this.#ask(text),
+      failed: events.failed,
+      ended: () => this.#refused(4001, NO_TOKEN),
+      backoffMs: (failures) => backoffMs(failures, this.#limits(), Math.random(), 0),
+    });
     void this.#connect();
   }
 
@@ -77,6 +91,13 @@ export class Link {
     this.#comeBackAt = monotonicMs() + ms;
   }
 
+  /** Somebody cannot wait: try again at once, or see whether the connection lives. */
+  reconnectNow(): void {
+    if (this.#state.state !== "waiting") return this.#hurry();
+    this.#failures = 0;
+    void this.#connect();
+  }
+
   stop(error: GreenroomError, shown: Partial<StateEvent> = {}): void {
     if (this.#state.state === "closed") return;
     this.#unwatchPage();
@@ -86,26 +107,36 @@ export class Link {
   }
 
   async #connect(): Promise<void> {
-    const { token, connectMs = 15_000 } = this.#options;
+    const { connectMs = 15_000 } = this.#options;
     const turn = ++this.#turn;
     this.#comeBackAt = null;
     this.#arm(connectMs, () => this.#lose(NO_CODE, "no connection in time"));
     this.#setState({ state: "connecting" });
     let bearer: string | null;
     try {
-      bearer = tokenOf(await (typeof token === "function" ? token() : token));
+      bearer = await this.#token();
     } catch (error) {
       if (turn === this.#turn) this.#lackToken(error);
       return;
     }
     if (turn !== this.#turn) return;
-    if (bearer === null) this.#refused(4001, "there is no token");
+    if (bearer === null) this.#refused(4001, NO_TOKEN);
     else this.#open(bearer);
+  }
+
+  async #token(): Promise<string | null> {
+    const { token } = this.#options;
+    return tokenOf(await (typeof token === "function" ? token() : token));
+  }
+
+  /** Whether another token can be had. */
+  get #canRenew(): boolean {
+    return typeof this.#options.token === "function";
   }
 
   /** Ask for a token again later; but one that was given stays what it is. */
   #lackToken(error: unknown): void {
-    if (typeof this.#options.token !== "function") {
+    if (!this.#canRenew) {
       this.#refused(4001, (error as Error).message);
       return;
     }
@@ -129,7 +160,8 @@ export class Link {
     this.#socket = socket;
     socket.onopen = () => {
       // A browser cannot tell a refused token from an open connection until something comes.
-      this.#ask();
+      if (this.#canRenew && expiryOf(bearer) < Infinity) this.#refresh.start(bearer);
+      else this.#ask(PING);
       this.#events.opened();
     };
     socket.onmessage = ({ data }) => {
@@ -137,6 +169,7 @@ export class Link {
       this.#askedAt = null;
       if (this.#state.state === "connecting") this.#welcome();
       const message = fromJson(data);
+      if (message?.type === "refreshed") this.#refresh.answered(message);
       if (message) this.#events.message(message);
       else this.#events.failed(new GreenroomError("unreadable", "a message of the server cannot be read"));
     };
@@ -160,32 +193,43 @@ export class Link {
       this.#lose(NO_CODE, "the server does not answer");
       return;
     }
-    if (seen.todo === "ask") this.#ask();
+    if (seen.todo === "ask") this.#ask(PING);
     this.#arm(seen.nextLookMs, () => this.#look());
   }
 
-  #ask(): void {
+  /** Send what the server answers in any case. */
+  #ask(text: string): void {
     this.#askedAt = monotonicMs();
-    // With an id, a refusal of it is not taken for one of a request.
-    this.send('{"type":"ping","id":0}');
+    this.send(text);
   }
 
   #lose(code: number, reason: string): void {
-    if (isFinal(code)) {
+    const isRenewable = this.#canRenew && isOutOfTime(code, reason);
+    if (isFinal(code) && !isRenewable) {
       this.#refused(code, reason);
       return;
     }
     const now = monotonicMs();
-    if (this.#state.state === "open" && now - this.#openedAt >= STABLE_MS) this.#failures = 0;
+    const wasGood = now - this.#openedAt >= STABLE_MS || isCleanStop(code);
+    if (this.#state.state === "open" && wasGood) this.#failures = 0;
     this.#drop();
+    const turn = this.#turn;
+    if (isRenewable) this.#events.failed(new GreenroomError("bad_token", reason, code));
+    // Whoever was told may have closed the client.
+    if (turn !== this.#turn) return;
     const wait = this.#comeBackAt === null ? this.#backoffMs() : Math.max(0, this.#comeBackAt - now);
     this.#events.lost(code);
     this.#wait({ state: "waiting", code, reason, retryInMs: wait });
   }
 
   #backoffMs(): number {
-    const { backoffMs: limits = [1_000, 30_000] } = this.#options;
-    return backoffMs(this.#failures++, limits, Math.random());
+    const now = monotonicMs();
+    if (!this.#failures) this.#downSince = now;
+    return backoffMs(this.#failures++, this.#limits(), Math.random(), now - this.#downSince);
+  }
+
+  #limits(): readonly [number, number] {
+    return this.#options.backoffMs ?? [1_000, 30_000];
   }
 
   #wait(state: StateEvent & { retryInMs: number }): void {
@@ -203,6 +247,7 @@ export class Link {
   #drop(): void {
     this.#turn += 1;
     clearTimeout(this.#timer);
+    this.#refresh.stop();
     const socket = this.#socket;
     this.#socket = null;
     if (!socket) return;
@@ -213,7 +258,7 @@ export class Link {
   /** The network is back, or somebody looks: ask whether the connection lives, or try again sooner. */
   #hurry(): void {
     if (this.#state.state === "open") {
-      if (this.#askedAt === null) this.#ask();
+      if (this.#askedAt === null) this.#ask(PING);
       this.#look();
     } else if (this.#state.state === "waiting" && this.#comeBackAt === null) {
       this.#failures = 0;

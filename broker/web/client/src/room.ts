@@ -29,11 +29,12 @@ export class Member implements Room {
   readonly #streams = new Set<EventStream<RoomEvent>>();
   #waiting: Array<{ resolve(): void; reject(error: GreenroomError): void }> = [];
   state: RoomState = "joining";
-  position: Position | null = null;
+  position: Position | null;
 
-  constructor(name: string, host: Host) {
+  constructor(name: string, host: Host, since: Position | null) {
     this.name = name;
     this.#host = host;
+    this.position = since;
   }
 
   on(type: string, listener: (event: any) => void): () => void {

@@ -138,13 +138,24 @@ export interface PublishOptions {
   ephemeral?: boolean;
 }
 
+export interface RoomOptions {
+  /**
+   * A `position` that the page has kept, as over a reload: the room goes on from it as after a lost connection. A room
+   * that this client is in already goes on from where it is.
+   */
+  since?: Position | null;
+}
+
 export type RoomState = "joining" | "joined" | "left";
 
 /** One room, for as long as one is in it; it outlives lost connections. */
 export interface Room extends AsyncIterable<RoomEvent> {
   readonly name: string;
   readonly state: RoomState;
-  /** The last position heard of, null before the first `joined`. */
+  /**
+   * The last position heard of; in a listener, that of its event. Before the first `joined` the `since` that was given, or
+   * null. Keep it, and give it to `room` as `since` after a reload.
+   */
   readonly position: Position | null;
   /** Call `listener` for each event of a type, or for every event (`"*"`); returns what ends that. */
   on<Type extends keyof RoomEvents>(type: Type, listener: (event: RoomEvents[Type]) => void): () => void;
@@ -200,9 +211,11 @@ export interface Client {
   readonly state: ClientState;
   on<Type extends keyof ClientEvents>(type: Type, listener: (event: ClientEvents[Type]) => void): () => void;
   /** A room by name, joined in the background; the same object until it is left. */
-  room(name: string): Room;
+  room(name: string, options?: RoomOptions): Room;
   /** As `room`, and wait until we are in it. Whoever listens right after it hears everything from there on. */
-  join(name: string): Promise<Room>;
+  join(name: string, options?: RoomOptions): Promise<Room>;
+  /** Do not wait for the next attempt to connect: make it now. With a connection, see whether it lives. */
+  reconnectNow(): void;
   /** Leave everything, for good. */
   close(): void;
 }
@@ -218,9 +231,11 @@ export interface WebSocketLike {
 
 export interface Options {
   /**
-   * A token, or what gets one: it is called before each connection, so that one that ran out is replaced.
-   * If it fails, or returns what can be no token (an error page, say), it is called again later, as if the connection
-   * had failed, and `error` tells why; if it returns null, the client closes. White space around a token is taken off.
+   * A token, or what gets one: it is called before each connection, and again when three quarters of the token's time
+   * are over: the connection goes on with the new one, and nobody is told that its user left.
+   * If it fails, or returns what can be no token (an error page, say) or one that is out of its time, it is called again
+   * later, as if the connection had failed, and `error` tells why; if it returns null, the client closes. White space
+   * around a token is taken off.
    */
   token: string | (() => string | null | Promise<string | null>);
   /** Where none is built in, as in Node 20: the one of the package `ws`, for example. */
@@ -231,7 +246,10 @@ export interface Options {
   pongMs?: number;
   /** How long the token and the connection may take together, 15,000 ms. */
   connectMs?: number;
-  /** The longest first and the longest last wait before a new attempt, 1,000 and 30,000 ms. */
+  /**
+   * The longest first and the longest last wait before a new attempt, 1,000 and 30,000 ms. None is longer than five times
+   * the first, or a quarter of the time without a connection.
+   */
   backoffMs?: readonly [first: number, last: number];
 }
 
@@ -239,7 +257,7 @@ export interface Options {
  * Why a request failed. The server's codes: `invalid_message`, `not_in_room`, `forbidden`, `too_many_rooms`.
  * Ours: `left` the room; `removed` from it; `closed` (`close()` was called); `refused` (the server closed the
  * connection for good, or would: see `closeCode`; without one this page may not use the address); `bad_token` (an
- * `error`: what was returned can be no token); `disconnected` (an ephemeral event while there is no connection);
+ * `error`: what was returned can be no token, or is out of its time); `disconnected` (an ephemeral event while there is no connection);
  * `uncertain` (it may have been stored); `too_big`; `too_many` (10,000 requests wait); `too_slow` (see `events`).
  */
 export class GreenroomError extends Error {

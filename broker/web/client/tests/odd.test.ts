@@ -205,7 +205,7 @@ test("a browser that is online again, or looked at, does not wait for long", asy
         // Again and again does not put it off.
         await until(() => (page.dispatchEvent(new Event(event)), connections.length === 5));
       });
-      assert.deepEqual(waits.slice(0, 5), [100, 200, 400, 800, 100]);
+      assert.deepEqual(waits.slice(0, 5), [100, 200, 400, 500, 100]);
       closeAll();
     }
     // An open connection is asked for a sign of life instead, and what went offline is not open.

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { addressOf } from "../src/address.js";
-import { backoffMs, isFinal } from "../src/backoff.js";
+import { backoffMs, isCleanStop, isFinal, isOutOfTime } from "../src/backoff.js";
 import { Emitter } from "../src/emitter.js";
 import { look } from "../src/liveness.js";
 import { isComplete, placeOf } from "../src/position.js";
@@ -16,10 +16,35 @@ test("40xx and 1000 are final, and nothing else", () => {
 });
 
 test("the longest wait doubles from the first limit to the last, and any shorter one may come", () => {
-  const longest = [0, 1, 2, 3, 4, 5, 6, 1000, 5000].map((failures) => backoffMs(failures, [1000, 30_000], 1));
+  const longest = [0, 1, 2, 3, 4, 5, 6, 1000, 5000].map((failures) => backoffMs(failures, [1000, 30_000], 1, Infinity));
   assert.deepEqual(longest, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000, 30_000]);
-  assert.equal(backoffMs(3, [1000, 30_000], 0), 0);
-  assert.equal(backoffMs(3, [1000, 30_000], 0.25), 2000);
+  assert.equal(backoffMs(3, [1000, 30_000], 0, Infinity), 0);
+  assert.equal(backoffMs(3, [1000, 30_000], 0.25, Infinity), 2000);
+});
+
+test("no wait is longer than five times the first, or a quarter of the time without a connection", () => {
+  const longest = [0, 10_000, 20_000, 24_000, 60_000, 120_000, 10 ** 9].map((down) => backoffMs(50, [1000, 30_000], 1, down));
+  assert.deepEqual(longest, [5000, 5000, 5000, 6000, 15_000, 30_000, 30_000]);
+  assert.equal(backoffMs(50, [1000, 3000], 1, 0), 3000);
+  // However long a server was away, and whatever is drawn, nobody comes back more than that after it.
+  for (let trial = 0; trial < 500; trial += 1) {
+    const returnsAt = Math.random() * 100_000;
+    let now = 0;
+    for (let failures = 0; now < returnsAt; failures += 1) now += backoffMs(failures, [1000, 30_000], Math.random(), now);
+    assert.ok(now - returnsAt <= Math.max(5000, returnsAt / 4), `${returnsAt}: ${now}`);
+  }
+});
+
+test("a token that is out of its time is told from one that never fits, by the server's reason", () => {
+  for (const reason of ["token has expired (exp)", "token is not valid yet (nbf)"]) {
+    assert.equal(isOutOfTime(4001, reason), true);
+    assert.equal(isOutOfTime(4003, reason), false);
+  }
+  for (const reason of ["", "token signature is wrong", "no token has expired"]) assert.equal(isOutOfTime(4001, reason), false);
+});
+
+test("a server that stops in order says so by its code", () => {
+  assert.deepEqual([1001, 1006, 1011, 1012, 1013, 4101].filter(isCleanStop), [1001, 1012]);
 });
 
 test("a silent server is asked, and given up when it does not answer in time", () => {

@@ -204,6 +204,42 @@ test("a drained server is left when it says, and sends made meanwhile are kept",
   assert.deepEqual(textsOf((await room.history()).messages), numbers(sends.length));
 });
 
+test("whoever cannot wait comes back at once", async () => {
+  const server = await started(Server.start());
+  const client = open(server.url, { token: token("ann"), backoffMs: [3_600_000, 3_600_000] });
+  const room = await client.join("lobby");
+  await server.stop();
+  await until(() => client.state === "waiting");
+  client.reconnectNow();
+  await until(() => client.state === "waiting");
+  await started(server.again());
+  client.reconnectNow();
+  await room.joined();
+  const states: string[] = [];
+  client.on("state", ({ state }) => states.push(state));
+  client.reconnectNow();
+  await room.presence();
+  client.close();
+  client.reconnectNow();
+  assert.deepEqual(states, ["closed"]);
+});
+
+test("after a clean stop the first waits are short again, however often there was none before", async () => {
+  const server = await started(Server.start({ settings: { GREENROOM_SERVER__DRAIN_SECONDS: "0.2" } }));
+  const serving = { port: server.port };
+  await server.stop();
+  const client = open(server.url, { token: token("ann"), backoffMs: [20, 100_000] });
+  const waits: number[] = [];
+  client.on("state", ({ retryInMs }) => retryInMs !== undefined && waits.push(retryInMs));
+  await until(() => waits.length >= 3);
+  const again = await started(Server.start(serving));
+  await client.join("lobby");
+  waits.length = 0;
+  await again.stop("SIGTERM");
+  await until(() => waits.length >= 2);
+  assert.ok(waits[1]! <= 20, `${waits}`);
+});
+
 test("what is refused for its rate is sent later and once, and what was not under way keeps its order", async () => {
   const settings = { GREENROOM_LIMITS__MESSAGES_PER_SECOND: "100", GREENROOM_LIMITS__MESSAGES_BURST: "20" };
   const server = await started(Server.start({ settings }));

@@ -249,7 +249,6 @@ test("being removed from the server is for good", async () => {
 
 for (const [what, bad] of [
   ["a token of another secret", `${token("ann").slice(0, -3)}AAA`],
-  ["a token that ran out", token("ann", { ttl: -10 })],
   ["no token at all", "nonsense"],
   ["null", null],
 ] as const) {
@@ -264,9 +263,79 @@ for (const [what, bad] of [
   });
 }
 
-test("a token that runs out is replaced, and nothing is lost or heard twice", async () => {
+test("a string that is a token that ran out stops the client for good", async () => {
+  const client = open(server.url, { token: token("ann", { ttl: -10 }) });
+  await assert.rejects(client.join("lobby"), (error: any) => error.code === "refused" && error.closeCode === 4001);
+});
+
+test("a token out of its time is asked for again, and told", async () => {
   let asked = 0;
-  const client = open(server.url, { token: () => token("ann", { ttl: ++asked === 1 ? 2 : 60 }) });
+  const client = open(server.url, { token: () => token("ann", { ttl: ++asked < 4 ? -10 : 60 }) });
+  const errors: any[] = [];
+  client.on("error", (error) => errors.push(error));
+  await client.join("late");
+  assert.equal(asked, 4);
+  assert.deepEqual(errors.map(({ code, closeCode }) => [code, closeCode]), Array(3).fill(["bad_token", 4001]));
+});
+
+test("a token is replaced before it runs out, and nobody is told that its user left and came", async () => {
+  let asked = 0;
+  const others = await open(server.url, { token: token("bob") }).join("replaced");
+  const heard: string[] = [];
+  others.on("*", (event) => heard.push(event.type));
+  const client = open(server.url, { token: () => token("ann", { ttl: ++asked === 1 ? 3 : 60 }) });
+  const states: string[] = [];
+  client.on("state", ({ state }) => states.push(state));
+  const room = await client.join("replaced");
+  await pause(4_500);
+  await room.chat("still here");
+  assert.deepEqual([asked, states, heard], [2, ["open"], ["user_joined", "user_joined", "chat"]]);
+});
+
+test("a room that the new token does not allow is left, and the others are not", async () => {
+  let asked = 0;
+  const client = open(server.url, { token: () => token("ann", ++asked === 1 ? { ttl: 2 } : { rooms: ["kept"] }) });
+  const [kept, dropped] = await Promise.all([client.join("kept"), client.join("dropped")]);
+  const errors: any[] = [];
+  dropped.on("left", ({ error }) => errors.push(error?.code));
+  await until(() => dropped.state === "left");
+  await kept.chat("here");
+  assert.deepEqual([errors, asked], [["removed"], 2]);
+});
+
+test("a page that was loaded anew goes on from the position that it kept", async () => {
+  const before = open(server.url, { token: token("ann") });
+  const first = await before.join("reload");
+  await first.chat("1");
+  const kept = JSON.parse(JSON.stringify(first.position));
+  before.close();
+  const bob = await open(server.url, { token: token("bob") }).join("reload");
+  for (const text of ["2", "3"]) await bob.chat(text);
+  const room = open(server.url, { token: token("ann") }).room("reload", { since: kept });
+  assert.deepEqual(room.position, kept);
+  const heard: RoomEvent[] = [];
+  room.on("*", (event) => heard.push(event));
+  await until(() => textsOf(heard).length === 2);
+  assert.deepEqual([textsOf(heard), (heard[0] as any).recovered], [["2", "3"], true]);
+  // One of another epoch is told as a gap, and nothing kept (null) is a first visit.
+  const stale = open(server.url, { token: token("ann") }).room("reload", { since: { offset: 1, epoch: "gone" } });
+  const types: string[] = [];
+  stale.on("*", (event) => types.push(event.type));
+  await stale.joined();
+  const fresh = await open(server.url, { token: token("ann") }).join("reload", { since: null });
+  assert.deepEqual([types.slice(0, 2), stale.position, fresh.position], [["joined", "gap"], room.position, room.position]);
+});
+
+test("a token that ran out, as no other was to be had, is replaced, and nothing is lost or heard twice", async () => {
+  let asked = 0;
+  let isOpen = false;
+  const client = open(server.url, {
+    token: () => {
+      if (isOpen) throw new Error("no other token now");
+      return token("ann", { ttl: ++asked === 1 ? 2 : 60 });
+    },
+  });
+  client.on("state", ({ state }) => (isOpen = state === "open"));
   const room = await client.join("expiry");
   const heard: RoomEvent[] = [];
   const codes: unknown[] = [];
