@@ -11,10 +11,10 @@ CLIENT := broker/web/client
 QUICK := tests/actors tests/rooms tests/sessions tests/protocol tests/transport tests/auth tests/config
 
 serve: $(VENV)/runtime
-	@exec $(BIN)/greenroom serve --dev
+	@exec $(BIN)/greenroom serve --dev $(if $(PORT),--port $(PORT))
 
 help:
-	@echo "make serve       run a server on this machine, with a console to open in a browser"
+	@echo "make serve       run a server on this machine, with a console to open in a browser (PORT=8001 for another port)"
 	@echo "make test        run all tests, with coverage"
 	@echo "make test-quick  run the tests of the core: $(QUICK)"
 	@echo "make lint        check style, types and the direction of imports"
@@ -69,14 +69,17 @@ clean:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("greenroom needs Python 3.11 or later: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making a Python environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/runtime: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@echo "Installing Greenroom and what it needs into $(VENV): once, about a minute ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Installing Greenroom and its tools into $(VENV): some minutes ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/runtime
 
 $(CLIENT)/node_modules: $(CLIENT)/package-lock.json

@@ -8,6 +8,7 @@ import click
 from broker.cli.lazy import TextCommand
 from broker.cli.options import config_option
 from broker.config.dev import with_dev_secrets
+from broker.config.dev_file import make_dev_secrets
 from broker.config.load import load_settings
 from broker.config.problems import refuse
 from broker.config.render import render_settings
@@ -28,7 +29,7 @@ def check(file: Path, *, dev: bool) -> None:
     """
     loaded = load_settings(file=file, environ=os.environ, flags={})
     if dev:
-        loaded = with_dev_secrets(loaded)
+        loaded = with_dev_secrets(loaded, make_dev_secrets())
     # Its import takes as long as that of a server.
     from broker.preflight import find_host_problems, find_problems  # noqa: PLC0415
 

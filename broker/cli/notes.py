@@ -10,10 +10,13 @@ from broker.config.dev import DEV
 from broker.config.load import Loaded
 
 
-def dev_notes(loaded: Loaded, address: str, *, config_file: Path | None, program: str) -> str:
+def dev_notes(
+    loaded: Loaded, address: str, *, kept: str | None, config_file: Path | None, program: str
+) -> str:
     """Return the address, the generated secrets and how to use them, a line each.
 
-    `address` is the server's URL, and `program` the word that starts this program in a shell. The console's URL has a
+    `address` is the server's URL, `kept` says where generated secrets are kept, and `program` is the word that starts
+    this program in a shell. The console's URL, in the last line, has a
     generated API key in its fragment, which browsers send to no server (RFC 9110 section 4.2.3) and the console
     removes from the address at once. Configured secrets are not repeated: the console asks for them.
     """
@@ -23,6 +26,8 @@ def dev_notes(loaded: Loaded, address: str, *, config_file: Path | None, program
         "Secret": _shown(settings.auth.secret, origins["auth.secret"]),
         "API key": _shown(settings.http.api_key, origins["http.api_key"]),
     }
+    if kept is not None:
+        notes["Kept in"] = kept
     if hmac_algorithms(settings.auth):
         command = f"{program} token --user alice"
         if config_file is not None:

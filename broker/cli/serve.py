@@ -1,5 +1,6 @@
 """`greenroom serve`: the server, until a signal ends it."""
 
+import errno
 import os
 import sys
 from functools import partial
@@ -8,18 +9,24 @@ from pathlib import Path
 import click
 import trio
 
+from broker.cli.dev import load_dev_secrets
 from broker.cli.lazy import TextCommand
 from broker.cli.notes import dev_notes, shell_name
 from broker.cli.options import config_option
 from broker.cli.serving import check_workers, serve_as_worker, serve_with_workers
-from broker.cli.streams import use_background
-from broker.config.dev import with_dev_secrets
+from broker.cli.streams import drain_log, use_background
 from broker.config.load import load_settings
 from broker.config.problems import refuse
+from broker.errors import ConfigurationError
 from broker.log import open_log
 from broker.preflight import find_problems
 from broker.process import run_server
 from broker.transport.listening import authority
+
+_LOG_SECONDS = 0.2
+"""How long the notes of `--dev` wait for the log lines before them, so that the console's address is the last line."""
+
+_HINT_OF_PORT = "; choose another port with --port (make serve PORT=8001)"
 
 
 @click.command("serve", cls=TextCommand)
@@ -30,7 +37,14 @@ from broker.transport.listening import authority
 @click.option(
     "--dev",
     is_flag=True,
-    help="Generate secrets for this run, and print them with the address of the console.",
+    help="Make missing secrets up, and print them with the address of the console.",
+)
+@click.option(
+    "--dev-secrets",
+    "dev_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the secrets of --dev there, and not in the environment's folder; - keeps them nowhere.",
 )
 @click.option(
     "--workers",
@@ -50,6 +64,7 @@ def command(
     config_file: Path | None,
     *,
     dev: bool,
+    dev_file: Path | None,
     workers: int,
     worker_index: int | None,
     siblings: Path | None,
@@ -60,14 +75,17 @@ def command(
     """
     flags = {"server.host": host, "server.port": port, "server.engine": engine}
     loaded = load_settings(file=config_file, environ=os.environ, flags=flags)
-    if dev:
-        loaded = with_dev_secrets(loaded)
+    if dev_file is not None and not dev:
+        raise ConfigurationError("--dev-secrets: only with --dev")
+    loaded, kept = load_dev_secrets(loaded, dev_file) if dev else (loaded, None)
     settings = loaded.settings
     refuse(find_problems(settings, dev=dev, origins=loaded.origins))
     check_workers(workers, settings.server.engine)
 
     def greet(address: str) -> None:
-        click.echo(dev_notes(loaded, address, config_file=config_file, program=shell_name(sys.argv[0])))
+        drain_log(_LOG_SECONDS)
+        program = shell_name(sys.argv[0])
+        click.echo(dev_notes(loaded, address, kept=kept, config_file=config_file, program=program))
 
     use_background()
     on_listening = greet if dev else _print_nothing
@@ -82,7 +100,8 @@ def command(
             trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
     except OSError as error:
         where = authority(settings.server.host, settings.server.port)
-        click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}", err=True)
+        hint = _HINT_OF_PORT if error.errno == errno.EADDRINUSE else ""
+        click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}{hint}", err=True)
         sys.exit(1)
 
 

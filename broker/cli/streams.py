@@ -79,6 +79,12 @@ def use_background(*, with_output: bool = True) -> None:
     sys.stderr = _background(sys.stderr)
 
 
+def drain_log(timeout_seconds: float) -> None:
+    """Wait until what was written to standard error has gone out, or the time is over. Blocks."""
+    if isinstance(sys.stderr, BackgroundText):
+        sys.stderr.drain(timeout_seconds)
+
+
 def _fill_gaps() -> None:
     """Open the null device on each closed standard descriptor, in the mode that makes its use fail as before."""
     for descriptor in (0, 1, 2):

@@ -1,32 +1,36 @@
-"""The changes of `--dev`: generated secrets for one run, and a short drain."""
-
-import secrets
+"""The changes of `--dev`: secrets that nobody has to make up, and a short drain."""
 
 import attrs
 import msgspec
 
 from broker.config.check import hmac_algorithms
+from broker.config.dev_file import DevSecrets
 from broker.config.load import DEFAULT, Loaded
 
 DEV = "--dev"
-"""The origin of a setting that `--dev` generated."""
+"""The origin of a setting that `--dev` has set."""
 
-_SECRET_BYTES = 48
 _DRAIN_SECONDS = 0.5
 
 
-def with_dev_secrets(loaded: Loaded) -> Loaded:
-    """Return the settings with missing secrets generated, and with a short drain unless one was set.
+def lacks_secrets(loaded: Loaded) -> bool:
+    """Whether a secret is missing. None is when only public keys may verify tokens and there is an API key."""
+    auth, http = loaded.settings.auth, loaded.settings.http
+    return not http.api_key or (not auth.secret and bool(hmac_algorithms(auth)))
 
-    No secret is generated when only public keys may verify tokens.
+
+def with_dev_secrets(loaded: Loaded, made: DevSecrets) -> Loaded:
+    """Return the settings with `made` for missing secrets, and with a short drain unless one was set.
+
+    The secret is left out when only public keys may verify tokens.
     """
     auth, http, server = loaded.settings.auth, loaded.settings.http, loaded.settings.server
     origins = dict(loaded.origins)
     if not auth.secret and hmac_algorithms(auth):
-        auth = msgspec.structs.replace(auth, secret=secrets.token_urlsafe(_SECRET_BYTES))
+        auth = msgspec.structs.replace(auth, secret=made.secret)
         origins["auth.secret"] = DEV
     if not http.api_key:
-        http = msgspec.structs.replace(http, api_key=secrets.token_urlsafe(_SECRET_BYTES))
+        http = msgspec.structs.replace(http, api_key=made.api_key)
         origins["http.api_key"] = DEV
     if origins["server.drain_seconds"] == DEFAULT:
         server = msgspec.structs.replace(server, drain_seconds=_DRAIN_SECONDS)

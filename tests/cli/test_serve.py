@@ -134,6 +134,23 @@ async def test_dev_prints_all_one_needs_and_ends_with_0(how: signal.Signals) -> 
         assert not [secret for secret in (notes["Secret"], notes["API key"]) if secret in log]
 
 
+async def test_a_server_that_is_started_again_has_the_same_secrets(tmp_path: Path) -> None:
+    kept, told = tmp_path / "dev.env", []
+    for _ in range(2):
+        async with serve("--dev", "--port", "0", "--dev-secrets", str(kept)) as server:
+            notes = await server.notes()
+            assert notes["Kept in"] == str(kept)
+            told.append((notes["Secret"], notes["API key"]))
+    assert told[0] == told[1]
+    assert f"GREENROOM_SECRET={told[0][0]}\n" in kept.read_text()
+    kept.chmod(0o644)
+    async with serve("--dev", "--port", "0", "--dev-secrets", str(kept)) as server:
+        assert await server.process.wait() == 2
+        assert await server.log.rest() == (
+            f"greenroom: {kept}: is open to other users: chmod 600, or remove it for new secrets\n"
+        )
+
+
 async def test_without_dev_nothing_but_log_lines_is_printed() -> None:
     environ = {**ENVIRON, "GREENROOM_SERVER__DRAIN_SECONDS": "0.5"}
     async with serve("--port", "0", environ=environ) as server:
@@ -182,7 +199,8 @@ async def test_a_port_in_use_ends_with_1_and_one_clear_line(taken_port: int) -> 
         assert await server.process.wait() == 1
         lines = (await server.log.rest()).splitlines()
         told = f"greenroom: cannot serve on 127.0.0.1:{taken_port}: "
-        assert [line for line in lines if line.startswith("greenroom:")] == [f"{told}Address already in use"]
+        hint = "Address already in use; choose another port with --port (make serve PORT=8001)"
+        assert [line for line in lines if line.startswith("greenroom:")] == [told + hint]
         assert "Traceback" not in "".join(lines)
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 
 from broker.config.check import check_settings
-from broker.config.dev import with_dev_secrets
+from broker.config.dev import lacks_secrets, with_dev_secrets
+from broker.config.dev_file import make_dev_secrets
 from broker.config.load import Loaded, load_settings
 
 
 def dev(environ: Mapping[str, str]) -> Loaded:
-    return with_dev_secrets(load_settings(file=None, environ=environ, flags={}))
+    return with_dev_secrets(load_settings(file=None, environ=environ, flags={}), make_dev_secrets())
 
 
-def test_missing_secrets_are_made_up_anew_for_each_run() -> None:
+def test_missing_secrets_are_filled_in() -> None:
     first, second = dev({}), dev({})
     assert check_settings(first.settings, dev=False, engine_schemes={"memory"}) == []
     assert first.settings.auth.secret != second.settings.auth.secret
@@ -22,6 +23,7 @@ def test_missing_secrets_are_made_up_anew_for_each_run() -> None:
 
 def test_given_secrets_stay() -> None:
     loaded = dev({"GREENROOM_SECRET": "mine", "GREENROOM_API_KEY": "also mine"})
+    assert not lacks_secrets(loaded)
     assert (loaded.settings.auth.secret, loaded.settings.http.api_key) == ("mine", "also mine")
     assert loaded.origins["auth.secret"] == "GREENROOM_SECRET"
 
@@ -36,6 +38,7 @@ def test_no_secret_is_made_up_where_none_is_used() -> None:
     loaded = dev({"GREENROOM_AUTH__ALGORITHMS": "RS256", "GREENROOM_AUTH__JWKS_FILE": "keys.json"})
     assert loaded.settings.auth.secret is None
     assert loaded.origins["auth.secret"] == "default"
+    assert not lacks_secrets(loaded)
 
 
 def test_the_drain_is_short_unless_someone_set_it() -> None:
