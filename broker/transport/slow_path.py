@@ -16,8 +16,11 @@ from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import is_close_frame
 from broker.transport.outbox import Outbox
 
-QUEUED_MESSAGES = 16
-"""Messages that are read ahead, by either path. While so many are queued, pings and close frames are not read either."""
+NO_STATUS = 1005
+"""The code of a close frame without one (RFC 6455 section 7.1.5)."""
+
+ABNORMAL = 1006
+"""The code of an end without a close frame (RFC 6455 section 7.1.5)."""
 
 RECEIVE_BYTES = 1024
 """Limit of the bytes given to trio-websocket at once: it handles all frames in them, some 20 µs each, before another
@@ -38,46 +41,60 @@ class Closed:
 
 
 class SlowPath(trio.abc.Stream):
-    """trio-websocket for one connection; also the stream that it reads, and through which it writes to the outbox."""
+    """trio-websocket for one connection; also the stream that it reads, and through which it writes to the outbox.
 
-    def __init__(self, outbox: Outbox, boundaries: FrameBoundaries, read_on: Callable[[], None]) -> None:
-        """`boundaries` is to follow all bytes that are fed; `read_on` is called when trio-websocket waits for more."""
+    trio-websocket has no queue of its own here: over a message that is too big it would discard the messages in it,
+    which were whole before (RFC 6455 section 7.1.7 ends what comes behind the failure, and no more).
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        boundaries: FrameBoundaries,
+        *,
+        put: Callable[[str | bytes], bool],
+        on_waiting: Callable[[], None],
+        on_closed: Callable[[Closed], None],
+    ) -> None:
+        """`boundaries` is to follow all bytes that are fed.
+
+        `put` is given each message, in order, and returns whether the next may follow at once; if not, it follows
+        `release`. `on_waiting` is called when trio-websocket waits for more bytes, and `on_closed` behind all
+        messages, unless `cancel` was called.
+        """
         self._outbox = outbox
         self._boundaries = boundaries
-        self._read_on = read_on
+        self._put = put
+        self._on_waiting = on_waiting
+        self._on_closed = on_closed
         self._connection: WebSocketConnection | None = None
-        self._opened = trio.Event()
+        self._answer: Closed | None = None
+        """What the first close frame of trio-websocket says."""
         self._running = trio.CancelScope()
-        self._receiving = trio.CancelScope()
         self._fed = b""
         self._is_asked = False
         self._is_answered = False
-        self._is_waiting = False  # for more bytes
+        self.is_waiting = False
+        """Whether trio-websocket waits for more bytes."""
         self._is_ended = False
         self._is_closed = False
         self._changed = trio.lowlevel.ParkingLot()
-        self._handled_messages = 0
-        self._is_handling = False
+        self._released = trio.lowlevel.ParkingLot()
+        self._found_messages = 0
 
     @property
     def is_resting(self) -> bool:
-        """Whether trio-websocket waits between two messages, and all that it found have been handled.
+        """Whether trio-websocket waits between two messages, and all that it found have been put.
 
         Behind a close frame it never rests.
         """
         boundaries = self._boundaries
         return (
-            self._is_waiting
+            self.is_waiting
             and boundaries.is_between_messages
-            and boundaries.messages == self._handled_messages
+            and boundaries.messages == self._found_messages
             and not self._is_ended
         )
-
-    @property
-    def closed(self) -> Closed | None:
-        """How trio-websocket has closed; it may still have messages that came before."""
-        reason = None if self._connection is None else self._connection.closed
-        return None if reason is None else Closed(int(reason.code), reason.reason or "")
 
     async def run(self, limit_bytes: int) -> None:
         """Run trio-websocket until it has closed, or `cancel`."""
@@ -87,15 +104,42 @@ class SlowPath(trio.abc.Stream):
                     request = await wrap_server_stream(
                         nursery,
                         self,
-                        message_queue_size=QUEUED_MESSAGES,
+                        message_queue_size=0,
                         max_message_size=limit_bytes,
                         receive_buffer_size=RECEIVE_BYTES,
                     )
                     self._connection = await request.accept()
-                    self._opened.set()
+                    await self._pass_on(self._connection)
         except* (LocalProtocolError, ConnectionClosed):
             # The reader of trio-websocket 0.12.2 fails over a frame behind the close frame that it has sent.
             pass
+        if not self._running.cancel_called:
+            self._on_closed(self._find_closed())
+
+    def _find_closed(self) -> Closed:
+        """Return how trio-websocket has closed: as it has said itself, if it has.
+
+        Behind a message that is too big it reads on, and may find that an invalid frame was the reason.
+        """
+        reason = None if self._connection is None else self._connection.closed
+        if self._answer is not None or reason is None:
+            return self._answer or Closed(ABNORMAL, "")
+        return Closed(int(reason.code), reason.reason or "")
+
+    async def _pass_on(self, connection: WebSocketConnection) -> None:
+        """Put each message that trio-websocket finds, until it has closed.
+
+        :raises ConnectionClosed: then.
+        """
+        while True:
+            message: str | bytes = await connection.get_message()
+            self._found_messages += 1
+            if not self._put(message):
+                await self._released.park()
+
+    def release(self) -> None:
+        """Let the next message follow one behind which there was no space."""
+        self._released.unpark_all()
 
     def cancel(self) -> None:
         """End trio-websocket: it reads and writes nothing more."""
@@ -105,31 +149,8 @@ class SlowPath(trio.abc.Stream):
         """Give `data` to trio-websocket; nothing stands for the end of the stream."""
         self._fed += data
         self._is_ended = not data
-        self._is_waiting = False
+        self.is_waiting = False
         self._changed.unpark_all()
-
-    async def receive(self) -> str | bytes | None:
-        """Return the next message; None once the slow path rests, or after `interrupt`.
-
-        The message returned before counts as handled by now.
-
-        :raises ConnectionClosed: once trio-websocket has closed, behind all messages.
-        """
-        self._handled_messages += self._is_handling
-        self._is_handling = False
-        with trio.CancelScope() as self._receiving:
-            await self._opened.wait()
-            if self.is_resting:
-                return None
-            assert self._connection is not None
-            message: str | bytes = await self._connection.get_message()
-            self._is_handling = True
-            return message
-        return None
-
-    def interrupt(self) -> None:
-        """Let `receive` return None."""
-        self._receiving.cancel()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream."""
@@ -143,16 +164,11 @@ class SlowPath(trio.abc.Stream):
         while not self._is_answered:
             await self._changed.park()
         while not self._fed and not self._is_ended:
-            self._wait_for_more()
+            self.is_waiting = True
+            self._on_waiting()
             await self._changed.park()
         passed, self._fed = self._fed[:max_bytes], self._fed[max_bytes or len(self._fed) :]
         return passed
-
-    def _wait_for_more(self) -> None:
-        self._is_waiting = True
-        if self.is_resting:
-            self._receiving.cancel()
-        self._read_on()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream. trio-websocket 0.12 writes its answer, and then whole frames, one or more at a time."""
@@ -162,8 +178,11 @@ class SlowPath(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
             return
         frames = bytes(data)
+        is_last = is_close_frame(frames)
+        if is_last and self._answer is None:
+            self._answer = _read_close(frames)
         # RFC 6455 section 5.5.1: no data frame after a close frame.
-        await self._outbox.write(frames, is_last=is_close_frame(frames))
+        await self._outbox.write(frames, is_last=is_last)
 
     async def wait_send_all_might_not_block(self) -> None:
         """See trio.abc.SendStream; trio-websocket 0.12 does not call it."""
@@ -173,3 +192,9 @@ class SlowPath(trio.abc.Stream):
         """Let trio-websocket read nothing more; the connection closes the socket."""
         self._is_closed = True
         await trio.lowlevel.checkpoint()
+
+
+def _read_close(frame: bytes) -> Closed:
+    """Return code and reason of a close frame of our own (RFC 6455 section 5.5.1)."""
+    payload = frame[2 : 2 + frame[1]]
+    return Closed(int.from_bytes(payload[:2], "big") if payload else NO_STATUS, payload[2:].decode())

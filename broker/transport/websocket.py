@@ -9,7 +9,6 @@ from functools import partial
 from typing import TypeAlias
 
 import trio
-from trio_websocket import ConnectionClosed
 
 from broker.errors import CloseCode
 from broker.sessions.session import Rest
@@ -19,14 +18,15 @@ from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE, close_frame, control_frame
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump, open_reader
-from broker.transport.slow_path import QUEUED_MESSAGES, Closed, SlowPath
+from broker.transport.slow_path import ABNORMAL, NO_STATUS, Closed, SlowPath
 from broker.transport.streams import ReplayStream
 
 StartTask: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
 """Starts a task in the connection's nursery."""
 
-_NO_STATUS = 1005
-_ABNORMAL = 1006
+QUEUED_MESSAGES = 16
+"""Messages that are read ahead, by either path. While so many are queued, pings and close frames are not read either."""
+
 _INVALID_CODES = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8)
 _ORDINARY_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, *range(3000, 5000)))
 """Close codes that a peer may send beyond doubt (RFC 6455 section 7.4)."""
@@ -116,7 +116,7 @@ class WebSocket:
     @property
     def closed(self) -> Closed | None:
         """How the WebSocket was closed, if it was not by `close`."""
-        return self._closed or (None if self._slow is None else self._slow.closed)
+        return self._closed
 
     def start(self, behind: bytes) -> None:
         """Begin to read, with the bytes that came behind the opening handshake."""
@@ -127,8 +127,8 @@ class WebSocket:
     async def receive(self) -> str | bytes | Rest | None:
         """Return the next message that has to be handled by the caller, or the rest of one; None at the end.
 
-        The one returned before counts as handled by now. At the end the peer has closed, behind all messages, or the
-        slow path has over an invalid frame (`closed` says how), or `stop` was called.
+        At the end the peer has closed, or the slow path has over an invalid frame (`closed` says how), behind all
+        messages that were whole before; or `stop` was called.
         """
         while not self._is_stopped:
             if self._is_full:
@@ -141,20 +141,9 @@ class WebSocket:
             if self._closed is not None:
                 await self._wait_answered()
                 return None
-            if self._slow is None or self._slow.is_resting:
-                self._waiter = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
-            elif (slow_message := await self._receive_slowly(self._slow)) is not None:
-                # Behind texts that the fast path has found meanwhile, while the slow path rested.
-                self._queue.append(slow_message)
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_wait)
         return None
-
-    async def _receive_slowly(self, slow: SlowPath) -> str | bytes | None:
-        try:
-            return await slow.receive()
-        except ConnectionClosed:
-            self._end(slow.closed or Closed(_ABNORMAL, ""))
-            return None
 
     async def _wait_answered(self) -> None:
         """Wait until the answer to a close frame is written, behind all that the peer has yet to read, or for `stop`."""
@@ -165,8 +154,6 @@ class WebSocket:
     def stop(self) -> None:
         """Let `receive` return None, and handle nothing more of what the peer sends."""
         self._is_stopped = True
-        if self._slow is not None:
-            self._slow.interrupt()
         if self._writing is not None:
             self._writing.cancel()
         self._wake()
@@ -246,10 +233,16 @@ class WebSocket:
     def _read_on(self) -> None:
         """Handle the bytes behind a queue that was full, and read more if it is not full again."""
         self._is_full = False
+        if self._slow is not None:
+            self._slow.release()
         unread, self._unread = self._unread, b""
         if unread:
             self._dispatch(unread)
-        is_slow = self._slow is not None and not self._slow.is_resting
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        """Read, unless what was read before has yet to be handled."""
+        is_slow = self._slow is not None and not self._slow.is_waiting
         if not (self._is_full or is_slow or self._is_ended_by_peer or self._closed is not None):
             self._reader.resume()
 
@@ -285,9 +278,24 @@ class WebSocket:
         return not self._is_stopped
 
     def _open_slow_path(self) -> SlowPath:
-        self._slow = slow = SlowPath(self._outbox, self._boundaries_of_rest(), self._reader.resume)
+        self._slow = slow = SlowPath(
+            self._outbox,
+            self._boundaries_of_rest(),
+            put=self._put_slowly,
+            on_waiting=self._resume_reading,
+            on_closed=self._end,
+        )
         self._start_task(partial(slow.run, self._limit_bytes))
         return slow
+
+    def _put_slowly(self, message: str | bytes) -> bool:
+        """See SlowPath."""
+        self._queue.append(message)
+        self._is_full = len(self._queue) >= QUEUED_MESSAGES
+        if self._is_full:
+            self._reader.pause()
+        self._wake()
+        return not self._is_full
 
     def _feed_slowly(self, slow: SlowPath, data: bytes) -> None:
         self._reader.pause()
@@ -316,7 +324,7 @@ class WebSocket:
             # Half of a frame may be invalid already.
             self._feed_slowly(self._slow or self._open_slow_path(), held)
         if self._slow is None or self._slow.is_resting:
-            self._end(Closed(_ABNORMAL, ""))
+            self._end(Closed(ABNORMAL, ""))
         else:
             self._slow.feed(b"")
 
@@ -338,7 +346,7 @@ class WebSocket:
 def _parse_close(payload: bytes) -> Closed | None:
     """Return code and reason of a close frame (RFC 6455 section 5.5.1), None if it may be invalid."""
     if not payload:
-        return Closed(_NO_STATUS, "")
+        return Closed(NO_STATUS, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) < 2 or code not in _ORDINARY_CODES:
         return None

@@ -32,6 +32,13 @@ REQUEST = (
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
 
+class Octets(bytes):
+    """Bytes that are not written out in full: hypothesis warns of a long repr, and the warning would hide a failure."""
+
+    def __repr__(self) -> str:
+        return bytes.__repr__(self) if len(self) < 50 else f"<{len(self)} bytes: {bytes(self[:20])!r}...>"
+
+
 def frame(
     opcode: int,
     payload: bytes = b"",
@@ -52,8 +59,8 @@ def frame(
     else:
         head += bytes([mask_bit | (126 if length_bytes == 2 else 127)]) + size.to_bytes(length_bytes, "big")
     if key is None:
-        return head + payload
-    return head + key + bytes(map(xor, payload, itertools.cycle(key)))
+        return Octets(head + payload)
+    return Octets(head + key + bytes(map(xor, payload, itertools.cycle(key))))
 
 
 @attrs.frozen
@@ -164,7 +171,10 @@ async def converse(
 
 
 async def converse_with_library(pieces: Sequence[bytes]) -> Outcome:
-    """Do the same with trio-websocket as it comes, and with nothing of ours."""
+    """Do the same with trio-websocket as it comes, and with nothing of ours.
+
+    Each message is taken as it is found: over a message that is too big, trio-websocket discards those that wait.
+    """
     client, server = memory_stream_pair()
     receiver = Receiver()
     answers = bytearray()
@@ -188,18 +198,29 @@ async def converse_with_library(pieces: Sequence[bytes]) -> Outcome:
                 connection_nursery,
                 server,  # type: ignore[arg-type]  # any stream does
                 max_message_size=LIMIT_BYTES,
-                message_queue_size=16,
+                message_queue_size=0,
             )
             connection = await request.accept()
             nursery.start_soon(send_pieces)
             with suppress(ConnectionClosed):
                 while True:
-                    await receiver.handle(await connection.get_message())
+                    receiver.messages.append(await connection.get_message())
             connection_nursery.cancel_scope.cancel()
         await server.aclose()
     head, _, written = bytes(answers).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ")
-    return make_outcome(receiver, connection.closed, written)
+    return make_outcome(receiver, sent_close(written) or connection.closed, written)
+
+
+def sent_close(written: bytes) -> Closed | None:
+    """Return what the first close frame says. Behind it, trio-websocket may find yet another reason."""
+    at = 0
+    while at < len(written) and written[at] != 0x80 | CLOSE:
+        at += 2 + written[at + 1]
+    if at >= len(written):
+        return None
+    payload = written[at + 2 : at + 2 + written[at + 1]]
+    return Closed(int.from_bytes(payload[:2], "big") if payload else 1005, payload[2:].decode())
 
 
 def make_outcome(receiver: Receiver, closed: CloseReason | Closed | None, written: bytes) -> Outcome:
@@ -220,11 +241,24 @@ def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 TEXTS = st.one_of(
-    st.text(max_size=20),
+    st.text(max_size=20).map(str.encode),
     st.sampled_from(
-        ["", "w", "wait", "é" * 62, "x" * 125, "x" * 126, "€" * 30_000, "x" * 65_535, "x" * 65_536]
+        [
+            Octets(text.encode())
+            for text in (
+                "",
+                "w",
+                "wait",
+                "é" * 62,
+                "x" * 125,
+                "x" * 126,
+                "€" * 30_000,
+                "x" * 65_535,
+                "x" * 65_536,
+            )
+        ]
     ),
-).map(str.encode)
+)
 BAD_TEXTS = st.sampled_from([b"\xff", b"\xc3", b"a\xed\xa0\x80", b"\xf4\x90\x80\x80"])
 KEYS = st.binary(min_size=4, max_size=4)
 GOOD_FRAMES = st.builds(frame, st.just(TEXT), TEXTS, key=KEYS)
@@ -232,8 +266,11 @@ OTHER_GOOD_FRAMES = st.one_of(
     st.builds(frame, st.sampled_from([PING, PONG]), st.binary(max_size=125), key=KEYS),
     st.builds(frame, st.just(BINARY), st.binary(max_size=200), key=KEYS),
     st.builds(
-        lambda *parts: b"".join(
-            frame(CONTINUATION if i else TEXT, part, fin=i == len(parts) - 1) for i, part in enumerate(parts)
+        lambda *parts: Octets(
+            b"".join(
+                frame(CONTINUATION if i else TEXT, part, fin=i == len(parts) - 1)
+                for i, part in enumerate(parts)
+            )
         ),
         TEXTS,
         TEXTS,
@@ -263,7 +300,14 @@ BAD_FRAMES = st.one_of(
     st.builds(frame, CONTROLS, st.binary(max_size=5), length_bytes=st.sampled_from([2, 8])),
     st.builds(frame, st.just(CLOSE), CLOSES, key=KEYS),
     st.builds(frame, st.just(CLOSE), CLOSES, key=KEYS),
-    st.just(frame(TEXT, b"x" * (LIMIT_BYTES + 1))),
+    st.sampled_from([TEXT, BINARY]).map(lambda opcode: frame(opcode, b"x" * (LIMIT_BYTES + 1))),
+    st.builds(
+        lambda opcode, first: Octets(
+            frame(opcode, first, fin=False) + frame(CONTINUATION, b"x" * LIMIT_BYTES, fin=bool(first))
+        ),
+        st.sampled_from([TEXT, BINARY]),
+        st.sampled_from([b"x", b"xx"]),
+    ),
 )
 # What each frame is followed by: nothing, or the end of a piece so many bytes before its own end.
 CUTS = st.one_of(st.none(), st.just(0), st.integers(0, 10))
@@ -290,6 +334,13 @@ def cut_up(conversation: list[tuple[bytes, int | None]]) -> list[bytes]:
 
 @given(conversation=CONVERSATIONS)
 @example(conversation=[(frame(BINARY), 0), (frame(TEXT), None), (frame(BINARY), None), (frame(BINARY), 0)])
+@example(
+    conversation=[
+        *[(frame(TEXT, text), 0) for text in (b"", b"", b"", b"w", b"")],
+        (frame(TEXT, b"x", fin=False), 0),
+        (frame(CONTINUATION, b"x" * LIMIT_BYTES), 0),
+    ]
+)
 @settings(max_examples=100)
 def test_any_split_of_any_frames_comes_to_the_same(conversation: list[tuple[bytes, int | None]]) -> None:
     pieces = cut_up(conversation)
@@ -325,6 +376,55 @@ def test_however_many_messages_come_behind_one_that_waits_they_keep_their_order(
         assert outcome == Outcome(
             tuple(text.decode() for text in texts), (1000, ""), b"\x8a\x01p\x88\x02\x03\xe8"
         )
+
+
+ENDS = {
+    "too big in one frame": (CloseCode.MESSAGE_TOO_BIG, frame(TEXT, b"x" * (LIMIT_BYTES + 1))),
+    "too big in fragments": (
+        CloseCode.MESSAGE_TOO_BIG,
+        frame(TEXT, b"x", fin=False) + frame(CONTINUATION, b"x" * LIMIT_BYTES),
+    ),
+    "too big and not whole": (
+        CloseCode.MESSAGE_TOO_BIG,
+        frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"x" * LIMIT_BYTES, fin=False),
+    ),
+    "invalid UTF-8": (CloseCode.INVALID_UTF8, frame(TEXT, b"\xff")),
+    "invalid UTF-8 in fragments": (
+        CloseCode.INVALID_UTF8,
+        frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"x"),
+    ),
+    "no such opcode": (CloseCode.PROTOCOL_ERROR, frame(3)),
+    "no mask": (CloseCode.PROTOCOL_ERROR, frame(TEXT, b"x", key=None)),
+    "a continuation of nothing": (CloseCode.PROTOCOL_ERROR, frame(CONTINUATION, b"x")),
+    "an invalid close code": (CloseCode.PROTOCOL_ERROR, frame(CLOSE, b"\x00\x01")),
+    "a close frame": (CloseCode.NORMAL, frame(CLOSE, b"\x03\xe8")),
+    "half a frame": (1006, frame(TEXT, b"half")[:-1]),
+}
+
+
+@pytest.mark.parametrize("has_fast_path", [True, False])
+@pytest.mark.parametrize("kind", ["texts", "texts in fragments", "binary messages"])
+@pytest.mark.parametrize("count", [1, 5, 15, 16, 17, 40])
+@pytest.mark.parametrize("name", ENDS)
+def test_all_messages_that_were_whole_before_the_end_are_handled(
+    name: str, count: int, kind: str, has_fast_path: bool
+) -> None:
+    code, end = ENDS[name]
+    payloads = [b"%d" % i for i in range(count)]
+    match kind:
+        case "texts":
+            frames = [frame(TEXT, payload) for payload in payloads]
+        case "texts in fragments":
+            frames = [frame(TEXT, payload, fin=False) + frame(CONTINUATION) for payload in payloads]
+        case _:
+            frames = [frame(BINARY, payload) for payload in payloads]
+    data = b"".join([frame(TEXT, b"wait"), *frames, end, frame(TEXT, b"behind")])
+    expected = ["wait", *(payload if kind == "binary messages" else payload.decode() for payload in payloads)]
+    pieces = [data] if code != 1006 else [data[: data.index(end) + len(end)]]
+    outcome, _ = run(converse, pieces, has_fast_path=has_fast_path)
+    assert list(outcome.messages) == expected
+    assert outcome.closed is not None
+    assert outcome.closed[0] == code
 
 
 @pytest.mark.parametrize("end", [8, 9, 10])
@@ -409,6 +509,13 @@ def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
     assert fast_path.feed(whole[-1:] + whole + whole[:3]) == b""
     assert taken == ["hello", "hello"]
     assert fast_path.take_held() == whole[:3]
+
+
+def test_invalid_utf_8_is_found_once_its_frame_is_whole() -> None:
+    fast_path = FastPath(100, lambda _text: True, no_control)
+    bad = frame(TEXT, b"\xff\xff\xff")
+    assert fast_path.feed(bad[:-1]) == b""
+    assert fast_path.feed(bad[-1:]) == bad
 
 
 def test_what_follows_a_message_that_has_to_wait_is_returned_untouched() -> None:
