@@ -61,6 +61,9 @@ async def test_a_token_without_end_is_none_to_look_after(
         def verify(self, token: str | None) -> Claims:
             return attrs.evolve(self.inner.verify(token), expires_at=None)
 
+        def seconds_left(self, claims: Claims) -> float | None:
+            return self.inner.seconds_left(claims)
+
     def adapt(services: SessionServices) -> SessionServices:
         return attrs.evolve(services, verifier=Endless(services.verifier))
 
