@@ -54,7 +54,7 @@ def test_without_time_left_the_rest_is_skipped_and_told(tmp_path: Path) -> None:
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PATH": _path_without_npm(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr

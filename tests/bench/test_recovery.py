@@ -26,7 +26,7 @@ def test_a_small_run_is_measured_and_written_down(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -53,7 +53,7 @@ def test_more_missed_than_the_history_holds_is_a_fault(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode == 1

@@ -30,7 +30,7 @@ def run_of(tmp_path: Path, *arguments: str) -> dict[str, Any]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

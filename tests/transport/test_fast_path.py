@@ -466,7 +466,7 @@ async def test_the_pump_finds_the_same() -> None:
     )
     for size in (100, len(data)):
         pieces = [data[at : at + size] for at in range(0, len(data), size)]
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             found, _ = await converse(pieces, has_fast_path=True, is_pumped=True)
         assert found.messages == ("first", "wait", "é" * 20_000, "fragment", "last")
         assert found.closed == (CloseCode.NORMAL, "bye")

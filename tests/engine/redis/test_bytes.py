@@ -102,7 +102,7 @@ def reconnector_of(speeches: Sequence[Sequence[bytes]], part: str = "requests") 
 
 def run_for_a_while(main: Callable[[trio.Nursery], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        with trio.move_on_after(60):
+        with trio.move_on_after(20):
             async with trio.open_nursery() as nursery:
                 await main(nursery)
                 await trio.sleep_forever()
@@ -129,7 +129,7 @@ def test_a_link_outlives_any_bytes(speeches: list[list[bytes]]) -> None:
         nursery.start_soon(link.run)
 
         async def ask() -> None:
-            for _ in range(30):
+            for _ in range(10):
                 with suppress(EngineUnavailableError):
                     answers.append(await link.request("PUBLISH", "a", "b", parse=parse_count))
                 await trio.sleep(0.1)
@@ -160,7 +160,7 @@ def test_a_feed_outlives_any_bytes(speeches: list[list[bytes]]) -> None:
         subscriptions = Subscriptions(reconnector_of(speeches))
         subscriptions.keep_subscribed("kept", Listener())
         nursery.start_soon(subscriptions.run)
-        for _ in range(30):
+        for _ in range(10):
             with suppress(EngineUnavailableError), trio.move_on_after(1):
                 await subscriptions.subscribe("room", Listener())
             await trio.sleep(0.1)
