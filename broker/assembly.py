@@ -24,7 +24,7 @@ from broker.clocks import Clock
 from broker.clocks import boot_clock as system_boot_clock
 from broker.config.check import with_normal_origins
 from broker.config.problems import refuse
-from broker.config.settings import Settings
+from broker.config.settings import HttpSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
 from broker.errors import CloseCode
@@ -197,8 +197,8 @@ async def open_assembly(
                 engine=engine,
                 verifier=verifier,
                 policy=policy,
-                api_key=ApiKey(settings.http.api_key or ""),
-                metrics_key=_metrics_key(settings),
+                api_key=_api_key(settings.http),
+                metrics_key=_metrics_key(settings.http),
                 wall_clock=wall_clock,
                 log=own_log,
                 is_draining=draining.is_set,
@@ -247,6 +247,12 @@ def _close_user(connections: Connections, user_id: str) -> None:
     connections.disconnect_user(user_id, CloseCode.REMOVED, "removed by the application")
 
 
-def _metrics_key(settings: Settings) -> ApiKey | None:
-    key = settings.http.metrics_key
-    return None if key is None else ApiKey(key, setting="http.metrics_key (GREENROOM_METRICS_KEY)")
+def _api_key(http: HttpSettings) -> ApiKey:
+    return ApiKey(http.api_key or "", previous=http.previous_api_key or None)
+
+
+def _metrics_key(http: HttpSettings) -> ApiKey | None:
+    if http.metrics_key is None:
+        return None
+    previous = http.previous_metrics_key or None
+    return ApiKey(http.metrics_key, setting="http.metrics_key (GREENROOM_METRICS_KEY)", previous=previous)

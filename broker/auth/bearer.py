@@ -55,6 +55,10 @@ class ApiKey:
 
     setting: str = attrs.field(default="http.api_key (GREENROOM_API_KEY)", kw_only=True)
     _key: str = attrs.field(repr=False, validator=_is_header_word)
+    _previous: str | None = attrs.field(
+        default=None, repr=False, kw_only=True, validator=attrs.validators.optional(_is_header_word)
+    )
+    """The key that this one replaces, and that is accepted as well until then."""
 
     def matches(self, authorization_header: str | None) -> bool:
         """Whether the header presents this key, compared in constant time."""
@@ -62,7 +66,9 @@ class ApiKey:
         if presented is None:
             return False
         # As bytes: compare_digest takes no text beyond ASCII. Surrogates must not raise either.
-        return hmac.compare_digest(presented.encode(errors="surrogatepass"), self._key.encode())
+        word = presented.encode(errors="surrogatepass")
+        is_key = hmac.compare_digest(word, self._key.encode())
+        return is_key or (self._previous is not None and hmac.compare_digest(word, self._previous.encode()))
 
 
 def _bearer(authorization: str) -> str | None:

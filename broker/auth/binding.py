@@ -5,7 +5,7 @@ known case signs HS256 with the text of an RSA public key (RFC 8725 sections 2.1
 says which algorithms it serves, and the token may only pick among them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -29,6 +29,14 @@ class VerificationKey:
     key: bytes | PublicKey = attrs.field(repr=False)
     algorithms: tuple[str, ...]
     kid: str | None = None
+    previous: bytes | None = attrs.field(default=None, repr=False)
+    """A shared secret that is being replaced, and verifies as well until then."""
+
+    def candidates(self) -> Iterator[bytes | PublicKey]:
+        """Return what may have signed a token, the likelier first."""
+        yield self.key
+        if self.previous is not None:
+            yield self.previous
 
 
 def bind_public_key(

@@ -11,9 +11,11 @@ from jwt.exceptions import PyJWTError
 
 from broker.auth.binding import VerificationKey, bind_public_key
 from broker.auth.jwks import read_jwks
-from broker.auth.secret import check_secret, is_shared_secret
+from broker.auth.secret import SECRET, check_secret, is_shared_secret
 from broker.config.settings import AuthSettings
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
+
+PREVIOUS_SECRET = "auth.previous_secret (GREENROOM_PREVIOUS_SECRET)"  # noqa: S105  # the name of a setting
 
 MAX_FILE_BYTES = 1 << 20
 """A device such as /dev/zero has no end."""
@@ -64,7 +66,7 @@ def load_keys(settings: AuthSettings) -> KeyRing:
                 "auth.public_key_file or auth.jwks_file must hold one that fits"
             )
     if shared:
-        keys.append(_load_secret(settings.secret, shared))
+        keys.append(_load_secrets(settings, shared))
     return KeyRing(tuple(keys))
 
 
@@ -85,17 +87,25 @@ def _load_public(settings: AuthSettings, allowed: Sequence[str]) -> list[Verific
     return []
 
 
-def _load_secret(secret: str | None, algorithms: Sequence[str]) -> VerificationKey:
+def _load_secrets(settings: AuthSettings, algorithms: Sequence[str]) -> VerificationKey:
+    key = _load_secret(settings.secret, algorithms, SECRET)
+    previous = None
+    if settings.previous_secret:
+        previous = _load_secret(settings.previous_secret, algorithms, PREVIOUS_SECRET)
+    return VerificationKey(key, tuple(algorithms), previous=previous)
+
+
+def _load_secret(secret: str | None, algorithms: Sequence[str], setting: str) -> bytes:
     # Ordered by name they are ordered by the length they need.
-    key = check_secret(secret, max(algorithms))
+    key = check_secret(secret, max(algorithms), setting=setting)
     try:
         PyJWS().get_algorithm_by_name(algorithms[0]).prepare_key(key)
     except PyJWTError:
         raise ConfigurationError(
-            "auth.secret (GREENROOM_SECRET) is a public key or certificate, which is no secret: "
+            f"{setting} is a public key or certificate, which is no secret: "
             "name its file in auth.public_key_file or auth.jwks_file"
         ) from None
-    return VerificationKey(key, tuple(algorithms))
+    return key
 
 
 def _load_pem(file: str, allowed: Sequence[str]) -> VerificationKey:

@@ -5,12 +5,15 @@ other claims.
 """
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 
 import attrs
 from jwt import PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 from jwt.utils import base64url_decode
 
+from broker.auth.binding import PublicKey
 from broker.auth.claims import (
     MAX_TOKEN_CHARACTERS,
     check_audience,
@@ -34,7 +37,7 @@ def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVer
     keys = load_keys(settings)
     return TokenVerifier(
         keys=keys,
-        fast_path=_open_fast_path(keys),
+        fast_paths=_open_fast_paths(keys),
         jws=PyJWS(algorithms=settings.algorithms),
         audience=settings.audience,
         issuer=settings.issuer,
@@ -43,13 +46,13 @@ def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVer
     )
 
 
-def _open_fast_path(keys: KeyRing) -> FastPath | None:
-    """Return the fast path for tokens that name no key, where a shared secret serves those."""
+def _open_fast_paths(keys: KeyRing) -> tuple[FastPath, ...]:
+    """Return the fast paths for tokens that name no key, one for each shared secret that serves those."""
     try:
-        key = keys.choose(algorithm=ALGORITHM, kid=None).key
+        key = keys.choose(algorithm=ALGORITHM, kid=None)
     except Disconnect:
-        return None
-    return FastPath(key) if isinstance(key, bytes) else None
+        return ()
+    return tuple(FastPath(secret) for secret in key.candidates() if isinstance(secret, bytes))
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +60,7 @@ class TokenVerifier:
     """Turns a token into claims, or refuses it. Holds no state: safe to share between tasks."""
 
     _keys: KeyRing
-    _fast_path: FastPath | None
+    _fast_paths: tuple[FastPath, ...]
     _jws: PyJWS
     _audience: str | None
     _issuer: str | None
@@ -87,8 +90,9 @@ class TokenVerifier:
             raise _unauthorized("token is missing", RefusalReason.TOKEN_MISSING)
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise _unauthorized(f"token is longer than {MAX_TOKEN_CHARACTERS} characters")
-        if self._fast_path is not None and (plain := self._fast_path.payload_of(token)) is not None:
-            return plain
+        for fast_path in self._fast_paths:
+            if (plain := fast_path.payload_of(token)) is not None:
+                return plain
         try:
             payload = json.loads(_shallow(self._verified_bytes(token)))
         except InvalidSignatureError:
@@ -107,7 +111,14 @@ class TokenVerifier:
         if "crit" in header:
             raise _unauthorized("token header asks for an extension (crit)")
         key = self._keys.choose(algorithm=header.get("alg"), kid=header.get("kid"))
-        verified = self._jws.decode_complete(token, key.key, algorithms=key.algorithms)
+        *others, last = key.candidates()
+        for other in others:
+            with suppress(InvalidSignatureError):
+                return self._decode(token, other, key.algorithms)
+        return self._decode(token, last, key.algorithms)
+
+    def _decode(self, token: str, key: bytes | PublicKey, algorithms: Sequence[str]) -> bytes:
+        verified = self._jws.decode_complete(token, key, algorithms=algorithms)
         payload: bytes = verified["payload"]
         return payload
 

@@ -35,6 +35,7 @@ def check_settings(
     problems = [
         *find_flaws(settings, origins=origins),
         *checker.keys(),
+        *checker.previous(),
         *checker.algorithms(),
         *checker.engine(),
         *checker.page_origins(),
@@ -114,13 +115,23 @@ class _Checker:
         auth, http = self.settings.auth, self.settings.http
         if hmac_algorithms(auth):
             yield from self.secret("auth.secret", auth.secret, _least_secret_bytes(auth))
+            if auth.previous_secret:
+                least = _least_secret_bytes(auth)
+                yield from self.secret("auth.previous_secret", auth.previous_secret, least)
         yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
-        if http.metrics_key:
-            yield from self.secret("http.metrics_key", http.metrics_key, API_KEY_BYTES)
+        for name in ("previous_api_key", "metrics_key", "previous_metrics_key"):
+            if key := getattr(http, name):
+                yield from self.secret(f"http.{name}", key, API_KEY_BYTES)
+
+    def previous(self) -> Iterator[Problem]:
+        """Check that no previous key stands alone: without a key of its own, /metrics would be open to all."""
+        http = self.settings.http
+        if http.previous_metrics_key and not http.metrics_key:
+            yield self.problem("http.previous_metrics_key", "needs http.metrics_key, which takes its place")
 
     def keys(self) -> Iterator[Problem]:
         """Check the keys that HTTP clients present, which must fit into a header (RFC 9110 section 5.5)."""
-        for name in ("api_key", "metrics_key"):
+        for name in ("api_key", "previous_api_key", "metrics_key", "previous_metrics_key"):
             key = getattr(self.settings.http, name)
             if key and not all("!" <= character <= "~" for character in key) and key.strip() == key:
                 yield self.problem(
@@ -132,8 +143,8 @@ class _Checker:
         if why:
             yield self.problem(
                 key,
-                f"{why}; set {SHORT_VARIABLES[key]} to at least {least} random bytes, "
-                f"made for example by: {HOW_TO_MAKE_ONE} (--dev makes one up for a trial)",
+                f"{why}; set {SHORT_VARIABLES[key]} to at least {least} random bytes, or {SHORT_VARIABLES[key]}_FILE "
+                f"to the name of a file with them, made for example by: {HOW_TO_MAKE_ONE} (--dev makes one up for a trial)",
             )
 
     def algorithms(self) -> Iterator[Problem]:

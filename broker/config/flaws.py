@@ -17,8 +17,16 @@ _QUOTES = frozenset(
 _TEMPLATE = re.compile(r"\$\{[^{}]+\}|\$\([A-Za-z0-9_.-]+\)|\{\{.+\}\}|<[^<>]+>")
 """`${NAME}` of shells and compose files, `$(NAME)` of Kubernetes, `{{ name }}` of templates, `<your-secret>` of examples."""
 
-MAY_BE_EMPTY = frozenset({"auth.secret", "http.api_key"})
-"""Keys whose empty value counts as missing, which a start without `--dev` refuses with advice."""
+MAY_BE_EMPTY = frozenset(
+    {
+        "auth.secret",
+        "auth.previous_secret",
+        "http.api_key",
+        "http.previous_api_key",
+        "http.previous_metrics_key",
+    }
+)
+"""Secrets whose empty value counts as none, as templates leave it; a start without `--dev` refuses those it needs."""
 
 
 def flaw_of(key: Key, value: object) -> str | None:

@@ -40,10 +40,20 @@ def _is_like_ours(asked: str, schema: Schema) -> bool:
     name = asked.lower().strip("_")
     if not name or name.partition("_")[0] in schema.lists:
         return True
-    ours = {key.name for key in schema.plain_keys()}
-    ours |= {f"{key.section}_{key.name}" for key in schema.plain_keys()}
-    ours |= {key.variable.removeprefix(PREFIX).lower() for key in schema.plain_keys()}
+    # Every service has a password: GREENROOM_DB_PASSWORD is no slip in ours.
+    keys = [
+        key
+        for key in schema.known_keys()
+        if "password" not in key.name or name == key.name or _begins_like(name, key.section)
+    ]
+    ours = {key.name for key in keys}
+    ours |= {f"{key.section}_{key.name}" for key in keys}
+    ours |= {key.variable.removeprefix(PREFIX).lower() for key in keys}
     return any(_likeness(name, one) >= LIKENESS for one in ours)
+
+
+def _begins_like(name: str, section: str) -> bool:
+    return _likeness(name[: len(section)], section) >= LIKENESS
 
 
 def _likeness(one: str, other: str) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import attrs
 import msgspec
@@ -10,12 +10,18 @@ import msgspec.inspect as types
 
 SHORT_VARIABLES: Mapping[str, str] = {
     "auth.secret": "GREENROOM_SECRET",
+    "auth.previous_secret": "GREENROOM_PREVIOUS_SECRET",
     "http.api_key": "GREENROOM_API_KEY",
+    "http.previous_api_key": "GREENROOM_PREVIOUS_API_KEY",
     "http.metrics_key": "GREENROOM_METRICS_KEY",
+    "http.previous_metrics_key": "GREENROOM_PREVIOUS_METRICS_KEY",
+    "redis.password": "GREENROOM_REDIS_PASSWORD",
 }
 """The secrets, and the variables that an operator knows them by. Their values are shown nowhere."""
 
 Section: TypeAlias = type[msgspec.Struct]
+
+FileName = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @attrs.frozen
@@ -31,6 +37,8 @@ class Key:
     kind: types.Type
     default: object
     description: str
+    content_of: str = ""
+    """Of the key of a file: the name of the key whose value the file holds."""
 
     @property
     def dotted(self) -> str:
@@ -40,6 +48,9 @@ class Key:
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
+        if self.content_of:
+            short = SHORT_VARIABLES.get(f"{self.section}.{self.content_of}")
+            return self.long_variable if short is None else f"{short}_FILE"
         return SHORT_VARIABLES.get(self.dotted, self.long_variable)
 
     @property
@@ -75,20 +86,36 @@ class Key:
 
 @attrs.frozen
 class Schema:
-    """All keys: those of the tables, and those of the lists of tables (`[[rooms]]`)."""
+    """All keys: those of the tables, and those of the lists of tables (`[[rooms]]`).
+
+    For each key that holds a secret there is one more, `NAME_file`: the file to read the secret from. It is no field of
+    the settings.
+    """
 
     sections: Mapping[str, Mapping[str, Key]]
     lists: Mapping[str, Mapping[str, Key]]
+    files: Mapping[str, Mapping[str, Key]]
+    """The keys of files, by section."""
 
     def plain_keys(self) -> Iterator[Key]:
         """Every key of the plain tables, in the order of the type."""
         for section in self.sections.values():
             yield from section.values()
 
+    def file_keys(self) -> Iterator[Key]:
+        """Every key of a file."""
+        for section in self.files.values():
+            yield from section.values()
+
+    def known_keys(self) -> Iterator[Key]:
+        """Every key that a source may set once: those of the plain tables, and those of files."""
+        yield from self.plain_keys()
+        yield from self.file_keys()
+
     def find(self, dotted: str) -> Key | None:
         """Return the key of that dotted name, None when there is none."""
         section, _, name = dotted.partition(".")
-        return self.sections.get(section, {}).get(name)
+        return self.sections.get(section, {}).get(name) or self.files.get(section, {}).get(name)
 
 
 def read_schema(settings: Section) -> Schema:
@@ -103,7 +130,8 @@ def read_schema(settings: Section) -> Schema:
             assert isinstance(kind, types.VarTupleType)
             assert isinstance(kind.item_type, types.StructType)
             lists[field.name] = _keys_of(field.name, kind.item_type.cls)
-    return Schema(sections, lists)
+    files = {section: _file_keys_of(keys) for section, keys in sections.items()}
+    return Schema(sections, lists, files)
 
 
 def nearest_key(asked: str, keys: Iterable[Key]) -> Key:
@@ -127,6 +155,22 @@ def _keys_of(section: str, struct: Section) -> dict[str, Key]:
         kind, description = _kind_of(field.type)
         keys[field.name] = Key(section, field.name, field.type, kind, field.default, description)
     return keys
+
+
+def _file_keys_of(keys: Mapping[str, Key]) -> dict[str, Key]:
+    secrets = [key for key in keys.values() if key.holds_secret]
+    return {
+        f"{key.name}_file": Key(
+            key.section,
+            f"{key.name}_file",
+            FileName,
+            types.type_info(str),
+            None,
+            f"file that holds {key.dotted}, instead of it",
+            content_of=key.name,
+        )
+        for key in secrets
+    }
 
 
 def _kind_of(annotation: Any) -> tuple[types.Type, str]:

@@ -15,6 +15,7 @@ from broker.config.findings import Findings, Found, path_of
 from broker.config.keys import Schema, read_schema
 from broker.config.overrides import from_environment, from_flags
 from broker.config.problems import Problem, refuse
+from broker.config.secret_files import SecretFile, read_secret_files
 from broker.config.settings import Settings
 from broker.config.toml import from_toml
 from broker.errors import ConfigurationError
@@ -29,11 +30,14 @@ DEFAULT = "default"
 class Loaded:
     """Settings, and the origin of each by dotted key (`limits.connections`, `rooms[0].access`).
 
-    An origin is `default`, `FILE:LINE`, the name of a variable, or a flag.
+    An origin is `default`, `FILE:LINE`, the name of a variable, or a flag; that of a secret from a file has the file's
+    name behind it, in brackets.
     """
 
     settings: Settings = attrs.field(repr=False)
     origins: Mapping[str, str]
+    secret_files: Mapping[str, SecretFile] = attrs.field(factory=dict)
+    """The files that secrets were read from, by the dotted key of the secret."""
 
 
 def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
@@ -41,7 +45,9 @@ def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mappi
 
     `broker.config.check` checks the values together.
 
-    :raises ConfigurationError: if the file cannot be read, or a key is unknown or a value bad anywhere.
+    Secrets may stand in files of their own, which `NAME_file` names in the place of `NAME`.
+
+    :raises ConfigurationError: if a file cannot be read, or a key is unknown or a value bad anywhere.
         Its text has a line for each mistake, with its file and line, variable or flag.
     """
     schema = read_schema(Settings)
@@ -51,9 +57,10 @@ def load_settings(*, file: Path | None, environ: Mapping[str, str], flags: Mappi
         from_flags(flags, schema),
     ]
     refuse(chain.from_iterable(each.problems for each in findings))
-    found = list(chain.from_iterable(each.found for each in findings))
-    settings = _assemble(found)
-    return Loaded(settings, _origins(schema, settings, found))
+    contents = read_secret_files([each.found for each in findings], schema)
+    refuse(contents.problems)
+    settings = _assemble(contents.found)
+    return Loaded(settings, _origins(schema, settings, contents.found), contents.files)
 
 
 def _read(file: Path) -> str:

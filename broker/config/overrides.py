@@ -18,8 +18,8 @@ def from_environment(environ: Mapping[str, str], schema: Schema) -> Findings:
     Foreign ones, such as Kubernetes' for a service of that name, are ignored.
     """
     findings = Findings()
-    keys = {key.long_variable: key for key in schema.plain_keys()}
-    keys |= {key.variable: key for key in schema.plain_keys()}
+    keys = {key.long_variable: key for key in schema.known_keys()}
+    keys |= {key.variable: key for key in schema.known_keys()}
     for variable in sorted(set(environ) - CLIENT_VARIABLES):
         if variable in keys:
             _add_variable(findings, keys[variable], variable, environ)
@@ -37,7 +37,7 @@ def from_flags(flags: Mapping[str, object], schema: Schema) -> Findings:
     for dotted, value in flags.items():
         key = schema.find(dotted)
         if key is None:
-            findings.note(dotted, suggest(nearest_key(dotted, schema.plain_keys())))
+            findings.note(dotted, suggest(nearest_key(dotted, schema.known_keys())))
         elif value is not None:
             findings.add(key, value, "--" + key.name.replace("_", "-"))
     return findings
@@ -63,5 +63,5 @@ def _unknown_variable(variable: str, schema: Schema) -> str:
     asked = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
     if asked.partition(".")[0] in schema.lists:
         return "no such variable; tables in lists are set in the file only"
-    key = nearest_key(asked, schema.plain_keys())
+    key = nearest_key(asked, schema.known_keys())
     return f"no such variable; the nearest known is {key.variable} ({key.description}), {key.allowed}"

@@ -9,13 +9,14 @@ import msgspec
 from broker.config.findings import path_of
 from broker.config.keys import Key, read_schema
 from broker.config.load import Loaded
+from broker.config.secret_files import secret_of
 from broker.config.settings import Settings
 
 
 def render_settings(loaded: Loaded) -> str:
     """Return every key with its value, origin and meaning, as TOML that loads to the same settings.
 
-    Secrets are left out: a comment shows whether they are set. A password in the engine's URL is hidden.
+    Secrets are left out: a comment shows whether they are set, and the files that they are read from are named. A password in the engine's URL is hidden.
     """
     return "\n".join(_lines(loaded)) + "\n"
 
@@ -26,6 +27,8 @@ def _lines(loaded: Loaded) -> Iterator[str]:
         yield f"[{section}]"
         for key in keys.values():
             yield from _setting(key, getattr(loaded.settings, section), loaded, None)
+            if key.holds_secret:
+                yield from _file_of(schema.files[section][f"{key.name}_file"], loaded)
         yield ""
     for section, keys in schema.lists.items():
         tables = getattr(loaded.settings, section)
@@ -44,10 +47,19 @@ def _setting(key: Key, table: msgspec.Struct, loaded: Loaded, index: int | None)
     yield f"# {key.description}"
     if value is None:
         yield f"# {key.name} =  # {origin}: not set"
-    elif key.is_secret:
+    elif key.is_secret or path_of(key, index) in loaded.secret_files:
         yield f'# {key.name} = "***"  # set, not shown; {origin}'
     else:
         yield f"{key.name} = {_toml(value)}  # {origin}"
+
+
+def _file_of(key: Key, loaded: Loaded) -> Iterator[str]:
+    file = loaded.secret_files.get(secret_of(key))
+    yield f"# {key.description}"
+    if file is None:
+        yield f"# {key.name} =  # default: not set"
+    else:
+        yield f"{key.name} = {_toml(file.name)}  # {_printable(file.origin)}"
 
 
 def _toml(value: object) -> str:

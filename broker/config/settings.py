@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.config.keys import SHORT_VARIABLES
+
 Bytes = Annotated[int, Meta(ge=1, le=1 << 30)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 CountOrNone = Annotated[int, Meta(ge=0, le=10_000_000)]
@@ -16,6 +18,9 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=366 * 86_400)]
 
 Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+_SECRET_NAMES = frozenset(dotted.partition(".")[2] for dotted in SHORT_VARIABLES)
 
 
 def _doc(text: str) -> Meta:
@@ -31,7 +36,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             f"{name}={getattr(self, name)!r}"
             for name in self.__struct_fields__
             # The engine's URL may hold a password.
-            if name not in {"secret", "api_key", "metrics_key", "engine"}
+            if name not in _SECRET_NAMES | {"engine"}
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -62,6 +67,9 @@ class AuthSettings(Section, frozen=True):
     secret: Annotated[
         str | None, _doc("key of HS256/384/512 tokens, at least 32 bytes (GREENROOM_SECRET)")
     ] = None
+    previous_secret: Annotated[
+        str | None, _doc("verifies tokens as secret does, and signs none: the old one while it is replaced")
+    ] = None
     algorithms: Annotated[
         tuple[Algorithm, ...], Meta(min_length=1), _doc("the only signature algorithms accepted")
     ] = ("HS256",)
@@ -83,8 +91,14 @@ class HttpSettings(Section, frozen=True):
     api_key: Annotated[
         str | None, _doc("what HTTP notifiers present as bearer token (GREENROOM_API_KEY)")
     ] = None
+    previous_api_key: Annotated[
+        str | None, _doc("is accepted as api_key is: the old one while it is replaced")
+    ] = None
     metrics_key: Annotated[
         str | None, _doc("bearer token asked for at /metrics (GREENROOM_METRICS_KEY); unset: open to all")
+    ] = None
+    previous_metrics_key: Annotated[
+        str | None, _doc("is accepted as metrics_key is: the old one while it is replaced")
     ] = None
     body_bytes: Annotated[Bytes, _doc("largest body of one request, and of one NDJSON line")] = 65_536
     cors_origins: Annotated[tuple[str, ...], _doc("origins of pages allowed to call the API; * is any")] = ()
@@ -192,6 +206,9 @@ class RedisSettings(Section, frozen=True):
         Meta(pattern=r"^[\w.:-]{1,64}$"),
         _doc("begins the name of every key and channel; nodes that share rooms have the same"),
     ] = "greenroom"
+    password: Annotated[
+        str | None, _doc("password at every server, where server.engine has none (GREENROOM_REDIS_PASSWORD)")
+    ] = None
     ca_file: Annotated[
         str | None,
         _doc("PEM certificates that a rediss:// server's must be signed by; not set: the system's"),

@@ -55,7 +55,7 @@ class _Reader:
         if not isinstance(value, dict):
             self.findings.note(f"{self.origin(name)}: {name}", f"must be a table: [{name}]")
             return
-        keys = self.schema.sections[name]
+        keys = {**self.schema.sections[name], **self.schema.files[name]}
         for key_name, item in value.items():
             origin = self.origin(name, key_name)
             if key_name in keys:
@@ -85,7 +85,7 @@ class _Reader:
                 self.findings.note(place, f"missing; must be {key.allowed}")
 
     def unknown(self, path: str, origin: str) -> None:
-        self.findings.note(f"{origin}: {path}", suggest(nearest_key(path, self.schema.plain_keys())))
+        self.findings.note(f"{origin}: {path}", suggest(nearest_key(path, self.schema.known_keys())))
 
 
 def _is_list_of_tables(value: object) -> TypeGuard[list[dict[str, object]]]:

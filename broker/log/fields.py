@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from actors.groups import leaves
+from broker.config.keys import SHORT_VARIABLES
 
 HIDDEN = "***"
 HIDDEN_FIELDS = frozenset(
-    {"token", "secret", "api_key", "metrics_key", "authorization", "text", "data", "body"}
+    {"token", "authorization", "text", "data", "body"}
+    | {dotted.partition(".")[2] for dotted in SHORT_VARIABLES}
 )
 
 # A JSON Web Token begins with the base64 of `{"`; one may hide in a URL or in the text of an exception.

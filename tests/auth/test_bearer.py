@@ -126,3 +126,12 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
 
 def test_the_api_key_does_not_show_in_a_repr() -> None:
     assert API_KEY not in repr(ApiKey(API_KEY))
+
+
+def test_two_keys_are_accepted_while_one_is_replaced() -> None:
+    key = ApiKey(API_KEY, previous=API_KEY[::-1])
+    for good in (API_KEY, API_KEY[::-1]):
+        assert key.matches(f"Bearer {good}")
+    for bad in ("", API_KEY[:-1], API_KEY + API_KEY[::-1]):
+        assert not key.matches(f"Bearer {bad}")
+    assert API_KEY[::-1] not in repr(key)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from broker.auth.permissions import RoomPolicy
 from broker.auth.tokens import TokenVerifier, open_verifier
 from broker.config.settings import Algorithm, AuthSettings, Settings
-from broker.errors import CloseCode, ConfigurationError, Disconnect
+from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 from broker.model import ALL_CAPABILITIES, Capability, Claims, check_room_name
 from tests.support.secrets import SECRET
 
@@ -376,3 +376,35 @@ def test_a_reason_holds_nothing_of_the_token(secret_looking: str, claim: str) ->
         verifier(audience="x", issuer="y").verify(signed_bytes(payload))
     assert secret_looking not in str(caught.value)
     assert SECRET not in repr(verifier())
+
+
+OTHER_SECRET = SECRET[::-1]
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384"])
+@pytest.mark.parametrize("kid", [None, "k1"])
+def test_two_secrets_verify_while_one_is_replaced(algorithm: str, kid: str | None) -> None:
+    """Plain tokens take the fast path, those with a kid or another hash do not."""
+    old, new = SECRET * 2, OTHER_SECRET * 2
+    rotating = open_verifier(
+        AuthSettings(secret=new, previous_secret=old, algorithms=("HS256", "HS384")), wall_clock=lambda: NOW
+    )
+    headers = None if kid is None else {"kid": kid}
+    for secret in (old, new):
+        token = jwt.encode({"sub": "ann", "exp": NOW + 60}, secret, algorithm=algorithm, headers=headers)
+        assert rotating.verify(token).user_id == "ann"
+    strange = jwt.encode({"sub": "ann", "exp": NOW + 60}, "x" * 64, algorithm=algorithm, headers=headers)
+    with pytest.raises(Disconnect) as caught:
+        rotating.verify(strange)
+    assert caught.value.why is RefusalReason.TOKEN_SIGNATURE
+    after = open_verifier(
+        AuthSettings(secret=new, previous_secret="", algorithms=("HS256", "HS384")), wall_clock=lambda: NOW
+    )
+    with pytest.raises(Disconnect):
+        after.verify(jwt.encode({"sub": "ann", "exp": NOW + 60}, old, algorithm=algorithm, headers=headers))
+
+
+def test_a_previous_secret_shows_nowhere() -> None:
+    settings = AuthSettings(secret=SECRET, previous_secret=OTHER_SECRET)
+    assert OTHER_SECRET not in repr(settings)
+    assert OTHER_SECRET not in repr(open_verifier(settings, wall_clock=lambda: NOW))

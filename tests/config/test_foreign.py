@@ -11,7 +11,7 @@ from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 
 SCHEMA = read_schema(Settings)
-KEYS = list(SCHEMA.plain_keys())
+KEYS = list(SCHEMA.known_keys())
 
 SERVICES = st.from_regex(r"(_[A-Z][A-Z0-9_]{0,12}[A-Z0-9])?", fullmatch=True)
 
@@ -72,6 +72,8 @@ def test_a_link_of_that_name_changes_nothing() -> None:
         "REPLICAS",
         "DOCKER_TAG",
         "DB_PASSWORD",
+        "POSTGRES_PASSWORD",
+        "DB_PASSWORD_FILE",
         "GIT_SHA",
         "NAMESPACE",
     ],

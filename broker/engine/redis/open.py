@@ -52,7 +52,7 @@ async def open_redis(
 
     :raises ConfigurationError: if the URL or the TLS files are wrong, or a server refuses the login or is too old.
     """
-    parsed = parse_redis_url(url)
+    parsed = parse_redis_url(url, password=settings.password)
     tls = _tls_context(settings) if parsed.is_tls else None
     factory = _ServerFactory(
         settings,
@@ -97,7 +97,7 @@ def check_redis(url: str, settings: RedisSettings) -> None:
 
     :raises ConfigurationError: if one of them is wrong.
     """
-    parsed = parse_redis_url(url)
+    parsed = parse_redis_url(url, password=settings.password)
     if parsed.is_tls:
         _tls_context(settings)
 

@@ -56,3 +56,15 @@ def test_a_password_is_in_no_representation() -> None:
 
 def test_an_address_reads_as_in_a_url() -> None:
     assert [str(Address("a")), str(Address("::1", 1))] == ["a:6379", "[::1]:1"]
+
+
+def test_the_password_may_stand_beside_the_url() -> None:
+    plain = parse_redis_url("redis://a,b/1", password="p@ss%41")
+    assert (plain.user, plain.password) == (None, "p@ss%41")
+    named = parse_redis_url("rediss://ann@a", password="hunter2")
+    assert (named.user, named.password, named.addresses) == ("ann", "hunter2", (Address("a"),))
+    for url in ("redis://:own@a", "redis://ann:own@a"):
+        with pytest.raises(ConfigurationError, match="keep one of them") as caught:
+            parse_redis_url(url, password="hunter2")
+        assert "own@" not in str(caught.value)
+        assert "hunter2" not in str(caught.value)

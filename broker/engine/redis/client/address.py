@@ -10,7 +10,7 @@ DEFAULT_PORT = 6379
 
 ALLOWED = (
     "server.engine: redis://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][/DATABASE], rediss:// for TLS, "
-    "with % codes in user and password"
+    "with % codes in user and password; the password may stand in redis.password instead"
 )
 
 
@@ -37,16 +37,21 @@ class RedisUrl:
     is_tls: bool = False
 
 
-def parse_redis_url(url: str) -> RedisUrl:
-    """Parse a URL of scheme redis or rediss.
+def parse_redis_url(url: str, *, password: str | None = None) -> RedisUrl:
+    """Parse a URL of scheme redis or rediss; `password` is that of every server, where the URL has none.
 
     :raises ConfigurationError: if it is no such URL; the message never holds the password.
     """
     scheme, _, rest = url.partition("://")
     authority, _, path = rest.partition("/")
     login, _, hosts = authority.rpartition("@")
-    user, _, password = login.partition(":")
-    if scheme not in {"redis", "rediss"} or (login and not password) or not (path or "0").isdecimal():
+    user, _, own_password = login.partition(":")
+    if own_password and password:
+        raise ConfigurationError(
+            "server.engine: has a password, and redis.password is set as well: keep one of them"
+        )
+    needs_password = login and not (own_password or (user and password))
+    if scheme not in {"redis", "rediss"} or needs_password or not (path or "0").isdecimal():
         raise ConfigurationError(ALLOWED)
     addresses = tuple(_parse_address(host) for host in hosts.split(","))
     if len(set(addresses)) < len(addresses):
@@ -54,7 +59,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     return RedisUrl(
         addresses,
         unquote(user) or None,
-        unquote(password) or None,
+        unquote(own_password) or password or None,
         int(path or "0"),
         is_tls=scheme == "rediss",
     )
