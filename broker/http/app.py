@@ -26,9 +26,9 @@ from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.gate import API_PREFIX, Gate
 from broker.http.plain_post import PostAnswers
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
-from broker.http.refusals import RequestRefusals
+from broker.http.refusals import RequestRefusals, address_of
 from broker.http.services import HttpServices
-from broker.log import Log
+from broker.refusals import Refusals
 
 SECURITY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -47,9 +47,9 @@ class GreenroomApp(QuartTrio):
     asgi_http_class = Exchange
     request_class = PacedRequest
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, refusals: Refusals) -> None:
         super().__init__("broker.http", static_folder=None, template_folder=None)
-        self._log = log
+        self._refusals = refusals
         # A room's name is one segment of a path, and is not normalised.
         self.url_map.merge_slashes = False
 
@@ -64,9 +64,9 @@ class GreenroomApp(QuartTrio):
 
         Quart 0.22 passes the exception's triple, 0.23 its context before that.
         """
-        rule = this_request().url_rule
-        route = None if rule is None else rule.rule
-        self._log.exception("request failed", route=route, exc_info=details[-1][1])
+        request = this_request()
+        route = None if request.url_rule is None else request.url_rule.rule
+        self._refusals.log_failure("request failed", address_of(request.scope), details[-1][1], route=route)
 
 
 def create_app(
@@ -78,7 +78,7 @@ def create_app(
     """Return the application for one broker. It holds no state of its own but its metrics."""
     settings = services.settings.http
     publisher = RoomPublisher(services.rooms, settings.request_seconds)
-    app = GreenroomApp(services.log)
+    app = GreenroomApp(services.refusals)
     app.config["RESPONSE_TIMEOUT"] = settings.request_seconds
     add_problem_handlers(app)
     app.before_request(check_path)

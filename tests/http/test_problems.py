@@ -1,8 +1,11 @@
 """What is answered when something is wrong: always a problem document."""
 
+import attrs
 import pytest
+import trio
 
 from broker.errors import CloseCode, Disconnect
+from broker.refusals import LINES_PER_ADDRESS, WINDOW_SECONDS
 
 
 def check_problem(response, status):
@@ -49,6 +52,40 @@ async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
         assert line[:2] == ("error", "request failed")
         assert line[2]["route"] == "/ready"
         assert isinstance(line[2]["exc_info"], ZeroDivisionError)
+
+
+async def fail(*_arguments, **_options):
+    raise ZeroDivisionError
+
+
+@attrs.frozen
+class Failing:
+    """An engine, a publisher and an application, all of whose calls fail."""
+
+    presence = cluster = None
+    wait_ready = publish = __call__ = staticmethod(fail)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/ready"), ("POST", "/api/rooms/lobby/messages"), ("GET", "/beside")],
+    ids=["a route", "a plain post", "an application beside"],
+)
+async def test_lines_of_failures_are_bounded_whatever_fails(open_world, autojump_clock, method, path):
+    failing = Failing()
+    async with open_world(
+        engine=failing, beside=failing, wrap_posts=lambda posts: attrs.evolve(posts, publisher=failing)
+    ) as world:
+        client = world.served.dial()
+        for seconds in (0, WINDOW_SECONDS + 1):
+            await trio.sleep(seconds)
+            for _ in range(4 * LINES_PER_ADDRESS):
+                await client.request(method, path, "Content-Type: application/json", body=b'{"type":"note"}')
+                assert (await client.response())[0] == 500
+        lines = [line for line in world.log.lines if line.event == "request failed"]
+        assert len(lines) == 2 * LINES_PER_ADDRESS
+        not_logged = [line.fields.get("not_logged") for line in lines]
+        assert [count for count in not_logged if count] == [3 * LINES_PER_ADDRESS]
 
 
 @pytest.mark.parametrize("code", CloseCode)

@@ -68,8 +68,8 @@ class PlainPosts:
             result = await self._publish(call, rooms, draft)
         except FAILURES as error:
             return self._refuse(call, *problem_of(error))
-        except Exception as error:  # as Quart does
-            self.services.log.exception("request failed", route=call.route, exc_info=error)
+        except Exception as error:  # noqa: BLE001  # as Quart does
+            self.services.refusals.log_failure("request failed", call.address, error, route=call.route)
             return self._refuse(call, FAILED, None)
         return self._answer(call, 200, "application/json", msgspec.json.encode(result))
 

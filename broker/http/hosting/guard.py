@@ -23,7 +23,8 @@ from hypercorn.typing import (
 
 from broker.http.hosting.app_tasks import ClientGoneError
 from broker.http.problems import Problem, send_problem
-from broker.log import Log
+from broker.http.refusals import address_of
+from broker.refusals import Refusals
 
 
 class AbortScope:
@@ -58,13 +59,13 @@ class AbortScope:
 class Guard:
     """Runs an application for one connection.
 
-    An exception becomes one line of the log, and status 500 if the answer has not begun; else the connection is
+    An exception becomes one line of the log, within the limits of such lines, and status 500 if the answer has not begun; else the connection is
     cut, so that a partial answer does not look complete. A single send may take `send_seconds`.
     """
 
     app: ASGIFramework
     abort_scope: AbortScope
-    log: Log
+    refusals: Refusals
     send_seconds: float
     is_stopping: Callable[[], bool]
 
@@ -97,7 +98,9 @@ class Guard:
     def _log_failure(self, method: str, scope: HTTPScope | WebsocketScope, error: Exception) -> None:
         if isinstance(error, ExceptionGroup) and error.split(ClientGoneError)[1] is None:
             return
-        self.log.error("request failed", method=method, path=scope["path"], exc_info=error)
+        self.refusals.log_failure(
+            "request failed", address_of(scope), error, method=method, path=scope["path"]
+        )
 
 
 @attrs.define

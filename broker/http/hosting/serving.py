@@ -34,7 +34,6 @@ class HttpServer:
         state: LifespanState,
         *,
         settings: HttpSettings,
-        log: Log,
         refusals: Refusals,
         posts: PostAnswers | None,
     ) -> None:
@@ -42,7 +41,6 @@ class HttpServer:
         self._config = config
         self._state = state
         self._write_seconds = settings.request_seconds
-        self._log = log
         self._refusals = refusals
         self._worker = worker
         self._abort_scopes: set[AbortScope] = set()
@@ -108,7 +106,7 @@ class HttpServer:
         fast_path: PostFastPath | None,
     ) -> Http1Server:
         # A send may be more than one write.
-        guard = Guard(self._app, abort_scope, self._log, 2 * self._write_seconds, self._is_stopping)
+        guard = Guard(self._app, abort_scope, self._refusals, 2 * self._write_seconds, self._is_stopping)
         return Http1Server(
             ASGIWrapper(guard),
             self._config,
@@ -164,9 +162,7 @@ async def open_http(
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
             served = both = SideBySide(app, beside)
             worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
-        yield HttpServer(
-            served, config, worker, state, settings=settings, log=log, refusals=refusals, posts=posts
-        )
+        yield HttpServer(served, config, worker, state, settings=settings, refusals=refusals, posts=posts)
 
 
 def _note_bad_request(refusals: Refusals, why: RefusalReason, address: str | None) -> None:
