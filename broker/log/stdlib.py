@@ -9,6 +9,7 @@ import trio
 
 from broker.log.base import Log
 from broker.log.fields import exception_of, format_fields, redact
+from broker.log.safe import SafeLog
 from broker.output.background import FLUSH_SECONDS, BackgroundQueue
 
 LOSS_EVENT = "log lines dropped"
@@ -66,7 +67,9 @@ class StdlibLog:
         extra = {"greenroom": harmless}
         # Two frames up is the caller of info(), error(), ...
         if self.queue is None:
-            self.logger.log(level, "%s", message, exc_info=error, stacklevel=3, extra=extra)
+            # A filter or handler that raises is the program's.
+            with suppress(Exception):
+                self.logger.log(level, "%s", message, exc_info=error, stacklevel=3, extra=extra)
             return
         file, line, function, _ = self.logger.findCaller(stacklevel=3)
         exc_info = None if error is None else (type(error), error, error.__traceback__)
@@ -122,7 +125,7 @@ def _queue_records(logger: logging.Logger) -> BackgroundQueue[logging.LogRecord]
 async def given_or_stdlib_log(log: Log | None) -> AsyncIterator[Log]:
     """Give the program's log, or one on its `logging` that cannot block the event loop."""
     if log is not None:
-        yield log
+        yield log if isinstance(log, StdlibLog) else SafeLog(log)
         return
     async with open_stdlib_log() as own_log:
         yield own_log

@@ -211,15 +211,20 @@ class Fanout:
         return 1
 
     def _fail(self, members: Iterable[Member], error: Exception) -> None:
-        """Disconnect members that may have missed something: their position is no longer known."""
+        """Disconnect members that may have missed something: their position is no longer known. Never raises."""
         failed = self._failed or WeakSet()
         self._failed = failed
         gone = [member for member in members if member not in failed]
+        errors = [error]
         for member in gone:
             failed.add(member)
-            member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
+            try:
+                member.disconnect(CloseCode.INTERNAL_ERROR, "delivery failed")
+            except Exception as another:  # noqa: BLE001  # concerns this member alone, and is logged
+                errors.append(another)
         if gone:
-            self._log.exception("delivery failed", exc_info=error, room=self._room, members=len(gone))
+            shown = error if len(errors) == 1 else ExceptionGroup("delivery failed", errors)
+            self._log.exception("delivery failed", exc_info=shown, room=self._room, members=len(gone))
 
 
 def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:

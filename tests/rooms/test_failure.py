@@ -1,5 +1,6 @@
 """What fails in one member ends that member; a room that fails keeps its members, and each hears everything once."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,17 @@ from broker.notices import (
     Acknowledged,
     Joined,
     Left,
+    Notice,
     PresenceChanged,
     PresenceList,
     RoomEvent,
     UserJoined,
     UserLeft,
 )
+from broker.rooms.broadcast import MEMBERS_PER_PART
+from broker.rooms.fanout import BULK_MEMBERS
 from broker.rooms.messages import Leave, Remove, SendPresence, SendPresenceBatch
+from tests.support.members import NoticesCodec, Person
 
 if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage
@@ -68,6 +73,48 @@ async def test_any_number_that_fail_take_nobody_along(stage: "Stage") -> None:
         assert person.disconnects == (FAILED if person in failing else [])
     assert stage.log.events == ["delivery failed"] * len(failing)
     assert (await stage.rooms.inspect("den")).room_size == 40
+
+
+@pytest.mark.parametrize("count", [3, BULK_MEMBERS + 2 * MEMBERS_PER_PART])
+async def test_members_that_cannot_even_be_disconnected_take_nobody_along(stage: "Stage", count: int) -> None:
+    people = [await stage.enter(f"user {number}") for number in range(count)]
+    await stage.say("0")
+    for person in people:
+        person.forget()
+    failing = people[1::2]
+    for person in failing:
+        person.outbox.faults = [BrokenError()] * 10
+        person.disconnect_fault = BrokenError()
+    await stage.say("1")
+    await stage.say("2")
+    for person in people:
+        assert person.offsets() == ([] if person in failing else [2, 3])
+        assert person.disconnects == (FAILED if person in failing else [])
+    assert stage.log.events == ["delivery failed"] * len(failing)
+
+
+@pytest.mark.parametrize("count", [3, BULK_MEMBERS + 2 * MEMBERS_PER_PART])
+async def test_members_of_a_codec_that_fails_take_nobody_along(stage: "Stage", count: int) -> None:
+    class FailingCodec(NoticesCodec):
+        is_broken = False
+
+        def encode(self, notices: Sequence[Notice]) -> bytes:
+            if self.is_broken:
+                raise BrokenError
+            return super().encode(notices)
+
+    codec = FailingCodec()
+    people = [await stage.join(Person(f"user {n}", codec if n % 2 else stage.codec)) for n in range(count)]
+    for person in people:
+        person.forget()
+        person.disconnect_fault = BrokenError()
+    codec.is_broken = True
+    await stage.say("1")
+    await stage.say("2")
+    for number, person in enumerate(people):
+        assert person.offsets() == ([] if number % 2 else [1, 2])
+        assert person.disconnects == (FAILED if number % 2 else [])
+    assert stage.log.events == ["delivery failed"]
 
 
 @pytest.mark.parametrize("culprit", ["sender", "another"])

@@ -39,6 +39,37 @@ async def test_an_engine_outlives_the_brokers_that_it_is_given_to(serve: Serve) 
     assert (await engine.position("den")).offset == 2
 
 
+class RaisingLog(RecordingLog):
+    """Breaks what the interface of a log promises."""
+
+    def _note(self, level: str, event: str, fields: dict[str, object]) -> None:
+        super()._note(level, event, fields)
+        raise ZeroDivisionError
+
+    def lines_dropped(self) -> int:
+        raise ZeroDivisionError
+
+    def bind(self, **fields: object) -> RecordingLog:
+        raise ZeroDivisionError
+
+
+async def test_a_log_that_raises_costs_its_lines_and_nothing_else(serve: Serve) -> None:
+    log = RaisingLog()
+    async with serve(parts={"log": log}) as served:
+        async with served.connect("/ws/den", "ann") as client:
+            await client.receive("user_joined")
+            # Each is a line of the log, written in the tasks that serve all.
+            refused = await client.ask("error", type="join", room="a/b", id=1)
+            assert refused["code"] == "invalid_message"
+            assert (await served.http.get("/api/nothing")).status_code == 404
+            await served.broker.publish("den", {"type": "note", "n": 1})
+            assert (await client.receive("note"))["n"] == 1
+        metrics = (await served.http.get("/metrics")).text
+    assert len(log.refused) >= 2
+    [dropped] = re.findall(r"^greenroom_log_lines_dropped_total\S* (\S+)$", metrics, re.MULTILINE)
+    assert float(dropped) >= 2
+
+
 async def test_a_policy_decides_who_may_join(serve: Serve) -> None:
     # By the settings nobody may join any room.
     async with serve(parts={"policy": Doorkeeper()}, rooms=[{"pattern": "*", "access": "none"}]) as served:

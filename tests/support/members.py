@@ -102,6 +102,8 @@ class Person:
         self.outbox = outbox or RecordingOutbox(codec or NoticesCodec())
         self.removals: list[str] = []
         self.disconnects: list[tuple[CloseCode, str]] = []
+        self.disconnect_fault: Exception | None = None
+        """What `disconnect` raises."""
 
     def __repr__(self) -> str:
         return f"<{self.user_id}>"
@@ -114,6 +116,8 @@ class Person:
 
     def disconnect(self, code: CloseCode, reason: str) -> None:
         self.disconnects.append((code, reason))
+        if self.disconnect_fault is not None:
+            raise self.disconnect_fault
 
     def check(self, now: float, wall_now: float) -> None:
         """Be checked as a connection is."""
