@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from broker.assembly import open_broker
-    from broker.client.client import connect
+    from broker.client.connecting import connect
     from broker.client.errors import ClientError
     from broker.client.publisher import AsyncPublisher, Publisher
     from broker.config.load import load_settings
@@ -37,7 +37,7 @@ _PLACES = {
     "Refused": "broker.errors",
     "Settings": "broker.config.settings",
     "StoppedAtOnceError": "broker.errors",
-    "connect": "broker.client.client",
+    "connect": "broker.client.connecting",
     "load_settings": "broker.config.load",
     "open_broker": "broker.assembly",
     "run_server": "broker.process",

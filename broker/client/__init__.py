@@ -1,4 +1,4 @@
-"""Clients of a Greenroom server: `connect` for trio programs, `Publisher` and `AsyncPublisher` for any service.
+"""Clients of a Greenroom server: `connect` for trio and asyncio programs, `Publisher` and `AsyncPublisher` for any service.
 
 A name imports its modules when it is first asked for: a publisher needs neither trio nor the server.
 """
@@ -18,7 +18,8 @@ from broker.client.errors import (
 from broker.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from broker.client.client import Client, State, connect
+    from broker.client.client import Client, State
+    from broker.client.connecting import connect
     from broker.client.publisher import AsyncPublisher, Publisher
     from broker.client.results import Published
     from broker.client.room import History, Presence, Room
@@ -34,7 +35,7 @@ _PLACES = {
     "Publisher": "broker.client.publisher",
     "Room": "broker.client.room",
     "State": "broker.client.client",
-    "connect": "broker.client.client",
+    "connect": "broker.client.connecting",
 }
 
 __all__ = [

@@ -1,35 +1,38 @@
-"""The client of trio programs: many rooms over one connection, which reconnects when it is lost."""
+"""The client of trio and asyncio programs: many rooms over one connection, which reconnects when it is lost."""
 
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from random import Random, SystemRandom
 from secrets import token_hex
-from typing import Literal, TypeAlias
+from typing import Literal
 
+import anyio
 import attrs
-import trio
+from anyio.abc import TaskGroup
 
-from actors.groups import raising_sole_error
-from broker.client.address import parse_address
-from broker.client.backoff import Reconnects
+from broker.client.backoff import Reconnects, is_out_of_time
 from broker.client.core import ClientCore, Kind
-from broker.client.effects import Effect, Message, ReconnectLater, RetryLater, RoomChanged, Send, Settle
+from broker.client.effects import (
+    Effect,
+    Message,
+    ReconnectLater,
+    Refreshed,
+    RetryLater,
+    RoomChanged,
+    Send,
+    Settle,
+)
 from broker.client.errors import NO_CODE, ClientError, ClosedError, NotSentError
+from broker.client.refresh import Refresh
 from broker.client.room import Room
-from broker.client.socket import Dial, Socket, SocketClosed, dial_tcp, hold_socket
-from broker.client.token import clean_token
-from broker.clocks import Clock, SleepAwareClock
+from broker.client.signal import Signal
+from broker.client.socket import Socket, SocketClosed
+from broker.clocks import Clock
 from broker.errors import CloseCode
 from broker.model import Position
-from broker.wakeup import Wakeup
-
-Token: TypeAlias = str | Callable[[], Awaitable[str]]
 
 REQUESTS = 64
 """Requests that may wait for their answers; further callers wait."""
 ROOM_BYTES = 1 << 20
-CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 40.0
 """Silence after which the server is pinged; it pings silent clients itself every 25 s by default."""
 PONG_SECONDS = 15.0
@@ -67,7 +70,7 @@ class ClientStatistics:
 class _Answer:
     """The future answer to one request."""
 
-    settled: trio.Event = attrs.Factory(trio.Event)
+    settled: anyio.Event = attrs.Factory(anyio.Event)
     outcome: Message | ClientError | None = None
 
     def unwrap(self) -> Message:
@@ -82,15 +85,19 @@ class Client:
 
     def __init__(
         self,
-        connect_once: Callable[[Callable[[Socket], Awaitable[None]]], Awaitable[SocketClosed]],
+        connect_once: Callable[[Callable[[Socket, str], Awaitable[None]]], Awaitable[SocketClosed]],
         *,
+        make_refresh: Callable[[Callable[[str], None]], Refresh] | None,
         reconnects: Reconnects,
         is_lasting: bool,
         on_state: Callable[[State], None],
         room_bytes: int,
         clock: Clock,
     ) -> None:
+        """With `make_refresh` another token can be had: the present one is replaced before it expires."""
         self._connect_once = connect_once
+        self._make_refresh = make_refresh
+        self._refresh: Refresh | None = None
         self._reconnects = reconnects
         self._is_lasting = is_lasting
         self._on_state = on_state
@@ -106,11 +113,14 @@ class Client:
         self._make_id = make_id
         self._core = ClientCore(make_id, room_bytes)
         self._answers: dict[str, _Answer] = {}
-        self._turns = trio.Semaphore(REQUESTS)
-        self._waiters: dict[str, trio.lowlevel.ParkingLot] = {}
+        self._turns = anyio.Semaphore(REQUESTS)
+        self._changes: dict[str, Signal] = {}
+        """Set when a room changes."""
+        self._has_settled = False
         self._outgoing: list[str] = []
-        self._has_outgoing = Wakeup()
-        self._connection: trio.Nursery | None = None
+        self._has_outgoing = Signal()
+        self._hurried = Signal()
+        self._connection: TaskGroup | None = None
         self._closed: ClosedError | None = None
         self._is_greenroom = False
         """Whether a readable message has come on the present connection."""
@@ -143,17 +153,17 @@ class Client:
             # Bytes would go out as base64, and the answer would be of another room.
             raise NotSentError(f"room: a text, not {type(room).__name__}")
         effects = self._core.join(room, since, self._clock())
-        self._waiters[room] = trio.lowlevel.ParkingLot()
+        self._changes[room] = Signal()
         try:
             self._apply(effects)
             while (track := self._core.rooms[room]).joined is None:
                 if track.error is not None:
                     raise track.error
-                await self._waiters[room].park()
+                await self._changes[room].wait()
             yield Room(room, self)
         finally:
             self._apply(self._core.leave(room))
-            self._waiters.pop(room).unpark_all()
+            self._changes.pop(room).set()
 
     async def ask(self, message: Message, kind: Kind = "send") -> Message:
         """Send a request to a room and return its answer; see `Room`, whose methods use this.
@@ -187,7 +197,8 @@ class Client:
 
     async def next_message(self, room: str) -> Message:
         """Wait for a room's next message; see `Room`."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        # Here and not behind a message that was taken: there, a cancellation would lose it.
+        await anyio.lowlevel.checkpoint()
         while True:
             track = self._core.rooms.get(room)
             if track is None:
@@ -195,11 +206,15 @@ class Client:
             message, effects = self._core.next_message(room, self._clock())
             self._apply(effects)
             if message is not None:
-                await trio.lowlevel.cancel_shielded_checkpoint()
                 return message
             if track.error is not None:
                 raise track.error
-            await self._waiters[room].park()
+            await self._changes[room].wait()
+
+    def reconnect_now(self) -> None:
+        """Make the next attempt to connect now, instead of when it is due; no effect with a connection."""
+        self._reconnects.hurry()
+        self._hurried.set()
 
     def position(self, room: str) -> Position | None:
         """Return the position of the last message that the application has read."""
@@ -227,28 +242,49 @@ class Client:
             ending = await self._connect_once(self._talk)
             cause = ClosedError(ending.code, ending.reason)
             self._apply(self._core.disconnected(ending.code))
-            retry_seconds = self._reconnects.lost(trio.current_time(), ending.code)
+            if ending.final is not None:
+                return ending.final
+            now = anyio.current_time()
+            if self._make_refresh is not None and is_out_of_time(ending.code, ending.reason):
+                retry_seconds: float | None = self._reconnects.failed(now)
+            else:
+                retry_seconds = self._reconnects.lost(now, ending.code)
             if retry_seconds is None or not self._is_lasting:
                 return cause
             self._set_state(State("waiting", cause, retry_seconds))
-            await trio.sleep(retry_seconds)
+            with anyio.move_on_after(retry_seconds):
+                await self._hurried.wait()
 
-    async def _talk(self, socket: Socket) -> None:
+    async def _talk(self, socket: Socket, token: str) -> None:
         """Use a connection until it ends with SocketClosed."""
-        self._reconnects.connected(trio.current_time())
+        self._reconnects.connected(anyio.current_time())
         self._outgoing.clear()
         self._is_greenroom = False
         self._set_state(State("connected"))
-        async with trio.open_nursery() as nursery:
-            self._connection = nursery
+        async with anyio.create_task_group() as tasks:
+            self._connection = tasks
             try:
                 self._apply(self._core.connected(self._clock()))
-                nursery.start_soon(self._write, socket)
-                nursery.start_soon(self._watch, socket)
+                tasks.start_soon(self._write, socket)
+                tasks.start_soon(self._watch, socket)
+                if self._make_refresh is not None:
+                    self._refresh = self._make_refresh(self._send)
+                    tasks.start_soon(self._keep_token, self._refresh, token)
                 while True:
                     self._receive(*await socket.receive())
+                    if self._has_settled:
+                        # One answer in each turn of the scheduler: tasks that wake together run in any order, and the
+                        # next callers would take their turns so.
+                        self._has_settled = False
+                        await anyio.lowlevel.checkpoint()
             finally:
-                self._connection = None
+                self._connection = self._refresh = None
+
+    async def _keep_token(self, refresh: Refresh, token: str) -> None:
+        try:
+            await refresh.run(token)
+        except ClosedError as error:
+            raise SocketClosed(error.code, error.reason, final=error) from error
 
     def _receive(self, message: Message | None, size: int) -> None:
         """Handle a message. Unreadable ones are skipped, unless none was readable so far: then it is no Greenroom server."""
@@ -263,7 +299,8 @@ class Client:
 
     async def _write(self, socket: Socket) -> None:
         while True:
-            await self._has_outgoing.wait()
+            if not self._outgoing:
+                await self._has_outgoing.wait()
             texts, self._outgoing = self._outgoing, []
             for text in texts:
                 await socket.send(text)
@@ -275,7 +312,7 @@ class Client:
         """
         pinged_at: float | None = None
         while True:
-            now = trio.current_time()
+            now = anyio.current_time()
             reconnect_at = self._reconnects.reconnect_at
             if reconnect_at is not None and now >= reconnect_at + RECONNECT_GRACE_SECONDS:
                 raise SocketClosed(CloseCode.SERVICE_RESTART, "service restart")
@@ -286,7 +323,7 @@ class Client:
                 self._send('{"type":"ping","id":0}')
             elif now - pinged_at >= PONG_SECONDS:
                 raise SocketClosed(NO_CODE, "the server is silent")
-            await trio.sleep(WATCH_SECONDS)
+            await anyio.sleep(WATCH_SECONDS)
 
     def _apply(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -297,13 +334,20 @@ class Client:
                     if (answer := self._answers.get(effect.request_id)) is not None:
                         answer.outcome = effect.outcome
                         answer.settled.set()
+                        self._has_settled = True
                 case RoomChanged():
-                    self._waiters[effect.room].unpark_all()
+                    self._changes[effect.room].set()
                 case RetryLater():
                     if self._connection is not None:
                         self._connection.start_soon(self._retry_later, effect)
                 case ReconnectLater():
-                    self._reconnects.asked_to_reconnect(trio.current_time(), effect.after_seconds)
+                    self._reconnects.asked_to_reconnect(anyio.current_time(), effect.after_seconds)
+                case Refreshed():
+                    self._on_refreshed(effect)
+
+    def _on_refreshed(self, answer: Refreshed) -> None:
+        if self._refresh is not None:
+            self._refresh.answered(answer)
 
     def _send(self, text: str) -> None:
         self._outgoing.append(text)
@@ -312,7 +356,7 @@ class Client:
     async def _retry_later(self, effect: RetryLater) -> None:
         # Not earlier by either clock.
         not_before = self._clock() + effect.after_seconds
-        await trio.sleep(effect.after_seconds)
+        await anyio.sleep(effect.after_seconds)
         self._apply(self._core.retry(effect.room, max(not_before, self._clock())))
 
     def _set_state(self, state: State) -> None:
@@ -324,68 +368,3 @@ class Client:
         error = ClosedError(self._closed.code, self._closed.reason)
         error.__cause__ = self._closed.__cause__
         return error
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    *,
-    token: Token,
-    reconnects: bool = True,
-    on_state: Callable[[State], None] = lambda _state: None,
-    ssl_context: ssl.SSLContext | None = None,
-    timeout_seconds: float = CONNECT_SECONDS,
-    room_bytes: int = ROOM_BYTES,
-    dial: Dial | None = None,
-    random: Random | None = None,
-    clock: Clock | None = None,
-) -> AsyncIterator[Client]:
-    """Connect to the server at `url` (http, https, ws or wss) for the block.
-
-    Returns at once; `Client.join` waits for the connection. After a loss it reconnects with a delay with full jitter,
-    of up to 1 s at first and up to 30 s later, or at the time that the server has named, but never after close codes
-    40xx and 1000; every room is then resumed where it was. With `reconnects=False` the first loss ends the client.
-
-    `token` is a token, or an async function called for one before each connection, which replaces an expired token
-    (4101). Its OSError counts as a failed attempt; any other exception ends the client. White space around a token is
-    dropped; one with characters that no token has ends the client as a refused one does (4001).
-    `on_state` is called with every change. `timeout_seconds` bounds one attempt. `room_bytes` bounds the messages that
-    wait in each room for the application: beyond, new ones are dropped, and recovered from the server later. `dial`
-    opens the byte stream instead of TCP. `clock` gives seconds that go on while the machine sleeps; by it the client
-    knows whether the server still remembers an id.
-
-    Leaving the block closes the connection (at most a second). An exception of the block comes out as it is.
-
-    :raises ValueError: if `url` is no address.
-    """
-    address = parse_address(url)
-    dial = dial or dial_tcp(address, ssl_context)
-    clock = clock or SleepAwareClock(trio.current_time)
-
-    async def connect_once(talk: Callable[[Socket], Awaitable[None]]) -> SocketClosed:
-        try:
-            present = token if isinstance(token, str) else await token()
-        except OSError as error:
-            return SocketClosed(NO_CODE, f"no token: {error}")
-        except Exception as error:
-            # The application's own error: raised in its calls.
-            raise ClosedError(NO_CODE, f"no token: {error!r}") from error
-        bearer = clean_token(present)
-        if bearer is None:
-            # As the server would refuse it.
-            return SocketClosed(CloseCode.UNAUTHORIZED, "the token is malformed")
-        return await hold_socket(dial, address, bearer, talk, clock, timeout_seconds=timeout_seconds)
-
-    client = Client(
-        connect_once,
-        reconnects=Reconnects(random or SystemRandom()),
-        is_lasting=reconnects,
-        on_state=on_state,
-        room_bytes=room_bytes,
-        clock=clock,
-    )
-    with raising_sole_error():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.run)
-            yield client
-            nursery.cancel_scope.cancel()

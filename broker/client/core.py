@@ -11,7 +11,16 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from broker.client.effects import Effect, Message, ReconnectLater, RetryLater, RoomChanged, Send, Settle
+from broker.client.effects import (
+    Effect,
+    Message,
+    ReconnectLater,
+    Refreshed,
+    RetryLater,
+    RoomChanged,
+    Send,
+    Settle,
+)
 from broker.client.errors import (
     ClientError,
     ConnectionLostError,
@@ -191,8 +200,8 @@ class ClientCore:
                 return self._on_error(message, now)
             case "left":
                 return self._on_left(message)
-            case "reconnect":
-                return [ReconnectLater(message["after_ms"] / 1000)]
+            case "reconnect" | "refreshed":
+                return [_of_connection(message)]
             case _:
                 return self._on_other(message, size, now)
 
@@ -358,6 +367,13 @@ def _gave_up(request_id: str, refused: RefusedError) -> UnavailableError:
 
 def _wait_seconds(refused: RefusedError) -> float:
     return refused.retry_after_seconds or RETRY_SECONDS
+
+
+def _of_connection(message: Message) -> Effect:
+    if message["type"] == "reconnect":
+        return ReconnectLater(message["after_ms"] / 1000)
+    left_ms = message.get("expires_in_ms")
+    return Refreshed(message["expires_at"], None if left_ms is None else left_ms / 1000)
 
 
 def _send(message: Message) -> Send:

@@ -47,4 +47,15 @@ class ReconnectLater:
     after_seconds: float
 
 
-Effect: TypeAlias = Send | Settle | RoomChanged | RetryLater | ReconnectLater
+@attrs.frozen
+class Refreshed:
+    """Note that the server has accepted a token.
+
+    `expires_at` is Unix seconds, `seconds_left` counts from now by the server's clock; None if it does not expire.
+    """
+
+    expires_at: float | None
+    seconds_left: float | None
+
+
+Effect: TypeAlias = Send | Settle | RoomChanged | RetryLater | ReconnectLater | Refreshed

@@ -1,25 +1,33 @@
-"""One WebSocket connection of a client, over trio-websocket."""
+"""One WebSocket connection of a client (RFC 6455): wsproto over a stream of anyio, so under trio and asyncio alike."""
 
 import math
-import ssl
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from contextlib import suppress
 
-import attrs
-import trio
-from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
-from wsproto.utilities import LocalProtocolError
+import anyio
+from anyio.abc import ByteStream
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Event,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from actors.groups import leaves
 from broker.client.address import Address
 from broker.client.effects import Message
-from broker.client.errors import NO_CODE
+from broker.client.errors import NO_CODE, ClosedError
 from broker.client.reasons import why
 from broker.client.wire import read_message
 from broker.clocks import Clock
-
-Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
-"""Opens a stream of bytes to the server; raises OSError if that fails."""
+from broker.errors import CloseCode
 
 MESSAGE_BYTES = 64 << 20
 """Largest message accepted from a server: `joined` carries all missed messages."""
@@ -30,91 +38,85 @@ CLOSE_SECONDS = 1.0
 
 
 class SocketClosed(Exception):
-    """The connection could not be made, or has ended, with this close code."""
+    """The connection could not be made, or has ended, with this close code.
 
-    def __init__(self, code: int, reason: str) -> None:
+    With `final`, no other is to be made.
+    """
+
+    def __init__(self, code: int, reason: str, final: ClosedError | None = None) -> None:
         super().__init__(f"{code} {reason}")
         self.code = code
         self.reason = reason
+        self.final = final
 
 
-def dial_tcp(address: Address, ssl_context: ssl.SSLContext | None) -> Dial:
-    """Return a function that connects over TCP, with TLS where the address asks for it."""
-
-    async def dial() -> trio.abc.Stream:
-        stream = await trio.open_tcp_stream(address.host, address.port)
-        if not address.is_tls:
-            return stream
-        context = ssl_context or ssl.create_default_context()
-        # The closing handshake of WebSocket shows truncation, so that of TLS is not waited for.
-        secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
-        try:
-            await secure.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(secure)
-            raise
-        return secure
-
-    return dial
-
-
-class _WatchedStream(trio.abc.Stream):
-    """Records when bytes last came, and whether the peer is gone."""
-
-    def __init__(self, inner: trio.abc.Stream, clock: Clock) -> None:
-        self._inner = inner
-        self._clock = clock
-        self.last_received = clock()
-        self.ended = trio.Event()
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await self._inner.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.ended.set()
-            raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._inner.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        received: bytes | bytearray = b""
-        try:
-            received = await self._inner.receive_some(max_bytes)
-        finally:
-            if not received:
-                self.ended.set()
-        self.last_received = self._clock()
-        return received
-
-    async def aclose(self) -> None:
-        self.ended.set()
-        await self._inner.aclose()
-
-
-@attrs.frozen
 class Socket:
-    """A connection that is open. One task receives and one sends."""
+    """A connection. One task receives, and any may send."""
 
-    _connection: WebSocketConnection
-    _stream: _WatchedStream
-
-    @property
-    def last_received(self) -> float:
+    def __init__(self, stream: ByteStream, clock: Clock) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._protocol = WSConnection(ConnectionType.CLIENT)
+        self._writing = anyio.Lock()
+        self._parts: list[str] = []
+        self._size = 0
+        self.last_received = clock()
         """When any byte last came, on the client's clock."""
-        return self._stream.last_received
+
+    async def shake_hands(self, address: Address, token: str) -> None:
+        """Open the connection. The token travels as a subprotocol, so that it is in no URL that is logged.
+
+        :raises SocketClosed: if the server refuses, or is none.
+        """
+        await self._write(
+            Request(address.authority, address.target, subprotocols=["greenroom.v1", f"bearer.{token}"])
+        )
+        while True:
+            for event in self._protocol.events():
+                match event:
+                    case AcceptConnection():
+                        return
+                    case RejectConnection():
+                        raise SocketClosed(
+                            NO_CODE, f"the server refused with HTTP status {event.status_code}"
+                        )
+                    case _:
+                        pass
+            try:
+                await self._read()
+            except RemoteProtocolError:
+                raise SocketClosed(
+                    NO_CODE, f"what answers at {address.authority} is no WebSocket server"
+                ) from None
+            except SocketClosed:
+                reason = f"{address.authority} closed the connection without an answer"
+                raise SocketClosed(NO_CODE, reason) from None
 
     async def receive(self) -> tuple[Message | None, int]:
         """Wait for a message; returns it (see `read_message`) with its size in bytes (of the text's characters).
 
         :raises SocketClosed: when the connection ends.
         """
-        try:
-            text = await self._connection.get_message()
-        except ConnectionClosed as error:
-            raise _as_socket_closed(error) from None
-        # No message of ours is binary.
-        return read_message(text) if isinstance(text, str) else None, len(text)
+        while True:
+            for event in self._protocol.events():
+                match event:
+                    case TextMessage():
+                        if (text := self._joined(event)) is not None:
+                            return read_message(text), len(text)
+                    case BytesMessage():
+                        # No message of ours is binary.
+                        if event.message_finished:
+                            return None, 0
+                    case Ping():
+                        if self._protocol.state is ConnectionState.OPEN:
+                            with suppress(SocketClosed):
+                                await self._write(event.response())
+                    case CloseConnection():
+                        await self._answer_close(event)
+                        raise SocketClosed(int(event.code), event.reason or "")
+                    case _:
+                        pass
+            await self._read()
 
     async def send(self, text: str) -> None:
         """Write a message; if cancelled, the connection cannot be used any more.
@@ -122,109 +124,86 @@ class Socket:
         :raises SocketClosed: if the connection has ended.
         """
         try:
-            await self._connection.send_message(text)
-        except ConnectionClosed as error:
-            raise _as_socket_closed(error) from None
+            await self._write(TextMessage(text))
+        except SocketClosed:
+            # The code with which the server closed is still to be read.
+            await anyio.sleep(CLOSE_SECONDS)
+            raise
 
+    async def close(self) -> None:
+        """Close the connection properly, for at most CLOSE_SECONDS, also when cancelled."""
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(SocketClosed):
+            await self._write(CloseConnection(CloseCode.NORMAL))
+            while True:
+                await self.receive()
 
-def _as_socket_closed(error: ConnectionClosed) -> SocketClosed:
-    reason = error.reason
-    if reason is None:
-        return SocketClosed(NO_CODE, "")
-    return SocketClosed(reason.code, reason.reason or "")
+    def _joined(self, event: TextMessage) -> str | None:
+        """Return a whole message, None while parts of it are missing."""
+        if event.message_finished and not self._parts:
+            return event.data
+        self._parts.append(event.data)
+        self._size += len(event.data)
+        if self._size > MESSAGE_BYTES:
+            raise SocketClosed(NO_CODE, f"a message of the server is larger than {MESSAGE_BYTES} bytes")
+        if not event.message_finished:
+            return None
+        text = "".join(self._parts)
+        self._parts, self._size = [], 0
+        return text
+
+    async def _answer_close(self, event: CloseConnection) -> None:
+        """Answer the server's close frame, or end a connection on which it broke the protocol (section 7.1.7)."""
+        if self._protocol.state in {ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING}:
+            with anyio.move_on_after(CLOSE_SECONDS), suppress(SocketClosed):
+                await self._write(event.response())
+
+    async def _read(self) -> None:
+        try:
+            received = await self._stream.receive(RECEIVE_BYTES)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            raise SocketClosed(NO_CODE, "") from None
+        self.last_received = self._clock()
+        self._protocol.receive_data(received)
+
+    async def _write(self, event: Event) -> None:
+        async with self._writing:
+            try:
+                await self._stream.send(self._protocol.send(event))
+            except (LocalProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                raise SocketClosed(NO_CODE, "") from None
 
 
 async def hold_socket(
-    dial: Dial,
+    dial: Callable[[], Awaitable[ByteStream]],
     address: Address,
     token: str,
-    talk: Callable[[Socket], Awaitable[None]],
+    talk: Callable[[Socket, str], Awaitable[None]],
     clock: Clock,
     *,
     timeout_seconds: float,
 ) -> SocketClosed:
     """Connect, let `talk` use the connection until it raises SocketClosed, and return that.
 
-    The token travels as a subprotocol, so that it is in no URL that is logged. When cancelled, the
-    connection is closed properly, for at most CLOSE_SECONDS.
+    When cancelled, the connection is closed properly, for at most CLOSE_SECONDS.
     """
     endings: list[SocketClosed] = []
     try:
-        with trio.fail_after(timeout_seconds) as opening:
-            stream = _WatchedStream(await dial(), clock)
+        with anyio.fail_after(timeout_seconds) as opening:
+            stream = await dial()
             try:
-                await _converse(stream, address, token, talk, opening)
+                socket = Socket(stream, clock)
+                await socket.shake_hands(address, token)
+                opening.deadline = math.inf
+                try:
+                    await talk(socket, token)
+                finally:
+                    await socket.close()
             finally:
-                await trio.aclose_forcefully(stream)
+                await anyio.aclose_forcefully(stream)
     except* SocketClosed as group:
         endings += leaves(group)
-    except* ConnectionRejected as group:
-        status = leaves(group)[0].status_code
-        endings.append(SocketClosed(NO_CODE, f"the server refused with HTTP status {status}"))
-    except* (LocalProtocolError, ConnectionClosed):
-        # The reader of trio-websocket 0.12.2 fails over a ping that comes behind our close frame.
-        endings.append(SocketClosed(NO_CODE, ""))
-    except* trio.TooSlowError:
+    except* TimeoutError:
         endings.append(SocketClosed(NO_CODE, "the server does not answer"))
-    except* (OSError, trio.BrokenResourceError) as group:
+    except* OSError as group:
         endings.append(SocketClosed(NO_CODE, f"cannot connect to {address.authority}: {why(group)}"))
-    return endings[0]
-
-
-async def _converse(
-    stream: _WatchedStream,
-    address: Address,
-    token: str,
-    talk: Callable[[Socket], Awaitable[None]],
-    opening: trio.CancelScope,
-) -> None:
-    async with trio.open_nursery() as nursery:
-        reading = await nursery.start(_keep_reading)
-        try:
-            connection = await _shake_hands(reading, stream, address, token)
-            opening.deadline = math.inf
-            try:
-                await talk(Socket(connection, stream))
-            finally:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
-                    await connection.aclose()
-        finally:
-            reading.cancel_scope.cancel()
-
-
-async def _keep_reading(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """Give a nursery for the reader that is not cancelled from outside: the peer's answer to our close is to be read.
-
-    It lives for as long as `_converse` waits for that at most, and is cancelled there.
-    """
-    async with trio.open_nursery() as reading:
-        reading.cancel_scope.shield = True
-        task_status.started(reading)
-        await trio.sleep_forever()
-
-
-async def _shake_hands(
-    reading: trio.Nursery, stream: _WatchedStream, address: Address, token: str
-) -> WebSocketConnection:
-    connection: WebSocketConnection | None = None
-    async with trio.open_nursery() as watch:
-
-        async def give_up_when_ended() -> None:
-            await stream.ended.wait()
-            watch.cancel_scope.cancel()
-
-        # trio-websocket 0.12.2 waits for ever when the peer goes away without an answer.
-        watch.start_soon(give_up_when_ended)
-        connection = await wrap_client_stream(
-            reading,
-            stream,  # type: ignore[arg-type]  # any stream does
-            address.authority,
-            address.target,
-            subprotocols=["greenroom.v1", f"bearer.{token}"],
-            max_message_size=MESSAGE_BYTES,
-            receive_buffer_size=RECEIVE_BYTES,
-        )
-        watch.cancel_scope.cancel()
-    if connection is None:
-        raise SocketClosed(NO_CODE, f"{address.authority} closed the connection without an answer")
-    return connection
+    return max(endings, key=lambda ending: (ending.final is not None, ending.code != NO_CODE))

@@ -5,19 +5,35 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.client.backoff import Reconnects, backoff_seconds, may_reconnect
+from broker.client.backoff import Reconnects, backoff_seconds, is_out_of_time, may_reconnect
 from broker.errors import CloseCode
 
 
-@given(st.integers(0, 10_000), st.integers())
-def test_delays_stay_within_a_cap_that_doubles(attempt, seed):
-    delay = backoff_seconds(attempt, Random(seed))
-    assert 0 <= delay <= min(30.0, 2.0 ** min(attempt, 10))
+@given(st.integers(0, 10_000), st.integers(), st.floats(0, 1e9))
+def test_delays_stay_within_a_cap_that_doubles(attempt, seed, down_seconds):
+    delay = backoff_seconds(attempt, Random(seed), down_seconds)
+    assert 0 <= delay <= min(30.0, 2.0 ** min(attempt, 10), max(5.0, down_seconds / 4))
+
+
+@given(st.floats(0, 1000), st.integers())
+def test_a_client_returns_soon_after_its_server(outage_seconds, seed):
+    reconnects = Reconnects(Random(seed))
+    now = 0.0
+    while now < outage_seconds:
+        now += reconnects.failed(now) + 0.01
+    assert now - outage_seconds <= max(5.0, outage_seconds / 4) + 0.02
+
+
+def test_only_a_token_out_of_its_time_may_be_accepted_later():
+    assert is_out_of_time(4001, "token has expired (exp)")
+    assert is_out_of_time(4001, "token is not valid yet (nbf)")
+    assert not is_out_of_time(4003, "token has expired (exp)")
+    assert not is_out_of_time(4001, "token signature is wrong")
 
 
 def test_delays_are_spread():
     random = Random(1)
-    delays = [backoff_seconds(10, random) for _ in range(1000)]
+    delays = [backoff_seconds(10, random, 1000.0) for _ in range(1000)]
     assert min(delays) < 1.0
     assert max(delays) > 29.0
 
@@ -59,7 +75,7 @@ def test_a_server_that_always_sends_away_is_not_stormed():
         reconnects.connected(now)
         reconnects.asked_to_reconnect(now, 0.0)
         delays.append(reconnects.lost(now, 1012))
-    assert delays == [0, 2, 4, 8, 16]
+    assert delays == [0, 2, 4, 5, 5]
 
 
 def test_a_final_code_ends_it():

@@ -103,6 +103,11 @@ class Node:
         self.nursery.start_soon(port.serve_stream, MemoryByteStream(theirs, address))
         return ours
 
+    async def dialled(self) -> trio.StapledStream[Any, Any]:
+        """Connect, as the `dial` of a client does."""
+        await trio.lowlevel.checkpoint()
+        return self.dial()
+
     def make_port(self, services: ConnectionServices) -> Port:
         return Port(services, self.admission, self.settings.http, echo_http)
 
