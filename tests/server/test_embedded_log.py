@@ -26,11 +26,15 @@ class Stuck(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.goes_on = threading.Event()
+        self.has_all = threading.Event()
+        """Set with the last line of a broker."""
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         assert self.goes_on.wait(SAFETY_SECONDS)
         self.records.append(record)
+        if record.getMessage().startswith("draining "):
+            self.has_all.set()
 
 
 @pytest.fixture
@@ -44,7 +48,9 @@ def stuck() -> Iterator[Stuck]:
     try:
         yield handler
     finally:
+        # What a thread has not given to this handler yet would come to that of the next test.
         handler.goes_on.set()
+        assert handler.has_all.wait(SAFETY_SECONDS)
         logger.removeHandler(handler)
         logger.setLevel(before)
         logger.propagate = propagates

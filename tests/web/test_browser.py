@@ -81,11 +81,10 @@ def test_through_a_killed_server_nothing_is_lost_or_heard_twice(visit, server):
     assert sorted(ann.page.evaluate("acks") + bob.page.evaluate("acks")) == list(range(1, count + 1))
 
 
-@pytest.mark.parametrize("token", ["expired", "of another secret", "nonsense"])
+@pytest.mark.parametrize("token", ["of another secret", "nonsense"])
 def test_a_refused_token_stops_it_for_good(visit, token, make_token):
     mallory = visit("mallory", token=make_token(token))
     mallory.wait("() => client.state === 'closed'")
-    mallory.page.wait_for_timeout(3000)
     assert len(mallory.attempts) == 1
     assert mallory.page.evaluate("asked") == 1
     assert "open" not in mallory.page.evaluate("states.map(({ state }) => state)")
@@ -93,14 +92,13 @@ def test_a_refused_token_stops_it_for_good(visit, token, make_token):
     mallory.show("client-refused")
 
 
-def test_a_token_that_runs_out_and_cannot_be_had_anew_stops_it(visit, make_token):
-    ann = visit("ann", token=make_token("short"))
+@pytest.mark.parametrize("kind", ["expired", "short"])
+def test_a_token_that_has_run_out_is_asked_for_again_until_there_is_another(visit, kind, make_token):
+    ann = visit("ann", token=make_token(kind))
+    ann.wait("() => states.some(({ code }) => code === 4001 || code === 4101)")
+    ann.page.evaluate("(token) => { window.token = token }", make_token("good"))
     ann.wait("() => room.state === 'joined'")
-    ann.wait("() => client.state === 'closed'")
-    codes = ann.page.evaluate("states.map(({ code }) => code).filter((code) => code)")
-    assert codes == [4101, 4001]
-    ann.page.wait_for_timeout(2000)
-    assert len(ann.attempts) == 2
+    assert ann.page.evaluate("asked") > 1
 
 
 def test_a_page_that_is_put_away_is_gone_at_once_and_comes_back_as_it_was(visit, application):

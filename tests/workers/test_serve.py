@@ -190,13 +190,18 @@ async def test_a_port_in_use_ends_with_1_and_one_clear_line(redis: RedisServer):
         assert await served.process.wait() == 1
         assert served.process.stderr is not None
         told = (await served.process.stderr.receive_some()).decode()
-        assert told == f"greenroom: cannot serve on 127.0.0.1:{redis.port}: Address already in use\n"
+        assert (
+            told
+            == f"greenroom: cannot serve on 127.0.0.1:{redis.port}: Address already in use; choose another port with --port (make serve PORT=8001)\n"
+        )
 
 
 async def test_a_worker_that_stands_still_is_killed_and_started_again():
     silence = {"GREENROOM_SERVER__WORKER_SILENCE_SECONDS": "5"}
     async with serving("--workers", "2", "--engine", NO_REDIS, **silence) as served:
         await served.until("workers listening")
+        # A worker tells its parent before its log is written: stopped in between, it would never write this line.
+        await served.until("listening", 2)
         (first, _) = served.children()
         os.kill(first, signal.SIGSTOP)
         await served.until("worker stands still")

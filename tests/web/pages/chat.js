@@ -3,6 +3,7 @@
 const { server, user, tokenUrl, token } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 const { connect } = await import(`${server}/greenroom.js`);
 
+window.token = token;
 window.states = [];
 window.asked = 0;
 window.acks = [];
@@ -14,7 +15,7 @@ window.heard = [];
 const client = connect(server, {
   token: async () => {
     window.asked += 1;
-    return tokenUrl ? (await fetch(`${tokenUrl}?user=${user}`)).text() : token;
+    return tokenUrl ? (await fetch(`${tokenUrl}?user=${user}`)).text() : window.token;
   },
 });
 window.client = client;
