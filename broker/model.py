@@ -109,16 +109,20 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
 class EventHeader(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The fields of an event that can be read without its content: for filters, hooks and wire protocols.
 
-    `type` is `chat`, `event` for a client's own event, or the type of an application's message. `name` is the name of
-    a client's own event, else None. `sender` is the user id of the client, None for an application.
-
     It is stored as an array. A further field goes to the end and has a default: a header that was stored before has
     the default, and an earlier version passes over the field.
     """
 
     type: str
+    """`chat`, `event` for a client's own event, or the type of an application's message."""
     name: str | None = None
+    """The name of a client's own event, else None."""
     sender: str | None = None
+    """The user id of the client; None for an application."""
+    connection: str | None = None
+    """The id of the client's connection, see `broker.sessions.connections.ConnectionIds`; None for an application."""
+    tags: tuple[tuple[str, str], ...] = ()
+    """Names and values; nothing sets any yet."""
 
 
 NO_HEADER = EventHeader("")

@@ -9,8 +9,9 @@
 - `append` stores all its drafts or none. When it returns, the events are as durable as the engine makes them.
 - A draft whose idempotency key was stored within the window is not stored again; its receipt has the first
   position. The window outlives rooms' actors, and the engine's restarts where the engine is durable.
-- An event has the header of its draft, in the receipt, in the feed and when it is read. (Where only content is stored,
-  the header is derived from it.)
+- An event has the header of its draft, in the receipt, in the feed and when it is read. One that an earlier version
+  stored without a header has as much of it as its content tells (`read_header`), one stored with a shorter header the
+  defaults; fields that a later version has added are passed over.
 - An ephemeral draft keeps its place in the order and is not stored. An append of ephemeral drafts without keys
   stores nothing, and works while nothing can be stored.
 - History is kept up to the given retention, and to a bound on all rooms together where the engine has one: the

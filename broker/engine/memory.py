@@ -28,7 +28,10 @@ ROOM_BYTES = 2048
 """Memory of a room besides its events: its name, epoch, queue and places in the indexes."""
 
 EVENT_BYTES = 256
-"""Memory of an event besides its content, and the names in its header."""
+"""Memory of an event besides its content, and the names and tags in its header."""
+
+TAG_BYTES = 256
+"""Memory of a tag besides its characters: a tuple and two strings."""
 
 
 @attrs.define
@@ -67,8 +70,14 @@ class _RoomLog:
 
 def _memory_bytes(event: Event) -> int:
     header = event.header
-    # A character of a string takes up to four bytes, and in the content as few as one.
-    return EVENT_BYTES + len(event.content) + 4 * (len(header.type) + len(header.name or ""))
+    # A character of a string takes up to four bytes, and in the content as few as one. Of sender and connection, all
+    # events of a connection share one string.
+    size = EVENT_BYTES + len(event.content) + 4 * (len(header.type) + len(header.name or ""))
+    return size + _tag_bytes(header.tags) if header.tags else size
+
+
+def _tag_bytes(tags: tuple[tuple[str, str], ...]) -> int:
+    return sum(TAG_BYTES + 4 * (len(name) + len(value)) for name, value in tags)
 
 
 class MemoryEngine(Engine):

@@ -42,18 +42,18 @@ _typed = msgspec.json.Decoder(_Typed)
 _of_clients: msgspec.json.Decoder[_Chat | _Custom] = msgspec.json.Decoder(_Chat | _Custom)
 
 
-def chat_header(user_id: str) -> EventHeader:
-    """Return the header of all chats of a user."""
-    return EventHeader("chat", None, user_id)
+def chat_header(user_id: str, connection: str | None = None) -> EventHeader:
+    """Return the header of all chats of a connection."""
+    return EventHeader("chat", None, user_id, connection)
 
 
-def custom_header(user_id: str, event: str) -> EventHeader:
+def custom_header(user_id: str, event: str, connection: str | None = None) -> EventHeader:
     """Return the header of a client's own event."""
-    return EventHeader("event", event, user_id)
+    return EventHeader("event", event, user_id, connection)
 
 
 def read_header(content: bytes) -> EventHeader:
-    """Return the header that content was published with, for engines that store content only.
+    """Return the header of an event that was stored without one: as published, but with no connection and no tags.
 
     It is NO_HEADER if `content` was made by no function of this module.
     """

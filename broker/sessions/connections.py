@@ -1,6 +1,8 @@
 """The open connections of this node, by user."""
 
+import secrets
 from collections.abc import Iterator
+from itertools import count
 from typing import Protocol
 
 import trio
@@ -32,6 +34,21 @@ class Connection(Protocol):
     def disconnect(self, code: CloseCode, reason: str) -> None:
         """Start to close it; the first call decides the code and the reason."""
         ...
+
+
+class ConnectionIds:
+    """Names connections, each once: over all nodes and restarts, as each instance has 64 random bits of its own.
+
+    An id is no secret: it says which connection, and gives no right to it.
+    """
+
+    def __init__(self) -> None:
+        self._node = secrets.token_hex(8)
+        self._numbers = count(1)
+
+    def make(self) -> str:
+        """Return an id for one more connection."""
+        return f"{self._node}-{next(self._numbers)}"
 
 
 class Connections:

@@ -29,6 +29,7 @@ from broker.rooms.directory import Rooms
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage, SendHistory, SendPresence
 from broker.sessions.allowance import Allowance, Allowances, ByteMeter, rate_limited
+from broker.sessions.connections import ConnectionIds
 from broker.sessions.rate import TokenBucket
 from broker.sessions.wire_protocol import Decoder
 
@@ -54,6 +55,7 @@ class SessionServices:
         default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
     )
     """The allowances of users, over connections of all protocols."""
+    connection_ids: ConnectionIds = attrs.field(factory=ConnectionIds)
 
 
 class SessionOutbox(Outbox, Protocol):
@@ -94,7 +96,10 @@ class Session:
         self._on_refused = on_refused
         self._initial_room = initial_room
         self._memberships: dict[str, Ref[RoomMessage]] = {}
-        self._chat_header = chat_header(claims.user_id)  # of a new token too, which is the same user's
+        self.connection_id = services.connection_ids.make()
+        """Names this connection in the headers of its events, from its start to its end."""
+        # Of a new token too, which is the same user's.
+        self._chat_header = chat_header(claims.user_id, self.connection_id)
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
@@ -287,7 +292,7 @@ class Session:
         else:
             self._check_can(Capability.PUBLISH)
             content = custom_content(self.user_id, command.event, command.data)
-            header = custom_header(self.user_id, command.event)
+            header = custom_header(self.user_id, command.event, self.connection_id)
             draft = Draft(content, command.ephemeral, self._key(command.id), header)
         return ref, Publish(draft, self, command.id)
 

@@ -238,15 +238,22 @@ def test_all_histories_together_stay_within_the_bound(
     trio.run(play)
 
 
+def header_of(number: int, name: str, tags: int) -> EventHeader:
+    """Return a header that shares no string with another but its sender's."""
+    pairs = tuple((f"name {number} {tag}", f"value {number} {tag}") for tag in range(tags))
+    return EventHeader("event", f"{number}{name}", "ann", "c-1", pairs)
+
+
 async def test_the_bytes_shown_are_about_what_is_taken() -> None:
     """Else the bound would bound nothing. Whatever is made for each room and forgotten with it counts."""
     total_bytes = 2_000_000
-    for events, size, name in (
-        (0, 0, ""),
-        (1, 10, "move"),
-        (20, 10, "move"),
-        (3, 5000, "move"),
-        (20, 1000, "\U0001f3ad" * 124),
+    for events, size, name, tags in (
+        (0, 0, "", 0),
+        (1, 10, "move", 0),
+        (20, 10, "move", 0),
+        (3, 5000, "move", 0),
+        (20, 1000, "\U0001f3ad" * 124, 0),
+        (20, 10, "move", 5),
     ):
         engine = bounded(total_bytes)
         gc.collect()
@@ -257,8 +264,7 @@ async def test_the_bytes_shown_are_about_what_is_taken() -> None:
                 await engine.position(room)
                 if events:
                     drafts = [
-                        Draft(b"%d" % n + b"x" * size, header=EventHeader("event", f"{n}{name}", "ann"))
-                        for n in range(events)
+                        Draft(b"%d" % n + b"x" * size, header=header_of(n, name, tags)) for n in range(events)
                     ]
                     await engine.append(room, drafts, Retention(1000, 1 << 20, HOUR))
             gc.collect()

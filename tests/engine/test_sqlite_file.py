@@ -163,7 +163,9 @@ def test_events_of_a_file_without_headers_have_those_that_new_ones_have(written:
         assert await read(path) == [draft.header for draft in (*lasting, *lasting)]
         with connected(path) as connection:
             stored = connection.execute("SELECT header FROM events ORDER BY offset").fetchall()
-        packed = [msgspec.msgpack.encode([d.header.type, d.header.name, d.header.sender]) for d in lasting]
+        packed = [
+            msgspec.msgpack.encode([d.header.type, d.header.name, d.header.sender, None, []]) for d in lasting
+        ]
         assert [header for (header,) in stored] == [*[None] * len(lasting), *packed]
 
     with TemporaryDirectory() as directory:
@@ -174,14 +176,20 @@ async def test_a_header_of_an_earlier_or_later_version_is_read(tmp_path):
     """It has fewer fields, or more."""
     path = tmp_path / "rooms.db"
     async with opened(path) as engine:
-        await engine.append("den", [draft(1), draft(2)], KEEP)
+        await engine.append("den", [draft(1), draft(2), draft(3)], KEEP)
     with connected(path) as connection:
         update = "UPDATE events SET header = ? WHERE offset = ?"
         connection.execute(update, (msgspec.msgpack.encode(["order"]), 1))
-        connection.execute(update, (msgspec.msgpack.encode(["event", "move", "ann", ["a tag"], {"c": 1}]), 2))
+        connection.execute(update, (msgspec.msgpack.encode(["event", "move", "ann"]), 2))
+        later = ["event", "move", "ann", "c-1", [["kind", "goal"]], {"c": 1}, 7]
+        connection.execute(update, (msgspec.msgpack.encode(later), 3))
     async with opened(path) as engine:
         headers = [event.header for event in (await engine.read("den")).events]
-    assert headers == [EventHeader("order"), EventHeader("event", "move", "ann")]
+    assert headers == [
+        EventHeader("order"),
+        EventHeader("event", "move", "ann"),
+        EventHeader("event", "move", "ann", "c-1", (("kind", "goal"),)),
+    ]
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])

@@ -3,10 +3,11 @@
 import json
 
 import attrs
+import msgspec
 import pytest
 
 from broker.model import EventHeader
-from tests.support.served import Client, Served
+from tests.support.served import Client, Serve, Served
 
 
 @attrs.frozen
@@ -39,6 +40,11 @@ class Scene:
         answer.raise_for_status()
 
 
+async def read_headers(served: Served, room: str = "den") -> list[EventHeader]:
+    run = await served.broker.rooms.read(room, None, 100, reverse=False)
+    return [event.header for event in run.events]
+
+
 @pytest.mark.parametrize(
     ("way", "header"),
     [
@@ -54,5 +60,24 @@ class Scene:
 async def test_an_event_has_the_header_of_how_it_was_published(serve, way, header):
     async with serve() as served, served.connect("/ws/den", "ann") as ann:
         await Scene(served, ann).publish(way)
-        run = await served.broker.rooms.read("den", None, 10, reverse=False)
-        assert [event.header for event in run.events] == [header]
+        [found] = await read_headers(served)
+        assert (found.connection is None) is (header.sender is None)
+        assert msgspec.structs.replace(found, connection=None) == header
+
+
+async def test_the_events_of_a_connection_name_it_in_all_its_rooms(serve: Serve) -> None:
+    async with serve() as served, serve() as other_node:
+        connections = []
+        for number, (node, user) in enumerate(
+            [(served, "ann"), (served, "ann"), (served, "bob"), (other_node, "ann")]
+        ):
+            async with node.connect("/ws/den", user) as client:
+                await client.ask("joined", type="join", room="attic")
+                await client.ask("ack", type="chat", text="hi", id=f"a{number}")
+                await client.ask("ack", type="publish", event="e", data=None, id=f"b{number}")
+                await client.ask("refreshed", type="refresh", token=node.token(user))
+                await client.ask("ack", type="chat", text="hi", room="attic", id=f"c{number}")
+            headers = (await read_headers(node))[-2:] + (await read_headers(node, "attic"))[-1:]
+            assert len({header.connection for header in headers}) == 1
+            connections.append(headers[0].connection)
+        assert len(set(connections)) == len(connections)

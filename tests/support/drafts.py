@@ -52,4 +52,15 @@ def messages() -> st.SearchStrategy[Draft]:
 
 
 def drafts() -> st.SearchStrategy[Draft]:
+    """Return drafts whose headers can be derived from their content."""
     return chats() | customs() | messages()
+
+
+def tagged_drafts() -> st.SearchStrategy[Draft]:
+    """Return drafts with all that a header may have beside what the content tells."""
+
+    def add(draft: Draft, connection: str | None, tags: list[tuple[str, str]]) -> Draft:
+        header = msgspec.structs.replace(draft.header, connection=connection, tags=tuple(tags))
+        return msgspec.structs.replace(draft, header=header)
+
+    return st.builds(add, drafts(), st.none() | names, st.lists(st.tuples(names, texts), max_size=3))

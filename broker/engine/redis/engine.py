@@ -16,6 +16,7 @@ from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
     is_remote_change,
     is_removal,
+    pack_header,
     parse_position,
     parse_published,
     parse_receipts,
@@ -109,7 +110,8 @@ class RedisEngine(Engine, Feed):
         for draft in drafts:
             if draft.key is not None:
                 keys.append(room_keys.idempotency(draft.key))
-            args += (0 if draft.key is None else len(keys), int(draft.ephemeral), draft.content)
+            key_index = 0 if draft.key is None else len(keys)
+            args += (key_index, int(draft.ephemeral), draft.content, pack_header(draft.header))
         receipts = await self._scripts.append.run(
             self._server(room).link, keys, *args, parse=lambda reply: parse_receipts(reply, drafts, now_ms)
         )

@@ -12,7 +12,7 @@ import msgspec
 
 from broker.engine.base import Receipt, Run
 from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomSummary
-from broker.model import Draft, Event, Position
+from broker.model import Draft, Event, EventHeader, Position
 from broker.protocol.content import read_header
 
 MOST_CONNECTIONS = 1 << 20
@@ -20,18 +20,22 @@ MOST_CONNECTIONS = 1 << 20
 
 _INT64 = 1 << 63
 _ENTRY_FIELDS = 4  # names and values of time and content
+_HEADER_AT = 5  # the value of the header, in entries that have one
 
 
 class _Published(msgspec.Struct, frozen=True, array_like=True):
-    """The message of an append; msgspec drops elements of a later version behind these."""
+    """The message of an append; msgspec drops the elements behind these."""
 
     epoch: str
     time_ms: int
     fields: list[int | str]
     """Offset and content of each event; an ephemeral event has the offset 0."""
+    headers: list[str] | None = None
+    """The header of each event; None from an earlier version."""
 
 
 _PUBLISHED = msgspec.msgpack.Decoder(_Published)
+_HEADER = msgspec.json.Decoder(EventHeader)
 _REMOVAL = msgspec.msgpack.Decoder(tuple[str, str])
 _CHANGE = msgspec.msgpack.Decoder(tuple[str, int, int, list[int | str] | dict[str, int]])
 
@@ -39,8 +43,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _of_message_pack(parse: Callable[P, T]) -> Callable[P, T]:
-    """Make `parse` raise only ValueError; an array that announces 2**32 elements is a MemoryError."""
+def _of_msgspec(parse: Callable[P, T]) -> Callable[P, T]:
+    """Make `parse` raise only ValueError; a MessagePack array that announces 2**32 elements is a MemoryError."""
 
     @wraps(parse)
     def parse_or_refuse(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -116,20 +120,30 @@ def _check_run(offsets: list[int], first: int, last: int) -> None:
 
 
 def _event(entry: object) -> Event:
-    """Parse an entry of a stream: the time, the content, and fields of a later version, which are dropped."""
+    """Parse an entry of a stream: the time, the content, the header, and fields of a later version, which are dropped.
+
+    An entry of an earlier version has no header.
+    """
     entry_id, fields = _list(entry, 2)
     if len(_list(fields)) < _ENTRY_FIELDS or len(fields) % 2:
         raise ValueError("not an entry of a room's stream")
     _, time_ms, _, content = fields[:_ENTRY_FIELDS]
     if type(entry_id) is not bytes or type(content) is not bytes:
         raise ValueError("not an entry of a room's stream")
-    return _read_event(content, _decimal(time_ms), _decimal(entry_id.partition(b"-")[0]))
+    has_header = len(fields) > _HEADER_AT and fields[_HEADER_AT - 1] == b"h"
+    header = parse_header(_bytes(fields[_HEADER_AT])) if has_header else read_header(content)
+    return Event(content, _decimal(time_ms), _decimal(entry_id.partition(b"-")[0]), header)
 
 
-def _read_event(content: bytes, time_ms: int, offset: int | None) -> Event:
-    # Derived for now. To store and publish the header as a further field has to wait until all nodes that may share a
-    # Redis pass over such fields: those of earlier versions refuse an entry that has one.
-    return Event(content, time_ms, offset, read_header(content))
+def pack_header(header: EventHeader) -> bytes:
+    """Return a header as it is stored and published: a JSON array, as Lua's strings can be no part of a message."""
+    return msgspec.json.encode(header)
+
+
+@_of_msgspec
+def parse_header(packed: bytes | str) -> EventHeader:
+    """Parse a header of this version, or of an earlier or later one."""
+    return _HEADER.decode(packed)
 
 
 def parse_remote_presence(reply: object, own_node: str) -> RemotePresence:
@@ -192,7 +206,7 @@ def is_remote_change(payload: bytes) -> bool:
     return payload[:1] == b"\x94"
 
 
-@_of_message_pack
+@_of_msgspec
 def parse_remote_change(payload: bytes) -> RemoteChange:
     """Parse a node's announcement of its users."""
     node, version, follows, counts = _CHANGE.decode(payload)
@@ -224,24 +238,29 @@ def pack_removal(node: str, user_id: str) -> bytes:
     return msgspec.msgpack.encode((node, user_id))
 
 
-@_of_message_pack
+@_of_msgspec
 def parse_removal(payload: bytes) -> tuple[str, str]:
     """Parse a removal: the node that asked for it, and the user."""
     return _REMOVAL.decode(payload)
 
 
-@_of_message_pack
+@_of_msgspec
 def parse_published(payload: bytes) -> tuple[str, list[Event]]:
     """Parse the message of an append: the epoch and the events.
 
-    A later version may publish five or more elements; arrays of two and four are the other messages of the channel.
+    An earlier version published three elements, a later one may publish more than five; arrays of two and four are
+    the other messages of the channel.
     """
     published = _PUBLISHED.decode(payload)
+    offsets, contents = published.fields[::2], published.fields[1::2]
+    headers = [None] * len(offsets) if published.headers is None else published.headers
     events = []
-    for offset, content in zip(published.fields[::2], published.fields[1::2], strict=True):
+    for offset, content, header in zip(offsets, contents, headers, strict=True):
         if not isinstance(content, str) or not isinstance(offset, int) or not 0 <= offset < _INT64:
             raise ValueError("no offset and content")
-        events.append(_read_event(content.encode(), published.time_ms, offset or None))
+        written = content.encode()
+        parsed = read_header(written) if header is None else parse_header(header)
+        events.append(Event(written, published.time_ms, offset or None, parsed))
     return published.epoch, events
 
 
@@ -257,10 +276,14 @@ def _list(value: object, length: int | None = None) -> list[Any]:
     return value
 
 
-def _text(value: object) -> str:
+def _bytes(value: object) -> bytes:
     if type(value) is not bytes:
         raise ValueError("not a string")
-    return value.decode()
+    return value
+
+
+def _text(value: object) -> str:
+    return _bytes(value).decode()
 
 
 def _integer(value: object, least: int = 0) -> int:

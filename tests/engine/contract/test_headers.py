@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from broker.engine.base import Retention
 from broker.model import Draft, Event, EventHeader
 from tests.engine.redis.opened import Ear, when_served
-from tests.support.drafts import drafts
+from tests.support.drafts import tagged_drafts
 from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def known(events: Sequence[Draft | Event]) -> Known:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(batch=st.lists(drafts(), min_size=1, max_size=5), last=drafts())
+@given(batch=st.lists(tagged_drafts(), min_size=1, max_size=5), last=tagged_drafts())
 async def test_events_have_the_headers_of_their_drafts(
     open_engine_under_test: "OpenEngine", wall: "Wall", batch: list[Draft], last: Draft
 ) -> None:

@@ -32,9 +32,12 @@ from broker.engine.redis.replies import (
     parse_run,
     parse_summary,
 )
-from broker.model import Draft, Event, Position
+from broker.model import Draft, Event, EventHeader, Position
 
 DRAFTS = [Draft(b"{}"), Draft(b"{}")]
+
+MOVE = EventHeader("event", "move", "ann", "c-1", (("kind", "goal"),))
+MOVE_FIELDS = ["event", "move", "ann", "c-1", [["kind", "goal"]]]
 
 PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
     parse_greeting: (Greeting,),
@@ -152,6 +155,10 @@ def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: by
         (parse_published, msgspec.msgpack.encode(("e", 1, ["{}", 1]))),
         (parse_published, msgspec.msgpack.encode(("e", 1, [1]))),
         (parse_published, msgspec.msgpack.encode(("e", 1, [-1, "{}"]))),
+        (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], [], 1))),
+        (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], ["[]"], 1))),
+        (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], ['{"type":"chat"}'], 1))),
+        (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], ['["chat"]', '["chat"]'], 1))),
         (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", 2**60]))),
         (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", "9" * 5000]))),
         (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", -1]))),
@@ -189,27 +196,54 @@ def test_what_nodes_say_is_read() -> None:
     assert parse_remote_change(msgspec.msgpack.encode(("n", 2, 1, {}))).counts == {}
 
 
-@given(
-    more=st.lists(
-        st.none() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.text(max_size=2)), min_size=2
-    )
-)
-def test_elements_that_a_later_version_publishes_behind_the_events_are_dropped(more: list[object]) -> None:
-    payload = msgspec.msgpack.encode(("e", 5, [1, "{}", 0, "[]"], *more))
+later_values = st.none() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.text(max_size=2))
+
+
+@given(more=st.lists(later_values, min_size=1), fields=st.lists(later_values))
+def test_elements_that_a_later_version_publishes_are_dropped(
+    more: list[object], fields: list[object]
+) -> None:
+    """They stand behind the headers, and behind the fields of a header."""
+    headers = ['["order"]', msgspec.json.encode([*MOVE_FIELDS, *fields]).decode()]
+    payload = msgspec.msgpack.encode(("e", 5, [1, "{}", 0, "[]"], headers, *more))
     assert not is_remote_change(payload)
     assert not is_removal(payload)
-    assert parse_published(payload) == ("e", [Event(b"{}", 5, 1), Event(b"[]", 5, None)])
+    assert parse_published(payload) == (
+        "e",
+        [Event(b"{}", 5, 1, EventHeader("order")), Event(b"[]", 5, None, MOVE)],
+    )
 
 
-@given(more=st.lists(st.tuples(st.binary(max_size=3), st.binary(max_size=3)), max_size=3))
-def test_fields_that_a_later_version_stores_behind_time_and_content_are_dropped(
-    more: list[tuple[bytes, bytes]],
+later_fields = st.lists(
+    st.tuples(st.binary(max_size=3), st.binary(max_size=3)).filter(lambda pair: pair[0] != b"h"), max_size=3
+)
+
+
+@given(more=later_fields)
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ([], EventHeader("order")),
+        ([b"h", b'["a","b"]'], EventHeader("a", "b")),
+        ([b"h", msgspec.json.encode(MOVE_FIELDS)], MOVE),
+    ],
+)
+def test_an_entry_of_an_earlier_or_later_version_is_read(
+    header: list[bytes], expected: EventHeader, more: list[tuple[bytes, bytes]]
 ) -> None:
-    entry = [b"7-0", [b"t", b"5", b"c", b"{}", *(part for pair in more for part in pair)]]
-    assert parse_run([b"e", 7, 7, [entry]]) == Run(Position("e", 7), 7, (Event(b"{}", 5, 7),))
+    """It has no header, then the one that its content tells; or a shorter one; or fields behind the header."""
+    fields = [b"t", b"5", b"c", b'{"type":"order"}', *header, *(part for pair in more for part in pair)]
+    event = Event(b'{"type":"order"}', 5, 7, expected)
+    assert parse_run([b"e", 7, 7, [[b"7-0", fields]]]) == Run(Position("e", 7), 7, (event,))
 
 
 @pytest.mark.parametrize("fields", [[], [b"t", b"5"], [b"t", b"5", b"c"], [b"t", b"5", b"c", b"{}", b"odd"]])
 def test_an_entry_without_time_and_content_is_refused(fields: list[bytes]) -> None:
     with pytest.raises(ValueError, match="not an entry"):
         parse_run([b"e", 7, 7, [[b"7-0", fields]]])
+
+
+@pytest.mark.parametrize("header", [b"", b"[]", b"{}", b"\xff", b"[1]", b'["a",1]', b"[" * 100_000, 1, None])
+def test_an_entry_whose_header_is_none_is_refused(header: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the text is msgspec's
+        parse_run([b"e", 7, 7, [[b"7-0", [b"t", b"5", b"c", b"{}", b"h", header]]]])

@@ -3,7 +3,7 @@
 -- KEYS: hash, stream, then one for each idempotency key.
 -- ARGV: epoch if the room is new, now, window of idempotency keys, expiry of the room (ms each), channel, messages,
 --   bytes and age (ms) to keep; then for each draft: the index in KEYS of its idempotency key or 0, 1 if it is
---   ephemeral, its content.
+--   ephemeral, its content, its header.
 -- Returns the epoch, then for each draft its offset, 0 if it is ephemeral; -1 - offset for one stored before.
 
 local meta, stream = KEYS[1], KEYS[2]
@@ -23,13 +23,13 @@ local function find_sent(key)
   return epoch == room.epoch and tonumber(until_ms) > now_ms and tonumber(offset) or nil
 end
 
-local function place(key, is_ephemeral, content)
+local function place(key, is_ephemeral, content, header)
   local offset = 0
   if not is_ephemeral then
     room.offset = room.offset + 1
     offset = room.offset
     if keeps then
-      redis.call('XADD', stream, offset .. '-0', 't', now_ms, 'c', content)
+      redis.call('XADD', stream, offset .. '-0', 't', now_ms, 'c', content, 'h', header)
       room.bytes = room.bytes + #content
     end
   end
@@ -85,18 +85,19 @@ end
 if keep_ms > room.age_ms then
   drop_expired()
 end
-local answer, published, changes = { room.epoch }, {}, false
-for at = 9, #ARGV, 3 do
-  local key, is_ephemeral, content = KEYS[tonumber(ARGV[at])], ARGV[at + 1] == '1', ARGV[at + 2]
+local answer, published, headers, changes = { room.epoch }, {}, {}, false
+for at = 9, #ARGV, 4 do
+  local key, is_ephemeral, content, header = KEYS[tonumber(ARGV[at])], ARGV[at + 1] == '1', ARGV[at + 2], ARGV[at + 3]
   changes = changes or key ~= nil or not is_ephemeral
   local sent = find_sent(key)
   if sent then
     answer[#answer + 1] = -1 - sent
   else
-    local offset = place(key, is_ephemeral, content)
+    local offset = place(key, is_ephemeral, content, header)
     answer[#answer + 1] = offset
     published[#published + 1] = offset
     published[#published + 1] = content
+    headers[#headers + 1] = header
   end
 end
 if changes then
@@ -107,6 +108,7 @@ if changes then
   redis.call('PEXPIRE', stream, keep_room_ms)
 end
 if #published > 0 then
-  redis.call('PUBLISH', ARGV[5], cmsgpack.pack({ room.epoch, now_ms, published }))
+  -- The last element tells it from the channel's other messages, arrays of two and four.
+  redis.call('PUBLISH', ARGV[5], cmsgpack.pack({ room.epoch, now_ms, published, headers, 1 }))
 end
 return answer

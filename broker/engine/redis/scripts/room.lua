@@ -1,8 +1,8 @@
 -- Functions for rooms, put in front of each script that needs them.
 --
 -- A room is two keys. The hash holds its epoch, the offset of its newest event, the offset of the first one held,
--- the bytes held, and for how long events are kept. The stream holds the events under ids OFFSET-0, with their time
--- and content. Both expire together. If one is lost without the other, the room begins a new epoch, as the rest
+-- the bytes held, and for how long events are kept. The stream holds the events under ids OFFSET-0, with their time,
+-- content and header; readers pass over what stands behind these. Both expire together. If one is lost without the other, the room begins a new epoch, as the rest
 -- cannot be trusted.
 
 local function load_room(meta, stream)
