@@ -10,11 +10,11 @@ NODE_MEMORY, NODE_CPU, REDIS_CPU = "memory of the nodes", "CPU of the nodes", "C
 
 @attrs.frozen
 class Costs:
-    """What was measured, of one core of one machine.
+    """Measured costs, each on one core of one machine.
 
-    Microseconds of a node's CPU: `publish_us` to take a message, store it and hear of it on the same node,
-    `receive_us` to hear of one from another node, `delivery_us` for each member that it is written to. Of Redis'
-    CPU: `redis_us` for a message that one node listens to, `subscriber_us` more for each other node.
+    Microseconds of a node's CPU: `publish_us` to accept a message, store it and receive it from the feed, `receive_us`
+    to receive one from another node, `delivery_us` for each member that it is written to. Microseconds of Redis' CPU:
+    `redis_us` for a message with one subscribed node, `subscriber_us` for each further one.
     """
 
     member_kib: float
@@ -28,7 +28,7 @@ class Costs:
 
 @attrs.frozen
 class Assumptions:
-    """What the projection supposes; rooms are spread evenly over Redis servers, members over nodes."""
+    """The assumptions of the projection; rooms are spread evenly over Redis servers, members over nodes."""
 
     room_members: int = 100
     room_messages_per_second: float = 1.0
@@ -39,7 +39,7 @@ class Assumptions:
 
 @attrs.frozen
 class Projection:
-    """What a number of connections would need."""
+    """The resources that a number of connections would need."""
 
     connections: int
     messages_per_second: float

@@ -1,4 +1,4 @@
-"""What keeps a benchmark from being run, or its figures from meaning anything."""
+"""Errors: a benchmark that cannot be run, or whose figures mean nothing."""
 
 
 class BenchError(Exception):

@@ -20,7 +20,7 @@ _IN_MEMORY = {"tmpfs", "ramfs"}
 
 @attrs.frozen
 class Machine:
-    """What a reader needs to judge the figures. `load_average` is over the minute before the start."""
+    """The description of the machine, by which to judge the figures. `load_average` is over the minute before the start."""
 
     date: str
     cores: int

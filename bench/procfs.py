@@ -1,4 +1,4 @@
-"""What Linux knows of a process and its descendants (proc(5))."""
+"""CPU time and memory of a process and its descendants, from proc(5) of Linux."""
 
 import os
 from pathlib import Path

@@ -24,7 +24,7 @@ _READ_BYTES = 65_536
 
 @attrs.frozen
 class RedisUse:
-    """What a server has done up to now: seconds of CPU, and commands, those inside Lua scripts included."""
+    """The work of a server up to now: seconds of CPU, and commands, including those inside Lua scripts."""
 
     cpu_seconds: float
     commands: int
@@ -46,7 +46,7 @@ class RunningRedis:
 
     @property
     def url(self) -> str:
-        """What `server.engine` takes."""
+        """The URL for `server.engine`."""
         return f"redis://{HOST}:{self.port}"
 
     def begin(self) -> None:

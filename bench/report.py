@@ -59,7 +59,7 @@ class Spread:
 
 
 class Verdict(StrEnum):
-    """What the runs allow to say of one server beside another."""
+    """The comparison of two servers, as far as the runs allow one."""
 
     BETTER = "better"
     WORSE = "worse"

@@ -1,4 +1,4 @@
-"""What a benchmark stands on: cores, secrets, files, and a load driven against one server."""
+"""The surroundings of a benchmark: cores, secrets, files, and a load driven against one server."""
 
 import os
 import tempfile
@@ -25,7 +25,7 @@ _REST_SHARE = 0.8
 
 @attrs.frozen
 class Outcome:
-    """What one load has counted, and what it cost the server.
+    """The counts of one load, and its cost for the server.
 
     `used` is of the measured window. `before_bytes` is the server's memory when that began, `after_bytes` when
     it had ended; where joining is measured, near the end of the rest.

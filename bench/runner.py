@@ -1,4 +1,4 @@
-"""What every scenario shares: its options, the interleaved runs, and where the results go."""
+"""The parts that all scenarios share: options, interleaved runs, and the files of results."""
 
 import functools
 import time
@@ -40,9 +40,9 @@ class Series:
 
 @attrs.frozen
 class Scenario:
-    """What is measured: its name, its parameters for the record, its figures, and how.
+    """One measurement: its name, its parameters for the record, its figures, and how they are made.
 
-    `prepare` is given the rig and returns what makes one run of a server, given the number of the repeat; that
+    `prepare` gets the rig and returns a function that makes one run of a server, given the number of the repeat; it
     raises BenchError if the run cannot be made. `servers` are those that it can be made with. The figures of
     `usage.SHARES` are in every run and need not stand in `metrics`.
     """
@@ -57,7 +57,7 @@ class Scenario:
 
 @attrs.frozen
 class Finished:
-    """What was written down of a series, and whether the server that is measured delivered as it should."""
+    """The record of a series, and whether the measured server delivered all that it should."""
 
     record: Mapping[str, object]
     summary: Mapping[str, Mapping[str, Spread]]

@@ -13,7 +13,7 @@ MAX_TEXT = 65_536
 
 @attrs.frozen
 class Credentials:
-    """What servers and clients of one benchmark share."""
+    """The secrets that servers and clients of one benchmark share."""
 
     secret: str
     api_key: str

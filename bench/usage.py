@@ -1,4 +1,4 @@
-"""What a measured stretch of time has cost."""
+"""CPU time and memory used in a measured period."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from bench.process import RunningServer
 from bench.report import Metric
 
 _TICK_SECONDS = 0.01
-"""What the kernel counts CPU time in."""
+"""The kernel's unit of CPU time."""
 
 SERVER_SHARE, GENERATOR_SHARE, OTHERS_SHARE = "server_cpu_share", "generator_cpu_share", "others_cpu_share"
 
@@ -22,7 +22,7 @@ SHARES = (
     Metric(GENERATOR_SHARE, "generator CPU", decimals=2),
     Metric(OTHERS_SHARE, "others CPU", decimals=2),
 )
-"""What tells whether the other figures may be believed; every scenario has them."""
+"""Figures that show whether the others are credible; every scenario has them."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What the Python baselines share that is not FastAPI's: who asks for which room, and what is said there."""
+"""The parts of the Python baselines that do not depend on FastAPI: the request for a room, and its messages."""
 
 import json
 import os

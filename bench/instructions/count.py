@@ -25,7 +25,7 @@ _COUNTED = ("trio", "trio-websocket", "wsproto", "h11", "msgspec", "attrs", "out
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What the counts depend on beside our own code: the interpreter, as it was built, and the packages."""
+    """The interpreter, as it was built, and the packages: the counts depend on them beside our own code."""
 
     python: str
     build: str

@@ -9,18 +9,18 @@ import msgspec
 from bench.instructions.count import Surroundings
 
 FOREIGN_TOLERANCE = 0.15
-"""What is forgiven where the packages are not those of the figures: they count too."""
+"""The tolerance where the packages differ from those of the figures, as their instructions count too."""
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What is committed for one minor version of Python."""
+    """The committed counts for one minor version of Python."""
 
     surroundings: Surroundings
     stages: dict[str, int]
 
 
 class Verdict(Enum):
-    """What may be said."""
+    """The result of a comparison."""
 
     SAME = auto()
     MORE = auto()

@@ -1,4 +1,4 @@
-"""What the benchmarks ask of a Greenroom over HTTP: to publish, and to tell its metrics."""
+"""The HTTP requests of the benchmarks to a Greenroom: to publish, and to read its metrics."""
 
 import http.client
 import re

@@ -18,7 +18,7 @@ _AGAIN_SECONDS = 0.01
 
 
 class Told(msgspec.Struct):
-    """What is read of any message from a server."""
+    """The fields that are read of a server's messages."""
 
     type: str
     id: int | None = None
@@ -27,7 +27,7 @@ class Told(msgspec.Struct):
 
 
 class Moment(NamedTuple):
-    """What one of the two was told, and when."""
+    """A message that one of the two received, and when."""
 
     number: int
     at_ns: int

@@ -41,7 +41,7 @@ class Failed(_Event, frozen=True):
 
 
 class Result(_Event, frozen=True):
-    """What was counted.
+    """The counts of one run.
 
     Of the measured window: `seconds`, the generator's own `cpu_seconds`, `published`, `delivered`,
     `received_bytes` and the latencies, as pairs of the highest nanoseconds in a bucket and its count; a
@@ -76,7 +76,7 @@ Event: TypeAlias = Joined | Measuring | Measured | Failed | Result
 
 @attrs.frozen
 class Load:
-    """What the generator does.
+    """The work of the generator.
 
     `in_flight` is what each publisher and pinger keeps outstanding; with `rate`, a number a second for all of
     them together, they send in turn whatever comes back, and a latency counts from when the message was due.

@@ -1,4 +1,4 @@
-"""Who connects to which room, and what for."""
+"""The connections of a load: each with its room and its role."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,11 @@ import jwt
 
 _TOKEN_SECONDS = 3600
 TARGET = "/ws/{room}?token={token}"
-"""What a member asks for, of a server that speaks Greenroom's protocol."""
+"""The request target of a member, for a server with Greenroom's protocol."""
 
 
 class Role(StrEnum):
-    """What a connection is there for."""
+    """The task of a connection."""
 
     LISTEN = "listen"
     PUBLISH = "publish"

@@ -12,7 +12,7 @@ _WAIT_SECONDS = 0.05
 
 
 class Told(msgspec.Struct):
-    """What is read of any message from the server."""
+    """The fields that are read of the server's messages."""
 
     type: str
     id: int | None = None
@@ -22,7 +22,7 @@ class Told(msgspec.Struct):
 
 @attrs.define
 class Publisher:
-    """What one of them has sent and heard; it has a client once it is in its room."""
+    """One publisher with its counts of sent and received messages; it has a client once it is in its room."""
 
     client: Client | None = None
     sent: int = 0

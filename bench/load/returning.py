@@ -24,7 +24,7 @@ class Note(msgspec.Struct):
 
 
 class Told(msgspec.Struct):
-    """What is read of any message from the server; all but the first field only of `joined`."""
+    """The fields that are read of the server's messages; all but the first only of `joined`."""
 
     type: str
     offset: int = 0
@@ -35,7 +35,7 @@ class Told(msgspec.Struct):
 
 @attrs.frozen
 class Position:
-    """What a client last knew of its room: the offset and epoch, and the number of the note there."""
+    """The last position of a client in its room: the offset and epoch, and the number of the note there."""
 
     offset: int
     epoch: str

@@ -25,7 +25,7 @@ _TOO_LATE_SECONDS = 120.0
 
 @attrs.frozen
 class Rolling:
-    """Who is there: `speakers` of the `clients` say something `per_second` times a second each.
+    """The load: `clients` are connected, and each of `speakers` among them publishes `per_second` messages a second.
 
     Before each restart is a rest, as in a deployment: a client is held back if its connections never last (10 s).
     """
@@ -40,7 +40,7 @@ class Rolling:
 
 @attrs.define
 class Rolled:
-    """What came of it. A gap is from the end of a connection until its client is in the room again."""
+    """The result. A gap is from the end of a connection until its client is in the room again."""
 
     seconds: float = 0.0
     acks_ns: list[int] = attrs.Factory(list)

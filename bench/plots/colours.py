@@ -1,4 +1,4 @@
-"""What each server is called and coloured in plots."""
+"""The name and colour of each server in plots."""
 
 NAMES = {
     "greenroom": "Greenroom",

@@ -1,4 +1,4 @@
-"""What is read of the results that `bench all` writes."""
+"""The fields that plots read of the results of `bench all`."""
 
 from pathlib import Path
 from typing import Any

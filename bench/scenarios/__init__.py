@@ -1,1 +1,1 @@
-"""What is measured: one module for each command of `python -m bench`."""
+"""The measurements: one module for each command of `python -m bench`."""

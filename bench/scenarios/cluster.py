@@ -24,7 +24,7 @@ from bench.spec import ServerSpec
 from bench.usage import OTHERS_SHARE, latency_buckets, on_core, worst_shares
 
 CONNECTIONS = (100_000, 1_000_000)
-"""What the projection is made for."""
+"""The numbers of connections that the projection covers."""
 
 _FEW, _MANY = 2, 102
 """Members of the rooms whose costs are compared, to tell a publish from a delivery."""
@@ -76,7 +76,7 @@ class Workload:
 
 @attrs.frozen
 class Cost:
-    """What one server spent on a load."""
+    """The resources that one server spent on a load."""
 
     outcome: Outcome
     redis: RedisUse

@@ -26,7 +26,7 @@ METRICS = (
 
 @attrs.frozen
 class Shape:
-    """Who listens to whom, and how many messages each publisher keeps in flight."""
+    """The sizes of the rooms, and the messages that each publisher keeps in flight."""
 
     crowd: Crowd
     in_flight: int

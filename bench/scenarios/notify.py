@@ -38,7 +38,7 @@ METRICS = (
 
 @attrs.frozen
 class Counted:
-    """What one way of notifying has come to in the measured time."""
+    """The counts of one way of notifying in the measured time."""
 
     answered: int
     seconds: float

@@ -35,7 +35,7 @@ METRICS = (
 
 @attrs.frozen
 class Workload:
-    """Who comes back, to rooms that hold `history` notes of `message_bytes`, of which `missed` are new to them."""
+    """The returning clients, and `history` notes of `message_bytes` in each room, of which they have missed `missed`."""
 
     crowd: Crowd
     history: int

@@ -20,7 +20,7 @@ _MEMORY_ROOM = 10
 
 @attrs.frozen
 class Points:
-    """What is measured: rooms of these sizes, one at a time; `connections` in so many rooms; so many at rest."""
+    """The measured points: rooms of these sizes, one at a time; `connections` in so many rooms; so many at rest."""
 
     sizes: tuple[int, ...]
     connections: int

@@ -1,4 +1,4 @@
-"""Loads the keys that verify tokens, and chooses one for a token."""
+"""Loads the keys that verify tokens, and chooses the key of a token."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +18,22 @@ from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReas
 PREVIOUS_SECRET = "auth.previous_secret (GREENROOM_PREVIOUS_SECRET)"  # noqa: S105  # the name of a setting
 
 MAX_FILE_BYTES = 1 << 20
-"""A device such as /dev/zero has no end."""
+"""Limit for a key file: reading a device such as /dev/zero would never end."""
 
 
 @attrs.frozen
 class KeyRing:
-    """Every key that verifies tokens. No two keys of one algorithm share a `kid`."""
+    """All keys that verify tokens. No two keys of one algorithm have the same `kid`."""
 
     keys: tuple[VerificationKey, ...]
 
     def choose(self, *, algorithm: object, kid: object) -> VerificationKey:
-        """Return the key for a token whose header says `alg` and `kid`; both are the sender's word.
+        """Return the key for a token with `alg` and `kid` in its header; neither value is verified yet.
 
-        :raises Disconnect: 4001 if no key serves that algorithm, or none is or has that id.
+        A token without `kid` is accepted if there is only one key for its algorithm, and so is any `kid` if that key has
+        none (RFC 7515 section 4.1.4: `kid` is a hint).
+
+        :raises Disconnect: 4001 if no key is for that algorithm, or if `kid` does not select one of several.
         """
         serving = [key for key in self.keys if algorithm in key.algorithms]
         if not serving:
@@ -50,10 +53,10 @@ def _no_key(reason: str) -> Disconnect:
 
 
 def load_keys(settings: AuthSettings) -> KeyRing:
-    """Read the secret, PEM file and key set that `settings` name; files are read at once, blocking.
+    """Load the secret and the public keys of the settings. Blocks while it reads files.
 
-    :raises ConfigurationError: if one is missing, unreadable, weak, private or of the wrong type, or if
-        an algorithm of `auth.algorithms` has no key; names the setting and the file.
+    :raises ConfigurationError: if a key is missing, unreadable, weak, private or of the wrong type, or if an
+        algorithm of `auth.algorithms` has no key; the text names the setting and the file.
     """
     shared = [name for name in settings.algorithms if is_shared_secret(name)]
     public = [name for name in settings.algorithms if not is_shared_secret(name)]
@@ -96,7 +99,7 @@ def _load_secrets(settings: AuthSettings, algorithms: Sequence[str]) -> Verifica
 
 
 def _load_secret(secret: str | None, algorithms: Sequence[str], setting: str) -> bytes:
-    # Ordered by name they are ordered by the length they need.
+    # The names of HS256, HS384 and HS512 sort by the length of secret that they require (RFC 7518 section 3.2).
     key = check_secret(secret, max(algorithms), setting=setting)
     try:
         PyJWS().get_algorithm_by_name(algorithms[0]).prepare_key(key)

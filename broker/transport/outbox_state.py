@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Fate(Enum):
-    """What becomes of a frame."""
+    """The fate of a frame that is offered."""
 
     QUEUED = "queued"
     """If it is within its limit; otherwise refused (events), or the connection is given up (replies)."""
@@ -39,7 +39,7 @@ class Intake(Enum):
 
 
 class Step(Enum):
-    """What changes the intake."""
+    """An event that changes the intake."""
 
     DROP = "an event was refused, and its offsets belong to a gap"
     CATCH_UP = "half of the limit is free again"
@@ -69,7 +69,7 @@ NEXT_INTAKE: Mapping[Intake, Mapping[Step, Intake]] = {
 
 
 class Awaited(Enum):
-    """What the queue waits for. A frame that is queued with NOTHING awaited is scheduled with the flusher.
+    """The writer that the queue waits for. A frame that is queued with NOTHING awaited is scheduled with the flusher.
 
     A flush ends in NOTHING or in WRITER, and so does a write that was tried at once.
     """

@@ -41,7 +41,7 @@ class ServerFields:
 
 @attrs.frozen
 class FastPathOptions:
-    """What the fast paths of all connections share."""
+    """The options that the fast paths of all connections share."""
 
     answers: PostAnswers
     server_fields: ServerFields
@@ -52,7 +52,7 @@ class FastPathOptions:
 
 
 class _Next(Enum):
-    """What serves the next request of a connection."""
+    """The server of a connection's next request."""
 
     POST = auto()
     """The fast path, if it is a plain post."""
