@@ -27,7 +27,7 @@ def test_one_client_leaves_in_each_part_of_the_window(count: int, window_seconds
         assert part * part_seconds * (1 - 1e-9) <= delay <= (part + 1) * part_seconds * (1 + 1e-9)
 
 
-def test_who_came_first_does_not_leave_first() -> None:
+def test_the_order_of_disconnection_is_not_that_of_connection() -> None:
     delays = plan_disconnects(1000, 10.0, Random(1))
     assert delays != sorted(delays)
     early = sum(delay < 5 for delay in delays[:500])

@@ -20,7 +20,7 @@ def uses_insides(text: str) -> bool:
     return any(found.search(text) for found in (PRIVATE_IMPORT, UNDOCUMENTED_IMPORT, PRIVATE_ATTRIBUTE))
 
 
-def test_what_counts_as_insides() -> None:
+def test_the_finder_of_insides_finds_each_kind() -> None:
     for line in (
         "from h11._receivebuffer import ReceiveBuffer",
         "import trio._core",

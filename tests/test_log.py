@@ -154,7 +154,7 @@ def test_a_traceback_is_written_at_level_debug_only(form: Literal["json", "human
             assert len(out.lines) == 2
 
 
-def test_an_exception_group_tells_what_is_in_it() -> None:
+def test_an_exception_group_is_logged_with_its_exceptions() -> None:
     group = ExceptionGroup("some", [ExceptionGroup("in", [KeyError("a")]), *[OSError(n) for n in range(9)]])
     described = describe_error(group)
     assert described["type"] == "ExceptionGroup"
@@ -219,7 +219,7 @@ def test_every_event_is_one_line_whatever_its_fields(fields: dict[str, Any]) -> 
 
 
 @given(st.dictionaries(st.text(), VALUES))
-def test_what_is_harmless_stays_harmless(fields: dict[str, Any]) -> None:
+def test_redaction_is_idempotent_and_printable(fields: dict[str, Any]) -> None:
     assert repr(redact(redact(fields))) == repr(redact(fields))
     assert format_fields(redact(fields)).isprintable()
 

@@ -56,7 +56,7 @@ def test_a_name_is_taken_as_it_is(name: str) -> None:
         "\udfff",
     ],
 )
-def test_a_name_that_cannot_be_is_refused_with_what_can(name: str) -> None:
+def test_an_invalid_room_name_is_refused_with_the_rule(name: str) -> None:
     with pytest.raises(Refused) as caught:
         check_room_name(name)
     assert caught.value.code is ErrorCode.INVALID_MESSAGE

@@ -117,7 +117,7 @@ def test_an_ipv6_subscriber_is_one_address() -> None:
     assert len(bench.lines) == LINES_PER_ADDRESS + 2
 
 
-def test_what_was_not_logged_is_told_in_the_next_line_of_its_reason() -> None:
+def test_the_number_of_omitted_log_lines_is_in_the_next_line_of_the_reason() -> None:
     bench = Bench()
     for _ in range(LINES_PER_ADDRESS + 7):
         bench.refusals.note(RefusalReason.ORIGIN, "10.0.0.1")

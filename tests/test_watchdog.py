@@ -54,7 +54,7 @@ def test_the_first_signal_sets_the_longer_limit_and_the_second_the_shorter():
     assert run(signals=2, drain=0.1, body=HANG) == (1, [])
 
 
-def test_what_the_engine_is_storing_is_waited_for_but_not_for_ever():
+def test_the_watchdog_waits_for_a_commit_but_not_for_ever():
     assert run(signals=1, drain=0.1, body=HANG, is_flushed="is_flushed") == (1, ["asked"] * 3)
     assert run(signals=1, drain=0.1, body=HANG, is_flushed="lambda: False") == (1, [])
     assert run(signals=1, drain=0.1, body=HANG, is_flushed="lambda: 1 / 0") == (1, [])

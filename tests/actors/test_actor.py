@@ -98,7 +98,7 @@ async def test_an_actor_may_leave_everything_as_it_is() -> None:
     assert ref.statistics().mailbox.waiting == 0
 
 
-async def test_a_batch_is_all_that_waits_and_what_is_not_taken_comes_again() -> None:
+async def test_a_batch_has_all_waiting_messages_and_those_not_taken_stay() -> None:
     batches: list[list[int]] = []
 
     class ByTwos(Actor[int]):

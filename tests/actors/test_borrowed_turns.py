@@ -155,7 +155,7 @@ async def test_behind_a_message_that_waits_everything_waits() -> None:
         assert stage.handled == [("a", False), ("b", False), ("c", True)]
 
 
-async def test_what_a_turn_tells_its_own_actor_is_handled_after_it() -> None:
+async def test_a_message_of_a_turn_to_its_own_actor_is_handled_after_the_turn() -> None:
     async with open_stage() as stage:
 
         def tell_twice(actor: Recorder) -> None:

@@ -291,7 +291,7 @@ def test_cancelled_at_every_step(scenario: Scenario) -> None:
         cancel_at_every_step(scenario)
 
 
-def test_the_harness_notices_what_hangs() -> None:
+def test_the_harness_detects_a_hang() -> None:
     async def hang(_scope: trio.CancelScope) -> None:
         await trio.sleep_forever()
 

@@ -206,7 +206,7 @@ def test_a_mailbox_that_is_full_and_closed_says_that_it_is_closed() -> None:
         mailbox.put_nowait(2)
 
 
-async def test_a_batch_holds_what_waited_when_it_was_made() -> None:
+async def test_a_batch_has_the_messages_that_waited_when_it_was_made() -> None:
     mailbox: Mailbox[str] = Mailbox(10)
     mailbox.put_nowait("a")
     batch = await mailbox.wait_batch()

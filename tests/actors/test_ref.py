@@ -193,7 +193,7 @@ async def test_a_watched_reply_is_failed_with_the_actor_and_let_go_by_hand() -> 
         late.get_nowait()
 
 
-async def test_ask_raises_what_the_actor_failed_the_question_with() -> None:
+async def test_ask_raises_the_error_that_the_actor_set() -> None:
     async with calculator() as ref:
         with pytest.raises(PermissionError, match="not you"):
             await ref.ask(Refuse)
@@ -325,7 +325,7 @@ async def test_no_ask_hangs_when_the_supervisor_is_cancelled(autojump_clock: obj
     assert sorted(outcomes) == ["AnswerLater", "FailInstead", "Refuse"]
 
 
-async def test_stop_lets_what_waits_be_handled_and_returns_when_the_actor_is_gone(
+async def test_stop_returns_once_the_mailbox_is_handled_and_the_actor_ended(
     autojump_clock: object,
 ) -> None:
     noted: list[int] = []

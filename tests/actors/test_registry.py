@@ -115,7 +115,7 @@ async def test_an_actor_is_started_when_first_needed_and_then_kept() -> None:
     assert house.diary[:4] == ["make ann", "start ann", "make bob", "start bob"]
 
 
-async def test_one_start_serves_all_who_wait(autojump_clock: object) -> None:
+async def test_callers_waiting_for_a_start_share_it(autojump_clock: object) -> None:
     house = House(start_seconds=1)
     refs: list[Ref[Message]] = []
     async with guests(house) as registry, trio.open_nursery() as nursery:
@@ -134,7 +134,7 @@ async def test_one_start_serves_all_who_wait(autojump_clock: object) -> None:
     assert house.diary == ["make ann", "start ann", "stop ann"]
 
 
-async def test_a_first_caller_who_is_cancelled_does_not_hurt_the_others(autojump_clock: object) -> None:
+async def test_cancelling_the_first_caller_leaves_the_start_to_the_others(autojump_clock: object) -> None:
     house = House(start_seconds=2)
     async with guests(house) as registry, trio.open_nursery() as nursery:
 
@@ -149,7 +149,9 @@ async def test_a_first_caller_who_is_cancelled_does_not_hurt_the_others(autojump
     assert house.diary == ["make ann", "start ann", "stop ann"]
 
 
-async def test_a_start_that_fails_fails_all_who_wait_and_the_next_tries_again(autojump_clock: object) -> None:
+async def test_a_failed_start_fails_its_waiters_and_the_next_caller_starts_again(
+    autojump_clock: object,
+) -> None:
     house = House(start_seconds=1, start_errors=[LookupError("no room")])
     failed = 0
     async with guests(house) as registry:

@@ -7,7 +7,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from actors import Reply
 
 
-async def test_an_answer_reaches_everyone_who_waits() -> None:
+async def test_a_reply_wakes_all_waiters() -> None:
     reply: Reply[str] = Reply()
     heard: list[str] = []
 

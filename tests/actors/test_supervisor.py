@@ -98,7 +98,7 @@ async def test_the_failing_message_is_dropped_and_reported_and_the_rest_handled_
     assert ref.statistics().restarts == 1
 
 
-async def test_failing_in_the_middle_of_a_batch_loses_only_what_was_taken() -> None:
+async def test_a_failure_within_a_batch_loses_only_the_messages_taken() -> None:
     handled: list[list[int]] = []
 
     class Batching(Actor[int]):

@@ -89,7 +89,7 @@ async def supervised(
         assert supervisor.statistics().actors == 0
 
 
-async def test_the_end_of_the_block_lets_every_actor_handle_what_waits(autojump_clock: object) -> None:
+async def test_the_end_of_the_block_lets_every_actor_empty_its_mailbox(autojump_clock: object) -> None:
     diaries: list[list[str]] = [[], [], []]
     async with supervised() as supervisor:
         for diary in diaries:
@@ -219,7 +219,7 @@ async def test_an_actor_stopped_while_it_waits_for_its_restart_is_not_restarted(
         assert diary == ["start", "stop", "start", "stop"]
 
 
-async def test_an_actor_stopped_while_it_waits_for_its_restart_still_handles_what_waits(
+async def test_an_actor_stopped_before_its_restart_still_empties_its_mailbox(
     autojump_clock: object,
 ) -> None:
     diary: list[str] = []

@@ -147,7 +147,7 @@ async def test_an_actor_given_up_accepts_nothing_when_on_escalate_hears_of_it() 
     assert was_stopping == [True]
 
 
-async def test_what_on_failure_raises_ends_the_block() -> None:
+async def test_an_exception_of_on_failure_ends_the_block() -> None:
     def complain(_failure: Failure) -> None:
         raise LookupError("no log")
 
@@ -186,7 +186,7 @@ async def test_keyboard_interrupt_passes_through(where: str, autojump_clock: obj
 
 
 @pytest.mark.parametrize("has_helper", [False, True])
-async def test_what_an_actor_raises_while_it_is_cancelled_stays_inside(
+async def test_an_exception_of_a_cancelled_actor_is_not_raised(
     has_helper: bool, autojump_clock: object
 ) -> None:
     failures: list[Failure] = []
@@ -208,7 +208,9 @@ async def test_what_an_actor_raises_while_it_is_cancelled_stays_inside(
     assert [type(failure.error) for failure in failures] == [LookupError]
 
 
-async def test_an_escalation_is_not_mixed_with_what_others_raise_meanwhile(autojump_clock: object) -> None:
+async def test_an_escalation_is_raised_without_later_exceptions_of_other_actors(
+    autojump_clock: object,
+) -> None:
     failures: list[Failure] = []
 
     async def fail_together() -> None:

@@ -13,7 +13,7 @@ class Question:
     reply: Reply[int]
 
 
-async def test_a_probe_hands_out_what_it_was_told_one_by_one(autojump_clock: object) -> None:
+async def test_a_probe_returns_its_messages_one_by_one(autojump_clock: object) -> None:
     async with Probe[str | int]("ear") as probe:
         probe.ref.tell_nowait("one")
         await probe.ref.tell(2)
@@ -23,7 +23,7 @@ async def test_a_probe_hands_out_what_it_was_told_one_by_one(autojump_clock: obj
         assert repr(probe.ref) == "<Ref ear>"
 
 
-async def test_a_probe_waits_for_what_is_still_to_come(autojump_clock: object) -> None:
+async def test_a_probe_waits_for_a_later_message(autojump_clock: object) -> None:
     async with Probe[str]() as probe, trio.open_nursery() as nursery:
 
         async def tell_later() -> None:
@@ -74,7 +74,7 @@ async def test_the_test_answers_in_place_of_the_actor() -> None:
         question.reply.set(7)
 
 
-async def test_what_the_test_does_not_answer_is_failed_at_the_end() -> None:
+async def test_unanswered_questions_to_a_probe_fail_at_the_end() -> None:
     async with trio.open_nursery() as nursery:
         async with Probe[Question]() as probe:
 

@@ -79,7 +79,7 @@ def test_different_tokens_are_refused(query: str, header: bytes | None, offers: 
     header=st.binary() | st.binary().map(lambda value: b"Bearer " + value),
     offers=st.lists(st.text() | st.text().map(lambda value: "bearer." + value)),
 )
-def test_whatever_comes_is_a_result_or_a_refusal(query: str, header: bytes, offers: list[str]) -> None:
+def test_any_credentials_give_a_token_or_a_refusal(query: str, header: bytes, offers: list[str]) -> None:
     headers = [(b"authorization", header), (header, header)]
     try:
         found = find_token(query=query, headers=headers, subprotocols=offers)

@@ -195,7 +195,7 @@ def test_a_private_key_file_is_refused(write: Write, rsa_key: rsa.RSAPrivateKey,
     assert "is a private key" in pem_problem(file, "RS256")
 
 
-def test_a_certificate_is_refused_with_what_to_do(write: Write) -> None:
+def test_a_certificate_is_refused_with_the_command_that_extracts_its_key(write: Write) -> None:
     file = write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     assert "openssl x509 -pubkey" in pem_problem(file, "RS256")
 

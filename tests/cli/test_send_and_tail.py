@@ -59,7 +59,7 @@ def server() -> Iterator[subprocess.Popen]:
         yield process
 
 
-def test_what_is_sent_is_tailed(server):
+def test_tail_prints_sent_texts(server):
     with started("tail", "lobby", "--url", server.url) as tail:
         joined = json.loads(tail.stdout.readline())
         assert (joined["type"], joined["user_id"]) == ("user_joined", "cli")
@@ -76,7 +76,7 @@ def test_what_is_sent_is_tailed(server):
         assert "Traceback" not in tail.stderr.read()
 
 
-def test_tail_passes_over_what_it_cannot_read(tmp_path):
+def test_tail_skips_unreadable_messages(tmp_path):
     engine = f"sqlite:///{tmp_path}/rooms.db"
     with started("serve", "--port", "0", "--engine", engine) as server:
         url = json.loads(server.stderr.readline())["url"]
@@ -101,7 +101,7 @@ def test_tail_passes_over_what_it_cannot_read(tmp_path):
             assert line["text"] == "d"
 
 
-def test_tail_comes_back_and_prints_what_it_missed(server):
+def test_tail_reconnects_and_prints_the_missed_events(server):
     """The server cuts the connection (41xx and below 4000 mean: come back) while things are said."""
     token = run("token", "--user", "ann", "--ttl", "15").stdout.strip()
     with started("tail", "lobby", "--url", server.url, "--token", token) as tail:
@@ -135,7 +135,7 @@ def test_tail_obeys_a_signal_while_its_reader_stands_still(server):
             os.close(descriptor)
 
 
-def test_tail_begins_with_what_was_said_before(server):
+def test_tail_begins_with_earlier_events(server):
     for number in range(3):
         assert run("send", "lobby", f"{number}", "--url", server.url).returncode == 0
     with started("tail", "lobby", "-n", "2", "--url", server.url) as tail:
@@ -169,14 +169,14 @@ def test_no_server_is_one_line_and_status_1(unused_port):
 
 
 @pytest.mark.parametrize("command", [["send", "lobby", "hello"], ["tail", "lobby"]])
-def test_without_a_secret_one_line_says_what_would_do(command):
+def test_without_a_secret_the_error_is_one_line_with_a_remedy(command):
     lost = run(*command, GREENROOM_SECRET="")
     assert (lost.returncode, lost.stdout) == (2, "")
     what = "put the server's secret into GREENROOM_SECRET, or give --token / GREENROOM_TOKEN"
     assert lost.stderr == f"greenroom: auth.secret: not set; {what}\n"
 
 
-def test_what_is_no_server_is_a_usage_error():
+def test_an_invalid_server_address_is_a_usage_error():
     wrong = run("send", "lobby", "hello", "--url", "localhost")
     assert wrong.returncode == 2
     assert "is no http" in wrong.stderr

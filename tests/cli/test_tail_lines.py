@@ -32,7 +32,7 @@ def test_messages_are_lines(message, line):
     assert click.unstyle(line_of(message)).partition(" ")[2] == line
 
 
-def test_what_others_wrote_cannot_steer_the_terminal():
+def test_control_characters_of_users_are_not_printed():
     hostile = "\x1b[2Jgone\r\x07"
     line = line_of({"type": "chat", "user_id": "\x1b[1A", "text": hostile, **PLACE})
     for control in ("\x1b[1A", "\x1b[2J", "\r", "\x07"):

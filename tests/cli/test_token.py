@@ -34,7 +34,7 @@ def test_a_token_names_its_user_and_its_end() -> None:
     assert now + 3600 <= claims["exp"] <= now + 3606
 
 
-def test_a_token_carries_what_was_asked_for() -> None:
+def test_a_token_has_the_requested_claims() -> None:
     claims = claims_of(
         token(
             "--user",

@@ -30,7 +30,7 @@ def test_in_a_pipe_it_prints_json_lines_once(server):
         assert run("top", "--url", server.url, "--prefix", "x", "--interval", "0.1").stdout == ""
 
 
-def test_what_is_wrong_is_one_line(server, unused_port):
+def test_an_error_is_one_line(server, unused_port):
     refused = run("top", "--url", server.url, GREENROOM_API_KEY="another-key-for-tests-01234")
     assert (refused.returncode, refused.stdout) == (1, "")
     why = "the API key is wrong; put the server's into GREENROOM_API_KEY"

@@ -43,7 +43,7 @@ async def speak(node: Node, name: str, acknowledged: dict[str, Position], is_ove
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_is_cut_everyone_hears_everything_once_in_one_order(
+async def test_all_members_get_all_events_once_in_order_under_cut_links(
     redis: RedisServer, seed: int
 ) -> None:
     random = Random(seed)

@@ -13,7 +13,7 @@ from tests.support.redis import RedisServer, run_redis
 from tests.support.redis_proxy import open_proxy
 
 
-async def test_what_is_said_on_one_node_is_heard_on_all_in_one_order(redis: RedisServer) -> None:
+async def test_events_of_one_node_reach_all_nodes_in_one_order(redis: RedisServer) -> None:
     async with open_node(redis.url) as east, open_node(redis.url) as west:
         ann, bob = await east.enter("ann"), await west.enter("bob")
         async with trio.open_nursery() as nursery:
@@ -49,7 +49,7 @@ async def test_ephemeral_events_take_their_turn_on_every_node(redis: RedisServer
         assert [said.event.offset for said in bob.heard_of(RoomEvent)] == [1, None, 2]
 
 
-async def test_nobody_misses_what_is_said_while_they_join(redis: RedisServer) -> None:
+async def test_a_joining_member_misses_no_event(redis: RedisServer) -> None:
     async with open_node(redis.url) as east, open_node(redis.url) as west:
         guests: list[Guest] = []
         is_done = False
@@ -74,7 +74,7 @@ async def test_nobody_misses_what_is_said_while_they_join(redis: RedisServer) ->
         assert all(len(guest.texts()) > 5 for guest in guests)
 
 
-async def test_what_is_said_while_the_first_guest_comes_in_is_not_lost(redis: RedisServer) -> None:
+async def test_events_published_during_the_first_join_are_not_lost(redis: RedisServer) -> None:
     async with open_proxy(redis.port) as proxy, open_node(proxy.url) as east, open_node(redis.url) as west:
         ann = Guest("ann")
         async with trio.open_nursery() as nursery:
@@ -88,7 +88,7 @@ async def test_what_is_said_while_the_first_guest_comes_in_is_not_lost(redis: Re
         assert ann.at.offset == 5
 
 
-async def test_one_who_changes_nodes_misses_nothing(redis: RedisServer) -> None:
+async def test_a_client_that_changes_nodes_misses_nothing(redis: RedisServer) -> None:
     async with open_node(redis.url) as east, open_node(redis.url) as west:
         ann = await east.enter("ann")
         await west.say("1")
@@ -122,7 +122,7 @@ async def test_rooms_where_nobody_is_do_not_listen(redis: RedisServer) -> None:
         assert ann.texts() == []
 
 
-async def test_what_came_while_a_room_could_not_hear_is_told_from_the_history(redis: RedisServer) -> None:
+async def test_events_missed_by_the_feed_are_delivered_from_the_history(redis: RedisServer) -> None:
     async with open_proxy(redis.port) as proxy, open_node(proxy.url) as east, open_node(redis.url) as west:
         ann = await east.enter("ann")
         proxy.is_closed_to_feeds = True

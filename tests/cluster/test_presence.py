@@ -80,7 +80,7 @@ async def test_the_list_and_the_size_count_all_nodes(redis: RedisServer) -> None
         assert joined.room_size == 4
 
 
-async def test_a_large_room_gathers_what_other_nodes_tell(redis: RedisServer) -> None:
+async def test_a_large_room_batches_joins_and_leaves_of_other_nodes(redis: RedisServer) -> None:
     async with (
         open_node(redis.url, gather_above=2, gather_seconds=0.05) as east,
         open_node(redis.url) as west,

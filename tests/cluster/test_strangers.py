@@ -12,7 +12,7 @@ from tests.support.redis_proxy import open_proxy
 
 
 @pytest.mark.parametrize("name", STRANGERS)
-async def test_a_node_outlives_whatever_answers_on_redis_port(
+async def test_a_node_survives_any_program_on_the_port_of_redis(
     shared_redis: RedisServer, serve, name: str
 ) -> None:
     async with open_proxy(shared_redis.port, Switch) as switch:

@@ -145,7 +145,7 @@ async def check_what_needs_no_space(server: Server) -> None:
     assert newcomer.seen == (room.body["epoch"], 0)
 
 
-async def test_a_full_disk_refuses_what_is_said_and_goes_on_when_there_is_space(
+async def test_publishes_are_refused_on_a_full_disk_and_stored_once_there_is_space(
     disk: Disk, load: Load
 ) -> None:
     with trio.fail_after(TEST_SECONDS):
@@ -181,9 +181,7 @@ async def test_a_full_disk_refuses_what_is_said_and_goes_on_when_there_is_space(
             await server.kill()
 
 
-async def test_a_server_killed_on_a_full_disk_comes_back_with_what_it_acknowledged(
-    disk: Disk, load: Load
-) -> None:
+async def test_acknowledged_events_survive_a_kill_on_a_full_disk(disk: Disk, load: Load) -> None:
     with trio.fail_after(TEST_SECONDS):
         async with serve(disk.file) as server, trio.open_nursery() as nursery:
             load.start(server, nursery)

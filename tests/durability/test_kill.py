@@ -13,7 +13,7 @@ KILLS = 7
 """Killed in the midst of this many lives; one more is left to end in peace."""
 
 
-async def test_what_was_acknowledged_outlives_kill_9_once_and_in_its_place(tmp_path: Path) -> None:
+async def test_acknowledged_events_survive_kill_9_once_and_in_order(tmp_path: Path) -> None:
     ledger = Ledger()
     talkers = [Member(f"{room}-{n}", room, ledger) for room in ROOMS for n in range(2)]
     listeners = [Member(f"{room}-listener", room, ledger, is_talking=False) for room in ROOMS]

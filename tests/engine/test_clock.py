@@ -55,7 +55,7 @@ steps = st.floats(-1e9, 1e9).filter(lambda seconds: abs(seconds) >= 2 * STEP_SEC
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.none() | steps), max_size=20))
-def test_ages_go_on_through_any_steps_and_what_is_told_follows_them(
+def test_ages_ignore_steps_and_the_reported_time_follows_them(
     events: list[tuple[float, float | None]],
 ) -> None:
     machine, log = Machine(), Lines()
@@ -132,7 +132,7 @@ def sqlite(machine: Machine, path: Path):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("is_running", [True, False])
 @pytest.mark.parametrize("step_seconds", [-10 * DAY, -HOUR, HOUR, 10 * DAY])
-async def test_a_file_grows_old_by_what_passed_through_steps_and_restarts(
+async def test_a_file_ages_by_the_elapsed_time_through_steps_and_restarts(
     tmp_path: Path, step_seconds: float, is_running: bool
 ) -> None:
     machine = Machine()

@@ -67,7 +67,7 @@ async def test_a_room_is_forgotten_once_its_events_and_keys_are_gone(
     assert again.offset == 0
 
 
-async def test_what_is_said_in_a_room_keeps_it(world: World) -> None:
+async def test_an_append_keeps_a_room_from_being_forgotten(world: World) -> None:
     epoch = await world.say("den", HOUR)
     for _ in range(5):
         world.now += HOUR - 1
@@ -110,7 +110,7 @@ async def test_a_room_that_is_kept_for_longer_than_it_was_is_kept(world: World) 
     assert (await world.engine.position("den")).epoch != epoch
 
 
-async def test_memory_does_not_grow_with_what_is_past(world: World) -> None:
+async def test_memory_does_not_grow_with_expired_events_and_keys(world: World) -> None:
     async def publish_in_rooms(count: int) -> int:
         """Publish once in each of so many new rooms; returns how many blocks of memory are in use then."""
         for _ in range(count):
@@ -146,7 +146,7 @@ async def test_an_engine_is_opened_by_its_scheme(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "sqlit:///x", "memory:"])
-async def test_a_scheme_of_no_engine_is_refused_with_what_there_is(url: str) -> None:
+async def test_an_unknown_scheme_is_refused_with_the_list_of_engines(url: str) -> None:
     settings = Settings(server=ServerSettings(engine=url))
     with pytest.raises(ConfigurationError, match=f"is none of {', '.join(ENGINE_SCHEMES)}"):
         async with open_engine(settings, wall_clock=lambda: 0.0, log=stdlib_log()):
@@ -184,7 +184,7 @@ async def test_past_the_bound_the_rooms_idle_for_longest_begin_a_new_epoch() -> 
     assert receipt.position.offset == 1
 
 
-async def test_what_was_said_once_is_not_said_again_when_its_room_was_forgotten() -> None:
+async def test_a_repetition_is_recognised_after_its_room_was_forgotten() -> None:
     engine = bounded(2 * ROOM_BYTES)
     keep = Retention(1000, 1 << 20, HOUR)
     draft = Draft(b"{}", key=IdempotencyKey("ann", "k"))
@@ -244,7 +244,7 @@ def header_of(number: int, name: str, tags: int) -> EventHeader:
     return EventHeader("event", f"{number}{name}", "ann", "c-1", pairs)
 
 
-async def test_the_bytes_shown_are_about_what_is_taken() -> None:
+async def test_the_counted_bytes_are_close_to_the_allocated_ones() -> None:
     """Else the bound would bound nothing. Whatever is made for each room and forgotten with it counts."""
     total_bytes = 2_000_000
     for events, size, name, tags in (

@@ -52,7 +52,7 @@ async def test_a_full_disk_is_unavailable_and_heals(tmp_path):
         assert receipts[0].position.offset == 2
 
 
-async def test_what_needs_no_space_goes_on_on_a_full_disk(tmp_path):
+async def test_reads_and_ephemeral_events_work_on_a_full_disk(tmp_path):
     path = tmp_path / "rooms.db"
     async with opened(path) as engine:
         [stored] = await engine.append("den", [draft(1)], KEEP)
@@ -123,7 +123,7 @@ async def test_an_append_that_cannot_be_written_fails_alone(tmp_path):
             assert len((await engine.read(f"room {number}")).events) == (number != 13)
 
 
-async def test_what_waits_when_the_engine_closes_is_stored_and_what_comes_after_is_refused(tmp_path):
+async def test_closing_stores_waiting_appends_and_refuses_later_ones(tmp_path):
     offsets = []
 
     async def append(number: int) -> None:
@@ -200,7 +200,7 @@ async def test_a_clock_that_goes_back_takes_nothing_along(tmp_path):
         assert again.position == first.position
 
 
-async def test_what_has_run_out_is_deleted_little_by_little_and_all_of_it(tmp_path):
+async def test_expired_rows_are_all_deleted_in_small_steps(tmp_path):
     wall = Wall()
     rooms = 40
     keep = Retention(1000, 1 << 20, 60.0)

@@ -431,6 +431,6 @@ async def go_through(world: World, steps: list[Say | Copy | Restart]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(steps)
-def test_whoever_comes_back_hears_all_that_followed_or_that_it_does_not(steps):
+def test_a_returning_client_gets_all_later_events_or_learns_that_some_are_missing(steps):
     with TemporaryDirectory() as directory:
         trio.run(go_through, World(Disk(Path(directory))), steps)

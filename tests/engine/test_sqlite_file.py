@@ -210,7 +210,7 @@ async def test_nothing_is_stored_in_a_file_that_was_taken_away(tmp_path, is_repl
         assert receipt.position.offset == 2
 
 
-async def test_the_log_is_cut_when_one_who_held_on_to_it_is_done(tmp_path):
+async def test_the_log_is_truncated_once_its_last_reader_has_ended(tmp_path):
     """As a backup does, or somebody with a shell."""
     path = tmp_path / "rooms.db"
 

@@ -214,6 +214,6 @@ async def test_a_mounted_directory_is_the_same_directory(tmp_path):
     assert greenroom("config", "check", config, before=before).returncode == 0
 
 
-def test_what_is_not_there_yet_may_be_made(tmp_path):
+def test_a_path_without_a_file_is_accepted(tmp_path):
     assert check_path(tmp_path / "rooms.db") == tmp_path.resolve() / "rooms.db"
     assert list(tmp_path.iterdir()) == []

@@ -250,7 +250,7 @@ async def test_silence_ends_a_batch(open_world):
         assert (await client.rest()).endswith(b"0\r\n\r\n")
 
 
-async def test_a_stopping_server_ends_a_batch_after_what_it_has(world):
+async def test_a_stopping_server_answers_the_received_lines_of_a_batch(world):
     async with world.connect() as client:
         await begin(client)
         await send_chunk(client, line("a", 1))

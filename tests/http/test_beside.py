@@ -51,7 +51,7 @@ async def test_each_gets_its_own_paths(world):
     assert (await world.client.get("/web/console/main.js")).status_code == 200
 
 
-async def test_what_nobody_has_is_the_other_s_to_answer(world):
+async def test_paths_unknown_to_the_broker_are_answered_by_the_program(world):
     response = await world.client.get("/nothing")
     assert response.status_code == 404
     assert "html" in response.headers["Content-Type"]
@@ -128,7 +128,7 @@ async def test_a_websocket_for_one_of_our_paths_is_for_neither(open_world, form)
 
 
 @pytest.mark.parametrize("path", [*OUR_PATHS, "/api/nothing", "/nothing", "/"])
-async def test_our_application_refuses_a_websocket_whoever_serves_it(world, path):
+async def test_our_application_refuses_a_websocket_under_any_server(world, path):
     sent = []
     events = iter([{"type": "websocket.connect"}])
 

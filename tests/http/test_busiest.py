@@ -40,7 +40,7 @@ rooms = st.dictionaries(
 
 
 @given(rooms, st.integers(0, 6), st.sampled_from(["busiest", "largest"]))
-def test_the_top_is_what_sorting_everything_would_give_first(rooms, limit, order):
+def test_the_busiest_rooms_are_the_first_of_a_full_sort(rooms, limit, order):
     top = Top(limit, order)
     for room, (size, rate) in rooms.items():
         top.add(room, size, rate)

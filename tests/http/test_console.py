@@ -92,7 +92,7 @@ async def test_a_question_that_makes_no_sense_is_refused(world, query):
     assert response.json()["detail"].startswith(query.partition("=")[0])
 
 
-async def test_who_does_not_read_shows_with_what_waits_for_it(open_world):
+async def test_a_slow_reader_is_shown_with_its_waiting_bytes(open_world):
     async with open_world(websocket={"outbox_bytes": 50_000_000}) as world:
         assert (await look(world))["slow_readers"]["count"] == 0
         async with world.connect() as lazy, world.connect() as keen:
@@ -208,7 +208,7 @@ class TestDevTokens:
             {"user_id": "ann", "ttl_seconds": 0},
         ],
     )
-    async def test_what_the_server_would_refuse_is_not_made(self, open_world, asked):
+    async def test_a_token_that_the_server_would_refuse_is_not_made(self, open_world, asked):
         async with open_world(is_dev=True) as world:
             response = await world.client.post("/api/dev/tokens", json=asked)
             assert response.status_code == 400

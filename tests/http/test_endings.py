@@ -182,7 +182,7 @@ async def test_a_websocket_whose_application_has_ended_is_closed_by_the_server(s
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
-async def test_a_stop_ends_idle_connections_whatever_came_over_them(serve, log, request_name):
+async def test_a_stop_ends_idle_connections_after_any_requests(serve, log, request_name):
     """Within the drain, not at its end: nothing aborts them."""
     async with serve(QuartTrio("none"), HttpSettings(), log, with_lifespan(refuse)) as served:
         async with served.connect() as client:

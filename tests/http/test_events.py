@@ -135,7 +135,7 @@ async def test_the_first_event_is_joined_and_messages_follow(world):
         assert listener.last_id == f"{placed['epoch']}:1"
 
 
-async def test_a_last_event_id_brings_what_was_missed(world):
+async def test_a_last_event_id_recovers_the_missed_events(world):
     async with world.connect() as client:
         listener = await listen(client)
         await listener.message()
@@ -153,7 +153,7 @@ async def test_a_last_event_id_brings_what_was_missed(world):
             await world.say("other", 1)
 
 
-async def test_who_only_heard_joined_misses_nothing_either(world):
+async def test_a_client_that_received_only_joined_recovers_as_well(world):
     async with world.connect() as client:
         listener = await listen(client)
         await listener.message()
@@ -295,7 +295,7 @@ async def test_a_silent_room_is_heard_to_be_alive(open_world):
         assert listener.heartbeats >= 5
 
 
-async def test_who_does_not_read_leaves_the_room_at_once_and_can_come_back(open_world):
+async def test_a_slow_reader_leaves_the_room_at_once_and_can_return(open_world):
     settings = {
         "websocket": {"outbox_bytes": 200_000},
         "http": {"body_bytes": 1_000_000},
@@ -501,7 +501,7 @@ async def test_head_is_answered_and_does_not_listen(world):
     assert world.log.lines == []
 
 
-async def test_a_user_who_brings_up_too_many_rooms_is_told_when_to_come_again(open_world):
+async def test_a_user_who_starts_too_many_rooms_gets_a_retry_delay(open_world):
     limits = {"user_rooms_burst": 2, "user_rooms_per_second": 0.01}
     async with open_world(limits=limits) as world:
         token = world.token("ann")
@@ -520,7 +520,7 @@ async def test_a_user_who_brings_up_too_many_rooms_is_told_when_to_come_again(op
         assert (await world.client.get("/api/rooms/r2")).status_code == 200, "the API key has no such bound"
 
 
-async def test_a_node_full_of_rooms_is_503_for_whoever_asks(open_world):
+async def test_a_node_full_of_rooms_answers_503(open_world):
     async with open_world(limits={"rooms": 1}) as world, world.connect() as client:
         await client.send(f"GET /api/rooms/a/events?token={world.token('ann')} HTTP/1.1\r\nHost: t\r\n\r\n")
         await client.until(b'"joined"')

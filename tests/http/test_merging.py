@@ -51,7 +51,7 @@ def test_each_node_counts_once_in_each_second_that_it_has_told_of(nodes):
 
 
 @given(st.lists(notes(), min_size=1, max_size=3), st.integers(1, 12))
-def test_asking_again_from_the_last_point_gives_what_asking_once_would(nodes, steps):
+def test_requests_in_steps_give_the_same_samples_as_one_request(nodes, steps):
     """As a console does: each time it is told what came since, and every second once."""
     end_ms = max(points[-1].time_ms for points in nodes) + COMPLETE_AFTER_MS
     once = merge_traffic(nodes, since=0, time_ms=end_ms)

@@ -118,7 +118,7 @@ async def test_a_scrape_costs_the_same_however_many_rooms_there_are(world):
     assert calls_of_a_scrape(world) < before + 50
 
 
-async def test_histories_are_shown_with_what_they_take_and_what_was_forgotten_for_them(open_world):
+async def test_the_memory_of_histories_and_the_evicted_rooms_are_metrics(open_world):
     engine = MemoryEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300, total_bytes=20_000)
     async with open_world(engine=engine) as world:
         for number in range(20):

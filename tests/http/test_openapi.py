@@ -32,7 +32,7 @@ async def test_it_holds_exactly_the_routes(world, document):
     assert described == {(path, method) for path, method in routed if path not in PAGES}
 
 
-async def test_what_it_says_of_security_is_so(world, document):
+async def test_the_described_security_is_that_of_the_routes(world, document):
     world.client.headers.clear()
     for path, item in document["paths"].items():
         for method, operation in item.items():

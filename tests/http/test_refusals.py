@@ -61,7 +61,7 @@ async def test_a_refused_request_is_counted_and_told(world, method, path, header
     assert re.search(rf'^greenroom_refusals_total{{.*reason="{why}".*}} 1\.0$', metrics, re.MULTILINE)
 
 
-async def test_what_is_no_refusal_is_not_counted(world):
+async def test_answers_that_are_no_refusal_are_not_counted(world):
     await world.say("lobby", 1)
     await world.client.get("/health")
     world.draining.set()

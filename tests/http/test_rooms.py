@@ -123,7 +123,7 @@ async def test_publish_takes_no_other_content_type(world):
         (b'{"type":"x","text":"\xff"}', "invalid_json", "not UTF-8"),
     ],
 )
-async def test_publish_refuses_what_is_no_message(world, body, code, detail):
+async def test_publish_refuses_a_body_that_is_no_message(world, body, code, detail):
     response = await world.client.post("/api/rooms/a/messages", content=body)
     assert response.status_code == 400
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -143,7 +143,7 @@ UNPORTABLE = [
 
 
 @pytest.mark.parametrize(("data", "told"), UNPORTABLE, ids=lambda text: text[:12])
-async def test_what_not_every_client_could_read_is_a_422_by_every_way(world, data, told):
+async def test_a_message_unreadable_for_some_clients_is_422_on_every_route(world, data, told):
     message = f'{{"type":"x","data":{data}}}'
     response = await world.client.post("/api/rooms/a/messages", content=message)
     problem = response.json()

@@ -122,7 +122,7 @@ async def test_a_connection_that_never_asks_is_let_go(serve, log):
         await served.wait_no_connection()
 
 
-async def test_who_never_reads_is_cut_off(serve, log):
+async def test_a_client_that_never_reads_is_aborted(serve, log):
     async with serve(make_quart(), QUICK, log) as served, served.connect() as client:
         await client.request("GET", "/large")
         await client.until(b"\r\n\r\n")
@@ -130,7 +130,7 @@ async def test_who_never_reads_is_cut_off(serve, log):
         await served.wait_no_connection()
 
 
-async def test_who_never_reads_does_not_hold_up_the_end(serve, log):
+async def test_a_client_that_never_reads_does_not_delay_the_end(serve, log):
     async with serve(make_quart(), HttpSettings(), log) as served, served.connect() as client:
         await client.request("GET", "/large")
         await client.until(b"\r\n\r\n")
@@ -420,7 +420,7 @@ class FakeTransport:
         self.is_aborted = True
 
 
-async def test_what_goes_wrong_in_one_connection_is_not_raised(served, log):
+async def test_a_failure_of_one_connection_is_not_raised(served, log):
     for is_gone, events in ((True, []), (False, ["connection failed"])):
         transport = FakeTransport(is_gone=is_gone)
         await served.http.serve(transport)
@@ -441,7 +441,7 @@ async def flood(client) -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 2])
-async def test_who_waits_for_the_end_of_the_client_hears_of_the_end_of_the_answer(serve, log, chunks):
+async def test_waiting_for_the_client_s_end_returns_at_the_end_of_the_answer(serve, log, chunks):
     heard = []
 
     async def polling(scope, receive, send):

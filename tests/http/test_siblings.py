@@ -63,7 +63,7 @@ async def test_all_are_asked_at_once_and_all_answer(folder):
             assert answers == {1: b"heard x", 2: b"heard x"}
 
 
-async def test_those_who_do_not_answer_are_left_out_and_the_others_are_not(folder):
+async def test_only_silent_workers_are_left_out(folder):
     async def never(_question: bytes) -> bytes:
         await trio.sleep_forever()
         raise AssertionError

@@ -121,7 +121,7 @@ def make_outbox(limit_bytes=100):
     return EventOutbox(SseCodec(), limit_bytes=limit_bytes, disconnect=ending), ending
 
 
-async def test_what_waits_is_sent_in_order_and_together():
+async def test_waiting_messages_are_sent_together_in_order():
     outbox, _ = make_outbox()
     assert outbox.offer(b"one")
     assert outbox.offer(b"two")
@@ -191,7 +191,7 @@ async def test_writes_are_of_a_moderate_size():
     assert sizes == [60_000] * 5
 
 
-async def test_a_closed_outbox_gives_what_it_has_and_ends():
+async def test_a_closed_outbox_returns_its_frames_and_ends():
     outbox, _ = make_outbox()
     outbox.offer(b"one")
     outbox.close(b"last")
@@ -201,7 +201,7 @@ async def test_a_closed_outbox_gives_what_it_has_and_ends():
     assert await outbox.next_chunk(1) == b""
 
 
-async def test_a_closed_outbox_can_drop_what_it_has():
+async def test_a_closed_outbox_can_drop_its_frames():
     outbox, _ = make_outbox(limit_bytes=10)
     outbox.offer(b"x" * 10)
     outbox.close(b"last", drop=True)

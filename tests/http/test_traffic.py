@@ -30,7 +30,7 @@ def readings() -> Iterator[Reading]:
         second += 1
 
 
-def test_a_point_tells_what_went_on_between_two_readings():
+def test_a_sample_has_the_differences_between_two_readings():
     traffic, reading = Traffic(), readings()
     traffic.note(next(reading))
     assert traffic.since(0) == []
@@ -49,7 +49,7 @@ def test_a_second_without_publishes_has_no_p99():
 
 
 @given(points=st.integers(1, 8), noted=st.integers(0, 30), since=st.integers(0, 40))
-def test_who_asks_again_gets_each_point_once_and_the_ring_stays_small(points, noted, since):
+def test_repeated_requests_get_each_sample_once_and_the_ring_is_bounded(points, noted, since):
     traffic, reading = Traffic(points), readings()
     for _ in range(noted + 1):
         traffic.note(next(reading))
@@ -66,7 +66,7 @@ def test_a_clock_that_stands_still_makes_no_point():
     assert traffic.since(0) == []
 
 
-async def test_what_a_console_has_asked_for_is_dropped_once_it_is_closed(
+async def test_names_kept_for_a_console_are_dropped_once_it_is_closed(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     samples, reading = SampleWindow(), readings()

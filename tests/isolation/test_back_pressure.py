@@ -143,7 +143,7 @@ async def test_a_peer_that_has_been_waiting_is_not_given_up_the_moment_it_is_rea
         assert len(node.connections) == 1
 
 
-async def test_a_sender_within_its_rate_is_not_blamed_for_what_gathered_while_it_was_held(
+async def test_messages_queued_while_a_sender_was_paused_do_not_count_against_its_rate(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     dam = Dam()

@@ -25,7 +25,7 @@ from tests.support.peers import (
 
 
 @pytest.mark.parametrize("kind", ["history", "presence"])
-async def test_who_asks_for_many_large_answers_at_once_gets_them_as_they_are_read(
+async def test_many_large_answers_are_made_as_they_are_read(
     open_node: OpenNode, autojump_clock: MockClock, kind: str
 ) -> None:
     async with open_node(websocket={"outbox_bytes": 10_000}) as node:

@@ -167,7 +167,7 @@ OpenKept = Callable[[Path, RedisServer | None], AbstractAsyncContextManager[Kept
 
 
 @pytest.mark.parametrize("open_kept", [memory_kept, sqlite_kept, redis_kept])
-async def test_what_one_token_leaves_in_an_engine_is_bounded(
+async def test_the_storage_taken_by_one_token_is_bounded(
     open_node: OpenNode, open_kept: OpenKept, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     redis = request.getfixturevalue("shared_redis") if open_kept is redis_kept else None

@@ -89,7 +89,7 @@ async def test_an_end_without_a_word(open_node: OpenNode) -> None:
         await expect_left(observer)
 
 
-async def test_what_was_asked_before_an_end_is_answered_though_much_else_is_to_be_written(
+async def test_requests_before_an_end_are_answered_behind_a_full_outbox(
     open_node: OpenNode,
 ) -> None:
     def write_slowly() -> int:

@@ -215,7 +215,7 @@ def test_an_event_is_its_content_and_its_place(
 
 
 @given(texts, texts, texts, st.integers(0, 20))
-def test_a_chat_is_readable_whatever_is_said_in_it(user_id: str, text: str, room: str, most: int) -> None:
+def test_a_chat_with_any_text_is_readable(user_id: str, text: str, room: str, most: int) -> None:
     event = Event(chat_content(user_id, text, most), 1, 1)
     said = json.loads(encode_notice(notices.RoomEvent(room, "e", event)))
     assert (said["user_id"], said["text"], said["room"]) == (user_id, text[:most], room)

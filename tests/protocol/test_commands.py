@@ -50,7 +50,7 @@ def refusal(decoder: CommandDecoder, message: object) -> BadCommandError:
         ({"type": "refresh", "token": "t", "id": 0}, commands.Refresh(token="t", id=0)),
     ],
 )
-def test_a_command_is_what_was_asked_for(
+def test_a_command_is_decoded_with_its_fields(
     decoder: CommandDecoder, message: dict[str, object], command: AnyCommand
 ) -> None:
     assert decoder.decode(json.dumps(message)) == command
@@ -77,7 +77,7 @@ def test_an_id_is_any_short_string_or_64_bit_integer(decoder: CommandDecoder, re
     "written",
     ["true", "false", "1.5", "[]", "{}", f'"{"x" * 129}"', f"{2**63}", f"{-(2**63) - 1}", "1" * 5000],
 )
-def test_what_cannot_be_an_id_is_not_sent_back(decoder: CommandDecoder, written: str) -> None:
+def test_an_invalid_id_is_not_sent_back(decoder: CommandDecoder, written: str) -> None:
     bad = refusal(decoder, f'{{"type":"chat","text":"hi","id":{written}}}')
     assert bad.refused.code is ErrorCode.INVALID_MESSAGE
     assert bad.refused.message.startswith("id: ")
@@ -125,7 +125,7 @@ def test_what_cannot_be_an_id_is_not_sent_back(decoder: CommandDecoder, written:
         ({"type": "presence", "room": {}}, "room: expected `str | null`, got `object`"),
     ],
 )
-def test_a_bad_field_is_named_with_what_is_allowed(
+def test_an_invalid_field_is_named_with_its_rule(
     decoder: CommandDecoder, fields: dict[str, object], message: str
 ) -> None:
     bad = refusal(decoder, fields | {"id": "mine"})
@@ -186,7 +186,7 @@ def test_json_that_is_no_object_is_an_invalid_message(decoder: CommandDecoder, t
         b"\xff",
     ],
 )
-def test_what_is_no_json_gets_the_one_message_for_it(decoder: CommandDecoder, text: str | bytes) -> None:
+def test_text_that_is_not_json_is_invalid_json(decoder: CommandDecoder, text: str | bytes) -> None:
     bad = refusal(decoder, text)
     assert bad.refused.code is ErrorCode.INVALID_JSON
     assert bad.refused.message == "Invalid JSON"
@@ -229,7 +229,7 @@ def test_json_with_half_a_surrogate_pair_is_an_invalid_message_with_its_id(
         ('{"type":%s,"id":"x"}', "x", "type"),
     ],
 )
-def test_what_is_nested_too_deep_is_an_invalid_message_with_its_id(
+def test_too_deep_nesting_is_an_invalid_message_with_its_id(
     decoder: CommandDecoder, levels: int, frame: str, request_id: str | int | None, field: str
 ) -> None:
     for nested in ("[" * levels + "]" * levels, '{"a":' * levels + "1" + "}" * levels):
@@ -279,7 +279,7 @@ def test_a_message_of_two_types_is_refused(decoder: CommandDecoder) -> None:
     assert bad.request_id == 4
 
 
-def test_a_refusal_never_repeats_what_was_sent_at_length(decoder: CommandDecoder) -> None:
+def test_a_refusal_repeats_at_most_a_short_part_of_the_message(decoder: CommandDecoder) -> None:
     long = "x" * 50_000
     for message in ({"type": long}, {"type": "chat", "text": "t", "id": long}, {"type": "chat", long: 1}):
         assert len(msgspec.json.encode(refusal(decoder, message).refused.message)) < 500

@@ -133,7 +133,7 @@ def test_a_good_message_with_one_byte_changed(data: st.DataObject) -> None:
 
 
 @given(values, st.booleans())
-def test_what_is_published_is_what_was_written(value: Any, ephemeral: bool) -> None:
+def test_the_data_of_a_publish_is_byte_for_byte_as_written(value: Any, ephemeral: bool) -> None:
     told = check(written([("type", "publish"), ("event", "e"), ("data", value), ("ephemeral", ephemeral)]))
     if isinstance(told, Publish):
         assert bytes(told.data).decode() == json.dumps(value)

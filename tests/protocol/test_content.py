@@ -169,7 +169,7 @@ def test_a_notifiers_message_that_is_no_json_is_refused(message: bytes) -> None:
 
 @settings(max_examples=300)
 @given(st.binary() | st.text(alphabet='{}[]":,\\u0type123 \n').map(str.encode))
-def test_whatever_a_notifier_sends_is_refused_or_becomes_readable_content(message: bytes) -> None:
+def test_any_message_of_a_service_is_refused_or_becomes_readable_content(message: bytes) -> None:
     try:
         content, header = notifier_content(message)
     except Refused as refused:

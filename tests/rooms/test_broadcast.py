@@ -71,7 +71,7 @@ def test_each_member_is_sent_each_frame_once_and_in_order(sizes: list[int], adds
     assert reported == list(range(added))
 
 
-def test_members_who_lack_several_frames_are_sent_them_in_one() -> None:
+def test_missing_frames_of_a_member_are_joined_in_one_write() -> None:
     [(_, people)] = audiences = people_in([10 * MEMBERS_PER_PART])
     broadcast = Broadcast(audiences)
     writes = dict.fromkeys(people, 0)
@@ -98,7 +98,7 @@ def test_nobody_waits_for_ever_while_more_is_added() -> None:
         assert not broadcast.settle()
 
 
-def test_little_is_added_to_what_some_still_lack() -> None:
+def test_a_broadcast_takes_a_bounded_number_of_bytes() -> None:
     broadcast = Broadcast(people_in([2 * MEMBERS_PER_PART]))
     count = 0
     while not broadcast.is_full:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.rooms.conftest import OpenStage, Stage
 
 
-async def test_what_another_node_appended_is_told_before_what_came_after(stage: "Stage") -> None:
+async def test_events_of_another_node_are_delivered_in_their_place(stage: "Stage") -> None:
     ann, bob = await stage.enter("ann"), await stage.enter("bob")
     await stage.say("1")
     await stage.append("2", "3")
@@ -30,7 +30,7 @@ async def test_what_another_node_appended_is_told_before_what_came_after(stage: 
     assert ann.offsets() == [1, 2, 3, 4, None, 5]
 
 
-async def test_a_newcomer_hears_once_what_the_room_has_not_told_yet(stage: "Stage") -> None:
+async def test_a_new_member_gets_undelivered_events_once(stage: "Stage") -> None:
     ann = await stage.enter("ann")
     await stage.append("1", "2")
     epoch = (await stage.position()).epoch
@@ -42,7 +42,7 @@ async def test_a_newcomer_hears_once_what_the_room_has_not_told_yet(stage: "Stag
     assert ann.offsets() == bob.offsets() == cat.offsets() == [1, 2, 3]
 
 
-async def test_one_who_has_heard_more_than_the_room_hears_nothing_twice(stage: "Stage") -> None:
+async def test_a_member_ahead_of_the_room_gets_nothing_twice(stage: "Stage") -> None:
     """It was connected to another node."""
     ann = await stage.enter("ann")
     await stage.append("1", "2", "3")
@@ -57,7 +57,7 @@ async def test_one_who_has_heard_more_than_the_room_hears_nothing_twice(stage: "
     assert ann.offsets() == [1, 2, 3, 4]
 
 
-async def test_what_is_gone_before_it_could_be_told_is_a_gap(
+async def test_events_trimmed_before_their_delivery_are_a_gap(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     async with open_stage(messages=2) as stage:
@@ -118,7 +118,7 @@ async def test_a_new_epoch_is_told_from_its_beginning_also_where_the_old_one_was
         assert ann.offsets() == [1, 1, 2]
 
 
-async def test_a_forgotten_room_without_history_says_what_is_said_in_it(
+async def test_a_forgotten_room_without_history_delivers_new_events(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     async with open_stage(messages=0, age_seconds=0.0) as stage:
@@ -131,7 +131,7 @@ async def test_a_forgotten_room_without_history_says_what_is_said_in_it(
         assert ann.heard[-1] == Acknowledged("den", await stage.position(), "a")
 
 
-async def test_one_who_comes_with_the_new_epoch_is_recovered(
+async def test_a_join_with_the_new_epoch_is_recovered(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     """Another node has told it of the new epoch, of which this one has not heard yet."""

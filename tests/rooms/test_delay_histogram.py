@@ -23,7 +23,7 @@ def test_nothing_counted_has_no_quantile():
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])
-def test_it_stays_small_whatever_comes(seconds):
+def test_the_histogram_has_a_bounded_size(seconds):
     delays = DelayHistogram()
     size = len(delays.snapshot())
     delays.note(seconds, 1000)

@@ -71,7 +71,7 @@ async def test_a_room_with_a_listener_stays(open_stage: "OpenStage", autojump_cl
         assert stage.rooms.statistics().registry.started == 1
 
 
-async def test_statistics_count_what_was_handed_out(open_stage: "OpenStage", autojump_clock: object) -> None:
+async def test_statistics_count_deliveries(open_stage: "OpenStage", autojump_clock: object) -> None:
     async with open_stage(idle_seconds=4.0) as stage:
         ann, bob = await stage.enter("ann"), await stage.enter("bob")
         await stage.enter("ann", room="attic")
@@ -117,9 +117,7 @@ def test_the_first_rule_for_a_room_says_how_much_is_kept() -> None:
     assert retention_for(settings, "big.1") == Retention(10, 0, 0.0)
 
 
-async def test_a_rooms_rule_holds_for_what_is_said_in_it(
-    open_stage: "OpenStage", autojump_clock: object
-) -> None:
+async def test_the_rule_of_a_room_bounds_its_history(open_stage: "OpenStage", autojump_clock: object) -> None:
     async with open_stage(rules=(RoomRule(pattern="short.*", history_messages=1),)) as stage:
         for room, kept in (("short.1", 1), ("long", 3)):
             await stage.say("1", "2", "3", room=room)

@@ -135,7 +135,7 @@ async def test_an_application_gets_its_receipt_though_a_member_fails(stage: "Sta
     assert published.receipt.position == await stage.position()
 
 
-async def test_whatever_is_behind_a_failing_publish_is_still_done(stage: "Stage") -> None:
+async def test_messages_behind_a_failing_publish_are_handled(stage: "Stage") -> None:
     """A leave above all: nothing else would ever take the member out of the room."""
     ann, bob, cat = [await stage.enter(user) for user in ("ann", "bob", "cat")]
     dan = stage.person("dan")
@@ -192,7 +192,7 @@ async def test_a_member_that_fails_takes_nothing_from_the_others(stage: "Stage")
     assert dan.heard[2:] == [UserLeft("den", "cat", 3)]
 
 
-async def test_one_who_cannot_be_told_of_its_join_is_disconnected(stage: "Stage") -> None:
+async def test_a_member_whose_joined_cannot_be_queued_is_disconnected(stage: "Stage") -> None:
     ann, bob = await stage.enter("ann"), stage.person("bob")
     bob.outbox.faults = [BrokenError()]
     with trio.fail_after(60):
@@ -202,7 +202,7 @@ async def test_one_who_cannot_be_told_of_its_join_is_disconnected(stage: "Stage"
     assert ann.heard == [UserJoined("den", "bob", 2), UserLeft("den", "bob", 1)]
 
 
-async def test_one_who_cannot_be_told_that_it_left_has_left(stage: "Stage") -> None:
+async def test_a_member_whose_left_cannot_be_queued_has_left(stage: "Stage") -> None:
     ann, bob = await stage.enter("ann"), await stage.enter("bob")
     ann.forget()
     bob.outbox.faults = [BrokenError()]
@@ -270,7 +270,7 @@ async def test_a_room_past_saving_sends_its_members_away_and_makes_room_for_a_ne
         assert bystander.disconnects == []
 
 
-async def test_those_who_ask_a_room_past_saving_are_not_left_waiting(
+async def test_questions_to_a_room_that_is_given_up_fail(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     async with open_stage(policy=RestartPolicy(intensity=0)) as stage:
@@ -292,7 +292,7 @@ async def test_those_who_ask_a_room_past_saving_are_not_left_waiting(
         assert await reply.wait() == 0
 
 
-async def test_rooms_that_stop_finish_what_waits(open_stage: "OpenStage", autojump_clock: object) -> None:
+async def test_stopping_rooms_empty_their_mailboxes(open_stage: "OpenStage", autojump_clock: object) -> None:
     async with open_stage() as stage:
         ann = await stage.enter("ann")
         ref = stage.refs["den"]

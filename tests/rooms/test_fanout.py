@@ -59,7 +59,7 @@ async def test_a_frame_is_encoded_once_for_each_codec_and_goes_to_all(new_person
     assert (ann.outbox.codec.encoded, cat.outbox.codec.encoded) == (1, 1)
 
 
-async def test_who_comes_later_is_not_meant_and_who_goes_still_is(new_person: "NewPerson") -> None:
+async def test_a_queued_frame_is_for_the_members_at_the_time_of_queueing(new_person: "NewPerson") -> None:
     ann, bob = new_person("ann"), new_person("bob")
     roster, fanout = roster_of([ann]), new_fanout()
     fanout.queue(roster, [said(1)])

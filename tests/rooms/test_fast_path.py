@@ -180,7 +180,7 @@ async def enter_large_room(stage: Stage, members: int) -> list[Person]:
     return people
 
 
-async def test_a_large_room_joins_what_is_published_while_it_sends(
+async def test_a_large_room_joins_events_published_while_it_sends(
     stage: Stage, mock_clock: MockClock
 ) -> None:
     people = await enter_large_room(stage, 4 * BULK_MEMBERS)

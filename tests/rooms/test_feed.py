@@ -21,7 +21,7 @@ def arrived(*offsets: int | None, epoch: str = "e") -> FeedEvents:
     return FeedEvents(epoch, [event(offset) for offset in offsets])
 
 
-def test_what_follows_is_told_and_what_was_told_is_dropped() -> None:
+def test_next_events_are_delivered_and_earlier_ones_dropped() -> None:
     found = order_feed_events(
         Position("e", 4), [arrived(3, 4), arrived(None), arrived(4, None, 5), arrived(6)]
     )
@@ -29,7 +29,7 @@ def test_what_follows_is_told_and_what_was_told_is_dropped() -> None:
     assert (found.position, list(found.rest)) == (Position("e", 6), [])
 
 
-def test_what_lies_behind_a_gap_has_to_wait() -> None:
+def test_events_behind_a_gap_wait() -> None:
     late = [arrived(None, 7), arrived(8)]
     found = order_feed_events(Position("e", 4), [arrived(5), *late])
     assert [each.offset for each in found.events] == [5]
@@ -43,7 +43,7 @@ def test_another_epoch_has_to_wait() -> None:
 
 
 @given(st.integers(0, 5), st.lists(st.integers(1, 3), max_size=8), st.data())
-def test_whatever_is_lost_or_repeated_what_is_told_is_a_run(
+def test_delivered_events_are_consecutive_under_loss_and_repetition(
     told: int, sizes: list[int], data: st.DataObject
 ) -> None:
     appends, last = [], 0

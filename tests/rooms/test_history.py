@@ -43,7 +43,7 @@ async def test_a_page_of_history(
 
 
 @pytest.mark.parametrize("offset", [0, 1, 99])
-async def test_all_is_new_to_one_who_has_seen_another_epoch(stage: "Stage", offset: int) -> None:
+async def test_all_events_are_new_after_a_change_of_epoch(stage: "Stage", offset: int) -> None:
     await stage.say("1", "2")
     run = await stage.rooms.read("den", Position("another", offset), 10, reverse=False)
     assert [event.offset for event in run.events] == [1, 2]

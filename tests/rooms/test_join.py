@@ -21,7 +21,7 @@ async def test_a_newcomer_hears_joined_first_and_then_of_itself(stage: "Stage") 
     assert ann.heard == [Joined("den", 1, position, False, (), "r1"), UserJoined("den", "ann", 1)]
 
 
-async def test_all_hear_of_a_newcomer_and_of_one_who_leaves(stage: "Stage") -> None:
+async def test_all_members_get_a_join_and_a_leave(stage: "Stage") -> None:
     ann = await stage.enter("ann")
     bob = await stage.join(stage.person("bob"))
     assert ann.heard == [UserJoined("den", "bob", 2)]
@@ -108,7 +108,7 @@ async def test_a_listener_hears_all_and_is_seen_by_none(stage: "Stage") -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
-async def test_one_who_comes_back_hears_what_was_missed(stage: "Stage", after: int) -> None:
+async def test_a_returning_member_gets_the_missed_events(stage: "Stage", after: int) -> None:
     await stage.say("1", "2")
     await stage.say("3")
     epoch = (await stage.position()).epoch
@@ -122,14 +122,14 @@ async def test_one_who_comes_back_hears_what_was_missed(stage: "Stage", after: i
     assert ann.texts() == ["4"]
 
 
-async def test_one_who_comes_without_a_position_is_told_where_the_room_is(stage: "Stage") -> None:
+async def test_a_join_without_a_position_gets_the_position_of_the_room(stage: "Stage") -> None:
     await stage.say("1", "2")
     ann = await stage.join(stage.person("ann"))
     assert ann.joined().position == await stage.position()
     assert (ann.joined().is_recovered, ann.joined().events) == (False, ())
 
 
-async def test_what_is_trimmed_cannot_be_recovered_and_what_is_not_can(
+async def test_only_events_still_held_can_be_recovered(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     async with open_stage(messages=2) as stage:
@@ -142,7 +142,7 @@ async def test_what_is_trimmed_cannot_be_recovered_and_what_is_not_can(
             assert ann.joined().position == Position(epoch, 4)
 
 
-async def test_without_history_only_those_who_missed_nothing_are_recovered(
+async def test_without_history_only_members_that_missed_nothing_are_recovered(
     open_stage: "OpenStage", autojump_clock: object
 ) -> None:
     async with open_stage(messages=0) as stage:
@@ -178,7 +178,7 @@ async def test_ephemeral_events_are_not_recovered(stage: "Stage") -> None:
     assert [event.content for event in ann.joined().events] == [b"1", b"2"]
 
 
-async def test_between_recovery_and_what_is_live_there_is_no_hole(stage: "Stage") -> None:
+async def test_live_events_follow_the_recovered_ones_without_a_gap(stage: "Stage") -> None:
     """Joins and publishes in one batch, in every order."""
     epoch = (await stage.position()).epoch
     people = [stage.person(f"user {number}") for number in range(4)]

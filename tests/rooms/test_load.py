@@ -63,7 +63,7 @@ async def test_the_delay_of_a_publish_is_from_its_append_to_the_end_of_its_fan_o
     assert 3 <= p99 <= 3.6
 
 
-async def test_what_was_refused_has_no_delay(stage: "Stage") -> None:
+async def test_a_refused_publish_is_not_in_the_delay_histogram(stage: "Stage") -> None:
     stage.engine.before["append"] = [EngineUnavailableError("engine is down")]
     with pytest.raises(EngineUnavailableError):
         await stage.rooms.publish("den", Draft(b'{"type":"note"}'))

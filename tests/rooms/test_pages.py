@@ -65,7 +65,7 @@ async def test_a_member_that_comes_back_hears_the_pages_before_anything_live(ope
         assert len(answer) == 1 + 10 - len(held), "one answer, and nothing can come in between"
 
 
-async def test_history_answers_with_what_fits(open_stage) -> None:
+async def test_a_history_page_has_the_events_that_fit(open_stage) -> None:
     async with open_stage(page_bytes=2000) as stage:
         ann = await stage.enter("ann")
         await stage.say(*("x" * 500 for _ in range(10)))

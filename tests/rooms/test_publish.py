@@ -25,7 +25,7 @@ async def test_everyone_hears_everything_in_one_order(stage: "Stage") -> None:
     assert (said.room, said.epoch) == ("den", (await stage.position()).epoch)
 
 
-async def test_what_waits_together_is_one_append_and_one_frame(stage: "Stage") -> None:
+async def test_waiting_publishes_are_one_append_and_one_frame(stage: "Stage") -> None:
     ann, bob = await stage.enter("ann"), await stage.enter("bob")
     encoded = stage.codec.encoded
     await stage.tell(*[stage.chat(f"{number}", ann, number) for number in range(50)])
@@ -69,7 +69,7 @@ async def test_acknowledgements_come_after_the_events(stage: "Stage") -> None:
     assert isinstance(bob.heard[-1], Acknowledged)
 
 
-async def test_one_who_gave_no_id_is_not_acknowledged(stage: "Stage") -> None:
+async def test_a_publish_without_an_id_is_not_acknowledged(stage: "Stage") -> None:
     ann = await stage.enter("ann")
     await stage.tell(stage.chat("1", ann))
     assert [type(notice) for notice in ann.heard] == [RoomEvent]

@@ -37,7 +37,7 @@ def test_each_connection_is_told_of_with_the_size_after_it() -> None:
     assert remote.nodes == {"west"}
 
 
-def test_what_was_seen_before_is_not_told_again_and_what_was_missed_is_noticed() -> None:
+def test_repeated_changes_are_ignored_and_missed_ones_are_detected() -> None:
     remote = RemoteMembers()
     remote.replace(RemotePresence("store", 10, {"east": NodePresence(7, {"ann": 1})}))
     assert remote.apply(RemoteChange("east", 6, 5, {"bob": 1})) == []
@@ -47,7 +47,7 @@ def test_what_was_seen_before_is_not_told_again_and_what_was_missed_is_noticed()
     assert told(remote.apply(RemoteChange("east", 11, 7, {"ann": 0}))) == [("-", "ann", 0)]
 
 
-def test_those_who_are_not_read_have_left() -> None:
+def test_users_missing_from_a_snapshot_have_left() -> None:
     remote = RemoteMembers()
     remote.apply(RemoteChange("east", 5, 0, {"ann": 1}))
     assert remote.replace(RemotePresence("store", 9, {})) == (
@@ -121,7 +121,7 @@ class Watcher:
 
 
 @given(steps)
-def test_whatever_is_lost_or_late_the_crowd_is_as_told_in_the_end(
+def test_the_members_are_right_in_the_end_under_loss_and_delay(
     steps: list[tuple[str, dict[str, int], str]],
 ) -> None:
     """The truth is what a server holds; changes come in order, some are lost, some come after they were read."""

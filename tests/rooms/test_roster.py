@@ -24,7 +24,7 @@ def people(new_person: "NewPerson") -> "list[Person]":
 
 
 @given(steps)
-def test_a_roster_agrees_with_a_list_of_who_is_in(
+def test_a_roster_agrees_with_a_list_of_members(
     new_person: "NewPerson", steps: list[tuple[bool, int]]
 ) -> None:
     everyone = people(new_person)
@@ -71,7 +71,7 @@ def test_each_codec_has_its_own_audience_in_the_order_in_which_they_came(
         assert sum(len(members) for _, members in audiences) == len(present)
 
 
-def test_an_audience_does_not_change_under_those_who_read_it(new_person: "NewPerson") -> None:
+def test_an_audience_is_a_snapshot(new_person: "NewPerson") -> None:
     ann, bob = new_person("ann"), new_person("bob")
     roster = Roster()
     roster.add(ann)

@@ -36,7 +36,7 @@ async def test_many_rooms_take_one_slice_of_each_turn_and_all_get_theirs(mock_cl
     assert turns >= 20 * 50 / 22
 
 
-async def test_whoever_is_cancelled_while_it_waits_holds_up_nobody(mock_clock: MockClock) -> None:
+async def test_a_cancelled_waiter_does_not_delay_the_others(mock_clock: MockClock) -> None:
     time_slice = TimeSlice()
     passed = []
 

@@ -61,7 +61,7 @@ async def test_a_room_that_cannot_start_is_answered_for_and_starts_later(healthy
     assert [type(notice) for notice in ann.heard] == [Joined, UserJoined]
 
 
-async def test_what_is_said_is_refused_to_each_who_said_it(healthy: "Stage") -> None:
+async def test_each_sender_of_an_unstored_event_gets_unavailable(healthy: "Stage") -> None:
     stage = healthy
     ann, bob = await stage.enter("ann"), await stage.enter("bob")
     ann.forget()
@@ -88,7 +88,7 @@ async def test_an_application_hears_that_nothing_was_stored(healthy: "Stage") ->
     assert published.receipt.position == await stage.position()
 
 
-async def test_one_who_cannot_be_recovered_just_now_is_not_taken_in(healthy: "Stage") -> None:
+async def test_a_join_whose_recovery_fails_adds_no_member(healthy: "Stage") -> None:
     stage = healthy
     ann, bob = await stage.enter("ann"), stage.person("bob")
     await stage.say("1")
@@ -127,7 +127,7 @@ async def test_history_is_refused(healthy: "Stage") -> None:
     assert [page.request_id for page in ann.heard_of(HistoryPage)] == ["r2"]
 
 
-async def test_whatever_needs_no_engine_goes_on(healthy: "Stage") -> None:
+async def test_requests_without_the_engine_work_while_it_is_away(healthy: "Stage") -> None:
     stage = healthy
     ann = await stage.enter("ann")
     stage.engine.before = {call: [down() for _ in range(100)] for call in stage.engine.before}
@@ -140,7 +140,7 @@ async def test_whatever_needs_no_engine_goes_on(healthy: "Stage") -> None:
     assert len(ann.heard) == 4
 
 
-async def test_what_was_stored_is_acknowledged_though_others_events_cannot_be_read(
+async def test_a_stored_event_is_acknowledged_while_the_engine_cannot_be_read(
     healthy: "Stage", autojump_clock: object
 ) -> None:
     stage = healthy

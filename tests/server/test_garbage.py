@@ -39,7 +39,7 @@ def test_the_process_is_left_as_it_was_found() -> None:
     assert not gc.get_freeze_count()
 
 
-def test_what_is_there_already_is_not_looked_through_and_what_comes_is() -> None:
+def test_only_objects_made_after_the_freeze_are_scanned() -> None:
     here = [Cycle() for _ in range(10)]
     with rare_collection():
         come = [Cycle() for _ in range(10)]
@@ -48,7 +48,7 @@ def test_what_is_there_already_is_not_looked_through_and_what_comes_is() -> None
         assert looked_at >= {id(cycle) for cycle in come}
 
 
-def test_what_survives_a_collection_is_not_looked_through_by_the_next() -> None:
+def test_objects_that_survive_a_collection_are_not_scanned_by_the_next() -> None:
     with rare_collection():
         rooms = [Cycle() for _ in range(10_000)]
         assert len(gc.get_objects()) >= len(rooms)
@@ -58,7 +58,7 @@ def test_what_survives_a_collection_is_not_looked_through_by_the_next() -> None:
             assert len(gc.get_objects()) < 1000
 
 
-def test_what_was_frozen_and_is_garbage_now_goes_with_the_sweep_of_all() -> None:
+def test_frozen_garbage_is_freed_by_the_full_sweep() -> None:
     with rare_collection():
         cycle = Cycle()
         held = weakref.ref(cycle)
@@ -124,14 +124,14 @@ def test_a_flood_of_short_connections_has_everything_looked_through_ever_more_ra
     assert len(server.seconds[Collection.NEW]) >= 3000
 
 
-def test_what_finds_garbage_is_made_as_often_as_connections_are_replaced() -> None:
+def test_collections_are_as_frequent_as_connections_are_replaced() -> None:
     server = Server(10_000)
     for _ in range(1000):
         server.pass_second(100, took_seconds=0.001, garbage=500_000)
     assert len(server.seconds[Collection.ALL]) == 1000 * 100 / 10_000
 
 
-async def test_what_ended_connections_leave_goes_once_enough_have_ended(
+async def test_garbage_of_ended_connections_is_freed_once_enough_have_ended(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     alive, ended = 3 * MIN_ENDED, 0

@@ -221,7 +221,7 @@ async def test_a_client_with_default_limits_reads_all_that_it_missed_in_an_hour(
             assert [event["offset"] for event in held] == list(range(1, 1 + len(held)))
 
 
-async def test_what_the_articles_client_expects(serve):
+async def test_the_client_of_the_article_works(serve):
     """The article's browser code knows user_joined, chat, user_left, pong, and Invalid JSON."""
     async with serve() as served, served.connect("/ws/lobby", "ann") as ann:
         await ann.receive("user_joined")

@@ -78,7 +78,7 @@ def test_no_order_of_things_and_connections_goes_past_the_bounds(
                     assert inside.count("id") <= 8
 
 
-def test_users_who_are_gone_are_forgotten_once_that_gives_them_nothing() -> None:
+def test_the_allowance_of_an_absent_user_is_forgotten_once_it_is_full() -> None:
     settings = Settings()
     allowances = Allowances(settings)
     for number in range(10_000):

@@ -202,7 +202,9 @@ async def test_joining_twice_is_being_in_once(open_node: OpenNode, autojump_cloc
         assert (await bob.ask(type="chat", text="x"))["code"] == "not_in_room"
 
 
-async def test_leaving_is_told_and_ends_what_is_heard(open_node: OpenNode, autojump_clock: MockClock) -> None:
+async def test_a_leave_is_answered_and_ends_the_delivery(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
     async with open_node() as node:
         ann, bob = await node.member("ann", "lobby"), await node.member("bob", "lobby")
         await bob.send(type="leave", id=1)
@@ -219,7 +221,7 @@ async def test_leaving_is_told_and_ends_what_is_heard(open_node: OpenNode, autoj
         assert (await bob.ask(type="join", room="lobby"))["offset"] == 1
 
 
-async def test_what_is_sent_before_a_leave_is_said_before_it(
+async def test_events_sent_before_a_leave_are_published_before_it(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     async with open_node() as node:
@@ -269,7 +271,7 @@ async def test_history_in_either_direction_and_in_pages(
         assert await texts(since=since, reverse=True, limit=2) == ["6", "5"]
 
 
-async def test_a_join_with_a_position_brings_what_was_missed(
+async def test_a_join_with_a_position_recovers_the_missed_events(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     async with open_node(history={"messages": 3}) as node:
@@ -300,7 +302,7 @@ async def test_a_join_with_a_position_brings_what_was_missed(
 @pytest.mark.parametrize(
     "can", [None, ["join"], ["join", "chat", "publish", "presence"], ["join", "history"]]
 )
-async def test_what_was_said_before_is_recovered_only_with_history(
+async def test_earlier_events_are_recovered_only_with_the_history_capability(
     open_node: OpenNode, autojump_clock: MockClock, can: list[str] | None
 ) -> None:
     claims = {} if can is None else {"can": can}
@@ -330,7 +332,7 @@ async def test_what_was_said_before_is_recovered_only_with_history(
         assert (await bob.receive_type("chat"))["text"] == "4"
 
 
-async def test_one_who_comes_back_misses_nothing_and_sees_nothing_twice(
+async def test_a_returning_client_gets_each_event_once(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     async with open_node() as node:

@@ -29,7 +29,7 @@ class Dam:
         return DammedEngine(wall_clock=clock, idempotency_seconds=300)
 
 
-async def test_one_who_joins_again_behind_a_removal_is_in_and_leaves_when_it_ends(
+async def test_a_join_behind_a_removal_lasts_until_the_connection_ends(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     dam = Dam()

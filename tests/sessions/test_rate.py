@@ -25,7 +25,7 @@ def test_no_span_of_time_sees_more_than_its_share_and_the_burst(
 
 
 @given(st.floats(0.1, 100), st.integers(1, 20), GAPS)
-def test_who_waits_as_long_as_told_is_let_through(rate: float, burst: int, gaps: list[float]) -> None:
+def test_a_client_that_waits_for_retry_after_is_accepted(rate: float, burst: int, gaps: list[float]) -> None:
     now, bucket = 0.0, TokenBucket(rate, burst, 0.0)
     for gap in gaps:
         now += gap
@@ -50,7 +50,7 @@ def test_a_burst_passes_at_once_and_no_more(rate: float, burst: int) -> None:
 
 
 @given(st.floats(0.1, 100), st.integers(1, 20), st.floats(0, 60), GAPS)
-def test_who_was_held_up_may_catch_up_once(
+def test_a_delayed_client_may_catch_up_once(
     rate: float, burst: int, held_seconds: float, gaps: list[float]
 ) -> None:
     bucket = TokenBucket(rate, burst, 0.0)

@@ -55,7 +55,7 @@ from tests.support.peers import BINARY, client_frame, text_of
         ('{"type":""}', "unknown_type"),
     ],
 )
-async def test_what_is_no_request_is_refused_and_the_connection_goes_on(
+async def test_an_invalid_request_is_refused_and_the_connection_stays(
     open_node: OpenNode, autojump_clock: MockClock, text: str, code: str
 ) -> None:
     async with open_node() as node:
@@ -209,7 +209,7 @@ async def test_a_connection_may_be_in_so_many_rooms(open_node: OpenNode, autojum
         assert node.rooms.statistics().members == 2
 
 
-async def test_who_sends_too_fast_is_told_how_long_to_wait(
+async def test_a_client_that_sends_too_fast_gets_retry_after(
     open_node: OpenNode, autojump_clock: MockClock
 ) -> None:
     async with open_node(limits={"messages_per_second": 2.0, "messages_burst": 3}) as node:
@@ -236,7 +236,9 @@ async def test_refused_messages_are_not_obeyed(open_node: OpenNode, autojump_clo
         assert [message["text"] for message in await observer.settle()] == ["0"]
 
 
-async def test_who_goes_on_and_on_gets_4129(open_node: OpenNode, autojump_clock: MockClock) -> None:
+async def test_a_client_that_ignores_retry_after_is_closed_with_4129(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
     limits = {"messages_per_second": 1.0, "messages_burst": 2, "refused_burst": 5}
     async with open_node(limits=limits) as node:
         ann = await node.raw_peer(node.target(token=node.token("ann")))
@@ -275,7 +277,7 @@ async def test_refusals_spend_a_budget_also_with_messages_in_time_between_them(
 
 
 @pytest.mark.parametrize("sent_per_second", [50, 60, 140])
-async def test_somewhat_too_much_is_refused_and_the_connection_goes_on(
+async def test_messages_slightly_over_the_rate_are_refused_and_the_connection_stays(
     open_node: OpenNode, autojump_clock: MockClock, sent_per_second: int
 ) -> None:
     assert await flood(open_node, sent_per_second) == (sent_per_second * 60, None)

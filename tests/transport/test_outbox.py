@@ -55,7 +55,7 @@ async def test_a_frame_larger_than_the_limit_waits_alone(nursery: trio.Nursery) 
     nursery.cancel_scope.cancel()
 
 
-async def test_what_waits_is_written_in_chunks(nursery: trio.Nursery) -> None:
+async def test_waiting_frames_are_written_in_chunks(nursery: trio.Nursery) -> None:
     wire = FakeWire(0)
     outbox, _ = open_outbox(wire, 1 << 20, nursery.start_soon)
     for _ in range(100):

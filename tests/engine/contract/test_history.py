@@ -53,7 +53,7 @@ async def read(engine: Engine, after: int, limit: int | None, *, reverse: bool) 
         (Retention(1000, 1_000_000, 0.0), (6, [])),
     ],
 )
-async def test_the_tightest_bound_decides_what_is_kept(
+async def test_the_tightest_bound_decides_the_length_of_the_history(
     engine: Engine, retention: Retention, expected: tuple[int, list[int]]
 ) -> None:
     await fill(engine, 5, retention)
@@ -80,9 +80,7 @@ async def test_an_event_is_kept_for_its_age(engine: Engine, wall: "Wall") -> Non
     assert (await engine.position("den")).offset == 2
 
 
-async def test_what_is_past_its_age_does_not_come_back_with_a_longer_one(
-    engine: Engine, wall: "Wall"
-) -> None:
+async def test_expired_events_do_not_return_with_a_longer_age(engine: Engine, wall: "Wall") -> None:
     await engine.append("den", [draft(1), draft(2)], Retention(1000, 1_000_000, 10.0))
     wall.now += 10
     assert await held(engine) == (3, [])
@@ -121,7 +119,7 @@ async def test_history_is_read_from_either_end(
     assert await read(engine, after, limit, reverse=True) == backwards
 
 
-async def test_reading_before_what_is_held_gives_what_is_held(engine: Engine) -> None:
+async def test_reading_from_before_the_history_returns_all_of_it(engine: Engine) -> None:
     await fill(engine, 5, Retention(2, 1_000_000, 86_400.0))
     run = await engine.read("den", after=1, limit=1)
     assert [event.offset for event in run.events] == [4]
@@ -130,7 +128,7 @@ async def test_reading_before_what_is_held_gives_what_is_held(engine: Engine) ->
 
 
 @given(st.integers(0, 10), st.integers(0, 10), st.integers(-1, 12), st.booleans())
-def test_one_can_continue_who_misses_only_what_is_held(
+def test_a_reader_can_continue_if_all_missed_events_are_held(
     trimmed: int, held_events: int, offset: int, is_same_epoch: bool
 ) -> None:
     last = trimmed + held_events

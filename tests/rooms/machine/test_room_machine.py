@@ -309,7 +309,7 @@ class Record:
     messages=st.sampled_from([1000, 1000, 2, 0]),
     age_seconds=st.sampled_from([86_400.0, 86_400.0, 10.0]),
 )
-def test_whatever_happens_everyone_hears_it_once_and_in_order(
+def test_every_member_gets_every_event_once_in_order_under_any_failure(
     open_stage: "OpenStage",
     new_witness: "Callable[[Person], Witness]",
     steps: list[Any],
