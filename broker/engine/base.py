@@ -149,6 +149,15 @@ class Engine(ABC):
         :raises EngineUnavailableError: if they cannot be read.
         """
 
+    @abstractmethod
+    async def clear(self, room: str) -> int:
+        """Delete all held events; returns how many there were. The room's position stays, and offsets go on rising.
+
+        Idempotency keys stay, too. A room of which nothing is stored is not made.
+
+        :raises EngineUnavailableError: if nothing was deleted.
+        """
+
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
         return EngineStatistics()

@@ -7,6 +7,7 @@ import math
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from itertools import islice
 
@@ -104,6 +105,9 @@ class MemoryEngine(Engine):
         self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
         self._held_bytes = 0
         self._evicted = 0
+        self._generation = make_epoch()
+        """Changes whenever a room is forgotten. With a room's name it gives the epoch that the room would be made with,
+        so that a read of an unknown room need not make it."""
         # A heap of (time of the next check, room); a check brought forward leaves its old entry behind.
         self._checks: list[tuple[float, str]] = []
         # Oldest first: every key has the same window.
@@ -158,7 +162,9 @@ class MemoryEngine(Engine):
     ) -> Run:
         """See Engine. Lets other tasks run first: a read may be large, and repeated many times in a row."""
         await trio.lowlevel.checkpoint()
-        log = self._log(room)
+        log = self._logs.get(room)
+        if log is None:
+            return Run(Position(self._first_epoch(room), 0), 1, ())
         before = log.memory_bytes
         log.trim(self._clock.age())
         self._held_bytes += log.memory_bytes - before
@@ -170,6 +176,20 @@ class MemoryEngine(Engine):
             stop = None if limit is None else skipped + limit
             events = tuple(islice(log.events, skipped, stop))
         return Run(Position(log.epoch, log.offset), log.first_held, events)
+
+    async def clear(self, room: str) -> int:
+        """See Engine."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        log = self._logs.get(room)
+        if log is None:
+            return 0
+        before = log.memory_bytes
+        log.trim(self._clock.age())
+        count = len(log.events)
+        while log.events:
+            log.drop_oldest()
+        self._held_bytes += log.memory_bytes - before
+        return count
 
     async def wait_ready(self) -> None:
         """See Engine: always ready."""
@@ -183,7 +203,7 @@ class MemoryEngine(Engine):
         log = self._logs.get(room)
         if log is None:
             log = self._logs[room] = _RoomLog(
-                epoch=self._make_epoch(),
+                epoch=self._first_epoch(room),
                 forget_after=self._clock.age() + UNTOUCHED_SECONDS,
                 retention=Retention(0, 0, 0.0),
             )
@@ -206,7 +226,7 @@ class MemoryEngine(Engine):
         """
         while self._held_bytes > self._total_bytes and len(self._logs) > 1:
             _, log = self._logs.popitem(last=False)
-            self._held_bytes -= log.memory_bytes
+            self._forget_log(log)
             self._evicted += 1
         before = newest.memory_bytes
         while newest.events and self._held_bytes - before + newest.memory_bytes > self._total_bytes:
@@ -216,6 +236,13 @@ class MemoryEngine(Engine):
             # Most are of rooms that are gone.
             self._checks = [(log.check_at, room) for room, log in self._logs.items()]
             heapify(self._checks)
+
+    def _forget_log(self, log: _RoomLog) -> None:
+        self._held_bytes -= log.memory_bytes
+        self._generation = self._make_epoch()
+
+    def _first_epoch(self, room: str) -> str:
+        return blake2b(room.encode(), key=self._generation.encode(), digest_size=8).hexdigest()
 
     def _append_one(self, room: str, log: _RoomLog, draft: Draft, now: float, time_ms: int) -> Receipt:
         if draft.key is not None:
@@ -249,7 +276,7 @@ class MemoryEngine(Engine):
                 continue
             if log.forget_after <= now:
                 del self._logs[room]
-                self._held_bytes -= log.memory_bytes
+                self._forget_log(log)
             else:
                 self._schedule_check(room, log)
         key_expires_at = next(iter(self._keys.values()))[1] if self._keys else math.inf

@@ -118,7 +118,7 @@ def find_names(text: bytes) -> tuple[RequestId, str | UnsetType]:
 
 
 def read_query(model: type[S]) -> S:
-    """Return the parameters of the query string that `model` has; the first counts, unknown ones are ignored.
+    """Return the parameters of the query string that `model` has; the first counts.
 
     :raises Refused: `invalid_message`, naming the parameter.
     """

@@ -22,7 +22,6 @@ from actors import (
 from broker.auth.permissions import find_rule
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
-from broker.engine.presence import PresenceBus
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, Position
@@ -35,6 +34,7 @@ from broker.rooms.presence.roster import MemberCount, Roster
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.time_slice import TimeSlice
+from broker.rooms.unstarted import UnstartedRooms
 
 STOP_SECONDS = 1.0
 """Time for a stopping room to empty its mailbox: a drain has little time left by then."""
@@ -97,16 +97,19 @@ class Rooms:
         states: Mapping[str, RoomState],
         tally: Tally,
         member_count: MemberCount,
-        presence: PresenceBus | None = None,
+        engine: Engine,
         *,
+        page_bytes: int,
         max_rooms: int,
     ) -> None:
         self._max_rooms = max_rooms
+        self._engine = engine
+        self._unstarted = UnstartedRooms(engine, page_bytes)
         self._registry = registry
         self._states = states
         self._tally = tally
         self._member_count = member_count
-        self._presence = presence
+        self._presence = engine.presence
 
     def list_here(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
         """Return the rooms in memory whose names start with `prefix`, sorted by name, from the first after `after`."""
@@ -181,18 +184,25 @@ class Rooms:
 
     async def read(self, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
         """Return some of a room's events."""
-        self._admit(room)
+        if room not in self._registry:
+            return await self._unstarted.read(room, since, limit, reverse=reverse)
         return await self._registry.ask(room, lambda reply: ReadHistory(since, limit, reverse, reply))
 
     async def inspect(self, room: str) -> RoomInfo:
-        """Return a room's users and position."""
-        self._admit(room)
+        """Return a room's users and position; a room that is not up is not started."""
+        if room not in self._registry:
+            return await self._unstarted.inspect(room)
         return await self._registry.ask(room, Inspect)
 
     async def remove(self, room: str, user_id: str) -> int:
         """Remove a user's connections from a room; returns how many there were."""
-        self._admit(room)
+        if room not in self._registry:
+            return await self._unstarted.remove(room, user_id)
         return await self._registry.ask(room, lambda reply: Remove(user_id, reply))
+
+    async def clear(self, room: str) -> int:
+        """Delete a room's history; returns how many events that were. Its members stay, and offsets go on rising."""
+        return await self._engine.clear(room)
 
     def statistics(self) -> RoomsStatistics:
         """Return a snapshot, in constant time."""
@@ -273,5 +283,13 @@ async def open_rooms(
             on_stopped=forget,
         )
         nursery.start_soon(registry.run_passivation)
-        yield Rooms(registry, states, tally, member_count, engine.presence, max_rooms=settings.limits.rooms)
+        yield Rooms(
+            registry,
+            states,
+            tally,
+            member_count,
+            engine,
+            page_bytes=settings.history.page_bytes,
+            max_rooms=settings.limits.rooms,
+        )
         nursery.cancel_scope.cancel()

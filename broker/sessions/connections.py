@@ -92,6 +92,14 @@ class Connections:
         """Whether a connection is open."""
         return connection in self._by_user.get(connection.user_id, ())
 
+    def users(self) -> list[str]:
+        """Return the users with open connections, without those of the API key, whose ids hold a slash."""
+        return [user_id for user_id in self._by_user if "/" not in user_id]
+
+    def count_of(self, user_id: str) -> int:
+        """Return the number of open connections of a user; none of the API key's is shown."""
+        return 0 if "/" in user_id else len(self._by_user.get(user_id, ()))
+
     async def wait_empty(self) -> None:
         """Wait until no connection is open."""
         while self._count:

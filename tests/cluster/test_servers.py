@@ -70,6 +70,13 @@ async def test_a_user_is_sent_away_from_all_servers(redis: RedisServer, serve: "
             assert [(room["room"], room["room_size"]) for room in page["rooms"]] == [("den", 2)]
             details = (await west.http.get("/api/rooms/den")).json()
             assert {user["user_id"] for user in details["users"]} == {"ann", "bob"}
+            for served in (east, west):
+                assert (await served.http.get("/api/users")).json() == {
+                    "users": [{"user_id": name, "connections": 1} for name in ("ann", "bob")],
+                    "cursor": None,
+                    "silent_nodes": 0,
+                }
+                assert (await served.http.get("/api/users/bob")).json()["connections"] == 1
             assert (await east.http.delete("/api/users/bob")).json() == {"disconnected": 0}
             assert await bob.close_code() == (4004, "removed by the application")
             assert (await ann.receive("user_left"))["room_size"] == 1

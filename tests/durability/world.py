@@ -77,6 +77,10 @@ class FaultyEngine(Engine):
         with self:
             return await self._inner.read(room, after=after, limit=limit, reverse=reverse)
 
+    async def clear(self, room: str) -> int:
+        with self:
+            return await self._inner.clear(room)
+
     async def wait_ready(self) -> None:
         await self._inner.wait_ready()
 

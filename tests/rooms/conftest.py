@@ -80,6 +80,9 @@ class WatchedEngine(Engine):
         self.reads += 1
         return await self.inner.read(room, after=after, limit=limit, reverse=reverse)
 
+    async def clear(self, room: str) -> int:
+        return await self.inner.clear(room)
+
     async def wait_ready(self) -> None:
         await self.inner.wait_ready()
 

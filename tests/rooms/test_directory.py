@@ -141,9 +141,6 @@ async def test_no_more_rooms_come_up_than_may_be_until_one_is_left(open_stage: "
         await stage.enter("ann", room="b")
         for ask in (
             lambda: stage.rooms.publish("c", Draft(b"{}")),
-            lambda: stage.rooms.read("c", None, 1, reverse=False),
-            lambda: stage.rooms.inspect("c"),
-            lambda: stage.rooms.remove("c", "ann"),
             lambda: stage.join(stage.person("bob"), room="c"),
         ):
             with pytest.raises(Refused) as refusal:
@@ -155,3 +152,23 @@ async def test_no_more_rooms_come_up_than_may_be_until_one_is_left(open_stage: "
         await stage.leave(ann, room="a")
         await stage.join(stage.person("bob"), room="c")
         assert await names(stage) == ["b", "c"]
+
+
+async def test_a_look_at_a_room_that_is_not_up_makes_none(open_stage: "OpenStage") -> None:
+    async with open_stage(most_rooms=1) as stage:
+        await stage.enter("ann", room="a")
+        info = await stage.rooms.inspect("c")
+        assert (info.room_size, info.position.offset, info.users) == (0, 0, ())
+        assert (await stage.rooms.read("c", None, 10, reverse=False)).events == ()
+        assert await stage.rooms.remove("c", "ann") == 0
+        assert await stage.rooms.clear("c") == 0
+        assert await names(stage) == ["a"]
+        assert stage.rooms.statistics().rooms == 1
+
+
+async def test_one_who_looked_at_a_room_that_is_not_up_can_go_on_from_there(open_stage: "OpenStage") -> None:
+    async with open_stage() as stage:
+        before = (await stage.rooms.inspect("den")).position
+        await stage.say("1")
+        run = await stage.rooms.read("den", before, 10, reverse=False)
+        assert (run.can_continue(before), len(run.events)) == (True, 1)

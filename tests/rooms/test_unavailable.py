@@ -50,7 +50,7 @@ async def test_a_room_that_cannot_start_is_answered_for_and_starts_later(healthy
     stage = healthy
     stage.engine.before["position"] = [down(), down()]
     with pytest.raises(EngineUnavailableError, match="engine is down"):
-        await stage.rooms.inspect("den")
+        await stage.rooms.publish("den", Draft(b"{}"))
     ann = stage.person("ann")
     with pytest.raises(EngineUnavailableError):
         await stage.join(ann)

@@ -17,6 +17,7 @@ from broker.engine.redis.replies import (
     is_remote_change,
     is_removal,
     pack_header,
+    parse_count,
     parse_position,
     parse_published,
     parse_receipts,
@@ -130,6 +131,13 @@ class RedisEngine(Engine, Feed):
             *(self._make_epoch(), UNTOUCHED_MS, self._clock.now_ms()),
             *(after, -1 if limit is None else limit, int(reverse)),
             parse=parse_run,
+        )
+
+    async def clear(self, room: str) -> int:
+        """See Engine."""
+        keys = self._keyspace.room(room)
+        return await self._scripts.clear.run(
+            self._server(room).link, (keys.meta, keys.stream), parse=parse_count
         )
 
     async def subscribe(self, room: str, listener: FeedListener) -> None:

@@ -30,7 +30,7 @@ from broker.engine.sqlite.file import (
 )
 from broker.engine.sqlite.location import check_path, has_log, lock_database
 from broker.engine.sqlite.resume import Resumed, resume
-from broker.engine.sqlite.rows import Append, Reader, Writer
+from broker.engine.sqlite.rows import Append, Clear, Reader, Writer
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Event, Position, WallClock
@@ -55,7 +55,7 @@ No client can use the room's name."""
 class _Pending:
     """An append that waits for its commit."""
 
-    append: Append
+    append: Append | Clear
     receipts: Sequence[Receipt] = ()
     error: EngineUnavailableError | None = None
     done: trio.Event = attrs.Factory(trio.Event)
@@ -104,6 +104,12 @@ class SqliteEngine(Engine):
             lambda reader: reader.run(room, after=after, limit=limit, reverse=reverse, age_ms=age_ms)
         )
 
+    async def clear(self, room: str) -> int:
+        """See Engine. If cancelled, the events are deleted all the same, or none of them."""
+        clearing = Clear(room)
+        await self._commit(clearing)
+        return clearing.deleted
+
     async def wait_ready(self) -> None:
         """See Engine: after a failed commit, try another one."""
         if self._is_storing_refused:
@@ -135,7 +141,7 @@ class SqliteEngine(Engine):
             finally:
                 self._readers.append(reader)
 
-    async def _commit(self, append: Append) -> Sequence[Receipt]:
+    async def _commit(self, append: Append | Clear) -> Sequence[Receipt]:
         if self._is_closed:
             raise EngineUnavailableError("the engine is closed")
         pending = _Pending(append)

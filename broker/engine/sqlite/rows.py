@@ -53,6 +53,14 @@ class Append:
 
 
 @attrs.define
+class Clear:
+    """The deletion of a room's events, in the order of the appends; `deleted` counts them."""
+
+    room: str
+    deleted: int = 0
+
+
+@attrs.define
 class _RoomRow:
     id: int
     epoch: str
@@ -99,7 +107,9 @@ class Writer:
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._clock_note, self._clock_noted_ms = read_clock(connection)
 
-    def append(self, appends: Sequence[Append], now: Moment, clock_note: ClockNote) -> list[list[Receipt]]:
+    def append(
+        self, appends: Sequence[Append | Clear], now: Moment, clock_note: ClockNote
+    ) -> list[list[Receipt]]:
         """Store all or nothing, as durable as `synchronous` makes it; returns a list of receipts for each append.
 
         `clock_note` is stored as well when it has changed, and at least every CLOCK_NOTED_EVERY_MS.
@@ -110,7 +120,10 @@ class Writer:
         run("BEGIN IMMEDIATE")
         self._next_total = self._total
         try:
-            receipts = [self._append(append, now) for append in appends]
+            receipts = [
+                self._clear(each, now) if isinstance(each, Clear) else self._append(each, now)
+                for each in appends
+            ]
             self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
             notes_clock = (
                 clock_note != self._clock_note or now.age_ms - self._clock_noted_ms >= CLOCK_NOTED_EVERY_MS
@@ -182,6 +195,15 @@ class Writer:
             (row.offset, row.first_held, row.bytes, age_ms, now.age_ms + self._keep_ms(row, age_ms), row.id),
         )
         return receipts
+
+    def _clear(self, clearing: Clear, now: Moment) -> list[Receipt]:
+        run = self._connection.execute
+        row = run("SELECT id, bytes FROM rooms WHERE name = ?", (clearing.room,)).fetchone()
+        clearing.deleted = 0
+        if row is not None and row[1]:
+            [(clearing.deleted,)] = run("SELECT count(*) FROM events WHERE room = ?", (row[0],))
+            self._forget_events(row[0], now.age_ms)
+        return []
 
     def _keep_ms(self, row: _RoomRow, age_ms: int) -> int:
         """Return how long to keep the room's events or, if it holds none, its row."""

@@ -127,6 +127,35 @@ class UserConnections(msgspec.Struct, frozen=True):
     connections: int
 
 
+class UsersQuery(msgspec.Struct, frozen=True):
+    """The users to list."""
+
+    prefix: Annotated[str, Meta(description="only users whose ids begin so")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    cursor: Annotated[str, Meta(description="`cursor` of the page before")] = ""
+
+
+SilentNodes = Annotated[
+    int, Meta(description="nodes that did not answer in time, so that their users are missing")
+]
+
+
+class UserPage(msgspec.Struct, frozen=True):
+    """Users with open connections, by their ids. `cursor` asks for the page behind; null on the last."""
+
+    users: list[UserConnections]
+    cursor: str | None
+    silent_nodes: SilentNodes
+
+
+class OnlineUser(msgspec.Struct, frozen=True):
+    """A user, and how many connections are open; 0 if the user is not online."""
+
+    user_id: str
+    connections: int
+    silent_nodes: SilentNodes
+
+
 class RoomDetails(msgspec.Struct, frozen=True):
     """A room, its position and its users."""
 
@@ -174,6 +203,12 @@ class Removed(msgspec.Struct, frozen=True):
     """How many connections were removed from the room."""
 
     removed: int
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """How many messages were deleted from the history."""
+
+    deleted: int
 
 
 class Disconnected(msgspec.Struct, frozen=True):

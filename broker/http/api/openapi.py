@@ -61,6 +61,12 @@ def operation(
     return decorate
 
 
+def query_of(function: Callable[..., Any]) -> Model | None:
+    """Return the query parameters of a described route; None if it takes none."""
+    described: Operation | None = getattr(function, _OPERATION, None)
+    return None if described is None else described.query
+
+
 def add_openapi(app: QuartTrio) -> Callable[[], bytes]:
     """Make quart-schema describe `app`; returns a function that gives the document, made at the first call.
 

@@ -5,11 +5,11 @@ import msgspec
 from msgspec import UNSET
 from quart import Blueprint, Response
 
-from broker.errors import CloseCode, ErrorCode, Refused
+from broker.errors import ErrorCode, Refused
 from broker.http.api.models import (
     Broadcast,
     BroadcastResults,
-    Disconnected,
+    Cleared,
     History,
     HistoryQuery,
     Message,
@@ -47,11 +47,11 @@ class RoomRoutes:
         messages = "/rooms/<room>/messages"
         api.add_url_rule(messages, view_func=self.publish, methods=["POST"])
         api.add_url_rule(messages, view_func=self.history, methods=["GET"])
+        api.add_url_rule(messages, view_func=self.clear, methods=["DELETE"])
         api.add_url_rule("/broadcast", view_func=self.broadcast, methods=["POST"])
         api.add_url_rule("/rooms", view_func=self.list_rooms, methods=["GET"])
         api.add_url_rule("/rooms/<room>", view_func=self.inspect, methods=["GET"])
         api.add_url_rule("/rooms/<room>/users/<user>", view_func=self.remove, methods=["DELETE"])
-        api.add_url_rule("/users/<user>", view_func=self.disconnect, methods=["DELETE"])
 
     @operation(query=PublishQuery, headers=PublishHeaders, request=Message, response=Placed)
     async def publish(self, room: str) -> Response:
@@ -133,20 +133,16 @@ class RoomRoutes:
         with answer_within(self.services.settings.http.request_seconds):
             return answer(Removed(await self.services.rooms.remove(room, user)))
 
-    @operation(response=Disconnected)
-    async def disconnect(self, user: str) -> Response:
-        """Close all connections of a user with 4004, after which clients do not reconnect.
+    @operation(response=Cleared)
+    async def clear(self, room: str) -> Response:
+        """Delete a room's history.
 
-        On all nodes; the answer counts those of the node that was asked.
+        Its members stay, and offsets go on rising. Clients that come back with an earlier position are told that
+        messages are missing. Idempotency keys are still known.
         """
-        removed = self.services.connections.disconnect_user(
-            user, CloseCode.REMOVED, "removed by the application"
-        )
-        presence = self.services.engine.presence
-        if presence is not None:
-            with answer_within(self.services.settings.http.request_seconds):
-                await presence.close_user(user)
-        return answer(Disconnected(removed))
+        check_room_name(room)
+        with answer_within(self.services.settings.http.request_seconds):
+            return answer(Cleared(await self.services.rooms.clear(room)))
 
 
 def _summary(info: RoomInfo) -> RoomSummary:

@@ -4,14 +4,11 @@ import attrs
 import msgspec
 import trio
 
-from broker.engine.cluster import Answers
+from broker.http.nodes.asking import OthersAnswers, ask_others
 from broker.http.nodes.merging import merge_states
 from broker.http.nodes.questions import ALL, NodeAnswers, NodeQuestion, NodeReply, pack_question, parse_reply
 from broker.http.nodes.states import NodeQuery, NodeState
 from broker.http.services import HttpServices
-
-OTHERS_SECONDS = 1.0
-"""Time limit for the answers of other nodes. A console asks again each second."""
 
 
 @attrs.frozen
@@ -21,41 +18,24 @@ class ClusterView:
     services: HttpServices
 
     async def gather(self, query: NodeQuery) -> NodeState | None:
-        """Return the state asked for, with a list of all nodes; None if no node of that name answers.
-
-        Workers of this machine are reached without the engine.
-        """
+        """Return the state asked for, with a list of all nodes; None if no node of that name answers."""
         services = self.services
         asked = query if query.node else msgspec.structs.replace(query, node=services.node.name)
-        packed: list[bytes] = []
-        silent: list[int] = []
+        others: list[OthersAnswers] = []
 
-        async def ask_siblings() -> None:
-            if services.siblings is not None:
-                others = services.siblings.others
-                given = await services.siblings.ask(others, question, patience_seconds=OTHERS_SECONDS)
-                packed.extend(given.values())
-                silent.append(len(others) - len(given))
+        async def ask() -> None:
+            others.append(await ask_others(services, pack_question(NodeQuestion(asked))))
 
-        async def ask_cluster() -> None:
-            cluster = services.engine.cluster
-            if cluster is not None:
-                answers: Answers = await cluster.ask(question, patience_seconds=OTHERS_SECONDS)
-                packed.extend(answers.given)
-                silent.append(answers.silent)
-
-        question = pack_question(NodeQuestion(asked))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_siblings)
-            nursery.start_soon(ask_cluster)
+            nursery.start_soon(ask)
             own = await NodeAnswers(services).reply(asked)
-        replies = _by_node([own, *filter(None, map(parse_reply, packed))])
+        [answers] = others
+        replies = _by_node([own, *filter(None, map(parse_reply, answers.packed))])
         state = _choose(asked, replies, services)
         if state is None:
             return None
-        # A blocked worker is missing on both ways.
         return msgspec.structs.replace(
-            state, nodes=[reply.summary for reply in replies], silent_nodes=max(silent, default=0)
+            state, nodes=[reply.summary for reply in replies], silent_nodes=answers.silent
         )
 
 

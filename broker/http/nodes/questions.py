@@ -1,11 +1,13 @@
 """The questions that nodes ask each other, and their answers."""
 
+import heapq
 from typing import TypeAlias
 
 import attrs
 import msgspec
+import trio
 
-from broker.http.nodes.node_view import NodeView
+from broker.http.nodes.node_view import COUNTED_PER_TURN, NodeView
 from broker.http.nodes.scrape import pack_metrics
 from broker.http.nodes.states import NodeQuery, NodeState, NodeSummary
 from broker.http.services import HttpServices
@@ -25,6 +27,23 @@ class NodeQuestion(msgspec.Struct, frozen=True, tag="node"):
     """Without a `node`, no state is asked for. For ALL, `since` is a Unix second."""
 
 
+class UsersQuestion(msgspec.Struct, frozen=True, tag="users"):
+    """Asks every node for the connections of one user, or of the first users behind `after`."""
+
+    user_id: str | None = None
+    prefix: str = ""
+    after: str = ""
+    limit: int = 1
+
+
+class UsersReply(msgspec.Struct, frozen=True):
+    """The answer of a node: connections by user."""
+
+    node: str
+    started_ms: int
+    counts: dict[str, int]
+
+
 class NodeReply(msgspec.Struct, frozen=True):
     """The answer of a node."""
 
@@ -32,9 +51,9 @@ class NodeReply(msgspec.Struct, frozen=True):
     state: NodeState | None
 
 
-Question: TypeAlias = MetricsQuestion | NodeQuestion
+Question: TypeAlias = MetricsQuestion | NodeQuestion | UsersQuestion
 
-_decoder: msgspec.json.Decoder[Question] = msgspec.json.Decoder(MetricsQuestion | NodeQuestion)
+_decoder: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _replies = msgspec.json.Decoder(NodeReply)
 
 
@@ -65,11 +84,31 @@ class NodeAnswers:
             return b""
         if isinstance(question, MetricsQuestion):
             return self.metrics()
+        if isinstance(question, UsersQuestion):
+            return msgspec.json.encode(await self.users(question))
         return msgspec.json.encode(await self.reply(question.query))
 
     def metrics(self) -> bytes:
         """Return the metrics of this worker."""
         return pack_metrics((self.services.metrics, self.services.requests.registry))
+
+    async def users(self, question: UsersQuestion) -> UsersReply:
+        """Return the users of this node, without those who listen with the API key."""
+        node, connections = self.services.node, self.services.connections
+        if question.user_id is not None:
+            found = [question.user_id]
+        else:
+            found = []
+            for number, user_id in enumerate(connections.users(), 1):
+                if user_id > question.after and user_id.startswith(question.prefix):
+                    found.append(user_id)
+                if number % COUNTED_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+            found = heapq.nsmallest(question.limit, found)
+        counts = {user_id: connections.count_of(user_id) for user_id in found}
+        return UsersReply(
+            node.name, node.started_ms, {user: count for user, count in counts.items() if count}
+        )
 
     async def reply(self, query: NodeQuery) -> NodeReply:
         """Return the answer of this node."""

@@ -201,6 +201,11 @@ class EngineMachine(RuleBasedStateMachine):
         assert event.time_ms in {int(self.now * 1000), int((self.now + self.skew) * 1000)}
         return Receipt(None if offset is None else past.position, event)
 
+    @rule(room=rooms)
+    def clear(self, room: str) -> None:
+        self.loop.call(lambda: self.engine.clear(room))
+        self.pasts[room].trimmed = self.pasts[room].perhaps_trimmed = len(self.pasts[room].stored)
+
     @rule(room=rooms, after=st.integers(0, 12), limit=st.none() | st.integers(0, 5), reverse=st.booleans())
     def read(self, room: str, after: int, limit: int | None, reverse: bool) -> None:
         run = self.loop.call(lambda: self.engine.read(room, after=after, limit=limit, reverse=reverse))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.engine.base import Engine, Retention, Run
-from broker.model import Draft, Event, Position
+from broker.engine.base import Engine, Receipt, Retention, Run
+from broker.model import Draft, Event, IdempotencyKey, Position
 
 if TYPE_CHECKING:
     from tests.engine.contract.conftest import Wall
@@ -137,3 +137,25 @@ def test_a_reader_can_continue_if_all_missed_events_are_held(
     missed = set(range(offset + 1, last + 1))
     is_whole = missed <= {event.offset for event in events} and offset <= last
     assert run.can_continue(Position("e" if is_same_epoch else "f", offset)) == (is_whole and is_same_epoch)
+
+
+async def test_a_cleared_room_holds_nothing_and_goes_on(engine: Engine) -> None:
+    assert await engine.clear("den") == 0
+    await fill(engine, 3)
+    key = IdempotencyKey("http", "k")
+    [receipt] = await engine.append("den", [Draft(b"{}", key=key)], KEEP_ALL)
+    await engine.append("attic", [draft(1)], KEEP_ALL)
+    before = await engine.position("den")
+    assert await engine.clear("den") == 4
+    assert await held(engine) == (5, [])
+    assert await engine.position("den") == before
+    assert await engine.clear("den") == 0
+    assert list(await engine.append("den", [Draft(b"{}", key=key)], KEEP_ALL)) == [
+        Receipt(receipt.position, None)
+    ]
+    await engine.append("den", [draft(5)], KEEP_ALL)
+    assert await held(engine) == (5, [5])
+    run = await engine.read("den")
+    assert run.can_continue(before)
+    assert not run.can_continue(Position(before.epoch, 3))
+    assert len((await engine.read("attic")).events) == 1

@@ -46,6 +46,7 @@ class Scripts:
     snapshot: Script
     summary: Script
     close: Script
+    clear: Script
 
 
 def load_scripts() -> Scripts:
@@ -66,4 +67,5 @@ def load_scripts() -> Scripts:
         load("snapshot"),
         load("summary"),
         load("close"),
+        load("clear", room),
     )
