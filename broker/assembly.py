@@ -187,8 +187,17 @@ async def open_assembly(
         services = ConnectionServices(
             sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals
         )
+        node = this_node(settings.server.node_name, 0 if siblings is None else siblings.worker)
+        scheme = "own" if parts.get("engine") is not None else settings.server.engine.partition("://")[0]
         with open_metrics(
-            rooms, connections, engine, refusals, own_log, registry=parts.get("registry")
+            rooms,
+            connections,
+            engine,
+            refusals,
+            own_log,
+            build={"version": node.version, "engine": scheme},
+            is_draining=draining.is_set,
+            registry=parts.get("registry"),
         ) as metrics:
             http = HttpServices(
                 settings=settings,
@@ -203,7 +212,7 @@ async def open_assembly(
                 log=own_log,
                 is_draining=draining.is_set,
                 metrics=metrics,
-                node=this_node(settings.server.node_name, 0 if siblings is None else siblings.worker),
+                node=node,
                 siblings=siblings,
                 traffic=traffic,
                 samples=samples,

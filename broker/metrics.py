@@ -1,19 +1,27 @@
-"""The Prometheus metrics of a broker, read from its statistics at each scrape."""
+"""The Prometheus metrics of a broker, read from its statistics at each scrape.
 
-from collections.abc import Iterator
+Names and help follow https://prometheus.io/docs/practices/naming/; `promtool check metrics` finds nothing to say.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 
 import attrs
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from broker.engine.base import Engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason
 from broker.log import Log
 from broker.refusals import Refusals
+from broker.rooms.delay_histogram import BOUNDS_SECONDS, BUCKETS_PER_DOUBLING
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
+
+PUBLISH_BUCKETS = range(2 * BUCKETS_PER_DOUBLING, len(BOUNDS_SECONDS), 2 * BUCKETS_PER_DOUBLING)
+"""Those of the bounds of DelayHistogram that are told, each four times the one before: 61 µs to 64 s."""
 
 
 @contextmanager
@@ -24,9 +32,13 @@ def open_metrics(
     refusals: Refusals,
     log: Log,
     *,
+    build: Mapping[str, str],
+    is_draining: Callable[[], bool],
     registry: CollectorRegistry | None = None,
 ) -> Iterator[CollectorRegistry]:
     """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
+
+    `build` are the labels of `greenroom_build_info`.
 
     :raises ValueError: if `registry` has metrics of the same names.
     """
@@ -36,9 +48,11 @@ def open_metrics(
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
     collectors: list[Collector] = [
-        BrokerCollector(rooms, connections, engine),
+        BrokerCollector(rooms, connections),
         RefusalCollector(refusals, rooms),
+        EngineCollector(engine),
         LogCollector(log),
+        NodeCollector(dict(build), is_draining),
     ]
     with ExitStack() as registered:
         for collector in collectors:
@@ -53,7 +67,6 @@ class BrokerCollector(Collector):
 
     _rooms: Rooms
     _connections: Connections
-    _engine: Engine
 
     def collect(self) -> Iterator[Metric]:
         """Take a snapshot; called for each scrape."""
@@ -77,9 +90,55 @@ class BrokerCollector(Collector):
             "Notices that a member's outbox refused because it was full",
             rooms.deliveries_lost,
         )
-        engine = self._engine.statistics()
+        yield self._publish_seconds()
+        yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
+        yield CounterMetricFamily(
+            "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated
+        )
+
+    def _publish_seconds(self) -> Metric:
+        delays = self._rooms.tally.delays
+        until = list(accumulate(delays.snapshot()))
+        buckets = [(str(BOUNDS_SECONDS[index]), until[index]) for index in PUBLISH_BUCKETS]
+        family = HistogramMetricFamily(
+            "greenroom_publish_seconds",
+            "Publishes of clients and notifiers, from their turn in the room until every member's outbox has them",
+        )
+        family.add_metric([], [*buckets, ("+Inf", until[-1])], delays.sum_seconds)
+        return family
+
+
+@attrs.frozen
+class EngineCollector(Collector):
+    """Turns the statistics and the health of the engine into metrics."""
+
+    _engine: Engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        engine, health = self._engine.statistics(), self._engine.health()
+        yield GaugeMetricFamily(
+            "greenroom_engine_up",
+            "Whether the engine stored the last time it was to, and answers",
+            float(health.is_up),
+        )
+        if health.servers_up:
+            # By place, not by address: /metrics may be open to all.
+            servers = GaugeMetricFamily(
+                "greenroom_redis_up",
+                "Whether a Redis server takes requests and delivers publications, by its place in server.engine",
+                labels=["server"],
+            )
+            for index, is_up in enumerate(health.servers_up):
+                servers.add_metric([str(index)], float(is_up))
+            yield servers
+        yield GaugeMetricFamily(
+            "greenroom_engine_appends_waiting", "Appends that wait to be stored", engine.waiting
+        )
         yield CounterMetricFamily("greenroom_engine_commits", "Transactions of the engine", engine.commits)
-        yield CounterMetricFamily("greenroom_engine_messages", "Messages in them", engine.messages)
+        yield CounterMetricFamily(
+            "greenroom_engine_messages", "Messages in transactions of the engine", engine.messages
+        )
         yield CounterMetricFamily(
             "greenroom_rooms_evicted",
             "Rooms forgotten before their time, as all histories came to history.total_bytes",
@@ -89,9 +148,28 @@ class BrokerCollector(Collector):
             yield GaugeMetricFamily(
                 "greenroom_history_bytes", "Memory that all histories take together", engine.history_bytes
             )
-        yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
-        yield CounterMetricFamily(
-            "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated
+
+
+@attrs.frozen(eq=False)
+class NodeCollector(Collector):
+    """Shows the build, and whether the node is draining."""
+
+    _build: dict[str, str]
+    _is_draining: Callable[[], bool]
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        build = GaugeMetricFamily(
+            "greenroom_build_info",
+            "The version of Greenroom and its engine; always 1",
+            labels=list(self._build),
+        )
+        build.add_metric(list(self._build.values()), 1)
+        yield build
+        yield GaugeMetricFamily(
+            "greenroom_draining",
+            "Whether the node sends its clients away to stop",
+            float(self._is_draining()),
         )
 
 

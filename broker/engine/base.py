@@ -88,6 +88,15 @@ class EngineStatistics:
     """Rooms forgotten early to make space."""
 
 
+@attrs.frozen
+class EngineHealth:
+    """Whether an engine works, as far as it knows without trying."""
+
+    is_up: bool = True
+    servers_up: tuple[bool, ...] = ()
+    """Whether each of its servers answers, in the order of the configuration; empty if it has none."""
+
+
 def is_kept(draft: Draft) -> bool:
     """Whether a draft is stored, or at least its key."""
     return not draft.ephemeral or draft.key is not None
@@ -161,6 +170,10 @@ class Engine(ABC):
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
         return EngineStatistics()
+
+    def health(self) -> EngineHealth:
+        """Return what it knows of its state; unlike `wait_ready`, it waits for nothing."""
+        return EngineHealth()
 
     @abstractmethod
     async def wait_ready(self) -> None:

@@ -15,9 +15,12 @@ class DelayHistogram:
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS_SECONDS) + 1)
+        self.sum_seconds = 0.0
+        """All delays together."""
 
     def note(self, seconds: float, count: int = 1) -> None:
         """Count `count` delays of `seconds`."""
+        self.sum_seconds += seconds * count
         self._counts[bisect_left(BOUNDS_SECONDS, seconds)] += count
 
     def snapshot(self) -> tuple[int, ...]:

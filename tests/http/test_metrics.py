@@ -1,14 +1,21 @@
 """/metrics, as Prometheus reads it."""
 
+import json
 import re
+import shutil
 import socket
 import sys
 from pathlib import Path
 
+import pytest
+import trio
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from broker.engine.base import EngineHealth
 from broker.engine.memory import MemoryEngine
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 async def scrape(world):
@@ -136,3 +143,82 @@ async def test_the_reference_lists_every_metric(world):
     listed = reference.partition("### Metrics")[2].partition("\n### ")[0]
     families = {name for name in families if not name.endswith("_created")}
     assert [name for name in sorted(families) if not re.search(rf"`{name}[`{{]", listed)] == []
+
+
+def families_of(page):
+    return {family.name: family for family in text_string_to_metric_families(page)}
+
+
+async def test_publishes_are_counted_with_their_latency(world):
+    before = await scrape(world)
+    for _ in range(3):
+        await world.say("lobby", 1)
+    after = await scrape(world)
+    name = "greenroom_publish_seconds"
+    assert after[f"{name}_count",] - before[f"{name}_count",] == 3
+    assert after[f"{name}_sum",] > before[f"{name}_sum",]
+    buckets = {
+        float(dict(labels)["le"]): value for (key, *labels), value in after.items() if key == f"{name}_bucket"
+    }
+    assert len(buckets) == 12
+    assert sorted(buckets.values()) == [value for _, value in sorted(buckets.items())]
+    assert buckets[float("inf")] == after[f"{name}_count",]
+    assert buckets[64.0] == 3
+
+
+class TroubledEngine(MemoryEngine):
+    """Knows that one of its servers is away."""
+
+    def health(self):
+        return EngineHealth(is_up=False, servers_up=(True, False))
+
+
+async def test_the_state_of_engine_and_servers_is_shown(open_world):
+    async with open_world() as world:
+        metrics = await scrape(world)
+        assert metrics["greenroom_engine_up",] == 1
+        assert metrics["greenroom_draining",] == 0
+        assert not [key for key in metrics if key[0] == "greenroom_redis_up"]
+        [build] = [dict(key[1:]) for key in metrics if key[0] == "greenroom_build_info"]
+        assert build == {"version": world.services.node.version, "engine": "memory"}
+    async with open_world(engine=TroubledEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
+        metrics = await scrape(world)
+        assert metrics["greenroom_engine_up",] == 0
+        assert metrics["greenroom_redis_up", ("server", "0")] == 1
+        assert metrics["greenroom_redis_up", ("server", "1")] == 0
+
+
+async def test_names_and_help_follow_the_guidelines_of_prometheus(world):
+    await world.say("lobby", 1)
+    for family in families_of((await world.client.get("/metrics")).text).values():
+        assert re.fullmatch(r"[a-z_][a-z0-9_]*", family.name)
+        if family.name.startswith("greenroom_") and not family.name.endswith("_created"):
+            assert family.documentation
+            assert not re.search(r"_(count|sum|bucket|total|milliseconds|ms|kib|minutes)$", family.name)
+            assert not re.search(r"(gauge|counter|histogram)", family.name)
+            for sample in family.samples:
+                assert sample.name.endswith("_total") is (family.type == "counter")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+async def test_promtool_has_nothing_to_say(world):
+    await world.say("lobby", 1)
+    page = (await world.client.get("/metrics")).content
+    done = await trio.run_process(
+        ["promtool", "check", "metrics"], stdin=page, capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+async def test_the_dashboard_asks_for_metrics_that_exist(open_world):
+    dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = set(re.findall(r"\b(?:greenroom|process)_\w+", " ".join(expressions)))
+    async with open_world(engine=TroubledEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
+        await world.say("lobby", 1)
+        page = families_of((await world.client.get("/metrics")).text)
+    there = {sample.name for family in page.values() for sample in family.samples}
+    assert asked - there == set()
+    of_ours = {name for name in page if name.startswith("greenroom_") and not name.endswith("_created")}
+    assert len(of_ours) > 15
+    assert [name for name in of_ours if not any(one.startswith(name) for one in asked)] == []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
-from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
+from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.presence import PresenceBus
 from broker.engine.redis.cluster import RedisCluster
@@ -164,6 +164,11 @@ class RedisEngine(Engine, Feed):
             raise EngineUnavailableError(
                 "; ".join(map(str, troubles)), trouble=troubles[0].trouble, since=troubles[0].since
             )
+
+    def health(self) -> EngineHealth:
+        """See Engine."""
+        servers_up = tuple(server.health.trouble() is None for server in self._servers)
+        return EngineHealth(all(servers_up), servers_up)
 
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""

@@ -18,7 +18,7 @@ import trio
 from broker.clocks import Clock
 from broker.config.settings import SqliteSettings
 from broker.engine.age_clock import EngineClock
-from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run, is_kept
+from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.sqlite.file import (
     Synchronous,
     close_writer,
@@ -119,6 +119,10 @@ class SqliteEngine(Engine):
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
         return EngineStatistics(self._commits, self._messages, len(self._pending))
+
+    def health(self) -> EngineHealth:
+        """See Engine: whether the last commit succeeded."""
+        return EngineHealth(is_up=not self._is_storing_refused)
 
     def close(self) -> None:
         """Refuse further appends; `run_writer` commits the pending ones and returns."""
