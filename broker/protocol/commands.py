@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.errors import ErrorCode, NotPortable, Refused
+from broker.model import Position
 from broker.notices import RequestId
 from broker.portable_json import MAX_BRACKET_RUNS, decode, explain_undecoded, members
 
@@ -21,6 +22,11 @@ class Since(msgspec.Struct, frozen=True):
 
     offset: Offset
     epoch: Annotated[str, Meta(max_length=64)]
+
+
+def position_of(since: Since | None) -> Position | None:
+    """Return the position in a command, if it has one."""
+    return None if since is None else Position(since.epoch, since.offset)
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):

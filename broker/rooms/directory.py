@@ -154,7 +154,7 @@ class Rooms:
     def _admit(self, room: str, on_start: Callable[[], None] | None = None) -> None:
         """Make space for a room, if it has to be started.
 
-        :raises Refused: if there is none for now.
+        :raises Refused: if there is none.
         """
         if room in self._registry:
             return

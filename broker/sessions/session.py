@@ -87,7 +87,7 @@ class Session:
         """`on_refused` is called for each request that is answered with an `error`."""
         self.claims = claims
         self.is_waiting_for_room = False
-        """Whether this session waits for a room, so that its peer's messages may go unread for now."""
+        """Whether this session waits for a room, so that its peer's messages may stay unread meanwhile."""
         self._services = services
         self._decoder = decoder
         self.outbox: SessionOutbox = outbox
@@ -253,7 +253,7 @@ class Session:
         await self.outbox.wait_space()
         match command:
             case commands.Join():
-                await self._join(command.room, _position(command.since), command.id)
+                await self._join(command.room, commands.position_of(command.since), command.id)
             case commands.Presence():
                 _, ref = self._membership(command.room)
                 self._check_can(Capability.PRESENCE)
@@ -263,7 +263,7 @@ class Session:
                 self._check_can(Capability.HISTORY)
                 page = self._services.settings.history.page_messages
                 limit = page if command.limit is None else min(command.limit, page)
-                since = _position(command.since)
+                since = commands.position_of(command.since)
                 await self._ask(ref, partial(SendHistory, self, since, limit, command.reverse, command.id))
 
     def _publish_nowait(self, command: commands.Chat | commands.Publish) -> Rest | None:
@@ -396,8 +396,4 @@ _CLOSE_CODES = {
     ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,
     ErrorCode.UNAVAILABLE: CloseCode.TRY_AGAIN_LATER,
 }
-"""Close codes of a connection that cannot join its initial room for now."""
-
-
-def _position(since: commands.Since | None) -> Position | None:
-    return None if since is None else Position(since.epoch, since.offset)
+"""Close codes of a connection that may join its initial room later."""
