@@ -1,4 +1,4 @@
-"""What stands in the log, and what never does."""
+"""The content of the log, and the data that never appears in it."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What everybody can read is taken, and nothing else; how deep, is the same on every Python."""
+"""Exactly the JSON that all clients can read is accepted; the limit of nesting is the same on every Python."""
 
 import json
 import math

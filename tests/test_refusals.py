@@ -1,4 +1,4 @@
-"""What was turned away is counted by reason, and logged without letting strangers fill the disk."""
+"""Refusals are counted by reason, and logged without letting strangers fill the disk."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a task can rely on that waits for work: nothing set is lost, and nothing is counted twice."""
+"""A task that waits for work: no wakeup is lost, and none is counted twice."""
 
 import pytest
 import trio

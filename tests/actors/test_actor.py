@@ -1,4 +1,4 @@
-"""What an actor's author may rely on: which method is called when, and what becomes of helper tasks."""
+"""The contract of an actor: the order of its methods, and the end of its helper tasks."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias

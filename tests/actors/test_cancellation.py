@@ -65,7 +65,7 @@ class Work:
 
 @attrs.define
 class Site:
-    """What happened to the workers of a scenario."""
+    """The history of a scenario's workers."""
 
     begun: int = 0
     started: int = 0

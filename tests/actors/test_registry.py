@@ -34,7 +34,7 @@ Message: TypeAlias = str | Question | Exception
 
 @attrs.define
 class House:
-    """What the actors of a test do, and what has happened to them."""
+    """The behaviour of a test's actors, and their history."""
 
     diary: list[str] = attrs.Factory(list)
     start_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What becomes of a registry's actors that fail."""
+"""Failing actors of a registry."""
 
 from collections.abc import Callable
 from typing import TypeAlias

@@ -17,7 +17,7 @@ SECONDS = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0])
 
 @attrs.frozen
 class Act:
-    """What a sender does next."""
+    """The next step of a sender."""
 
     key: str
     pause_seconds: float
@@ -71,7 +71,7 @@ class StartError(Exception):
 
 @attrs.define
 class World:
-    """What has really happened, noted where it happens."""
+    """The true course of events, recorded where they happen."""
 
     pace: Pace
     starts: Iterator[int]

@@ -19,7 +19,7 @@ LIFETIMES = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=60)
 
 @attrs.frozen
 class History:
-    """What became of an actor that fails after each of its lifetimes."""
+    """The history of an actor that fails after each of its lifetimes."""
 
     failures: list[float]
     restarts: list[float]

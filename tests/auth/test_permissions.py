@@ -1,4 +1,4 @@
-"""Who may do what in which room."""
+"""The permissions of tokens in rooms."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What the machine can hold, and who gets which core."""
+"""The limits of the machine, and the assignment of its cores."""
 
 import os
 import tempfile

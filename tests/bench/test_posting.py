@@ -1,4 +1,4 @@
-"""What members hear is counted however it is cut."""
+"""Messages of members are counted at any boundaries of their segments."""
 
 from hypothesis import given
 from hypothesis import strategies as st

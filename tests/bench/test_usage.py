@@ -1,4 +1,4 @@
-"""What a stretch of time has cost."""
+"""The CPU time and memory of a measured period."""
 
 import os
 

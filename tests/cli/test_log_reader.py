@@ -1,4 +1,4 @@
-"""Whoever reads the log may stand still or go away: the server serves, counts what it drops, and stops."""
+"""The reader of the log stops or ends: the server still serves, counts dropped lines, and stops."""
 
 import os
 import pty

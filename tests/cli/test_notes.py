@@ -1,4 +1,4 @@
-"""What a person who starts a server with `--dev` is told."""
+"""The notes for a person who starts a server with `--dev`."""
 
 import sys
 from pathlib import Path

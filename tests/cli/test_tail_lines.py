@@ -1,4 +1,4 @@
-"""What `greenroom tail` prints on a terminal."""
+"""The lines of `greenroom tail` on a terminal."""
 
 import click
 import pytest

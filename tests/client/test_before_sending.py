@@ -1,4 +1,4 @@
-"""Whatever keeps a client from sending anything is an error of ours, at once, and holds no key."""
+"""Anything that prevents sending raises an error of ours at once, which contains no key."""
 
 import asyncio
 import os

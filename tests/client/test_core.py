@@ -1,4 +1,4 @@
-"""What the client decides, case by case; tests/client/test_core_machine.py mixes them all."""
+"""The client's decisions, case by case; tests/client/test_core_machine.py mixes them all."""
 
 import json
 from itertools import count

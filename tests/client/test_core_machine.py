@@ -29,7 +29,7 @@ REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 
 @attrs.define
 class ServerRoom:
-    """What a server holds of a room; `trimmed` events are gone from its head."""
+    """The history of a room on a server; `trimmed` events are gone from its head."""
 
     epoch: str
     events: list[dict[str, Any]] = attrs.Factory(list)

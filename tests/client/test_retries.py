@@ -1,4 +1,4 @@
-"""What a publisher does with answers, without any I/O."""
+"""A publisher's reactions to answers, without any I/O."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -39,7 +39,7 @@ def test_retry_after_as_a_date(offset, least, most):
 
 @given(st.lists(st.sampled_from([0, 429, 502, 503, 504]), max_size=60), st.integers())
 def test_it_always_comes_to_an_end(statuses, seed):
-    """Whatever comes, the last attempt begins before it is to give up, and the waits are bounded."""
+    """With any answers, the last attempt begins before the time limit, and the waits are bounded."""
     tried = Attempts("key", 15.0, Random(seed))
     now = 0.0
     for status in statuses:

@@ -1,4 +1,4 @@
-"""What a client makes of the token it is given."""
+"""A client's checks of its token."""
 
 import math
 from base64 import urlsafe_b64encode

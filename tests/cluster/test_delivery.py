@@ -1,4 +1,4 @@
-"""What is said on one node is heard on all, in one order, whatever becomes of the way between them."""
+"""Events of one node reach all nodes in one order, under any failure of the links between them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Who is in a room on all nodes: each coming and going is told once everywhere, whatever becomes of nodes."""
+"""Presence over all nodes: each join and leave is delivered once everywhere, under any failure of nodes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress

@@ -106,7 +106,7 @@ async def open_nodes(redis: RedisServer, directory: Path) -> AsyncIterator[list[
 
 @attrs.define(eq=False)
 class Ledger:
-    """What was acknowledged, by text; every text is said once."""
+    """The acknowledged events, by text; every text is published once."""
 
     places: dict[str, Position] = attrs.Factory(dict)
     _grown: Wakeup = attrs.Factory(Wakeup)
@@ -256,7 +256,7 @@ def check_returns(moved: Sequence[Guest], began: float) -> None:
 
 
 def check_account(guests: Sequence[Guest], ledger: Ledger, held: list[tuple[Position, str]]) -> None:
-    """What was acknowledged is held, once and where it was said to be; everyone heard all that is held, in order."""
+    """Acknowledged events are stored once, at their acknowledged positions; all members got all stored events in order."""
     assert [place.offset for place, _ in held] == list(range(1, len(held) + 1))
     assert {text: place for place, text in held} == ledger.places
     assert len(ledger.places) == len(held)

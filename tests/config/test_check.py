@@ -1,4 +1,4 @@
-"""What settings must mean together before a server starts."""
+"""Checks over several settings before a server starts."""
 
 import base64
 import secrets

@@ -1,4 +1,4 @@
-"""What `--dev` makes up, and what it leaves alone."""
+"""The settings that `--dev` generates, and those that it leaves unchanged."""
 
 from collections.abc import Mapping
 

@@ -17,7 +17,7 @@ SERVICES = st.from_regex(r"(_[A-Z][A-Z0-9_]{0,12}[A-Z0-9])?", fullmatch=True)
 
 
 def of_kubernetes(service: str) -> dict[str, str]:
-    """What a kubelet sets for a service named greenroom, or one whose name begins so (kubernetes.io, Services)."""
+    """The variables that a kubelet sets for a service named greenroom, or one whose name begins so (kubernetes.io, Services)."""
     name = f"GREENROOM{service}"
     return {
         f"{name}_SERVICE_HOST": "10.0.0.11",
@@ -33,7 +33,7 @@ def of_kubernetes(service: str) -> dict[str, str]:
 
 
 def of_docker() -> dict[str, str]:
-    """What a link named greenroom sets, as in docs.docker.com, Legacy container links."""
+    """The variables of a link named greenroom (docs.docker.com, Legacy container links)."""
     return {
         "GREENROOM_NAME": "/web/greenroom",
         "GREENROOM_ENV_GREENROOM_SECRET": "hunter2",

@@ -20,7 +20,7 @@ REPEATED = 3
 
 @attrs.define(eq=False)
 class Ledger:
-    """What the server has acknowledged, by room and text; every text is said once."""
+    """The acknowledged events, by room and text; every text is published once."""
 
     places: dict[tuple[str, str], Place] = attrs.Factory(dict)
     _grown: Wakeup = attrs.Factory(Wakeup)

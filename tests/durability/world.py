@@ -26,7 +26,7 @@ BEGIN = 1_700_000_000.0
 
 
 class BrokenError(Exception):
-    """What members and the engine raise here."""
+    """The failure of members and the engine here."""
 
 
 class GapOutbox(RecordingOutbox):

@@ -1,4 +1,4 @@
-"""What a program notices that has a broker inside: its errors come out as they are."""
+"""Errors of a program with a broker inside are raised unchanged."""
 
 import socket
 from functools import partial

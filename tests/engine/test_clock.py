@@ -1,4 +1,4 @@
-"""What grows old by the age clock, whatever becomes of the wall clock."""
+"""Ages follow the age clock, under any steps of the wall clock."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the engine in memory lets go of, and when. The rest of it is in the contract."""
+"""The memory that the memory engine frees, and when. The contract tests the rest."""
 
 import gc
 import itertools

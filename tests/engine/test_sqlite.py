@@ -1,4 +1,4 @@
-"""What the durable engine does when it is restarted, full, cut short, or given something it cannot store."""
+"""The durable engine under restarts, a full disk, cancellation, and events that it cannot store."""
 
 import pytest
 import trio
@@ -102,7 +102,7 @@ async def test_a_cancelled_append_is_stored_whole_or_not(tmp_path):
 
 
 async def test_an_append_that_cannot_be_written_fails_alone(tmp_path):
-    """Whatever is wrong with it; the others of its transaction are stored."""
+    """With any cause; the other appends of its transaction are stored."""
     outcomes = {}
 
     async def append(engine: SqliteEngine, room: str, key: str) -> None:

@@ -376,7 +376,7 @@ class World:
             return self.disk.read()
 
     async def check(self, engine: SqliteEngine) -> None:
-        """Whoever comes back with a position is told all that follows what it has seen, or that it is not."""
+        """A client that returns with a position gets all later events, or learns that some are missing."""
         runs = {room: await engine.read(room) for room in ("den", "loft", "yard")}
         for run in runs.values():
             assert [event.offset for event in run.events] == list(

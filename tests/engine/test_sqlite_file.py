@@ -1,4 +1,4 @@
-"""Whose the file is, what may be done to it, and what is told of it at start."""
+"""The lock of the file, the operations on it, and the checks at the start."""
 
 import sqlite3
 from pathlib import Path

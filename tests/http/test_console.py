@@ -1,4 +1,4 @@
-"""What the console is told of a node, by a whole broker on a port."""
+"""The state of a node that a whole broker reports to the console."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""What is answered when something is wrong: always a problem document."""
+"""Error answers: always a problem document."""
 
 import attrs
 import pytest

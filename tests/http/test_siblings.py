@@ -1,4 +1,4 @@
-"""What the workers of a machine ask each other: over sockets that nobody else reaches, and of all that may be asked."""
+"""The questions of a machine's workers to each other, over sockets that no other user can reach."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Who is online, over HTTP; and query parameters that no route has."""
+"""The online users, over HTTP; and unknown query parameters."""
 
 import pytest
 

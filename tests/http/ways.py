@@ -68,7 +68,7 @@ class CountingPosts:
 
 @attrs.frozen
 class Seen:
-    """What could be seen of one run: by the client, by operators, and in the rooms."""
+    """The observable results of one run: for the client, for operators, and in the rooms."""
 
     received: list[tuple[float, bytes]]
     """What came at which second, and at last b"" at that of the end."""

@@ -1,4 +1,4 @@
-"""Who is slow is slow for itself: a full room holds its senders, a slow reader is dropped, and others go on."""
+"""Slowness stays local: a full room holds up its senders, a slow reader is closed, and others go on."""
 
 import json
 from typing import Any

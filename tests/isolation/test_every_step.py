@@ -26,7 +26,7 @@ MOST_STEPS = 2000
 
 
 class PoisonError(Exception):
-    """What nobody expects."""
+    """An unexpected error."""
 
 
 class FaultyStream(MemoryByteStream):

@@ -1,4 +1,4 @@
-"""What the fast path must not loosen: the same limits and the same order, however many messages come at once."""
+"""The fast path keeps all limits and the order, with any number of messages at once."""
 
 from contextlib import suppress
 

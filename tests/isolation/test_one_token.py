@@ -79,7 +79,7 @@ async def attack(node: Node) -> int:
 
 @attrs.frozen
 class Left:
-    """What one token has left in an engine."""
+    """The data that one token has stored in an engine."""
 
     rooms: int
     keys: int

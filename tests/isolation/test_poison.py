@@ -23,7 +23,7 @@ from tests.support.peers import Client, RawPeer
 
 
 class PoisonError(Exception):
-    """What nobody expects."""
+    """An unexpected error."""
 
 
 class PoisonedDecoder(CommandDecoder):

@@ -1,4 +1,4 @@
-"""What a client may write, what becomes of it, and what it is told when it errs."""
+"""The messages of clients, their commands, and the refusals of invalid ones."""
 
 import json
 from typing import Any

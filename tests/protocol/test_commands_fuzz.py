@@ -1,4 +1,4 @@
-"""Whatever bytes come in: a command comes out, or BadCommandError with one of its three codes."""
+"""Any bytes give a command, or BadCommandError with one of its three codes."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What goes into an event's content, by whom, and what an application may not say."""
+"""The content of events by their publisher, and the types that an application may not use."""
 
 import json
 from typing import Any

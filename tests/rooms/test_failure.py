@@ -1,4 +1,4 @@
-"""What fails in one member ends that member; a room that fails keeps its members, and each hears everything once."""
+"""A failing member ends alone; a failing room keeps its members, and each gets every event once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class BrokenError(Exception):
-    """What fails here."""
+    """The failure in these tests."""
 
 
 FAILED = [(CloseCode.INTERNAL_ERROR, "delivery failed")]
@@ -179,7 +179,7 @@ async def test_a_leave_behind_a_publish_that_breaks_the_engine_is_done(
 
 
 async def test_a_member_that_fails_takes_nothing_from_the_others(stage: "Stage") -> None:
-    """Whatever was being told: joins, leaves, lists."""
+    """With any notice: joins, leaves, lists."""
     ann, bob, cat = [await stage.enter(user) for user in ("ann", "bob", "cat")]
     for person in (ann, bob, cat):
         person.forget()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class BrokenError(Exception):
-    """What an outbox raises here."""
+    """The failure of an outbox here."""
 
 
 def said(offset: int | None) -> RoomEvent:

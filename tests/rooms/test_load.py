@@ -1,4 +1,4 @@
-"""What rooms tell of how much goes on in them."""
+"""The load figures of rooms."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What was missed comes in messages that common clients can read, and nobody can tell it from what comes live."""
+"""Missed events come in messages that common clients can read, indistinguishable from live ones."""
 
 import msgspec
 from hypothesis import example, given

@@ -1,4 +1,4 @@
-"""Who is in the room: lists, gathered changes, and removal by the application."""
+"""Presence in a room: lists, batched changes, and removal by the application."""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING

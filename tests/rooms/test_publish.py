@@ -1,4 +1,4 @@
-"""What is said in a room: once to each, in one order, and acknowledged when it is in the engine."""
+"""Events of a room: once to each member, in one order, and acknowledged once stored."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What is known of other nodes' users, from what they tell and what is read."""
+"""The known users of other nodes, from announcements and snapshots."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Who is in a room, against a plain list of them."""
+"""The roster of a room, compared with a plain list."""
 
 import time
 from collections import Counter

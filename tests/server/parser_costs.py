@@ -109,7 +109,7 @@ def worsts(size: int) -> Iterator[bytes]:
 
 
 class PassingStream:
-    """What hypercorn is given the bytes from, as far as its protocol asks it anything."""
+    """The stream from which hypercorn's protocol gets its bytes."""
 
     def check_head(self, head: bytes) -> int | None:
         """Do what the port does with a later head."""

@@ -1,4 +1,4 @@
-"""What is read before any token was checked costs in proportion to its size, whatever it holds.
+"""Input before authentication costs time in proportion to its size, with any content.
 
 Counted in instructions, because expressions of `re` run in C and are where going back over the same text hides; the
 same on a busy machine as on an idle one.

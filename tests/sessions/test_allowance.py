@@ -1,4 +1,4 @@
-"""What one user may cause over all connections: never more than the stated bound, whatever is done in whatever order."""
+"""The resources of one user over all connections: within the stated bounds, under any actions in any order."""
 
 import gc
 from collections.abc import AsyncIterator, Sequence

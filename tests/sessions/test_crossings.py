@@ -1,4 +1,4 @@
-"""What crosses on its way: a removal by the application, and a join of the one removed."""
+"""Crossing messages: a removal by the application, and a join of the removed user."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a session makes of a room that fails."""
+"""A session with a failing room."""
 
 from typing import Any
 

@@ -49,7 +49,7 @@ from tests.support.secrets import API_KEY, SECRET
 
 @attrs.define(eq=False)
 class Node:
-    """What `open_node` has put together."""
+    """The parts that `open_node` has put together."""
 
     assembly: Assembly
     admission: Admission
@@ -172,11 +172,11 @@ class Node:
         await wait_all_tasks_blocked()
 
     def log_lines(self) -> list[Message]:
-        """What the log says besides refusals."""
+        """The log lines besides refusals."""
         return [line for line in self._all_lines() if line["event"] != "refused"]
 
     def refusals(self) -> list[Message]:
-        """What the log says of refusals."""
+        """The log lines of refusals."""
         return [line for line in self._all_lines() if "why" in line]
 
     def _all_lines(self) -> list[Message]:

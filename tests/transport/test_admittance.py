@@ -1,4 +1,4 @@
-"""Who is let in, and what those who are not are told."""
+"""Admittance of connections, and the answers to refused ones."""
 
 import pytest
 import trio

@@ -1,4 +1,4 @@
-"""What holds of every kind of byte stream, whatever carries it."""
+"""The contract of every kind of byte stream."""
 
 import socket
 import struct

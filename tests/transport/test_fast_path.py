@@ -65,7 +65,7 @@ def frame(
 
 @attrs.frozen
 class Outcome:
-    """What a server has seen of a connection, and what it has answered."""
+    """A connection as the server saw it, with its answers."""
 
     messages: tuple[str | bytes, ...]
     closed: tuple[int, str | None] | None

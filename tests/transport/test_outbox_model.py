@@ -47,7 +47,7 @@ class Writer:
 
 @attrs.define
 class Model:
-    """What the outbox should have accepted, as plainly as it can be said."""
+    """The expected contents of the outbox, in their plainest form."""
 
     outbox: Outbox
     wire: FakeWire
@@ -181,7 +181,7 @@ class Model:
         self.takes_more, self.is_closed = False, True
 
     def check(self) -> None:
-        """What holds at any time."""
+        """The invariants."""
         everything = b"".join(self.accepted)
         handed = bytes(self.wire.handed)
         assert everything.startswith(handed), "bytes out are those of accepted frames, in order"

@@ -1,4 +1,4 @@
-"""Whoever is turned away on a connection is counted by reason and told in the log, and its close code is counted."""
+"""Each refused connection is counted by reason and by close code, and logged."""
 
 from typing import Any
 

@@ -246,7 +246,7 @@ async def shaken(node: Node) -> AsyncIterator[RawPeer]:
 
 @attrs.define(eq=False)
 class Talk:
-    """What one case says and hears."""
+    """The sent and received messages of one case."""
 
     peer: RawPeer
     sending: trio.Lock = attrs.Factory(trio.Lock)

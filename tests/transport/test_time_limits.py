@@ -1,4 +1,4 @@
-"""What ends a connection when its time is over: tokens, pings, handshakes; in virtual time."""
+"""Time limits that end a connection: tokens, pings, handshakes; in virtual time."""
 
 import attrs
 import pytest

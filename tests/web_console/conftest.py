@@ -62,7 +62,7 @@ def chromium() -> Iterator[Chromium]:
 
 @attrs.define
 class Visit:
-    """What a page did while it was looked at."""
+    """The actions of a page during a visit."""
 
     origin: str
     elsewhere: list[str] = attrs.Factory(list)

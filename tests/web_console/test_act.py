@@ -1,4 +1,4 @@
-"""What one does in the console: publish, remove, make tokens, try it as a user."""
+"""The actions in the console: publish, remove, make tokens, join as a user."""
 
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY

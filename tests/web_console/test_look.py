@@ -1,4 +1,4 @@
-"""What the console shows: rooms, who is in them, and what is said as it passes."""
+"""The console shows rooms, their users, and their live events."""
 
 import re
 

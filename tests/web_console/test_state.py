@@ -1,4 +1,4 @@
-"""What the console shows of the node: the last minutes, slow readers, readiness, and that it is away."""
+"""The console shows the state of the node: the last minutes, slow readers, readiness, and its absence."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""What is kept of a room, how it is read, and who can go on from where."""
+"""The stored history of a room, reading it, and continuing from a position."""
 
 from typing import TYPE_CHECKING
 

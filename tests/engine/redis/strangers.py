@@ -1,4 +1,4 @@
-"""What answers on Redis' port and is no Redis, or not a well one."""
+"""Programs on the port of Redis that are no Redis, or a broken one."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What may stand in a redis:// URL."""
+"""The forms of a redis:// URL."""
 
 import pytest
 

@@ -56,7 +56,7 @@ async def test_a_demoted_server_is_left_for_the_new_master(redis: RedisServer, s
 async def test_nobodys_request_is_lost_while_the_server_is_left(
     redis: RedisServer, second: RedisServer
 ) -> None:
-    """What is read is read from the old server until there is another one."""
+    """Reads go to the old server until there is another one."""
     async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
         await wait_ready(engine)
         await engine.append("den", [draft(1)], KEEP)

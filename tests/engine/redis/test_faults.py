@@ -1,4 +1,4 @@
-"""What happens to servers and to the way there: it is said so, nothing untrue is told, and all heals by itself."""
+"""Faults of servers and links: each is reported, no false event is delivered, and the node recovers by itself."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What nodes on one Redis ask each other."""
+"""The questions of nodes on one Redis to each other."""
 
 from secrets import token_hex
 

@@ -1,4 +1,4 @@
-"""Whatever Redis, a script or another program says: each parser gives a value of its kind or ValueError."""
+"""Any reply of Redis, a script or another program: each parser returns a value of its type or raises ValueError."""
 
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +95,7 @@ def test_a_reply_is_read_or_refused(parse: Callable[[Any], object], value: objec
 
 
 def check(read: object) -> None:
-    """What was read can be told to clients as it is."""
+    """The parsed value can be sent to clients."""
     match read:
         case Position():
             assert isinstance(read.epoch, str)

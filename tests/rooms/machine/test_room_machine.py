@@ -28,7 +28,7 @@ USERS = ("ann", "bob")
 
 
 class BrokenError(Exception):
-    """What outboxes and the engine raise here."""
+    """The failure of outboxes and the engine here."""
 
 
 @attrs.frozen
@@ -123,7 +123,7 @@ steps = st.lists(bursts | bursts | bursts | events, max_size=14).map(
 
 @attrs.define
 class Record:
-    """What was done, in the order in which the room was told."""
+    """The actions, in the order in which the room got them."""
 
     stage: "Stage"
     new_witness: "Callable[[Person], Witness]"
