@@ -12,6 +12,7 @@ from broker.cli.lines import line_of
 from broker.cli.printing import json_line, print_line
 from broker.cli.remote import find_token, run_remote, token_option, url_option
 from broker.client import Position, Room, State, connect
+from broker.client.connecting import Token
 from broker.client.effects import Message
 
 
@@ -29,18 +30,16 @@ def command(room: str, count: int, url: str, token: str | None) -> None:
     the client for good.
     """
     show = line_of if sys.stdout.isatty() else json_line
-    find = partial(find_token, token)
-    find()  # fails at once over a bad configuration
-    run_remote(partial(_tail, room, count, url, find, show))
+    made = find_token(token)  # fails at once over a bad configuration
+    run_remote(partial(_tail, room, count, url, made if token else _make_token, show))
 
 
-async def _tail(
-    room: str, count: int, url: str, find_token: Callable[[], str], show: Callable[[Message], str]
-) -> int:
-    async def token() -> str:
-        await trio.lowlevel.checkpoint()
-        return find_token()
+async def _make_token() -> str:
+    await trio.lowlevel.checkpoint()
+    return find_token(None)
 
+
+async def _tail(room: str, count: int, url: str, token: Token, show: Callable[[Message], str]) -> int:
     async with connect(url, token=token, on_state=_print_state) as client, client.join(room) as joined:
         first = await anext(joined)
         if count:
