@@ -58,11 +58,17 @@ class Connections:
         self._per_user = per_user
         self._by_user: dict[str, dict[Connection, None]] = {}
         self._count = 0
+        self._listeners = 0
         self._emptied = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
         """Return the number of open connections."""
         return self._count
+
+    @property
+    def of_users(self) -> int:
+        """The number of open connections of users: bearers of the API key only listen."""
+        return self._count - self._listeners
 
     def __iter__(self) -> Iterator[Connection]:
         """Iterate over a snapshot of the connections."""
@@ -75,6 +81,7 @@ class Connections:
             return False
         group[connection] = None
         self._count += 1
+        self._listeners += _is_listener(connection)
         return True
 
     def discard(self, connection: Connection) -> None:
@@ -83,6 +90,7 @@ class Connections:
         if connection in group:
             del group[connection]
             self._count -= 1
+            self._listeners -= _is_listener(connection)
             if not group:
                 del self._by_user[connection.user_id]
             if not self._count:
@@ -111,3 +119,8 @@ class Connections:
         for connection in group:
             connection.disconnect(code, reason)
         return len(group)
+
+
+def _is_listener(connection: Connection) -> bool:
+    # Their ids are `api/…`, which no user's can be: it would name a private room with a slash.
+    return "/" in connection.user_id

@@ -48,6 +48,18 @@ def test_a_second_without_publishes_has_no_p99():
     assert traffic.since(0)[0].p99_ms is None
 
 
+def test_the_p99_of_a_minute_outlasts_quiet_seconds_and_ends_with_the_minute():
+    traffic, delays = Traffic(), DelayHistogram()
+    assert traffic.minute_p99_ms is None
+    for second in range(70):
+        if second == 5:
+            delays.note(0.001, 5)
+        traffic.note(Reading(second, second, 0, 0, 0.0, delays.snapshot()))
+        is_of_the_last_minute = 5 <= second < 65
+        assert (traffic.minute_p99_ms is not None) is is_of_the_last_minute
+        assert not is_of_the_last_minute or 1 <= traffic.minute_p99_ms <= 1.2
+
+
 @given(points=st.integers(1, 8), noted=st.integers(0, 30), since=st.integers(0, 40))
 def test_repeated_requests_get_each_sample_once_and_the_ring_is_bounded(points, noted, since):
     traffic, reading = Traffic(points), readings()

@@ -33,6 +33,16 @@ class Fake:
         self.ended.append((code, reason))
 
 
+def test_listeners_are_no_connections_of_users() -> None:
+    connections = Connections(1)
+    listener, user, refused = Fake("api/1"), Fake("ann"), Fake("ann")
+    added = [connections.add(connection) for connection in (listener, user, refused)]
+    assert (added, len(connections), connections.of_users) == ([True, True, False], 2, 1)
+    for connection in (listener, listener, refused):
+        connections.discard(connection)
+    assert (len(connections), connections.of_users) == (1, 1)
+
+
 @given(st.integers(1, 3), st.lists(st.tuples(st.booleans(), st.integers(0, 8)), max_size=60))
 def test_connections_come_and_go(per_user: int, steps: list[tuple[bool, int]]) -> None:
     fakes = [Fake(f"user{i % 3}") for i in range(9)]

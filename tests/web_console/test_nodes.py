@@ -61,18 +61,18 @@ async def test_all_are_shown_and_then_the_one_that_is_chosen(worlds, shoot, sche
         assert rows.locator("button").all_text_contents()[0] == "All nodes"
         assert rows.nth(0).locator("button").get_attribute("aria-pressed") == "true"
         assert rows.nth(0).locator("td").nth(2).text_content() == "3"
-        page.locator("#node-line", has_text="2 nodes").wait_for()
+        page.locator("#node-line", has_text="2 nodes").wait_for(state="attached")
         page.locator("#plot-connections .now", has_text="3").wait_for()
         assert page.locator("#rooms-body tr").count() == 2
         shoot(page, f"nodes-{size}-{scheme}")
         assert page.evaluate("document.documentElement.scrollWidth") == width
         page.get_by_role("button", name="web-b").click()
-        page.locator("#node-line", has_text="web-b").wait_for()
+        page.locator("#node-line", has_text="web-b").wait_for(state="attached")
         page.locator("#plot-connections .now", has_text="2").wait_for()
         page.locator("#rooms-body tr", has_text="lobby").wait_for(state="detached")
         assert page.get_by_role("button", name="web-b").get_attribute("aria-pressed") == "true"
         page.get_by_role("button", name="All nodes").click()
-        page.locator("#node-line", has_text="2 nodes").wait_for()
+        page.locator("#node-line", has_text="2 nodes").wait_for(state="attached")
         page.locator("#plot-connections .now", has_text="3").wait_for()
 
     await one.browse(look, color_scheme=scheme, viewport={"width": width, "height": height})
@@ -95,7 +95,7 @@ async def test_a_node_that_is_gone_is_told_and_all_are_shown_again(open_world):
 
             def look(page):
                 page.get_by_role("button", name="web-b").click()
-                page.locator("#node-line", has_text="web-b").wait_for()
+                page.locator("#node-line", has_text="web-b").wait_for(state="attached")
                 one.call(stop_other)
                 page.locator("#nodes-count", has_text="1 did not answer").wait_for()
                 page.get_by_role("button", name="All nodes").wait_for()

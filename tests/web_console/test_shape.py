@@ -1,5 +1,7 @@
 """How the console looks and is reached: light and dark, on a phone, by keyboard alone."""
 
+from uuid import UUID
+
 import pytest
 import trio
 
@@ -45,6 +47,76 @@ async def test_it_fits_and_can_be_read(lively, shoot, scheme, size):
         assert page.evaluate(CONTRASTS) == []
 
     await lively.browse(look, color_scheme=scheme, viewport={"width": width, "height": height})
+
+
+@pytest.fixture
+async def crowded(world):
+    """Names as long as a UUID: 300 rooms, and 60 users in one of them."""
+    ids = [str(UUID(int=number * 7**40 % 2**128)) for number in range(1, 301)]
+    for name in ids:
+        await world.broker.rooms.inspect(name)
+    for user in ids[:60]:
+        member = await world.enter(ids[0], user)
+    await member.chat(ids[0], f"{ids[1]}{ids[2]} " * 4)
+    return world, ids
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_long_names_and_lists_fit_and_fingers_hit(crowded, shoot, size):
+    world, ids = crowded
+    width, height = SIZES[size]
+
+    def look(page):
+        page.goto(f"{world.url}/#room={ids[0]}")
+        page.locator("#members-list li").nth(59).wait_for(state="attached")
+        page.locator("#rooms-body tr").nth(49).wait_for(state="attached")
+        page.locator("#room-log li").nth(0).wait_for()
+        shoot(page, f"crowded-{size}")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate("document.querySelector('header').offsetHeight") < 64
+        if size == "phone":
+            assert page.evaluate(SMALL_TARGETS) == []
+        page.get_by_role("button", name=f"Remove {ids[3]}").click()
+        shoot(page, f"remove-{size}")
+        assert page.evaluate(WIDER_THAN_THE_SCREEN) == []
+
+    await world.browse(look, color_scheme="dark", viewport={"width": width, "height": height})
+
+
+SMALL_TARGETS = """() => [...document.querySelectorAll("button, a, input, select")]
+  .filter((it) => it.checkVisibility() && !it.closest("svg"))
+  .map((it) => [it.id || it.textContent, (it.closest("label.check") ?? it).getBoundingClientRect()])
+  .filter(([, box]) => box.height < 44 || box.width < 44)
+  .map(([name, box]) => [name, box.width, box.height])"""
+
+WIDER_THAN_THE_SCREEN = """() => [...document.querySelectorAll("body *")]
+  .filter((it) => it.checkVisibility() && !it.closest("svg, .scroll, .unseen, pre"))
+  .filter((it) => it.getBoundingClientRect().right > innerWidth + 1)
+  .map((it) => it.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_server_without_rooms_says_what_to_do_next(world, shoot, size):
+    width, height = SIZES[size]
+
+    def look(page):
+        page.locator("#rooms-begin").wait_for()
+        shoot(page, f"empty-{size}")
+        assert len(page.locator("#rooms-begin code").text_content().splitlines()) == 3
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(CONTRASTS) == []
+        page.get_by_role("link", name="Open the room lobby").click()
+        page.get_by_role("heading", name="lobby").wait_for()
+        page.get_by_text("Nothing was said here yet").wait_for()
+        world.call(world.say, "lobby", "now")
+        page.locator("#room-log").get_by_text("now").wait_for()
+        assert not page.get_by_text("Nothing was said here yet").is_visible()
+        # A narrowed list that is empty is another thing.
+        page.get_by_label("Rooms whose names begin with").fill("zzz")
+        page.get_by_text("No room in memory has a name that begins so").wait_for()
+        assert not page.locator("#rooms-begin").is_visible()
+
+    await world.browse(look, color_scheme="dark", viewport={"width": width, "height": height})
 
 
 CONTRASTS = """() => {

@@ -1,5 +1,6 @@
 """The console shows the state of the node: the last minutes, slow readers, readiness, and its absence."""
 
+import re
 import socket
 
 import pytest
@@ -25,6 +26,22 @@ async def test_a_console_that_is_opened_late_shows_the_minutes_before(world):
         assert page.locator("#plot-p99 .curve").count() >= 1
         plot = page.get_by_role("img", name="Deliveries per second")
         assert "highest" in plot.get_attribute("aria-label")
+
+    await world.browse(look)
+
+
+async def test_a_console_is_no_user_s_connection_and_a_quiet_second_keeps_the_p99_of_the_minute(world):
+    def look(page):
+        page.goto(f"{world.url}/#room=den")
+        page.locator("#room-count", has_text="0 connections").wait_for()
+        world.call(world.say, "den", "once")
+        page.wait_for_function("() => /\\d/.test(document.querySelector('#plot-p99 .now').textContent)")
+        # Two more points, in which nothing is said.
+        time = "() => document.querySelector('#plot-deliveries svg').innerHTML"
+        for _ in range(2):
+            page.wait_for_function(f"before => ({time})() !== before", arg=page.evaluate(time))
+        assert re.search(r"\d", page.locator("#plot-p99 .now").text_content())
+        assert page.locator("#plot-connections .now").text_content() == "0"
 
     await world.browse(look)
 
@@ -78,7 +95,9 @@ def port():
 
 
 @pytest.mark.parametrize("is_listening", [True, False], ids=["listening", "about to listen"])
-async def test_a_server_that_was_away_is_there_again_and_the_room_goes_on(open_world, port, is_listening):
+async def test_a_server_that_was_away_is_there_again_and_the_room_goes_on(
+    open_world, port, is_listening, shoot
+):
     ends = [(trio.Event(), trio.Event()), (trio.Event(), trio.Event())]
 
     async def serve(end, ended, *, task_status):
@@ -103,14 +122,28 @@ async def test_a_server_that_was_away_is_there_again_and_the_room_goes_on(open_w
                 page.route("**/api/rooms/den/events", lambda route: route.abort())
             page.goto(f"{first.url}/#room=den")
             page.locator("#room-log").get_by_text("before the restart").wait_for()
+            page.get_by_role("tab", name="Try it as a user").click()
+            page.get_by_role("button", name="Join").click()
+            page.get_by_text("In the room as ann").wait_for()
             first.call(stop_first)
             page.locator("#state", has_text="no answer").wait_for()
+            # The numbers are grey and dated, and it counts down to the next attempt.
+            page.locator("#away", has_text=re.compile(r"since \d\d:\d\d:\d\d\..*Again in \d s")).wait_for()
+            assert float(page.evaluate("getComputedStyle(document.querySelector('.plot')).opacity")) < 1
+            # A typed line is seen until it is stored.
+            page.get_by_label("In the room as ann").fill("typed while it was away")
+            page.get_by_role("button", name="Send").click()
+            shoot(page, "away")
+            assert page.get_by_label("In the room as ann").input_value() == "typed while it was away"
             first.call(start_second)
             page.locator("#state", has_text="ready").wait_for()
             page.unroute("**/api/rooms/den/events")
             page.locator("#room-log").get_by_text("after the restart").wait_for()
             # The memory engine has forgotten the room, and whoever looks is told so.
             page.get_by_text("the server no longer knows").wait_for()
+            page.locator("#room-log").get_by_text("typed while it was away").wait_for()
+            page.wait_for_function("() => document.getElementById('try-text').value === ''")
+            assert not page.locator("#away").is_visible()
 
         first = await nursery.start(serve, *ends[0])
         await first.say("den", "before the restart")

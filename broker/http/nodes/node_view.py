@@ -55,7 +55,7 @@ class NodeView:
             publishes_per_second=0.0 if last is None else last.publishes_per_second,
             deliveries_per_second=0.0 if last is None else last.deliveries_per_second,
             cpu=0.0 if last is None else last.cpu,
-            p99_ms=None if last is None else last.p99_ms,
+            p99_ms=services.traffic.minute_p99_ms,
         )
 
     async def state(self, query: NodeQuery, traffic: list[TrafficPoint], reasons: list[str]) -> NodeState:
@@ -87,7 +87,7 @@ class NodeView:
             "up_ms": node.up_ms(),
             "is_ready": not reasons,
             "is_draining": services.is_draining(),
-            "connections": len(services.connections),
+            "connections": services.connections.of_users,
         }
 
     def _engine(self) -> EngineState:

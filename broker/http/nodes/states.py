@@ -79,7 +79,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     is_ready: bool
     is_draining: bool
-    connections: int
+    connections: Annotated[int, Meta(description="of users; bearers of the API key only listen")]
     up_ms: Annotated[int, Meta(description="since it started, whatever the wall clock was set to")] = 0
 
 
@@ -91,7 +91,7 @@ class NodeSummary(NodeFacts, frozen=True, kw_only=True):
     publishes_per_second: float
     deliveries_per_second: float
     cpu: float
-    p99_ms: float | None
+    p99_ms: Annotated[float | None, Meta(description="of the last minute; null when nothing was published")]
 
 
 class NodeState(NodeFacts, frozen=True, kw_only=True):

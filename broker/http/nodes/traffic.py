@@ -19,6 +19,7 @@ from broker.sessions.connections import Connections
 INTERVAL_SECONDS = 1.0
 POINTS = 300
 """Five minutes."""
+MINUTE_POINTS = 60
 
 
 class TrafficPoint(msgspec.Struct, frozen=True):
@@ -28,7 +29,7 @@ class TrafficPoint(msgspec.Struct, frozen=True):
     time_ms: Annotated[int, Meta(description="when it ended, Unix milliseconds")]
     publishes_per_second: float
     deliveries_per_second: Annotated[float, Meta(description="notices offered to members of rooms")]
-    connections: int
+    connections: Annotated[int, Meta(description="of users")]
     cpu: Annotated[float, Meta(description="processor time of the process per second: 1 is a whole core")]
     p50_ms: Annotated[
         float | None,
@@ -76,6 +77,7 @@ class Traffic:
 
     def __init__(self, points: int = POINTS) -> None:
         self._points: deque[TrafficPoint] = deque(maxlen=points)
+        self._delays: deque[tuple[int, ...]] = deque(maxlen=MINUTE_POINTS + 1)
         self._last: Reading | None = None
         self._number = 0
 
@@ -87,11 +89,20 @@ class Traffic:
             self._number += 1
             self._points.append(point_between(self._number, self._last, reading))
         self._last = reading
+        self._delays.append(reading.delays)
 
     @property
     def last(self) -> TrafficPoint | None:
         """The newest point, None before there is one."""
         return self._points[-1] if self._points else None
+
+    @property
+    def minute_p99_ms(self) -> float | None:
+        """The p99 of the delays of the last minute, None if nothing was published in it."""
+        if not self._delays:
+            return None
+        delays = [new - old for old, new in zip(self._delays[0], self._delays[-1], strict=True)]
+        return _milliseconds(quantile_seconds(delays, 0.99))
 
     def after(self, time_ms: int) -> list[TrafficPoint]:
         """Return the points that ended at or after a time, in Unix milliseconds."""
@@ -119,7 +130,7 @@ class TrafficMeter:
             at=trio.current_time(),
             time_ms=int(self._wall_clock() * 1000),
             deliveries=tally.deliveries,
-            connections=len(self._connections),
+            connections=self._connections.of_users,
             cpu_seconds=time.process_time(),
             delays=tally.delays.snapshot(),
         )

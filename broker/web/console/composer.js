@@ -88,7 +88,11 @@ export class Composer {
     const who = $("try-who").value.trim();
     const api = this.#api;
     const token = this.makesTokens ? async () => (await api.makeToken({ user_id: who })).token : who;
-    const visitor = new Visitor(this.#room, token, (text, kind) => tell(told, text, kind), () => this.#left(visitor));
+    const visitor = new Visitor(this.#room, token, {
+      onTold: (text, kind) => tell(told, text, kind),
+      onWait: (left) => setText($("composer-wait"), left === null ? "" : `Again in ${left} s.`),
+      onEnd: () => this.#left(visitor),
+    });
     this.#visitor = visitor;
     tell(told, "Joining …");
     if (!(await visitor.join()) || this.#visitor !== visitor) return;
@@ -101,11 +105,12 @@ export class Composer {
 
   async #say() {
     const input = $("try-text");
-    const text = input.value;
-    input.value = "";
-    const isSaid = await this.#visitor?.chat(text);
-    // Not said: give it back, unless there is something new by now.
-    if (!isSaid && !input.value) input.value = text;
+    if (input.readOnly) return;
+    // It stays to be seen until it is stored, which may take until the server is back.
+    input.readOnly = true;
+    const isSaid = await this.#visitor?.chat(input.value);
+    input.readOnly = false;
+    if (isSaid) input.value = "";
   }
 
   #leave() {

@@ -1,10 +1,10 @@
 // What there is to know of the node and its engine, and the line in the head of the page.
 
 import { $, make, setText } from "./dom.js";
-import { count, duration, plural } from "./format.js";
+import { bytes, count, duration, plural } from "./format.js";
 import { ALL } from "./nodes.js";
 
-const ENGINE_WORDS = { commits: "Commits", messages: "Messages in them", waiting: "Appends waiting" };
+const ENGINE_WORDS = { commits: "Commits", messages: "Messages in them", waiting: "Appends waiting", history_bytes: "Histories", rooms_evicted: "Rooms evicted" };
 
 export function showFacts(state) {
   const uptime = duration(state.up_ms);
@@ -27,7 +27,7 @@ export function showFacts(state) {
     ["Engine", state.engine.name],
     ...(isTold ? Object.entries(state.engine.statistics) : []).map(([name, value]) => [
       ENGINE_WORDS[name] ?? name.replaceAll("_", " "),
-      typeof value === "number" ? count(value) : String(value),
+      typeof value !== "number" ? String(value) : name.endsWith("_bytes") ? bytes(value) : count(value),
     ]),
   ];
   $("facts").replaceChildren(...facts.flatMap(([name, value, isBad]) => [

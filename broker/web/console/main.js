@@ -3,6 +3,7 @@
 import { Api } from "./api.js";
 import { $, setText } from "./dom.js";
 import { showFacts } from "./facts.js";
+import { clock } from "./format.js";
 import { bringsKey, forgetKey, keepKey, takeKey } from "./key.js";
 import { openMint } from "./mint.js";
 import { ALL, NodeList } from "./nodes.js";
@@ -68,11 +69,26 @@ function begin(api, first) {
     onFailure(error, isRefused) {
       if (error.status === 401) signOut("The key is no longer accepted.");
       else if (error.status === 404) nodes.reset();
-      else showState("bad", isRefused ? error.message : "no answer");
+      else {
+        showState("bad", isRefused ? error.message : "no answer");
+        showAway(true);
+      }
     },
+    onWait: (left) => setText($("away-again"), `Again in ${left} s.`),
   });
 
+  let answeredAt = Date.now();
+
+  /** What is shown is of the last answer: grey, and dated. */
+  function showAway(isAway) {
+    $("away").hidden = !isAway;
+    $("console").classList.toggle("stale", isAway);
+    setText($("away-since"), clock(answeredAt));
+  }
+
   function show(state, node) {
+    answeredAt = Date.now();
+    showAway(false);
     pulse.show(state, node);
     nodes.show(state);
     rooms.show(state);
@@ -98,6 +114,7 @@ function begin(api, first) {
   rooms.start(signal);
   openMint(api, signal);
   window.addEventListener("hashchange", follow, { signal });
+  $("away-now").addEventListener("click", () => poll.hurry(), { signal });
   $("sign-out").addEventListener("click", () => signOut(""), { signal });
   $("room-open").addEventListener("submit", (event) => {
     event.preventDefault();

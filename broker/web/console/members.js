@@ -40,7 +40,7 @@ export class Members {
     keep($("members-list"), users.slice(0, MOST_SHOWN), {
       key: (user) => user.user_id,
       create: ({ user_id }) => {
-        const remove = make("button", { type: "button", className: "quiet small", textContent: "Remove", ariaLabel: `Remove ${user_id}` });
+        const remove = make("button", { type: "button", className: "risky small", textContent: "Remove", ariaLabel: `Remove ${user_id}` });
         remove.addEventListener("click", () => this.#onRemove(user_id));
         return make("li", {},
           make("span", { className: "who", textContent: user_id, title: user_id }),

@@ -73,13 +73,14 @@ export class NodeList {
     const pick = make("button", { type: "button", className: "quiet small", textContent: text });
     pick.addEventListener("click", () => this.#choose(name));
     const number = () => make("td", { className: "number" });
-    return make("tr", {}, make("td", {}, pick), make("td", {}, make("span", { className: "state" })),
+    return make("tr", {}, make("td", {}, pick, make("span", { className: "faint worker" })), make("td", {}, make("span", { className: "state" })),
       number(), number(), number(), number(), number(), number());
   }
 
   #update(row, node) {
     const [, state, connections, members, deliveries, p99, cpu, up] = row.cells;
     const isAll = node.name === ALL;
+    setText(row.cells[0].lastElementChild, isAll ? "" : `worker ${node.worker}`);
     const [kind, text] = isAll ? ["", ""] : stateOf(node);
     state.firstElementChild.dataset.kind = kind;
     setText(state.firstElementChild, text);

@@ -44,10 +44,9 @@ export class Plot {
     this.#svg.addEventListener("pointerleave", () => this.#point(null));
   }
 
-  /** Show [time, value] points, the oldest first. */
-  show(points) {
+  /** Show [time, value] points, the oldest first; `value` is the number beside them, else that of the last point. */
+  show(points, value = points.at(-1)?.[1] ?? null) {
     this.#points = points;
-    const [, value] = points.at(-1) ?? [0, null];
     const most = this.#most();
     const [number, unit] = value === null ? ["–", ""] : this.#format(value);
     this.#now.replaceChildren(number, unit ? make("small", { textContent: ` ${unit}` }) : "");

@@ -1,20 +1,22 @@
 // Asks the node how it is, again and again, while somebody looks.
 
 import { Refusal } from "./api.js";
-import { pause } from "./sse.js";
+import { countDown, pause } from "./sse.js";
 
 const EVERY_MS = 1000;
 const LONGEST_MS = 5000;
 
 export class Poll {
-  #api; #query; #onState; #onFailure;
+  #api; #query; #onState; #onFailure; #onWait;
   #wake = new AbortController();
 
-  constructor(api, { query, onState, onFailure }) {
+  /** `onWait` is told after a failure, each second, in how many the node is asked again. */
+  constructor(api, { query, onState, onFailure, onWait }) {
     this.#api = api;
     this.#query = query;
     this.#onState = onState;
     this.#onFailure = onFailure;
+    this.#onWait = onWait;
   }
 
   /** Ask at once. */
@@ -41,7 +43,10 @@ export class Poll {
           this.#onFailure(error, error instanceof Refusal);
         }
       }
-      await pause(document.hidden ? 2 ** 30 : Math.min(LONGEST_MS, EVERY_MS * (1 + failures)), this.#wake.signal);
+      const wait = Math.min(LONGEST_MS, EVERY_MS * (1 + failures));
+      if (document.hidden) await pause(2 ** 30, this.#wake.signal);
+      else if (failures) await countDown(wait, this.#wake.signal, this.#onWait);
+      else await pause(wait, this.#wake.signal);
     }
   }
 }

@@ -12,8 +12,8 @@ export class Pulse {
   #node = "";
   #asked = "";
   #deliveries = new Plot($("plot-deliveries"), { title: "Deliveries per second", format: (n) => [compact(n), "/s"], least: 5 });
-  #connections = new Plot($("plot-connections"), { title: "Connections", format: (n) => [count(n), ""], least: 5 });
-  #p99 = new Plot($("plot-p99"), { title: "Delivery time, p99", format: delay, least: 0.1 });
+  #connections = new Plot($("plot-connections"), { title: "Users' connections", format: (n) => [count(n), ""], least: 5 });
+  #p99 = new Plot($("plot-p99"), { title: "Delivery p99, last minute", format: delay, least: 0.1 });
 
   /** The number of the last point that is here of a node, to ask for those behind it. */
   lastOf(asked) {
@@ -43,7 +43,9 @@ export class Pulse {
     const series = (field) => this.#points.map((point) => [point.time_ms, point[field]]);
     this.#deliveries.show(series("deliveries_per_second"));
     this.#connections.show(series("connections"));
-    this.#p99.show(series("p99_ms"));
+    // A quiet second has none; the last minute mostly has.
+    const minutes = state.nodes.filter((one) => asked === ALL || one.name === state.name).map((one) => one.p99_ms ?? 0);
+    this.#p99.show(series("p99_ms"), Math.max(0, ...minutes) || null);
   }
 
   clear() {

@@ -120,7 +120,10 @@ export class RoomList {
   }
 
   #none(isEmpty, more) {
-    $("rooms-none").hidden = !isEmpty && !more;
-    setText($("rooms-none"), isEmpty ? "No room here. A room is in memory while somebody is in it, and a minute longer." : more);
+    const isNarrowed = $("rooms-prefix").value !== "";
+    $("rooms-begin").hidden = !isEmpty || isNarrowed;
+    $("rooms-body").parentElement.hidden = isEmpty;
+    $("rooms-none").hidden = isEmpty ? !isNarrowed : !more;
+    setText($("rooms-none"), isEmpty ? "No room in memory has a name that begins so." : more);
   }
 }

@@ -9,7 +9,7 @@ const isListener = (reader) => reader.user_id.startsWith("api/");
 function create(api) {
   return () => {
     const meter = make("meter", { min: 0, max: 1, optimum: 0, low: 0.5, high: 0.8 });
-    const end = make("button", { type: "button", className: "quiet small", textContent: "Disconnect" });
+    const end = make("button", { type: "button", className: "risky small", textContent: "Disconnect" });
     const row = make("tr", {}, make("td"), make("td", { className: "number" }), make("td", {}, meter), make("td", {}, end));
     end.addEventListener("click", () => askToRemove(api, { user: row.dataset.user }));
     return row;

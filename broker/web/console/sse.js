@@ -68,8 +68,7 @@ export async function follow(api, room, lastId, { onNotice, onState, signal }) {
     }
     failures += 1;
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (failures - 1));
-    onState("wait", "connection lost");
-    await pause(longest * (0.5 + Math.random() / 2), signal);
+    await countDown(longest * (0.5 + Math.random() / 2), signal, (left) => onState("wait", `connection lost, again in ${left} s`));
   }
 }
 
@@ -82,4 +81,13 @@ export function pause(ms, signal) {
       resolve();
     }, { once: true });
   });
+}
+
+/** Wait as `pause` does, and tell each second how many are left. */
+export async function countDown(ms, signal, onLeft) {
+  const end = performance.now() + ms;
+  for (let left = ms; left > 0 && !signal.aborted; left = end - performance.now()) {
+    onLeft(Math.ceil(left / 1000));
+    await pause(left % 1000 || 1000, signal);
+  }
 }

@@ -1,5 +1,7 @@
 // A user in a room, by the same client that browsers get from /greenroom.js.
 
+import { countDown } from "./sse.js";
+
 function subjectOf(token) {
   try {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
@@ -11,16 +13,21 @@ function subjectOf(token) {
 }
 
 export class Visitor {
-  #name; #token; #onTold; #onEnd;
+  #name; #token; #onTold; #onWait; #onEnd;
+  #waiting = new AbortController();
   #client = null;
   #room = null;
   user = null;
 
-  /** `token` is one, or makes one. `onEnd` is called when the server has put us out for good. */
-  constructor(name, token, onTold, onEnd) {
+  /**
+   * `token` is one, or makes one. `onWait` is told in how many seconds a lost connection is made again, null when that is
+   * over; `onEnd` is called when the server has put us out for good.
+   */
+  constructor(name, token, { onTold, onWait, onEnd }) {
     this.#name = name;
     this.#token = token;
     this.#onTold = onTold;
+    this.#onWait = onWait;
     this.#onEnd = onEnd;
   }
 
@@ -55,9 +62,19 @@ export class Visitor {
   }
 
   #changed({ state, retryInMs, error }) {
-    if (state === "waiting") this.#onTold(`Connection lost; again in ${Math.ceil((retryInMs ?? 0) / 1000)} s`, "bad");
+    this.#stopWait();
+    if (state === "waiting") {
+      this.#onTold("Connection lost.", "bad");
+      void countDown(retryInMs ?? 0, this.#waiting.signal, this.#onWait);
+    }
     if (state === "open" && this.#room !== null) this.#onTold("Back in the room.");
     if (state === "closed" && error) this.#ended(`Out of the room: ${error.message}`);
+  }
+
+  #stopWait() {
+    this.#waiting.abort();
+    this.#waiting = new AbortController();
+    this.#onWait(null);
   }
 
   #ended(text) {
@@ -79,6 +96,7 @@ export class Visitor {
   }
 
   leave() {
+    this.#stopWait();
     const client = this.#client;
     this.#client = this.#room = null;
     client?.close();
