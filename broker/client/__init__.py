@@ -21,11 +21,29 @@ if TYPE_CHECKING:
     from broker.client.client import Client, State
     from broker.client.connecting import connect
     from broker.client.publisher import AsyncPublisher, Publisher
-    from broker.client.results import Published
+    from broker.client.results import (
+        MessagePage,
+        OnlineUser,
+        Outcome,
+        Published,
+        RoomDetails,
+        RoomPage,
+        RoomSummary,
+        UserConnections,
+        UserPage,
+    )
     from broker.client.room import History, Presence, Room
     from broker.model import Position
 
 _PLACES = {
+    "UserPage": "broker.client.results",
+    "UserConnections": "broker.client.results",
+    "RoomSummary": "broker.client.results",
+    "RoomPage": "broker.client.results",
+    "RoomDetails": "broker.client.results",
+    "Outcome": "broker.client.results",
+    "OnlineUser": "broker.client.results",
+    "MessagePage": "broker.client.results",
     "AsyncPublisher": "broker.client.publisher",
     "Client": "broker.client.client",
     "History": "broker.client.room",
@@ -46,7 +64,10 @@ __all__ = [
     "ClosedError",
     "ConnectionLostError",
     "History",
+    "MessagePage",
     "NotSentError",
+    "OnlineUser",
+    "Outcome",
     "Position",
     "Presence",
     "Published",
@@ -54,8 +75,13 @@ __all__ = [
     "RefusedError",
     "RemovedError",
     "Room",
+    "RoomDetails",
+    "RoomPage",
+    "RoomSummary",
     "State",
     "UnavailableError",
+    "UserConnections",
+    "UserPage",
     "connect",
 ]
 

@@ -56,11 +56,12 @@ class ConnectionLostError(ClientError):
 class UnavailableError(ClientError):
     """No answer, or only temporary refusals; the message may or may not have been published.
 
-    Publish it again with the same `idempotency_key` (the `id` of `Room.chat`) soon, and it is stored once.
+    Publish it again with the same `idempotency_key` (the `id` of `Room.chat`) soon, and it is stored once. Calls that
+    publish nothing have no key, and may be made again.
     """
 
     def __init__(
-        self, message: str, *, idempotency_key: str, retry_after_seconds: float | None = None
+        self, message: str, *, idempotency_key: str | None, retry_after_seconds: float | None = None
     ) -> None:
         super().__init__(message)
         self.idempotency_key = idempotency_key

@@ -63,6 +63,18 @@ class PerProcess(Generic[T]):
         return self._made.pop(os.getpid(), None)
 
 
+class StepTimeouts(dict[str, float]):
+    """The time limit of each step of a request, as httpcore asks for it: what is left of the whole."""
+
+    def __init__(self, left_seconds: Callable[[], float]) -> None:
+        super().__init__(dict.fromkeys(("connect", "pool", "read", "write"), left_seconds()))
+        self._left_seconds = left_seconds
+
+    def get(self, _step: str, _default: object = None) -> float:
+        """Return what is left now."""
+        return self._left_seconds()
+
+
 def open_client(kind: type[C], url: str, api_key: str, timeout_seconds: float) -> C:
     """Return a client that presents an API key; no connection is made.
 

@@ -1,48 +1,30 @@
-"""Publishing from any service over the HTTP API; needs neither trio nor the server."""
+"""The HTTP API for any service; needs neither trio nor the server."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
-from urllib.parse import quote
-from uuid import uuid4
+from typing import Generic, Self, TypeVar
 
 import anyio
 import attrs
 import httpx2
 
+from broker.client import routes
 from broker.client.errors import NotSentError
-from broker.client.http_client import (
-    PerProcess,
-    check_header_value,
-    open_client,
-    raise_if_lasting,
-)
+from broker.client.http_client import PerProcess, StepTimeouts, open_client, raise_if_lasting
 from broker.client.reasons import why
-from broker.client.results import Outcome, Published
-from broker.client.retries import Attempts, RetryAfter, read_outcomes, read_published
-from broker.client.wire import encode_message
+from broker.client.results import MessagePage, OnlineUser, Outcome, Published, RoomDetails, RoomPage, UserPage
+from broker.client.retries import ATTEMPT_SECONDS, Attempts, RetryAfter
+from broker.client.routes import Call, Message
 from broker.clocks import Clock, boot_clock
-from broker.errors import Refused
-from broker.model import check_room_name
+from broker.model import Position
 
-TIMEOUT_SECONDS = 5.0
-GIVE_UP_SECONDS = 15.0
+TIMEOUT_SECONDS = 2.0
+PAGE = 100
 
-Message = Mapping[str, Any]
 C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
-
-
-@attrs.frozen
-class _Call:
-    """One request, with its attempts."""
-
-    path: str
-    body: bytes
-    headers: dict[str, str]
-    attempts: Attempts
-    clock: Clock
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -55,7 +37,7 @@ class _Resources(Generic[C]):
 
 
 class _Calls(Generic[C]):
-    """Makes calls; the same for both publishers."""
+    """The client of this process, and the attempts of each call; the same for both publishers."""
 
     def __init__(
         self,
@@ -64,16 +46,18 @@ class _Calls(Generic[C]):
         api_key: str,
         *,
         timeout_seconds: float,
-        give_up_seconds: float,
         random: Random | None,
         clock: Clock,
     ) -> None:
+        if not timeout_seconds > 0:
+            raise NotSentError("timeout_seconds: a number above 0")
+
         def make() -> _Resources[C]:
-            client = open_client(kind, url, api_key, timeout_seconds)
+            client = open_client(kind, url, api_key, ATTEMPT_SECONDS)
             return _Resources(client, random or SystemRandom())
 
         self._resources: PerProcess[_Resources[C]] = PerProcess(make)
-        self._give_up_seconds = give_up_seconds
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._is_closed = False
 
@@ -95,62 +79,50 @@ class _Calls(Generic[C]):
         resources = self._resources.pop()
         return None if resources is None else resources.client
 
-    def publish(self, room: str, message: Message, idempotency_key: str | None, *, ephemeral: bool) -> _Call:
-        _check_text("room", room)
-        try:
-            check_room_name(room)
-        except Refused as refused:
-            raise NotSentError(refused.message) from None
-        path = f"/api/rooms/{quote(room, safe='')}/messages"
-        return self._call(path, message, idempotency_key, ephemeral=ephemeral)
-
-    def broadcast(
-        self, rooms: Sequence[str], message: Message, idempotency_key: str | None, *, ephemeral: bool
-    ) -> _Call:
-        if isinstance(rooms, str | bytes | bytearray) or not isinstance(rooms, Iterable):
-            raise NotSentError(f"rooms: a list of names, not {type(rooms).__name__}")
-        names = list(rooms)
-        for index, room in enumerate(names):
-            _check_text(f"rooms[{index}]", room)
-        body = {"rooms": names, "message": message}
-        return self._call("/api/broadcast", body, idempotency_key, ephemeral=ephemeral)
-
-    def _call(self, path: str, body: Message, idempotency_key: str | None, *, ephemeral: bool) -> _Call:
-        if idempotency_key is not None:
-            check_header_value("idempotency_key", idempotency_key)
-        content = encode_message(body)
-        key = uuid4().hex if idempotency_key is None else idempotency_key
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        attempts = Attempts(key, self._clock() + self._give_up_seconds, self._own().random)
-        target = path + ("?ephemeral=1" if ephemeral else "")
-        return _Call(target, content, headers, attempts, self._clock)
+    def begin(self, call: Call[T]) -> "_Request":
+        give_up_at = self._clock() + self._timeout_seconds
+        return _Request(Attempts(call.idempotency_key, give_up_at, self._own().random), self._clock)
 
 
-def _check_text(name: str, value: object) -> None:
-    """Check the type of an argument.
+@attrs.frozen
+class _Request:
+    """The attempts of one call."""
 
-    :raises NotSentError: if it is no text.
-    """
-    if not isinstance(value, str):
-        raise NotSentError(f"{name}: a text, not {type(value).__name__}")
+    attempts: Attempts
+    clock: Clock
 
+    def left_seconds(self) -> float:
+        return self.attempts.left_seconds(self.clock())
 
-def _next_step(call: _Call, response: httpx2.Response) -> bytes | RetryAfter:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return call.attempts.answered(response.status_code, headers, response.content, call.clock())
+    def answered(self, response: httpx2.Response, body: bytes) -> bytes | RetryAfter:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return self.attempts.answered(response.status_code, headers, body, self.clock())
 
+    def failed(self, error: httpx2.RequestError) -> RetryAfter:
+        raise_if_lasting(error)
+        return self.attempts.failed(f"no answer: {why(error)}", self.clock())
 
-def _after_failure(call: _Call, error: httpx2.RequestError) -> RetryAfter:
-    raise_if_lasting(error)
-    return call.attempts.failed(f"no answer: {why(error)}", call.clock())
+    def timed_out(self) -> RetryAfter:
+        return self.attempts.failed("no answer: timed out", self.clock())
+
+    def check_time(self) -> None:
+        self.attempts.check_time(self.clock())
 
 
 class Publisher:
-    """Publishes in rooms from synchronous services: Django, Flask, a script.
+    """The API for synchronous services: Django, Flask, a script.
 
     Connections are kept alive; one publisher serves all threads of a process. A forked process may use it too, with
-    connections of its own. Without an answer, or with 429, 502, 503 or 504, a request is sent again with the same
-    key, after a delay with full jitter and not before `Retry-After`, so that a message is stored once.
+    connections of its own. Without an answer, or with 429, 502, 503 or 504, a request is sent again, after a delay with
+    full jitter and not before `Retry-After`; a publish with the same key, so that it is stored once.
+
+    Every call may raise:
+
+    - NotSentError, at once, if an argument cannot be sent, or no connection to the server is possible, as its
+      certificate is not trusted, it speaks no TLS, or the proxy refuses.
+    - RefusedError if the server refuses it: nothing was done.
+    - UnavailableError if there was no answer in time: it may or may not have been done.
+    - ClientError if what answered is no Greenroom server.
     """
 
     def __init__(
@@ -159,26 +131,20 @@ class Publisher:
         api_key: str,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
-        give_up_seconds: float = GIVE_UP_SECONDS,
         random: Random | None = None,
         clock: Clock = boot_clock,
     ) -> None:
         """Make a publisher for the server at `url`; no connection is made yet.
 
-        `timeout_seconds` bounds each step of an attempt (connecting, writing, reading), `give_up_seconds` when the
-        last attempt begins. `clock` gives the seconds for that, which must go on while the machine sleeps.
+        `timeout_seconds` bounds each call with all its attempts, so that a web request waits no longer; in the
+        background a longer one outlives restarts of the server. (The system's look-up of a host name is not bounded by
+        it.) `clock` gives the seconds for that, which must go on while the machine sleeps.
 
         :raises AddressError: if `url` is no http:// or https:// address.
         :raises NotSentError: if the key, or what the environment says of proxies and certificates, cannot be used.
         """
         self._calls = _Calls(
-            httpx2.Client,
-            url,
-            api_key,
-            timeout_seconds=timeout_seconds,
-            give_up_seconds=give_up_seconds,
-            random=random,
-            clock=clock,
+            httpx2.Client, url, api_key, timeout_seconds=timeout_seconds, random=random, clock=clock
         )
 
     def publish(
@@ -188,16 +154,8 @@ class Publisher:
 
         The same `idempotency_key` in the same room within the server's window (5 minutes) is stored once. An
         ephemeral message is delivered and not stored.
-
-        :raises NotSentError: if an argument cannot be sent, or no connection to the server is possible, as its
-            certificate is not trusted, it speaks no TLS, or the proxy refuses.
-        :raises RefusedError: if the server refuses it: nothing was published.
-        :raises UnavailableError: if there was no answer in time: it may or may not have been published.
-        :raises ClientError: if what answered is no Greenroom server.
         """
-        return read_published(
-            self._send(self._calls.publish(room, message, idempotency_key, ephemeral=ephemeral))
-        )
+        return self._send(routes.publish(room, message, idempotency_key, ephemeral=ephemeral))
 
     def broadcast(
         self,
@@ -208,9 +166,41 @@ class Publisher:
         ephemeral: bool = False,
     ) -> list[Outcome]:
         """Publish one message in up to 1000 rooms; each fails alone. Otherwise like `publish`."""
-        return read_outcomes(
-            self._send(self._calls.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
-        )
+        return self._send(routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
+
+    def rooms(self, *, prefix: str = "", limit: int = PAGE, cursor: str | None = None) -> RoomPage:
+        """List up to `limit` (1000) rooms with members, by name; `cursor` is that of the page before."""
+        return self._send(routes.rooms(prefix, limit, cursor))
+
+    def room(self, room: str) -> RoomDetails:
+        """Return a room's position, and its members as `users`. To look at a room does not make it."""
+        return self._send(routes.room(room))
+
+    def history(
+        self, room: str, *, since: Position | None = None, limit: int | None = None, reverse: bool = False
+    ) -> MessagePage:
+        """Return messages of a room, the oldest first unless `reverse`; with `since`, those after that position."""
+        return self._send(routes.history(room, since, limit, reverse=reverse))
+
+    def delete_history(self, room: str) -> int:
+        """Delete a room's history; returns how many messages that were. Its members stay, and offsets go on rising."""
+        return self._send(routes.delete_history(room))
+
+    def online_users(self, *, prefix: str = "", limit: int = PAGE, cursor: str | None = None) -> UserPage:
+        """List up to `limit` (1000) users who are online, in whatever rooms, by id."""
+        return self._send(routes.online_users(prefix, limit, cursor))
+
+    def user(self, user_id: str) -> OnlineUser:
+        """Return whether a user `is_online`, with the number of its connections."""
+        return self._send(routes.user(user_id))
+
+    def remove(self, room: str, user_id: str) -> int:
+        """Remove a user from a room; returns how many connections that were. The user may join again."""
+        return self._send(routes.remove(room, user_id))
+
+    def disconnect(self, user_id: str) -> int:
+        """Close all connections of a user for good (4004); returns those of the node that was asked."""
+        return self._send(routes.disconnect(user_id))
 
     def close(self) -> None:
         """Close the connections."""
@@ -229,24 +219,47 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def _send(self, call: _Call) -> bytes:
+    def _send(self, call: Call[T]) -> T:
+        request = self._calls.begin(call)
         client = self._calls.client()
         while True:
             try:
-                response = client.post(call.path, content=call.body, headers=call.headers)
-                step = _next_step(call, response)
+                step = _attempt(client, call, request)
             except httpx2.RequestError as error:
-                step = _after_failure(call, error)
+                step = request.failed(error)
             if isinstance(step, bytes):
-                return step
+                return call.read(step)
             time.sleep(step.after_seconds)
-            call.attempts.check_time(call.clock())
+            request.check_time()
+
+
+def _attempt(client: httpx2.Client, call: Call[T], request: _Request) -> bytes | RetryAfter:
+    ends_at = time.monotonic() + request.left_seconds()
+
+    def left_seconds() -> float:
+        return max(0.001, ends_at - time.monotonic())
+
+    body = bytearray()
+    with client.stream(
+        call.method,
+        call.path,
+        content=call.body,
+        headers=call.headers,
+        extensions={"timeout": StepTimeouts(left_seconds)},
+    ) as response:
+        for part in response.iter_bytes():
+            body += part
+            # A server that sends on and on is given up as well.
+            if time.monotonic() > ends_at:
+                return request.timed_out()
+    return request.answered(response, bytes(body))
 
 
 class AsyncPublisher:
-    """A `Publisher` for asyncio and trio: FastAPI, Starlette, Quart.
+    """A `Publisher` for asyncio and trio: FastAPI, Starlette, Quart. Its calls are those of `Publisher`.
 
-    Use it in the event loop that made it; a forked process may use it in a loop of its own.
+    Use it in the event loop that made it; a forked process may use it in a loop of its own. A call that is cancelled
+    may or may not have been done.
     """
 
     def __init__(
@@ -255,28 +268,19 @@ class AsyncPublisher:
         api_key: str,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
-        give_up_seconds: float = GIVE_UP_SECONDS,
         random: Random | None = None,
         clock: Clock = boot_clock,
     ) -> None:
         """See `Publisher`."""
         self._calls = _Calls(
-            httpx2.AsyncClient,
-            url,
-            api_key,
-            timeout_seconds=timeout_seconds,
-            give_up_seconds=give_up_seconds,
-            random=random,
-            clock=clock,
+            httpx2.AsyncClient, url, api_key, timeout_seconds=timeout_seconds, random=random, clock=clock
         )
 
     async def publish(
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
     ) -> Published:
-        """See `Publisher.publish`. If cancelled, it may or may not be published."""
-        return read_published(
-            await self._send(self._calls.publish(room, message, idempotency_key, ephemeral=ephemeral))
-        )
+        """See `Publisher.publish`."""
+        return await self._send(routes.publish(room, message, idempotency_key, ephemeral=ephemeral))
 
     async def broadcast(
         self,
@@ -286,10 +290,44 @@ class AsyncPublisher:
         idempotency_key: str | None = None,
         ephemeral: bool = False,
     ) -> list[Outcome]:
-        """See `Publisher.broadcast`. If cancelled, it may or may not be published."""
-        return read_outcomes(
-            await self._send(self._calls.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
-        )
+        """See `Publisher.broadcast`."""
+        return await self._send(routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
+
+    async def rooms(self, *, prefix: str = "", limit: int = PAGE, cursor: str | None = None) -> RoomPage:
+        """See `Publisher.rooms`."""
+        return await self._send(routes.rooms(prefix, limit, cursor))
+
+    async def room(self, room: str) -> RoomDetails:
+        """See `Publisher.room`."""
+        return await self._send(routes.room(room))
+
+    async def history(
+        self, room: str, *, since: Position | None = None, limit: int | None = None, reverse: bool = False
+    ) -> MessagePage:
+        """See `Publisher.history`."""
+        return await self._send(routes.history(room, since, limit, reverse=reverse))
+
+    async def delete_history(self, room: str) -> int:
+        """See `Publisher.delete_history`."""
+        return await self._send(routes.delete_history(room))
+
+    async def online_users(
+        self, *, prefix: str = "", limit: int = PAGE, cursor: str | None = None
+    ) -> UserPage:
+        """See `Publisher.online_users`."""
+        return await self._send(routes.online_users(prefix, limit, cursor))
+
+    async def user(self, user_id: str) -> OnlineUser:
+        """See `Publisher.user`."""
+        return await self._send(routes.user(user_id))
+
+    async def remove(self, room: str, user_id: str) -> int:
+        """See `Publisher.remove`."""
+        return await self._send(routes.remove(room, user_id))
+
+    async def disconnect(self, user_id: str) -> int:
+        """See `Publisher.disconnect`."""
+        return await self._send(routes.disconnect(user_id))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -308,15 +346,22 @@ class AsyncPublisher:
     ) -> None:
         await self.aclose()
 
-    async def _send(self, call: _Call) -> bytes:
+    async def _send(self, call: Call[T]) -> T:
+        request = self._calls.begin(call)
         client = self._calls.client()
         while True:
             try:
-                response = await client.post(call.path, content=call.body, headers=call.headers)
-                step = _next_step(call, response)
+                step = await _attempt_async(client, call, request)
             except httpx2.RequestError as error:
-                step = _after_failure(call, error)
+                step = request.failed(error)
             if isinstance(step, bytes):
-                return step
+                return call.read(step)
             await anyio.sleep(step.after_seconds)
-            call.attempts.check_time(call.clock())
+            request.check_time()
+
+
+async def _attempt_async(client: httpx2.AsyncClient, call: Call[T], request: _Request) -> bytes | RetryAfter:
+    with anyio.move_on_after(request.left_seconds()):
+        response = await client.request(call.method, call.path, content=call.body, headers=call.headers)
+        return request.answered(response, response.content)
+    return request.timed_out()

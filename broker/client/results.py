@@ -1,8 +1,11 @@
-"""Results of publishes."""
+"""Answers to the calls of a publisher. Fields that a later server adds are passed over."""
+
+from typing import Any
 
 import attrs
 
 from broker.client.errors import RefusedError
+from broker.model import Position
 
 
 @attrs.frozen
@@ -23,3 +26,85 @@ class Outcome:
     room: str
     published: Published | None
     error: RefusedError | None
+
+
+@attrs.frozen
+class UserConnections:
+    """A user, and the number of its connections: in a room, or open at all."""
+
+    user_id: str
+    connections: int
+
+
+@attrs.frozen
+class RoomSummary:
+    """A room, with the number of connections in it and the position of its newest message."""
+
+    room: str
+    room_size: int
+    offset: int
+    epoch: str
+
+
+@attrs.frozen
+class RoomPage:
+    """Rooms by name. `cursor` asks for those behind; None on the last page."""
+
+    rooms: list[RoomSummary]
+    cursor: str | None
+
+
+@attrs.frozen
+class RoomDetails:
+    """A room with its users."""
+
+    room: str
+    room_size: int
+    offset: int
+    epoch: str
+    users: list[UserConnections]
+
+
+@attrs.frozen
+class MessagePage:
+    """Messages of a room, and the position of its newest one.
+
+    `recovered`: whether no message after `since` is missing; None without `since`.
+    """
+
+    room: str
+    messages: list[dict[str, Any]]
+    offset: int
+    epoch: str
+    recovered: bool | None = None
+
+    @property
+    def position(self) -> Position:
+        """The position of the room's newest message, as `since` takes it."""
+        return Position(self.epoch, self.offset)
+
+
+@attrs.frozen
+class UserPage:
+    """Users who are online, by id. `cursor` asks for those behind; None on the last page.
+
+    Users of the `silent_nodes`, which did not answer in time, are missing.
+    """
+
+    users: list[UserConnections]
+    cursor: str | None
+    silent_nodes: int
+
+
+@attrs.frozen
+class OnlineUser:
+    """The open connections of a user on all nodes but the `silent_nodes`, which did not answer in time."""
+
+    user_id: str
+    connections: int
+    silent_nodes: int
+
+    @property
+    def is_online(self) -> bool:
+        """Whether there is a connection."""
+        return self.connections > 0

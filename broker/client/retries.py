@@ -1,11 +1,11 @@
 """A publisher's decisions on answers and failures. Pure; shared by both publishers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
@@ -16,8 +16,16 @@ from broker.client.results import Outcome, Published
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Too Many Requests, and the temporary errors of gateways and servers (RFC 9110 section 15)."""
 
+ATTEMPT_SECONDS = 5.0
+"""Time limit of one attempt."""
+
+LEAST_SECONDS = 0.001
+"""A time limit of 0 means none for sockets."""
+
 FIRST_SECONDS = 0.1
 MAX_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -29,16 +37,18 @@ class RetryAfter:
 
 @attrs.define
 class Attempts:
-    """The attempts at one request, all with the same key.
+    """The attempts at one request, all with the same key if it has one.
 
     Times are in seconds, of a monotonic clock that goes on while the machine sleeps: the server forgets the key meanwhile,
     and would then apply a repeated request a second time.
     """
 
-    idempotency_key: str
+    idempotency_key: str | None
     _give_up_at: float
     _random: Random
     _failures: int = 0
+    _reason: str = ""
+    """That of the last failure."""
 
     def answered(self, status: int, headers: dict[str, str], body: bytes, now: float) -> bytes | RetryAfter:
         """Return the body of a good answer, or the delay before the next attempt. Header names are in lower case.
@@ -61,6 +71,10 @@ class Attempts:
         """
         return self._retry_after(reason, None, now)
 
+    def left_seconds(self, now: float) -> float:
+        """Return the time limit of an attempt that begins now, so that a dead connection leaves time for another."""
+        return max(LEAST_SECONDS, min(ATTEMPT_SECONDS, self._give_up_at - now))
+
     def check_time(self, now: float) -> None:
         """Check the time after a delay: the machine may have slept.
 
@@ -68,12 +82,14 @@ class Attempts:
         """
         if now >= self._give_up_at:
             raise UnavailableError(
-                f"gave up after {self._failures} attempts", idempotency_key=self.idempotency_key
+                f"{self._reason}; gave up after {self._failures} attempts",
+                idempotency_key=self.idempotency_key,
             )
 
     def _retry_after(self, reason: str, retry_after_seconds: float | None, now: float) -> RetryAfter:
-        cap = min(MAX_SECONDS, FIRST_SECONDS * 2.0**self._failures)
+        cap = min(MAX_SECONDS, FIRST_SECONDS * 2.0 ** min(self._failures, 32))
         self._failures += 1
+        self._reason = reason
         # Full jitter on top of Retry-After, so that refused clients do not return together.
         delay = (retry_after_seconds or 0.0) + self._random.uniform(0.0, cap)
         if now + delay >= self._give_up_at:
@@ -85,13 +101,23 @@ class Attempts:
         return RetryAfter(delay)
 
 
-def read_published(body: bytes) -> Published:
-    """Read the answer to a publish.
+def read_answer(body: bytes, kind: type[T]) -> T:
+    """Read an answer.
 
     :raises ClientError: if it is no answer of a Greenroom server.
     """
     with _expecting_greenroom():
-        return msgspec.json.decode(body, type=Published)
+        return msgspec.json.decode(body, type=kind)
+
+
+def read_count(field: str) -> Callable[[bytes], int]:
+    """Return what reads an answer of one number; see `read_answer`."""
+
+    def read(body: bytes) -> int:
+        with _expecting_greenroom():
+            return msgspec.json.decode(body, type=dict[str, int])[field]
+
+    return read
 
 
 def read_outcomes(body: bytes) -> list[Outcome]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import attrs
 
+from broker.client import routes
 from broker.client.errors import RefusedError
-from broker.client.publisher import AsyncPublisher, Message, Publisher
+from broker.client.publisher import AsyncPublisher, Publisher
 from broker.client.results import Outcome, Published
+from broker.client.routes import Message
 from broker.errors import Refused
 from broker.model import check_room_name
 
@@ -107,7 +109,8 @@ class FakePublisher(Publisher):
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
     ) -> Published:
         """See Publisher; members are 0, offsets count from 1."""
-        body = self._calls.publish(room, message, idempotency_key, ephemeral=ephemeral).body
+        self._calls.client()  # unless it is closed
+        body = routes.publish(room, message, idempotency_key, ephemeral=ephemeral).body or b""
         self.record.raise_failure()
         return self.record.add(room, json.loads(body), idempotency_key, ephemeral=ephemeral)
 
@@ -120,7 +123,8 @@ class FakePublisher(Publisher):
         ephemeral: bool = False,
     ) -> list[Outcome]:
         """See Publisher."""
-        body = self._calls.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral).body
+        self._calls.client()  # unless it is closed
+        body = routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral).body or b""
         self.record.raise_failure()
         return self.record.add_to_all(
             rooms, json.loads(body)["message"], idempotency_key, ephemeral=ephemeral
@@ -139,7 +143,8 @@ class FakeAsyncPublisher(AsyncPublisher):
         self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
     ) -> Published:
         """See AsyncPublisher; members are 0, offsets count from 1."""
-        body = self._calls.publish(room, message, idempotency_key, ephemeral=ephemeral).body
+        self._calls.client()  # unless it is closed
+        body = routes.publish(room, message, idempotency_key, ephemeral=ephemeral).body or b""
         self.record.raise_failure()
         return self.record.add(room, json.loads(body), idempotency_key, ephemeral=ephemeral)
 
@@ -152,7 +157,8 @@ class FakeAsyncPublisher(AsyncPublisher):
         ephemeral: bool = False,
     ) -> list[Outcome]:
         """See AsyncPublisher."""
-        body = self._calls.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral).body
+        self._calls.client()  # unless it is closed
+        body = routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral).body or b""
         self.record.raise_failure()
         return self.record.add_to_all(
             rooms, json.loads(body)["message"], idempotency_key, ephemeral=ephemeral

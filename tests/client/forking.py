@@ -28,7 +28,7 @@ def run_children(child: Callable[[int], None]) -> None:
 
 
 def with_publisher(threads_count: int) -> None:
-    with Publisher(url, api_key) as publisher:
+    with Publisher(url, api_key, timeout_seconds=60) as publisher:
 
         def publish(room: str, n: int) -> None:
             publisher.publish(room, {"type": "note", "n": n})
@@ -58,7 +58,7 @@ def with_publisher(threads_count: int) -> None:
 
 
 def with_async_publisher() -> None:
-    publisher = AsyncPublisher(url, api_key)
+    publisher = AsyncPublisher(url, api_key, timeout_seconds=60)
 
     async def publish(room: str, *numbers: int) -> None:
         for n in numbers:

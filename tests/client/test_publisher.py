@@ -1,8 +1,9 @@
 """Publishing from services, over real sockets: to a real server, and to servers that fail on purpose."""
 
+import inspect
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -11,13 +12,29 @@ import attrs
 import pytest
 import trio
 
-from broker.client import AsyncPublisher, NotSentError, Publisher, RefusedError, UnavailableError
-from broker.client.results import Published
+from broker.client import (
+    AsyncPublisher,
+    ClientError,
+    NotSentError,
+    Position,
+    Published,
+    Publisher,
+    RefusedError,
+    RoomSummary,
+    UnavailableError,
+    UserConnections,
+    UserPage,
+)
 from tests.support.names import is_allowed, some_names
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY
 
 PLACED = '{"room":"lobby","offset":1,"epoch":"e","members":0}'
+
+
+DRIP = "drip"
+DRIPPING = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+"""A server that sends its answer a byte at a time, for ever."""
 
 
 class NoJitter(Random):
@@ -48,13 +65,18 @@ class Scripted:
         async for some in stream:
             received += some
             head, end, body = received.partition(b"\r\n\r\n")
-            if not end or len(body) < int(head.lower().partition(b"content-length: ")[2].split()[0]):
+            length = head.lower().partition(b"content-length: ")[2].split() or [b"0"]
+            if not end or len(body) < int(length[0]):
                 continue
             self.requests.append(received.decode())
             received = b""
             answer = self.answers.pop(0)
             if not answer:
                 return
+            while answer == DRIP:
+                await stream.send_all(b"a" if self.requests[-1] == "dripping" else DRIPPING)
+                self.requests[-1] = "dripping"
+                await trio.sleep(0.01)
             await stream.send_all(answer.encode())
 
 
@@ -81,11 +103,12 @@ class Threaded:
     def __init__(self, *arguments: object, **options: object) -> None:
         self._publisher = Publisher(*arguments, **options)
 
-    async def publish(self, *arguments: object, **options: object) -> Published:
-        return await trio.to_thread.run_sync(partial(self._publisher.publish, *arguments, **options))
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def call(*arguments: object, **options: object) -> object:
+            method = getattr(self._publisher, name)
+            return await trio.to_thread.run_sync(partial(method, *arguments, **options))
 
-    async def broadcast(self, *arguments: object, **options: object) -> list:
-        return await trio.to_thread.run_sync(partial(self._publisher.broadcast, *arguments, **options))
+        return call
 
     async def __aenter__(self) -> "Threaded":
         self._publisher.__enter__()
@@ -103,6 +126,7 @@ def open_publisher(request: pytest.FixtureRequest) -> Open:
     """Make a publisher of either kind that does not wait between attempts."""
 
     def opened(url: str, **options: object) -> AsyncPublisher:
+        options = {"timeout_seconds": PATIENCE_SECONDS, **options}
         return request.param(url, API_KEY, random=NoJitter(), **options)
 
     return opened
@@ -181,7 +205,7 @@ async def test_retry_after_is_waited_for(open_publisher):
 
 async def test_it_gives_up_in_time_and_says_so(open_publisher):
     later = answer("503 Unavailable", '{"code":"unavailable","detail":"disk full"}', "Retry-After: 60")
-    async with scripted(later) as server, open_publisher(server.url) as publisher:
+    async with scripted(later) as server, open_publisher(server.url, timeout_seconds=15.0) as publisher:
         with pytest.raises(UnavailableError, match="disk full") as unavailable:
             await publisher.publish("lobby", {"type": "note"}, idempotency_key="k1")
         assert unavailable.value.retry_after_seconds == 60
@@ -191,18 +215,124 @@ async def test_it_gives_up_in_time_and_says_so(open_publisher):
 async def test_nobody_there_is_unavailable(open_publisher):
     async with scripted() as server:
         pass
-    async with open_publisher(server.url, give_up_seconds=0.0) as publisher:
+    async with open_publisher(server.url, timeout_seconds=0.2) as publisher:
         with pytest.raises(UnavailableError, match="no answer"):
             await publisher.publish("lobby", {"type": "note"})
 
 
 async def test_a_silent_server_is_given_up(open_publisher):
     async with (
-        scripted("HTTP/1.1 ") as server,
-        open_publisher(server.url, timeout_seconds=0.1, give_up_seconds=0.0) as publisher,
+        scripted("HTTP/1.1 ", "HTTP/1.1 ") as server,
+        open_publisher(server.url, timeout_seconds=0.1) as publisher,
     ):
         with pytest.raises(UnavailableError):
             await publisher.publish("lobby", {"type": "note"})
+
+
+async def test_an_answer_without_end_is_given_up(open_publisher):
+    async with scripted(DRIP, DRIP) as server, open_publisher(server.url, timeout_seconds=0.3) as publisher:
+        with pytest.raises(UnavailableError, match="timed out"):
+            await publisher.publish("lobby", {"type": "note"})
+
+
+async def test_it_asks_all_that_the_api_has(serve, open_publisher):
+    async with serve() as served, open_publisher(served.url) as publisher:
+        async with served.connect("/ws/lobby") as ann:
+            await ann.receive("joined")
+            for number in range(3):
+                last = await publisher.publish("lobby", {"type": "note", "n": number})
+            assert (await publisher.user("ann")).is_online
+            assert not (await publisher.user("bob")).is_online
+            assert await publisher.online_users(prefix="a", limit=1) == UserPage(
+                [UserConnections("ann", 1)], None, 0
+            )
+            room = await publisher.room("lobby")
+            assert (room.room_size, room.users) == (1, [UserConnections("ann", 1)])
+            assert (room.offset, room.epoch) == (last.offset, last.epoch)
+            page = await publisher.rooms(limit=1)
+            assert (page.rooms, page.cursor) == ([RoomSummary("lobby", 1, 3, last.epoch)], None)
+            held = await publisher.history("lobby", limit=2, reverse=True)
+            assert [message["n"] for message in held.messages] == [2, 1]
+            assert (held.position, held.recovered) == (Position(last.epoch, 3), None)
+            missed = await publisher.history("lobby", since=Position(last.epoch, 2))
+            assert ([message["n"] for message in missed.messages], missed.recovered) == ([2], True)
+            assert await publisher.delete_history("lobby") == 3
+            assert (await publisher.history("lobby")).messages == []
+            assert await publisher.remove("lobby", "ann") == 1
+            assert await publisher.disconnect("nobody") == 0
+        async with served.connect("/ws", "bob ?#%|é") as bob:
+            name = "bob ?#%|é"
+            await bob.ask("pong", type="ping")
+            assert (await publisher.user(name)).connections == 1
+            assert await publisher.disconnect(name) == 1
+            assert (await bob.close_code())[0] == 4004
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "told"),
+    [
+        ("room", {"room": "a/b"}, "room: 1 to 128"),
+        ("room", {"room": b"a"}, "room: a text, not bytes"),
+        ("history", {"room": "a", "since": 5}, "since: a Position, not int"),
+        ("history", {"room": "a", "limit": "5"}, "limit: a whole number, not str"),
+        ("rooms", {"limit": True}, "limit: a whole number, not bool"),
+        ("rooms", {"prefix": None}, "prefix: a text, not NoneType"),
+        ("online_users", {"cursor": 1}, "cursor: a text, not int"),
+        ("online_users", {"prefix": "\ud800"}, "must be Unicode text"),
+        ("user", {"user_id": ".."}, "user_id: the id of a user"),
+        ("user", {"user_id": ""}, "user_id: the id of a user"),
+        ("disconnect", {"user_id": "a/b"}, "user_id: the id of a user"),
+        ("remove", {"room": "a", "user_id": "\ud800"}, "user_id: must be Unicode text"),
+        ("delete_history", {"room": ".."}, "room: "),
+    ],
+)
+async def test_what_cannot_be_asked_is_told_at_once(open_publisher, method, arguments, told):
+    async with open_publisher("http://127.0.0.1:9") as publisher:
+        with pytest.raises(NotSentError, match=told):
+            await getattr(publisher, method)(**arguments)
+
+
+async def test_what_is_no_greenroom_is_told(open_publisher):
+    for call in (
+        lambda p: p.room("a"),
+        lambda p: p.user("a"),
+        lambda p: p.disconnect("a"),
+        lambda p: p.rooms(),
+    ):
+        async with scripted(answer("200 OK", "[]")) as server, open_publisher(server.url) as publisher:
+            with pytest.raises(ClientError, match="no Greenroom server"):
+                await call(publisher)
+
+
+async def test_a_look_that_fails_for_a_moment_is_repeated(open_publisher):
+    body = '{"user_id":"a","connections":2,"silent_nodes":0,"later":1}'
+    async with (
+        scripted("", answer("503 Unavailable"), answer("200 OK", body)) as server,
+        open_publisher(server.url) as publisher,
+    ):
+        assert (await publisher.user("a")).connections == 2
+        assert server.keys() == set()
+
+
+def test_both_publishers_have_the_same_calls():
+    def calls(kind: type) -> dict[str, list[inspect.Parameter]]:
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        return {
+            name.removeprefix("a") if name == "aclose" else name: list(
+                inspect.signature(method).parameters.values()
+            )
+            for name, method in methods
+            if not name.startswith("_") or name == "__init__"
+        }
+
+    assert calls(Publisher) == calls(AsyncPublisher)
+    assert inspect.signature(Publisher).parameters["timeout_seconds"].default == 2.0
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_time_limit_is_above_0(seconds):
+    with pytest.raises(NotSentError, match="timeout_seconds"):
+        Publisher("http://127.0.0.1:9", API_KEY, timeout_seconds=seconds)
 
 
 def test_an_address_is_checked_at_once():
@@ -219,18 +349,23 @@ async def test_it_is_not_led_elsewhere(open_publisher):
 
 IMPORTED = """
 import sys
-from broker.client import AsyncPublisher, Publisher, RefusedError, UnavailableError
+import broker
+broker.Publisher, broker.AsyncPublisher
+from broker.client import RefusedError, UnavailableError
 names = {name.partition(".")[0] for name in sys.modules}
-print(sorted(names & {"trio", "actors", "quart", "hypercorn", "trio_websocket"}))
-print([name for name in sys.modules if name.startswith("broker.") and not name.startswith("broker.client")])
+print(sorted(names & {"actors", "quart", "hypercorn", "trio_websocket", "wsproto", "werkzeug", "flask", "click",
+    "structlog", "rich", "prometheus_client", "cryptography", "jwt", "hiredis", "quart_schema", "pydantic", "sqlite3"}))
+print(sorted(name for name in sys.modules if name.startswith("broker.") and not name.startswith("broker.client")))
+print("asyncio" in sys.modules)
 """
+"""As a Django process does it."""
 
 # httpcore2 imports trio where there is one; here there is none.
 WITHOUT_TRIO = f"""
 import sys
 sys.modules["trio"] = None
 from broker.client import Publisher, UnavailableError
-with Publisher("http://127.0.0.1:1", "{API_KEY}", give_up_seconds=0) as publisher:
+with Publisher("http://127.0.0.1:1", "{API_KEY}", timeout_seconds=0.5) as publisher:
     try:
         publisher.publish("lobby", {{"type": "note"}})
     except UnavailableError as error:
@@ -246,11 +381,12 @@ def python(program: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
-def test_importing_publishers_imports_neither_trio_nor_the_server():
-    assert python(IMPORTED) == [
-        "[]",
-        "['broker.lazy_names', 'broker.errors', 'broker.portable_json', 'broker.clocks', 'broker.model']",
-    ]
+def test_importing_publishers_imports_nothing_of_the_server():
+    packages, modules, _ = python(IMPORTED)
+    assert packages == "[]"
+    assert modules == str(
+        ["broker.clocks", "broker.errors", "broker.lazy_names", "broker.model", "broker.portable_json"]
+    )
 
 
 def test_the_synchronous_publisher_needs_no_trio():
@@ -262,7 +398,7 @@ def test_the_other_runs_on_asyncio():
 import asyncio
 from broker.client import AsyncPublisher, UnavailableError
 async def main():
-    async with AsyncPublisher("http://127.0.0.1:1", "{API_KEY}", give_up_seconds=0.5) as publisher:
+    async with AsyncPublisher("http://127.0.0.1:1", "{API_KEY}", timeout_seconds=0.5) as publisher:
         try:
             await publisher.publish("lobby", {{"type": "note"}})
         except UnavailableError as error:

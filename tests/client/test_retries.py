@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from random import Random
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.client.errors import ClientError, RefusedError, UnavailableError
-from broker.client.retries import Attempts, RetryAfter, read_outcomes, read_published
+from broker.client.results import Published
+from broker.client.retries import Attempts, RetryAfter, read_answer, read_count, read_outcomes
 
 
 class NoJitter(Random):
@@ -60,7 +62,7 @@ def test_other_statuses_are_final(status):
     assert refused.value.code == f"http_{status}"
 
 
-@pytest.mark.parametrize("read", [read_published, read_outcomes])
+@pytest.mark.parametrize("read", [partial(read_answer, kind=Published), read_outcomes, read_count("removed")])
 @pytest.mark.parametrize(
     "body", [b"<html>", b"", b"[]", b"{}", b"null", b'{"results": [{}]}', b'{"results": [1]}', b"\xff"]
 )

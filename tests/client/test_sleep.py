@@ -130,16 +130,14 @@ class NoJitter(Random):
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_publisher_sends_nothing_again_that_the_server_may_have_forgotten(slept, asked, is_async):
     """The machine sleeps while an answer is under way."""
-    now = [1000.0]
-
-    def clock() -> float:
-        # Each look at the clock is after such a sleep.
-        now[0] += slept / 2
-        return now[0]
-
     async with scripted(answer("503 Busy"), answer("200 OK")) as server:
-        async with AsyncPublisher(server.url, API_KEY, clock=clock, random=NoJitter()) as publisher:
-            sync = Publisher(server.url, API_KEY, clock=clock, random=NoJitter())
+
+        def clock() -> float:
+            return 1000.0 + (slept if server.requests else 0.0)
+
+        options = {"clock": clock, "random": NoJitter(), "timeout_seconds": 15.0}
+        async with AsyncPublisher(server.url, API_KEY, **options) as publisher:
+            sync = Publisher(server.url, API_KEY, **options)
             try:
                 if is_async:
                     await publisher.publish("lobby", {"type": "note"})

@@ -1,0 +1,185 @@
+"""The calls of the HTTP API: what is sent, and how the answer is read. Pure; shared by both publishers."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+import attrs
+
+from broker.client.errors import NotSentError
+from broker.client.http_client import check_header_value
+from broker.client.results import (
+    MessagePage,
+    OnlineUser,
+    Outcome,
+    Published,
+    RoomDetails,
+    RoomPage,
+    UserPage,
+)
+from broker.client.retries import read_answer, read_count, read_outcomes
+from broker.client.wire import encode_message
+from broker.errors import Refused
+from broker.model import Position, check_room_name
+
+Message = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Call(Generic[T]):
+    """One request. It may be sent again: with the same key, or because it has the same effect."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    """Returns the answer, or raises ClientError."""
+    body: bytes | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers besides those of every request."""
+        if self.idempotency_key is None:
+            return {}
+        return {"Content-Type": "application/json", "Idempotency-Key": self.idempotency_key}
+
+
+def publish(room: str, message: Message, idempotency_key: str | None, *, ephemeral: bool) -> Call[Published]:
+    """See `Publisher.publish`."""
+    return _post(f"{_room_path(room)}/messages", message, idempotency_key, _reader(Published), ephemeral)
+
+
+def broadcast(
+    rooms: Sequence[str], message: Message, idempotency_key: str | None, *, ephemeral: bool
+) -> Call[list[Outcome]]:
+    """See `Publisher.broadcast`."""
+    if isinstance(rooms, str | bytes | bytearray) or not isinstance(rooms, Iterable):
+        raise NotSentError(f"rooms: a list of names, not {type(rooms).__name__}")
+    names = list(rooms)
+    for index, room in enumerate(names):
+        _check_text(f"rooms[{index}]", room)
+    body = {"rooms": names, "message": message}
+    return _post("/api/broadcast", body, idempotency_key, read_outcomes, ephemeral)
+
+
+def rooms(prefix: str, limit: int, cursor: str | None) -> Call[RoomPage]:
+    """See `Publisher.rooms`."""
+    return Call("GET", "/api/rooms" + _page_query(prefix, limit, cursor), _reader(RoomPage))
+
+
+def room(name: str) -> Call[RoomDetails]:
+    """See `Publisher.room`."""
+    return Call("GET", _room_path(name), _reader(RoomDetails))
+
+
+def history(name: str, since: Position | None, limit: int | None, *, reverse: bool) -> Call[MessagePage]:
+    """See `Publisher.history`."""
+    place = None if since is None else _as_position(since)
+    given = {
+        "since": None if place is None else place.offset,
+        "epoch": None if place is None else place.epoch,
+        "limit": None if limit is None else _as_integer("limit", limit),
+        "reverse": "true" if reverse else None,
+    }
+    return Call("GET", f"{_room_path(name)}/messages{_query(given)}", _reader(MessagePage))
+
+
+def delete_history(name: str) -> Call[int]:
+    """See `Publisher.delete_history`."""
+    return Call("DELETE", f"{_room_path(name)}/messages", read_count("deleted"))
+
+
+def online_users(prefix: str, limit: int, cursor: str | None) -> Call[UserPage]:
+    """See `Publisher.online_users`."""
+    return Call("GET", "/api/users" + _page_query(prefix, limit, cursor), _reader(UserPage))
+
+
+def user(user_id: str) -> Call[OnlineUser]:
+    """See `Publisher.user`."""
+    return Call("GET", f"/api/users/{_segment('user_id', user_id)}", _reader(OnlineUser))
+
+
+def remove(name: str, user_id: str) -> Call[int]:
+    """See `Publisher.remove`."""
+    path = f"{_room_path(name)}/users/{_segment('user_id', user_id)}"
+    return Call("DELETE", path, read_count("removed"))
+
+
+def disconnect(user_id: str) -> Call[int]:
+    """See `Publisher.disconnect`."""
+    return Call("DELETE", f"/api/users/{_segment('user_id', user_id)}", read_count("disconnected"))
+
+
+def _post(
+    path: str, body: Message, key: str | None, read: Callable[[bytes], T], is_ephemeral: bool
+) -> Call[T]:
+    if key is not None:
+        check_header_value("idempotency_key", key)
+    target = path + ("?ephemeral=1" if is_ephemeral else "")
+    return Call("POST", target, read, encode_message(body), uuid4().hex if key is None else key)
+
+
+def _reader(kind: type[T]) -> Callable[[bytes], T]:
+    return lambda body: read_answer(body, kind)
+
+
+def _room_path(name: str) -> str:
+    _check_text("room", name)
+    try:
+        check_room_name(name)
+    except Refused as refused:
+        raise NotSentError(refused.message) from None
+    return f"/api/rooms/{quote(name, safe='')}"
+
+
+def _segment(name: str, value: str) -> str:
+    """Return a segment of a path; a dot alone would be taken out of it (RFC 3986 section 5.2.4)."""
+    _check_text(name, value)
+    if not value or "/" in value or value in {".", ".."}:
+        raise NotSentError(f"{name}: the id of a user, without '/'")
+    return _quoted(name, value)
+
+
+def _quoted(name: str, value: str) -> str:
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError:
+        raise NotSentError(f"{name}: must be Unicode text") from None
+
+
+def _page_query(prefix: str, limit: int, cursor: str | None) -> str:
+    _check_text("prefix", prefix)
+    if cursor is not None:
+        _check_text("cursor", cursor)
+    return _query({"prefix": prefix or None, "limit": _as_integer("limit", limit), "cursor": cursor})
+
+
+def _query(given: Mapping[str, str | int | None]) -> str:
+    there = {name: value for name, value in given.items() if value is not None}
+    try:
+        return f"?{urlencode(there)}" if there else ""
+    except UnicodeEncodeError:
+        raise NotSentError(f"{', '.join(there)}: must be Unicode text") from None
+
+
+def _check_text(name: str, value: object) -> None:
+    """Check the type of an argument.
+
+    :raises NotSentError: if it is no text.
+    """
+    if not isinstance(value, str):
+        raise NotSentError(f"{name}: a text, not {type(value).__name__}")
+
+
+def _as_integer(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise NotSentError(f"{name}: a whole number, not {type(value).__name__}")
+    return value
+
+
+def _as_position(value: object) -> Position:
+    if not isinstance(value, Position):
+        raise NotSentError(f"since: a Position, not {type(value).__name__}")
+    return value
