@@ -12,6 +12,9 @@ from collections.abc import Callable
 
 from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE
 
+FRAMES_PER_TURN = 64
+"""Frames that are handled before other tasks run: a frame may be 6 bytes, and thousands be in one read."""
+
 _FINAL = 0x80
 _FINAL_TEXT = _FINAL | 1
 _CONTROLS = frozenset(_FINAL | opcode for opcode in (CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE))
@@ -24,7 +27,7 @@ class FastPath:
     Does no I/O; holds at most one incomplete frame.
     """
 
-    __slots__ = ("_handle_control", "_handle_text", "_held", "_limit_bytes", "_wanted_bytes")
+    __slots__ = ("_handle_control", "_handle_text", "_held", "_limit_bytes", "_wanted_bytes", "is_turn_over")
 
     def __init__(
         self,
@@ -41,12 +44,16 @@ class FastPath:
         self._handle_control = handle_control
         self._held: bytearray | None = None
         self._wanted_bytes = 0
+        self.is_turn_over = False
+        """Whether `feed` has returned a rest of which nothing was looked at: it is to be fed in another turn."""
 
     def feed(self, data: bytes) -> bytes:
         """Handle the ordinary frames at the beginning of `data`; returns the rest.
 
-        The rest is trio-websocket's, unless a handler has returned False. Nothing may be fed until it has been handled.
+        The rest is trio-websocket's, unless a handler has returned False, or `is_turn_over`. Nothing may be fed until
+        it has been handled.
         """
+        self.is_turn_over = False
         if self._held is not None:
             # Grows in place: to copy it for each piece would cost the square of its size.
             self._held += data
@@ -54,7 +61,9 @@ class FastPath:
                 return b""
             data = self.take_held()
         at, end = 0, len(data)
-        while at < end:
+        for _ in range(FRAMES_PER_TURN):
+            if at >= end:
+                return b""
             stop = self._end_of_frame(data, at, end)
             if stop > end:
                 self._held = bytearray(data[at:])
@@ -66,7 +75,8 @@ class FastPath:
             at = stop
             if not goes_on:
                 return data[at:]
-        return b""
+        self.is_turn_over = at < end
+        return data[at:]
 
     def take_held(self) -> bytes:
         """Return the incomplete frame that is held, and hold it no more."""

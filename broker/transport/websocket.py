@@ -97,7 +97,7 @@ class WebSocket:
         self._queue: list[str | bytes | Rest] = []
         self._is_full = False
         self._unread = b""
-        """Bytes behind a full queue."""
+        """Bytes behind a full queue, or behind a turn of many frames."""
         self._waiter: trio.lowlevel.Task | None = None
         """The connection's task while it waits."""
         self._writing: trio.CancelScope | None = None
@@ -227,11 +227,15 @@ class WebSocket:
         elif self._is_full:
             self._unread = rest
             self._reader.pause()
+        elif self._fast.is_turn_over:
+            self._unread = rest
+            self._reader.pause()
+            self._start_task(self._read_on_next_turn)
         elif rest:
             self._feed_slowly(self._slow or self._open_slow_path(), rest)
 
     def _read_on(self) -> None:
-        """Handle the bytes behind a queue that was full, and read more if it is not full again."""
+        """Handle the bytes that were left unread, and read more if the queue is not full again."""
         self._is_full = False
         if self._slow is not None:
             self._slow.release()
@@ -240,10 +244,19 @@ class WebSocket:
             self._dispatch(unread)
         self._resume_reading()
 
+    async def _read_on_next_turn(self) -> None:
+        """Handle the rest of a read of many frames, once the other tasks have run."""
+        await trio.lowlevel.checkpoint()
+        try:
+            self._read_on()
+        except Exception as error:  # noqa: BLE001  # as in `_take`
+            self._fail(error)
+
     def _resume_reading(self) -> None:
         """Read, unless what was read before has yet to be handled."""
         is_slow = self._slow is not None and not self._slow.is_waiting
-        if not (self._is_full or is_slow or self._is_ended_by_peer or self._closed is not None):
+        is_behind = self._is_full or self._unread or is_slow
+        if not (is_behind or self._is_ended_by_peer or self._closed is not None):
             self._reader.resume()
 
     def _handle_text(self, text: str) -> bool:
