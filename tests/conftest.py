@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 
 # A test is not wrong because the machine has other things to do.
 settings.register_profile("greenroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `--hypothesis-profile=few`: for runs whose point is other versions, and not other examples.
+settings.register_profile("few", settings.get_profile("greenroom"), max_examples=10)
 settings.load_profile("greenroom")
 
 TESTS = Path(__file__).parent
