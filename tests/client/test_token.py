@@ -9,6 +9,7 @@ import trio
 
 from broker.client import ClosedError, RemovedError, connect
 from broker.client.token import clean_token, expiry_of
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("around", ["{}\n", " {}", "\r\n{}\t"])
@@ -19,7 +20,7 @@ async def test_white_space_around_a_token_does_no_harm(open_node, autojump_clock
 
     async with open_node() as node:
         token = around.format(node.token("ann"))
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with (
                 connect("ws://example.org", token=token, dial=dial) as client,
                 client.join("lobby") as room,
@@ -38,7 +39,7 @@ async def test_what_is_no_token_is_not_sent(autojump_clock, is_asked_for):
     async def dial() -> trio.abc.Stream:
         raise AssertionError
 
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with connect(
             "ws://example.org", token=get_token if is_asked_for else text, dial=dial
         ) as client:

@@ -175,6 +175,10 @@ class Visitor:
     def say(self, text: str) -> None:
         self.page.evaluate("(text) => void say(text)", text)
 
+    def let_time_pass(self) -> None:
+        """Let an hour pass in the page at once, so that all that it has put off is done."""
+        self.page.clock.fast_forward(3_600_000)
+
     def show(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
@@ -188,9 +192,14 @@ def visit(chromium: "Browser", application: str, server: Server) -> Iterator[Vis
     """Return what opens a page (`chat.html`) with fields in its fragment, in a browser context of its own."""
     contexts = []
 
-    def open_page(user: str, page_name: str = "chat.html", **fields: str) -> Visitor:
+    def open_page(
+        user: str, page_name: str = "chat.html", *, has_timers_of_ours: bool = False, **fields: str
+    ) -> Visitor:
         context = chromium.new_context(viewport={"width": 480, "height": 480})
         contexts.append(context)
+        if has_timers_of_ours:
+            # For `let_time_pass`.
+            context.clock.install()
         page = context.new_page()
         attempts: list[str] = []
         page.on("websocket", lambda socket: attempts.append(socket.url))

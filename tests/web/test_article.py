@@ -48,8 +48,12 @@ def test_it_talks_and_comes_back(built, visit, server, make_token):
 
 
 def test_a_refused_token_stops_it(built, visit, server, make_token):
-    ann = visit("ann", "article.html", url=url_of(server, "ann", make_token, "expired"))
-    ann.page.wait_for_timeout(3000)
-    # With a server that refuses the handshake it would have tried again after 1 s.
+    url = url_of(server, "ann", make_token, "expired")
+    ann = visit("ann", "article.html", has_timers_of_ours=True, url=url)
+    is_closed = "socket.ws.readyState === WebSocket.CLOSED"
+    ann.wait(f"() => {is_closed}")
+    # With a server that refuses the handshake it would try again.
+    ann.let_time_pass()
+    assert ann.page.evaluate(is_closed)
     assert len(ann.attempts) == 1
     assert ann.page.evaluate("heard") == []

@@ -83,8 +83,9 @@ def test_through_a_killed_server_nothing_is_lost_or_heard_twice(visit, server):
 
 @pytest.mark.parametrize("token", ["of another secret", "nonsense"])
 def test_a_refused_token_stops_it_for_good(visit, token, make_token):
-    mallory = visit("mallory", token=make_token(token))
+    mallory = visit("mallory", has_timers_of_ours=True, token=make_token(token))
     mallory.wait("() => client.state === 'closed'")
+    mallory.let_time_pass()
     assert len(mallory.attempts) == 1
     assert mallory.page.evaluate("asked") == 1
     assert "open" not in mallory.page.evaluate("states.map(({ state }) => state)")
@@ -99,6 +100,19 @@ def test_a_token_that_has_run_out_is_asked_for_again_until_there_is_another(visi
     ann.page.evaluate("(token) => { window.token = token }", make_token("good"))
     ann.wait("() => room.state === 'joined'")
     assert ann.page.evaluate("asked") > 1
+
+
+def test_what_is_put_off_is_done_as_time_passes(visit, server):
+    """So a client that had not given up would try again in the tests of those that have."""
+    ann = visit("ann", has_timers_of_ours=True)
+    ann.wait("() => room.state === 'joined'")
+    server.kill()
+    ann.wait("() => client.state === 'waiting'")
+    attempts = len(ann.attempts)
+    ann.let_time_pass()
+    ann.wait("() => client.state === 'waiting'")
+    assert len(ann.attempts) > attempts
+    server.start()
 
 
 def test_a_page_that_is_put_away_is_gone_at_once_and_comes_back_as_it_was(visit, application):
