@@ -11,6 +11,9 @@ import attrs
 
 from bench.errors import BenchError
 
+HOST = "127.0.0.1"
+"""Where everything listens."""
+
 _SPARE_FILES = 64
 """Descriptors that a server needs beside those of its connections."""
 

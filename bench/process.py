@@ -8,8 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -17,9 +17,10 @@ import attrs
 
 from bench import machine, procfs
 from bench.errors import BenchError, last_lines
+from bench.redis import RunningRedis, running_redis
 from bench.spec import ServerSpec
 
-HOST = "127.0.0.1"
+HOST = machine.HOST
 _ROOT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.05
 
@@ -31,6 +32,8 @@ class RunningServer:
     spec: ServerSpec
     port: int
     pid: int
+    redis: RunningRedis | None = None
+    """The Redis that was started for it, if it needs one."""
 
     def cpu_seconds(self) -> float:
         """Return the CPU time used up to now, its child processes included; exact to 10 ms."""
@@ -47,27 +50,34 @@ class RunningServer:
 
 @contextmanager
 def running(
-    spec: ServerSpec, *, core: int | None, start_seconds: float = 60.0, stop_seconds: float = 5.0
+    spec: ServerSpec,
+    *,
+    core: int | None,
+    redis_core: int | None = None,
+    start_seconds: float = 60.0,
+    stop_seconds: float = 5.0,
 ) -> Iterator[RunningServer]:
-    """Start the server on a free port and yield it once it answers.
+    """Start the server on a free port, with the Redis that it needs, and yield it once it answers.
 
     On leaving, however that comes about, it gets SIGTERM and, if it is still there `stop_seconds` later,
     SIGKILL with all its children; it is gone when this returns, and its directory with it.
 
-    :raises BenchError: if it needs a disk and there is none, or if it ends or does not answer within
+    :raises BenchError: if it needs a disk or a Redis and there is none, or if it ends or does not answer within
         `start_seconds`; the message ends with the last lines it wrote.
     """
     port = _free_port()
     with (
         tempfile.TemporaryFile() as output,
         tempfile.TemporaryDirectory(dir=machine.disk() if spec.needs_disk else None) as directory,
+        running_redis(core=redis_core) if spec.needs_redis else nullcontext() as redis,
     ):
-        process = _start(spec, port, directory, output)
+        fill = {"port": port, "directory": directory, "redis": redis.url if redis else ""}
+        process = _start(spec, fill, output)
         try:
             # Until it is waited for its number stays its own, even if it has ended already.
             _prepare(process.pid, core)
             _wait_until_it_answers(spec, port, process, output, start_seconds)
-            yield RunningServer(spec=spec, port=port, pid=process.pid)
+            yield RunningServer(spec=spec, port=port, pid=process.pid, redis=redis)
         finally:
             _stop(process, stop_seconds)
 
@@ -78,15 +88,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(spec: ServerSpec, port: int, directory: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
-    def fill(text: str) -> str:
-        return text.format(port=port, directory=directory)
-
+def _start(spec: ServerSpec, fill: Mapping[str, object], output: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            [fill(argument) for argument in spec.arguments],
+            [argument.format_map(fill) for argument in spec.arguments],
             cwd=_ROOT,
-            env=os.environ | {name: fill(value) for name, value in spec.environment.items()},
+            env=os.environ | {name: value.format_map(fill) for name, value in spec.environment.items()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

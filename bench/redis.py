@@ -15,7 +15,7 @@ import hiredis
 
 from bench import machine, procfs
 from bench.errors import BenchError
-from bench.process import HOST
+from bench.machine import HOST
 
 _START_SECONDS, _ASK_SECONDS = 10.0, 5.0
 _POLL_SECONDS = 0.01
@@ -32,6 +32,9 @@ class RedisUse:
     def since(self, before: "RedisUse") -> "RedisUse":
         """Return what was done since `before`."""
         return RedisUse(self.cpu_seconds - before.cpu_seconds, self.commands - before.commands)
+
+
+NOTHING = RedisUse(0.0, 0)
 
 
 @attrs.define(eq=False)

@@ -15,6 +15,7 @@ from bench.load.generator import Load, Measured, Measuring, Result, compile_gene
 from bench.load.plan import Seat, write_plan
 from bench.machine import Pins
 from bench.process import RunningServer
+from bench.redis import NOTHING, RedisUse
 from bench.report import Run, quantile
 from bench.spec import Credentials, ServerSpec
 from bench.usage import CpuTimes
@@ -27,12 +28,13 @@ _REST_SHARE = 0.8
 class Outcome:
     """The counts of one load, and its cost for the server.
 
-    `used` is of the measured window. `before_bytes` is the server's memory when that began, `after_bytes` when
+    `used` is of the measured window, and so is `redis`, which is nothing for a server without one. `before_bytes` is the server's memory when that began, `after_bytes` when
     it had ended; where joining is measured, near the end of the rest.
     """
 
     result: Result
     used: CpuTimes
+    redis: RedisUse
     before_bytes: int
     after_bytes: int
     peak_bytes: int
@@ -46,6 +48,11 @@ class Outcome:
     def delivered_per_cpu_second(self) -> float:
         """Return how many deliveries each second of the server's CPU has made."""
         return self.result.delivered / self.used.server
+
+    @property
+    def redis_us_per_message(self) -> float:
+        """Return the CPU time of the server's Redis for each message that was published; 0 if it has none."""
+        return self.redis.cpu_seconds * 1e6 / max(1, self.result.published)
 
     def latency_ms(self, share: float) -> float:
         """Return the milliseconds that `share` of the deliveries did not exceed; the whole window if none came."""
@@ -104,7 +111,7 @@ class Rig:
         :raises BenchError: if there is no C compiler, before anything is started, or if the server does not start.
         """
         compile_generator(self.directory)
-        with process.running(spec, core=self.pins.server) as server:
+        with process.running(spec, core=self.pins.server, redis_core=self.pins.generator) as server:
             yield server
 
     def load(self, server: RunningServer, seats: Iterable[Seat], load: Load) -> Outcome:
@@ -115,6 +122,7 @@ class Rig:
         program, plan = compile_generator(self.directory), self.directory / "plan"
         write_plan(plan, seats, secret=self.credentials.secret, form=server.spec.dialect.target)
         before = after = CpuTimes.now(server)
+        redis_before = redis_after = NOTHING
         before_bytes = after_bytes = 0
         with generating(
             program,
@@ -129,8 +137,10 @@ class Rig:
                 match event:
                     case Measuring():
                         before, before_bytes = CpuTimes.now(server), server.resident_bytes()
+                        redis_before = server.redis.use() if server.redis else NOTHING
                     case Measured():
                         after = CpuTimes.now(server)
+                        redis_after = server.redis.use() if server.redis else NOTHING
                         if load.connect_only:
                             time.sleep(load.duration_seconds * _REST_SHARE)
                         after_bytes = server.resident_bytes()
@@ -138,6 +148,7 @@ class Rig:
                         return Outcome(
                             result=event,
                             used=after.since(before),
+                            redis=redis_after.since(redis_before),
                             before_bytes=before_bytes,
                             after_bytes=after_bytes,
                             peak_bytes=server.peak_bytes(),

@@ -8,7 +8,9 @@ from bench.baselines.specs import BASELINES
 from bench.spec import MAX_TEXT, Credentials, ServerSpec
 
 
-def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec]:
+def _greenroom(
+    name: str, *, ready_path: str = "/health", **settings: str
+) -> Callable[[Credentials], ServerSpec]:
     """Return the maker of a Greenroom; `settings` are variables without their GREENROOM_."""
 
     def make(credentials: Credentials) -> ServerSpec:
@@ -30,7 +32,7 @@ def _greenroom(name: str, **settings: str) -> Callable[[Credentials], ServerSpec
             name=name,
             arguments=(sys.executable, "-m", "broker", "serve", "--port", "{port}"),
             environment={f"GREENROOM_{key}": value for key, value in (environment | settings).items()},
-            ready_path="/health",
+            ready_path=ready_path,
         )
 
     return make
@@ -45,10 +47,15 @@ def _sqlite(name: str, synchronous: str) -> Callable[[Credentials], ServerSpec]:
     )
 
 
+def _redis(name: str) -> Callable[[Credentials], ServerSpec]:
+    return _greenroom(name, SERVER__ENGINE="{redis}", ready_path="/ready")
+
+
 GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType(
     {
         "greenroom": _greenroom("greenroom"),
         "greenroom_without_history": _greenroom("greenroom_without_history", HISTORY__MESSAGES="0"),
+        "greenroom_redis": _redis("greenroom_redis"),
         "greenroom_sqlite": _sqlite("greenroom_sqlite", "full"),
         "greenroom_sqlite_normal": _sqlite("greenroom_sqlite_normal", "normal"),
         "greenroom_sqlite_off": _sqlite("greenroom_sqlite_off", "off"),

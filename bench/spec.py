@@ -28,8 +28,8 @@ class Credentials:
 class ServerSpec:
     """How to start a server.
 
-    In arguments and environment `{port}` stands for its port, and `{directory}` for an empty directory on
-    a disk, which goes when the server has ended. It is up when `ready_path` answers 200; None: when it accepts
+    In arguments and environment `{port}` stands for its port, `{directory}` for an empty directory on a disk, and
+    `{redis}` for the URL of an empty Redis; both go when the server has ended. It is up when `ready_path` answers 200; None: when it accepts
     connections.
     """
 
@@ -42,4 +42,12 @@ class ServerSpec:
     @property
     def needs_disk(self) -> bool:
         """Whether it keeps files, so that it matters where its directory is."""
-        return any("{directory}" in text for text in (*self.arguments, *self.environment.values()))
+        return self._names("{directory}")
+
+    @property
+    def needs_redis(self) -> bool:
+        """Whether it stores what it is told in a Redis."""
+        return self._names("{redis}")
+
+    def _names(self, placeholder: str) -> bool:
+        return any(placeholder in text for text in (*self.arguments, *self.environment.values()))

@@ -9,7 +9,8 @@ from bench.load.plan import TARGET
 class Dialect:
     """The chat protocol, as far as the loads need it; what is not said otherwise is Greenroom's.
 
-    A chat is `chat_before`, the text and `chat_after`. `welcome` and `pong` stand somewhere in the messages
+    In `hello` and `chat_before`, `{room}` stands for the number of the room, as six digits, and in `hello` `{token}` for
+    the user's token. A chat is `chat_before`, the text and `chat_after`. `welcome` and `pong` stand somewhere in the messages
     that tell a member that it is in its room, and that answer a `ping`. `hello` is said first, if anything.
     """
 

@@ -16,7 +16,7 @@ from bench.load.generator import Load
 from bench.load.plan import Crowd, make_targets, targets_of
 from bench.load.rolling import Rolled, Rolling, roll
 from bench.process import RunningServer
-from bench.redis import RedisUse, RunningRedis, running_redis
+from bench.redis import NOTHING, RedisUse, RunningRedis, running_redis
 from bench.report import Metric, Run, Spread, quantile
 from bench.rig import Outcome, Rig, rigged
 from bench.scenarios import connect
@@ -192,12 +192,11 @@ class Cluster:
     def _cost(self, server: RunningServer, members: int, redis: RunningRedis | None = None) -> Cost:
         """Drive a load into rooms of so many members; return what it cost."""
         api = Api(process.HOST, server.port, self.rig.credentials.api_key)
-        nothing = RedisUse(0.0, 0)
-        messages, used = _messages(api), redis.use() if redis else nothing
+        messages, used = _messages(api), redis.use() if redis else NOTHING
         rooms = self.work.rooms_of(members)
         crowd = Crowd(rooms * members, rooms, 1)
         outcome = self.rig.load(server, crowd.seats(), self.work.load)
-        used = redis.use().since(used) if redis else nothing
+        used = redis.use().since(used) if redis else NOTHING
         return Cost(outcome, used, _messages(api) - messages)
 
     @contextmanager

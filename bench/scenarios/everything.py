@@ -31,7 +31,8 @@ from bench.scenarios import (
 from bench.servers import SERVERS
 
 _SERVER = "greenroom"
-_PEERS = tuple(BASELINES)
+_THROUGH_REDIS = ("greenroom_redis", "centrifugo_redis")
+_PEERS = tuple(name for name in BASELINES if name not in _THROUGH_REDIS)
 _SQLITE = ("greenroom_sqlite", "greenroom_sqlite_normal", "greenroom_sqlite_off")
 
 
@@ -76,7 +77,7 @@ def parts_of(*, quick: bool) -> Iterator[Part]:
     }
     for name, shape in shapes.items():
         load = attrs.evolve(pace.load(), in_flight=shape.in_flight)
-        yield Part(fanout.scenario_of(f"fanout-{name}", shape.crowd, load), _PEERS)
+        yield Part(fanout.scenario_of(f"fanout-{name}", shape.crowd, load), (*_PEERS, *_THROUGH_REDIS))
     yield Part(echo.scenario_of(50, attrs.evolve(pace.load(), in_flight=1)), _PEERS)
     joining = connect.load_of(connecting=64, rest_seconds=1.5)
     yield Part(connect.scenario_of(pace.joining, joining), _PEERS)

@@ -21,6 +21,7 @@ METRICS = (
     Metric("latency_p99_ms", "p99 ms", better=-1, decimals=2),
     Metric("latency_max_ms", "max ms", better=-1, decimals=2),
     Metric("peak_memory_mib", "memory MiB", better=-1, decimals=1),
+    Metric("redis_us", "Redis µs per message", better=-1, decimals=1),
 )
 
 
@@ -65,6 +66,7 @@ class Fanout:
             "latency_p99_ms": outcome.latency_ms(0.99),
             "latency_max_ms": outcome.latency_ms(1.0),
             "peak_memory_mib": outcome.peak_bytes / 2**20,
+            "redis_us": outcome.redis_us_per_message,
         }
         return outcome.run(spec, repeat, figures)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 from outcome import capture
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from bench.errors import BenchError
+from bench.load.dialect import NATIVE, Dialect
 from bench.load.frames import client_frame
 from bench.load.generator import Load, Result, compile_generator, generating
 
@@ -106,6 +109,45 @@ class FaultyRooms:
             )
 
 
+LINES = Dialect(
+    hello='{"token":"{token}","room":"r{room}"}',
+    welcome="subscribed",
+    chat_before='{"room":"r{room}","text":"',
+)
+
+
+@attrs.define
+class LineRooms:
+    """Rooms that are named in each message, and send all that came at once as lines of one frame."""
+
+    rooms: dict[str, list[WebSocketConnection]] = attrs.field(factory=dict)
+    tokens: list[str] = attrs.field(factory=list)
+    waiting: dict[str, list[str]] = attrs.field(factory=dict)
+    most_lines: int = 0
+
+    async def serve(self, request: WebSocketRequest) -> None:
+        """Take any target."""
+        ws = await request.accept()
+        hello = json.loads(await ws.get_message())
+        self.tokens.append(hello["token"])
+        self.rooms.setdefault(hello["room"], []).append(ws)
+        await ws.send_message('{}\n{"subscribed":{}}')
+        with suppress(ConnectionClosed):
+            async with trio.open_nursery() as nursery:
+                while True:
+                    message = await ws.get_message()
+                    room = json.loads(message)["room"]
+                    self.waiting.setdefault(room, [json.dumps({"id": 1})]).append(message)
+                    nursery.start_soon(self.send, room)
+
+    async def send(self, room: str) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        lines = self.waiting.pop(room, [])
+        self.most_lines = max(self.most_lines, len(lines))
+        for member in self.rooms[room] if lines else ():
+            await member.send_message("\n".join(lines))
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_generator(tmp_path_factory.mktemp("generator"))
@@ -120,20 +162,29 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-def generate(program: Path, plan: Path, port: int, host: str = "127.0.0.1", load: Load = LOAD) -> Result:
-    with generating(program, load, host=host, port=port, plan=plan, core=None) as events:
+def generate(
+    program: Path,
+    plan: Path,
+    port: int,
+    host: str = "127.0.0.1",
+    load: Load = LOAD,
+    dialect: Dialect = NATIVE,
+) -> Result:
+    with generating(program, load, host=host, port=port, plan=plan, core=None, dialect=dialect) as events:
         *_, last = events
     assert isinstance(last, Result)
     return last
 
 
-async def result_of(rooms: FaultyRooms, program: Path, plan: Path, load: Load = LOAD) -> Result:
+async def result_of(
+    rooms: "FaultyRooms | LineRooms", program: Path, plan: Path, load: Load = LOAD, dialect: Dialect = NATIVE
+) -> Result:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(
             partial(serve_websocket, rooms.serve, "127.0.0.1", 0, ssl_context=None, handler_nursery=nursery)
         )
         ended = await trio.to_thread.run_sync(
-            partial(capture, generate, program, plan, server.port, load=load)
+            partial(capture, generate, program, plan, server.port, load=load, dialect=dialect)
         )
         nursery.cancel_scope.cancel()
     return ended.unwrap()
@@ -154,6 +205,21 @@ async def test_a_good_server_is_found_faultless(program: Path, plan: Path) -> No
     assert sum(count for _, count in result.latency_ns) == result.delivered
     assert result.latency_ns[-2][0] <= result.latency_max_ns <= result.latency_ns[-1][0]
     assert result.seconds == pytest.approx(LOAD.duration_seconds, rel=0.5)
+
+
+@needs_compiler
+async def test_all_lines_of_a_frame_count_and_rooms_and_tokens_are_named(
+    program: Path, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan"
+    plan.write_text(
+        "0 publish /?token=a&x=1\n0 publish /?room=0&token=b\n123456 publish /?token=c\n123456 listen /\n"
+    )
+    rooms = LineRooms()
+    result = await result_of(rooms, program, plan, dialect=LINES)
+    assert (sorted(rooms.tokens), sorted(rooms.rooms)) == (["", "a", "b", "c"], ["r000000", "r123456"])
+    assert faults_of(result) == {}
+    assert rooms.most_lines > 2
 
 
 @needs_compiler

@@ -109,6 +109,25 @@ def test_a_baseline_delivers_everything_once(tmp_path: Path, server: str, module
     assert figures["deliveries_per_second"] > 0
 
 
+@pytest.mark.parametrize("server", ["greenroom_redis", "centrifugo", "centrifugo_redis"])
+def test_a_server_through_redis_and_centrifugo_deliver_everything_once(tmp_path: Path, server: str) -> None:
+    if server.startswith("centrifugo") and shutil.which("centrifugo") is None:
+        pytest.skip("centrifugo is not on the PATH")
+    load = ("--connections", "60", "--rooms", "20", "--in-flight", "3", *SHORT)
+    figures = run_of(tmp_path, "fanout", "--server", server, *load)
+    assert figures["deliveries_per_second"] > 0
+    assert (figures["redis_us"] > 0) == server.endswith("redis")
+
+
+@pytest.mark.parametrize("name", ["centrifugo", "centrifugo_redis"])
+def test_a_missing_centrifugo_leaves_its_servers_out(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BenchError, match="centrifugo on the PATH"):
+        BASELINES[name](Credentials.make())
+
+
 def test_a_missing_compiler_leaves_the_c_server_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(BenchError, match="no-such-compiler"):

@@ -9,9 +9,9 @@ struct options {
     const char *host; /* a loopback address */
     uint64_t port;
     const char *plan;    /* file: a line `room role target` for each connection */
-    const char *hello;   /* what each connection says first; "" is nothing */
+    const char *hello;   /* what each connection says first, see template.h; "" is nothing */
     const char *welcome; /* what stands in the message that tells a connection it is in its room */
-    const char *prefix;  /* what stands around the text in a published message */
+    const char *prefix;  /* what stands around the text in a published message; may name its room, see template.h */
     const char *suffix;
     const char *ping;          /* a message, and what stands in its answer */
     const char *pong;

@@ -10,6 +10,7 @@
 
 #include "noise.h"
 #include "pace.h"
+#include "template.h"
 #include "traffic.h"
 
 enum {
@@ -150,6 +151,7 @@ static void prepare_message(struct run *run) {
     run->message_bytes = suffix_at + strlen(options->suffix);
     run->message = calloc(1, run->message_bytes + 1);
     if (!run->message) fail("out of memory");
+    run->room_at = template_room_at(options->prefix);
     memcpy(run->message, options->prefix, strlen(options->prefix));
     memcpy(run->message + suffix_at, options->suffix, strlen(options->suffix));
 }

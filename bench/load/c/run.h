@@ -55,6 +55,7 @@ struct run {
     uint32_t mask;
     char *buffer, *message;
     size_t message_bytes;
+    long room_at; /* where the message names its room; -1: it does not */
 };
 
 /* Ends the program with a message if the server does not let it come to a measurement. */

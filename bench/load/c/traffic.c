@@ -6,10 +6,11 @@
 #include <sys/epoll.h>
 
 #include "noise.h"
+#include "template.h"
 #include "text.h"
 #include "websocket.h"
 
-/* The hello and the pings. */
+/* Hellos and pings. */
 enum { MAX_SHORT_BYTES = 1024 };
 
 static uint32_t next_mask(struct run *run) {
@@ -22,7 +23,7 @@ static uint32_t next_mask(struct run *run) {
 /* Writes a whole text frame; returns its length. */
 static size_t short_frame(struct run *run, char *at, const char *text) {
     size_t bytes = strlen(text);
-    if (bytes > MAX_SHORT_BYTES) fail("a hello or ping is too long");
+    if (bytes > MAX_SHORT_BYTES) fail("a ping is too long");
     return ws_write_frame(at, WS_TEXT, text, bytes, next_mask(run));
 }
 
@@ -75,15 +76,21 @@ static void send_request(struct run *run, struct link *link) {
     if (!link_send(link, request, bytes)) traffic_drop(run, link, 0);
 }
 
+static void send_hello(struct run *run, struct link *link) {
+    char hello[MAX_SHORT_BYTES], frame[WS_MAX_HEADER_BYTES + MAX_SHORT_BYTES];
+    size_t bytes = template_write(hello, sizeof hello, run->options.hello, link->room, link->target);
+    if (bytes == 0) fail("the hello of connection %u is too long", link->index);
+    bytes = ws_write_frame(frame, WS_TEXT, hello, bytes, next_mask(run));
+    if (!link_send(link, frame, bytes)) traffic_drop(run, link, 0);
+}
+
 static size_t take_answer(struct run *run, struct link *link, const char *data, size_t bytes) {
     long used = ws_read_answer(data, bytes);
     if (used < 0)
         fail("the handshake of connection %u was refused, HTTP status %d", link->index, atoi(data + 8));
     if (used == 0) return 0;
     link->state = LINK_GREETED;
-    const char *hello = run->options.hello;
-    char frame[WS_MAX_HEADER_BYTES + MAX_SHORT_BYTES];
-    if (*hello && !link_send(link, frame, short_frame(run, frame, hello))) traffic_drop(run, link, 0);
+    if (*run->options.hello) send_hello(run, link);
     return (size_t)used;
 }
 
@@ -107,6 +114,7 @@ static void publish(struct run *run, struct publisher *publisher, uint64_t count
     size_t text_at = strlen(run->options.prefix), used = 0;
     struct text text = {.publisher = (uint64_t)publisher->link->publisher, .sent_ns = sent_ns};
     bool stands = true;
+    if (run->room_at >= 0) template_write_room(run->message + run->room_at, publisher->room);
     for (uint64_t i = 0; i < count; i++) {
         text.sequence = ++publisher->published;
         text_write(run->message + text_at, run->options.message_bytes, &text);
@@ -199,15 +207,26 @@ static bool take_pong(struct run *run, struct link *link, const struct ws_frame 
     return true;
 }
 
-static void take_message(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
+/* Takes what stands in one line of a frame. Servers that send several messages in one frame put each on a line of its
+   own; no message holds a newline. */
+static void take_line(struct run *run, struct link *link, const char *line, size_t bytes, uint64_t now_ns) {
     struct text text;
-    if (link->role == ROLE_NOISE) noise_answered(run, link);
-    if (link->role == ROLE_PING && take_pong(run, link, frame, now_ns)) return;
-    switch (text_find(frame->payload, frame->payload_bytes, run->options.message_bytes, &link->hint, &text)) {
+    switch (text_find(line, bytes, run->options.message_bytes, &link->hint, &text)) {
         case TEXT_NONE: run->tally.other_frames++; break;
         case TEXT_MALFORMED: run->tally.malformed++; break;
         case TEXT_READ: take_text(run, link, &text, now_ns); break;
     }
+}
+
+static void take_message(struct run *run, struct link *link, const struct ws_frame *frame, uint64_t now_ns) {
+    if (link->role == ROLE_NOISE) noise_answered(run, link);
+    if (link->role == ROLE_PING && take_pong(run, link, frame, now_ns)) return;
+    const char *line = frame->payload, *end = line + frame->payload_bytes, *newline;
+    while ((newline = memchr(line, '\n', (size_t)(end - line)))) {
+        take_line(run, link, line, (size_t)(newline - line), now_ns);
+        line = newline + 1;
+    }
+    take_line(run, link, line, (size_t)(end - line), now_ns);
 }
 
 static unsigned close_code(const struct ws_frame *frame) {
