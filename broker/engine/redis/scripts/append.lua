@@ -12,6 +12,7 @@ local keep_messages, keep_bytes, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[7]),
 local keeps = keep_messages > 0 and keep_bytes > 0 and keep_ms > 0
 
 local room = load_room(meta, stream) or make_room(meta, stream, ARGV[1], keep_room_ms)
+local first_held, was_empty = room.first, room.first > room.offset
 
 local function find_sent(key)
   local sent = key and redis.call('GET', key)
@@ -44,6 +45,7 @@ end
 local function drop_oldest(oldest)
   room.bytes = room.bytes - #entry_content(oldest)
   room.first = room.first + 1
+  room.oldest_ms = 0 -- not known yet
 end
 
 local function read_oldest()
@@ -61,24 +63,46 @@ local function drop_expired()
   end
 end
 
+-- The time of the oldest event is kept in the hash, so that most appends need not read it.
+local function is_within_limits()
+  local held = room.offset - room.first + 1
+  return held <= keep_messages and room.bytes <= keep_bytes and room.oldest_ms > now_ms - keep_ms
+end
+
 local function trim()
   if not keeps then
-    redis.call('DEL', stream)
+    if not was_empty then
+      redis.call('DEL', stream)
+    end
     room.first, room.bytes = room.offset + 1, 0
     return
   end
-  while room.first <= room.offset do
+  if was_empty then
+    room.oldest_ms = now_ms
+  end
+  while room.first <= room.offset and not is_within_limits() do
     local oldest = read_oldest()
-    local held = room.offset - room.first + 1
-    if held <= keep_messages and room.bytes <= keep_bytes and entry_time(oldest) > now_ms - keep_ms then
+    room.oldest_ms = entry_time(oldest)
+    if is_within_limits() then
       break
     end
     drop_oldest(oldest)
   end
   if room.first > room.offset then
     redis.call('DEL', stream)
-  else
+  elseif room.first > first_held then
     redis.call('XTRIM', stream, 'MAXLEN', room.offset - room.first + 1)
+  end
+end
+
+-- Both keys expire together. The expiry includes slack, of which up to a quarter is spent before it is set again.
+local function renew_expiry()
+  local expires_ms = now_ms + keep_room_ms
+  local is_due = math.abs(expires_ms - room.expires_ms) >= 15000
+  if is_due or was_empty then
+    room.expires_ms = expires_ms
+    redis.call('PEXPIRE', meta, keep_room_ms)
+    redis.call('PEXPIRE', stream, keep_room_ms)
   end
 end
 
@@ -103,9 +127,8 @@ end
 if changes then
   trim()
   room.age_ms = keep_ms
+  renew_expiry()
   save_room(meta, room)
-  redis.call('PEXPIRE', meta, keep_room_ms)
-  redis.call('PEXPIRE', stream, keep_room_ms)
 end
 if #published > 0 then
   -- The last element tells it from the channel's other messages, arrays of two and four.
