@@ -241,6 +241,10 @@ class Batch(Generic[M], Iterator[M]):
         """Return the number of messages left."""
         return self._left
 
+    def include_new(self) -> None:
+        """Include the messages that have come since, as after a wait."""
+        self._left = self._mailbox.waiting
+
     def __next__(self) -> M:
         """Return the next message."""
         if not self._left:

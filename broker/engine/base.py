@@ -24,7 +24,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import msgspec
@@ -32,6 +32,7 @@ import msgspec
 from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
 from broker.engine.presence import PresenceBus
+from broker.errors import EngineUnavailableError
 from broker.model import Draft, Event, Position
 
 
@@ -146,6 +147,20 @@ class Engine(ABC):
         Returns None if nothing was done: then `append` decides.
         """
         return None
+
+    def append_soon(
+        self,
+        room: str,  # noqa: ARG002
+        draft: Draft,  # noqa: ARG002
+        retention: Retention,  # noqa: ARG002
+        on_done: Callable[[Receipt | EngineUnavailableError], None],  # noqa: ARG002
+    ) -> bool:
+        """Begin to append one draft, if the engine can do that without a wait; else do nothing and return False.
+
+        `on_done` is called once, later and in another task, with the receipt or with the error that `append` would
+        raise; it must not raise. What is begun later is done later.
+        """
+        return False
 
     @abstractmethod
     async def read(

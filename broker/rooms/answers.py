@@ -8,6 +8,7 @@ from broker.errors import EngineUnavailableError
 from broker.notices import Acknowledged, Failed, Notice
 from broker.rooms.member import Member
 from broker.rooms.messages import (
+    AppendDone,
     CatchUp,
     FeedEvents,
     Inspect,
@@ -77,6 +78,7 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             Leave()
             | SendPresence()
             | SendPresenceBatch()
+            | AppendDone()
             | SendQueued()
             | FeedEvents()
             | RemoteChanged()

@@ -92,16 +92,15 @@ class Fanout:
         self._deliveries.append(broadcast)
         return broadcast
 
-    def send_nowait(self, roster: Roster, notice: RoomEvent) -> None:
-        """Send one event to all members, as `queue` and `send_queued` would.
+    def send_nowait(self, roster: Roster, notices: Sequence[RoomEvent]) -> None:
+        """Send events to all members, as `queue` and `send_queued` would.
 
         Only while nothing is queued, and for so few members that it fits into a time slice.
         """
         assert not self._deliveries, "nothing may overtake"
-        notices = (notice,)
         for codec, members in roster.audiences():
             self._offer_to(members, self._encode(codec, members, notices), notices)
-        self._tally.deliveries += len(roster)
+        self._tally.deliveries += len(roster) * len(notices)
 
     def reply_nowait(self, member: Member, notice: Notice) -> None:
         """Send one member an answer; only while nothing is queued."""

@@ -58,8 +58,9 @@ class FeedSubscription:
         if self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
             self.fell_behind()
             return
-        if self._put(FeedEvents(epoch, events)):
-            self._waiting_bytes += size
+        self._waiting_bytes += size
+        if not self._put(FeedEvents(epoch, events)):
+            self._waiting_bytes -= size
 
     def remote_changed(self, change: RemoteChange) -> None:
         """Put a change of presence into the mailbox, if there is space; see FeedListener."""

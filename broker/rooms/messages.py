@@ -146,6 +146,10 @@ class ReadHistory:
     reply: Reply[Run]
 
 
+class AppendDone(msgspec.Struct, frozen=True):
+    """The append that was begun in a borrowed turn is done, one way or the other; see PendingAppend."""
+
+
 class SendQueued(msgspec.Struct, frozen=True):
     """Go on with a broadcast; sent by the room to itself, so that publishes that came meanwhile are handled before."""
 
@@ -165,5 +169,6 @@ RoomMessage: TypeAlias = (
     | ReadRemoteMembers
     | Inspect
     | ReadHistory
+    | AppendDone
     | SendQueued
 )

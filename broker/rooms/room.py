@@ -18,10 +18,11 @@ from broker.notices import (
 )
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
 from broker.rooms.delivery import Delivery
-from broker.rooms.fast_path import publish_nowait
+from broker.rooms.fast_path import answer_append_nowait, deliver_nowait, publish_nowait
 from broker.rooms.history import read_page
 from broker.rooms.member import Member
 from broker.rooms.messages import (
+    AppendDone,
     CatchUp,
     FeedEvents,
     Inspect,
@@ -78,14 +79,41 @@ class Room(Actor[RoomMessage]):
 
     def is_idle(self) -> bool:
         """Whether the room is empty."""
-        return self._state.roster.is_empty and not self._state.presence.batch.is_pending
+        state = self._state
+        return state.roster.is_empty and not state.presence.batch.is_pending and state.pending_append is None
 
     def receive_nowait(self, message: RoomMessage) -> bool:
-        """See Actor: the fast path of `_publish`."""
-        return publish_nowait(self._state, self._engine, self._options, message)
+        """See Actor: the fast paths of `_publish` and of `_handle_feed_events`."""
+        if isinstance(message, Publish):
+            tell = self._context.ref.tell_always
+            return publish_nowait(self._state, self._engine, self._options, message, tell)
+        if isinstance(message, FeedEvents):
+            return deliver_nowait(self._state, message)
+        return isinstance(message, AppendDone) and answer_append_nowait(self._state)
+
+    async def on_stop(self) -> None:
+        """Answer the publish that is still on its way to the engine."""
+        await self._answer_append()
+        await self._state.fanout.send_queued()
+
+    async def _answer_append(self) -> None:
+        """Wait for the append that was begun in a borrowed turn, if there is one, and queue the answer."""
+        pending = self._state.pending_append
+        if pending is None:
+            return
+        result = await pending.wait()
+        self._state.pending_append = None
+        if isinstance(result, EngineUnavailableError):
+            answer_unavailable(self._state, pending.publish, result)
+        else:
+            self._state.fanout.note_delay(1, pending.began)
+            answer_published(self._state, [pending.publish], [result])
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
         """Handle all waiting messages, neighbouring publishes together, and so neighbouring events of the feed."""
+        if self._state.pending_append is not None:
+            await self._answer_append()
+            batch.include_new()
         feed_events: list[FeedEvents] = []
         publishes: list[Publish] = []
         for message in batch:
@@ -95,6 +123,8 @@ class Room(Actor[RoomMessage]):
                 feed_events.append(message)
             elif isinstance(message, SendQueued):
                 self._is_send_queued = False
+            elif isinstance(message, AppendDone):
+                pass  # answered before the batch
             else:
                 try:
                     await self._handle_together(feed_events, publishes)
@@ -166,7 +196,7 @@ class Room(Actor[RoomMessage]):
                 await self._delivery.or_retry(partial(self._handle_remote, message))
             case Inspect(reply):
                 await self._inspect(reply)
-            case SendQueued():
+            case SendQueued() | AppendDone():
                 pass  # as after any message
             case Publish():
                 await self._publish([message])

@@ -9,6 +9,7 @@ from broker.model import Position
 from broker.rooms.fanout import Fanout
 from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.messages import RoomInfo
+from broker.rooms.pending_append import PendingAppend
 from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import Roster
 from broker.rooms.time_slice import TIME_SLICE_SECONDS
@@ -29,6 +30,8 @@ class RoomState:
     """All members have the events up to here, in their outboxes or in the queue of `fanout`."""
     messages_sent: int = 0
     """Messages sent to the members since the room was started, ephemeral ones included."""
+
+    pending_append: PendingAppend | None = None
 
     lent_turns: int = 0
     """Turns lent in the time slice that began at `lent_since`."""

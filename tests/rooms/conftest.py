@@ -204,6 +204,7 @@ def open_stage() -> OpenStage:
         most_rooms: int = 1000,
         rules: tuple[RoomRule, ...] = (),
         policy: RestartPolicy | None = None,
+        watched: Callable[[Engine], WatchedEngine] = WatchedEngine,
     ) -> AsyncIterator[Stage]:
         settings = Settings(
             room=RoomSettings(
@@ -223,7 +224,7 @@ def open_stage() -> OpenStage:
             wall_clock=lambda: BEGIN + trio.current_time(),
             idempotency_seconds=settings.history.idempotency_seconds,
         )
-        engine, log = WatchedEngine(memory), RecordingLog()
+        engine, log = watched(memory), RecordingLog()
         is_virtual = isinstance(trio.lowlevel.current_clock(), MockClock)
         with trio.fail_after(1_000_000 if is_virtual else 30):
             async with open_engine_and_rooms(

@@ -97,13 +97,51 @@ class RedisEngine(Engine, Feed):
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled or unavailable, all the drafts may be stored all the same, or none of them."""
+        keys, args, now_ms = self._append_command(room, drafts, retention)
+        receipts = await self._scripts.append.run(
+            self._server(room).link, keys, *args, parse=lambda reply: parse_receipts(reply, drafts, now_ms)
+        )
+        self._count(drafts)
+        return receipts
+
+    def append_soon(
+        self,
+        room: str,
+        draft: Draft,
+        retention: Retention,
+        on_done: Callable[[Receipt | EngineUnavailableError], None],
+    ) -> bool:
+        """See Engine."""
+        drafts = (draft,)
+        keys, args, now_ms = self._append_command(room, drafts, retention)
+
+        def note_done(result: Sequence[Receipt] | EngineUnavailableError) -> None:
+            if isinstance(result, EngineUnavailableError):
+                on_done(result)
+            else:
+                self._count(drafts)
+                on_done(result[0])
+
+        return self._scripts.append.run_soon(
+            self._server(room).link,
+            keys,
+            *args,
+            parse=lambda reply: parse_receipts(reply, drafts, now_ms),
+            on_done=note_done,
+        )
+
+    def _append_command(
+        self, room: str, drafts: Sequence[Draft], retention: Retention
+    ) -> tuple[list[str], list[str | bytes | int], int]:
+        """Return the keys and arguments of the script, and the time in them."""
         room_keys = self._keyspace.room(room)
         keys = [room_keys.meta, room_keys.stream]
         age_ms = int(retention.age_seconds * 1000)
         now_ms = self._clock.now_ms()
-        kept = sum(map(is_kept, drafts))
         # Ephemeral drafts may make the room, which then expires like one that was only joined.
-        keep_room_ms = max(age_ms, self._idempotency_ms) + SLACK_MS if kept else UNTOUCHED_MS
+        keep_room_ms = (
+            max(age_ms, self._idempotency_ms) + SLACK_MS if any(map(is_kept, drafts)) else UNTOUCHED_MS
+        )
         args: list[str | bytes | int] = [
             *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, room_keys.channel),
             *(retention.messages, retention.bytes, age_ms),
@@ -113,12 +151,12 @@ class RedisEngine(Engine, Feed):
                 keys.append(room_keys.idempotency(draft.key))
             key_index = 0 if draft.key is None else len(keys)
             args += (key_index, int(draft.ephemeral), draft.content, pack_header(draft.header))
-        receipts = await self._scripts.append.run(
-            self._server(room).link, keys, *args, parse=lambda reply: parse_receipts(reply, drafts, now_ms)
-        )
+        return keys, args, now_ms
+
+    def _count(self, drafts: Sequence[Draft]) -> None:
+        kept = sum(map(is_kept, drafts))
         self._commits += kept > 0
         self._messages += kept
-        return receipts
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False

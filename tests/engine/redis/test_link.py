@@ -1,11 +1,14 @@
 """Requests of many tasks on one connection."""
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from broker.engine.base import Receipt
 from broker.errors import EngineUnavailableError
 from broker.model import Position
+from broker.wakeup import Wakeup
 from tests.engine.redis.opened import KEEP, draft, opened, wait_ready
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import open_proxy
@@ -116,3 +119,93 @@ async def test_keys_expire_once_nothing_in_them_counts(redis: RedisServer) -> No
     assert 300 <= seconds[b"k"] <= 360
     [attic] = redis.ask("KEYS", "*{attic}*")
     assert 3590 <= redis.ask("TTL", attic) <= 3600
+
+
+async def test_an_append_that_is_only_begun_keeps_its_place_and_is_answered_once(redis: RedisServer) -> None:
+    async with opened(redis.url) as engine:
+        await wait_ready(engine)
+        redis.ask("SCRIPT", "FLUSH")
+        results: list[Receipt | EngineUnavailableError] = []
+        done = Wakeup()
+
+        def on_done(result: Receipt | EngineUnavailableError) -> None:
+            results.append(result)
+            done.set()
+
+        assert engine.append_soon("den", draft(1), KEEP, on_done)
+        assert not results
+        await done.wait()
+        assert engine.append_soon("den", draft(2), KEEP, on_done)
+        [third] = await engine.append("den", [draft(3)], KEEP)
+        assert third.position is not None
+        assert third.position.offset == 3
+        receipts = [result for result in results if isinstance(result, Receipt)]
+        assert [receipt.event.offset for receipt in receipts if receipt.event] == [1, 2]
+        assert engine.statistics().messages == 3
+        run = await engine.read("den")
+        assert [event.content for event in run.events] == [draft(number).content for number in (1, 2, 3)]
+
+
+async def test_an_append_that_is_only_begun_hears_that_the_connection_is_lost(redis: RedisServer) -> None:
+    async with opened(redis.url, pending_bytes=10_000) as engine:
+        await wait_ready(engine)
+        redis.freeze()
+        results: list[Receipt | EngineUnavailableError] = []
+        done = Wakeup()
+
+        def on_done(result: Receipt | EngineUnavailableError) -> None:
+            results.append(result)
+            # What would be begun now has no connection.
+            assert not engine.append_soon("den", draft(3), KEEP, on_done)
+            done.set()
+
+        assert engine.append_soon("den", draft(1, size=9000), KEEP, on_done)
+        # It would have to wait for space.
+        assert not engine.append_soon("den", draft(2, size=9000), KEEP, on_done)
+        await done.wait()
+        redis.thaw()
+        [error] = results
+        assert isinstance(error, EngineUnavailableError)
+
+
+async def test_the_expiry_is_set_again_once_some_of_its_slack_is_spent(redis: RedisServer) -> None:
+    async with opened(redis.url) as engine:
+        keys = engine._keyspace.room("den")
+
+        async def seconds_left_after_append(number: int) -> set[int]:
+            for key in (keys.meta, keys.stream):
+                redis.ask("EXPIRE", key, 1000)
+            await engine.append("den", [draft(number)], KEEP)
+            return {redis.ask("TTL", key) // 1000 for key in (keys.meta, keys.stream)}
+
+        await engine.append("den", [draft(1)], KEEP)
+        assert {redis.ask("TTL", key) // 1000 for key in (keys.meta, keys.stream)} == {86}
+        assert await seconds_left_after_append(2) <= {0, 1}
+        redis.ask("HINCRBY", keys.meta, "expires_ms", -15_000)
+        assert await seconds_left_after_append(3) == {86}
+        # A node of an earlier version keeps neither of these.
+        redis.ask("HDEL", keys.meta, "expires_ms", "oldest_ms")
+        assert await seconds_left_after_append(4) == {86}
+        # The stream begins anew.
+        await engine.append("den", [draft(5)], attrs.evolve(KEEP, messages=0))
+        assert redis.ask("EXISTS", keys.stream) == 0
+        await engine.append("den", [draft(6)], KEEP)
+        assert redis.ask("TTL", keys.stream) // 1000 == 86
+        assert (await engine.read("den")).first_held == 6
+
+
+async def test_old_events_are_trimmed_whatever_the_hash_says_of_the_oldest(redis: RedisServer) -> None:
+    async with opened(redis.url) as engine:
+        keys = engine._keyspace.room("den")
+        for number in range(1, 4):
+            await engine.append("den", [draft(number)], KEEP)
+        brief = attrs.evolve(KEEP, age_seconds=0.05)
+        for fields in ((), ("oldest_ms",), ("oldest_ms", "expires_ms")):
+            if fields:
+                redis.ask("HDEL", keys.meta, *fields)
+            await trio.sleep(0.06)  # the nodes' clock is real
+            [receipt] = await engine.append("den", [draft(4)], brief)
+            assert receipt.position is not None
+            run = await engine.read("den")
+            assert run.first_held == receipt.position.offset
+            assert redis.ask("XLEN", keys.stream) == 1

@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class _Request:
-    """A pending command; `error` is why there will be no reply."""
+    """A pending command; `error` is why there will be no reply. `on_done` is called with either, and must not raise."""
 
     data: bytes
     parse: Callable[[object], Any]
+    on_done: Callable[["_Request"], None]
     reply: Any = None
     error: EngineUnavailableError | None = None
-    done: trio.Event = attrs.Factory(trio.Event)
 
 
 @attrs.frozen
@@ -104,27 +104,53 @@ class Link:
             may or may not be executed then.
         """
         data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub means tuple[…, ...]
-        while (
-            self._down is None
-            and self._pending_bytes
-            and self._pending_bytes + len(data) > self._most_pending_bytes
-        ):
+        while self._down is None and not self._has_space(data):
             await self._space.park()
         if self._down is not None:
             error = unreachable(self._down)
             await trio.lowlevel.checkpoint()
             raise error
-        pending = _Request(data, parse)
-        if not self._pending_bytes:
-            self._last_progress = trio.current_time()
-        self._pending_bytes += len(data)
-        self._unsent.append(pending)
-        self._has_work.set()
-        await pending.done.wait()
+        done = trio.Event()
+        pending = _Request(data, parse, lambda _: done.set())
+        self._send(pending)
+        await done.wait()
         if pending.error is not None:
             raise pending.error
         reply: T = pending.reply
         return reply
+
+    def request_soon(
+        self,
+        *command: str | bytes | int,
+        parse: Callable[[object], T],
+        on_done: Callable[[T | EngineUnavailableError], None],
+    ) -> bool:
+        """Send a command as `request` does, but do not wait; False, with nothing done, if `request` would have to.
+
+        `on_done` is called once, in another task, with the reply or with what `request` would raise; it must not raise.
+        Commands are executed in the order in which they were sent, those of `request` among them.
+        """
+        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub means tuple[…, ...]
+        if self._down is not None or self._space or not self._has_space(data):
+            return False
+        self._send(
+            _Request(
+                data,
+                parse,
+                lambda request: on_done(request.reply if request.error is None else request.error),
+            )
+        )
+        return True
+
+    def _has_space(self, data: bytes) -> bool:
+        return not self._pending_bytes or self._pending_bytes + len(data) <= self._most_pending_bytes
+
+    def _send(self, request: _Request) -> None:
+        if not self._pending_bytes:
+            self._last_progress = trio.current_time()
+        self._pending_bytes += len(request.data)
+        self._unsent.append(request)
+        self._has_work.set()
 
     async def run(self) -> None:
         """Keep a connection up until cancelled, starting with the one given, if any."""
@@ -160,8 +186,8 @@ class Link:
                 self._settle(self._awaited[0], reply)
                 request = self._awaited.popleft()
                 self._pending_bytes -= len(request.data)
-                request.done.set()
                 self._requests += 1
+                request.on_done(request)
             if not is_working:
                 # Only now: what answers like no Redis, or not at all, is greeted well each time.
                 is_working = True
@@ -232,11 +258,12 @@ class Link:
     def _fail(self, reason: str) -> None:
         """Fail all pending requests, and new ones until there is another connection."""
         self._down = reason
-        for request in (*self._awaited, *self._unsent):
-            request.error = unreachable(reason)
-            request.done.set()
+        failed = [*self._awaited, *self._unsent]
         self._awaited.clear()
         self._unsent.clear()
         self._pending_bytes = 0
         self._has_work.clear()
         self._space.unpark_all()
+        for request in failed:
+            request.error = unreachable(reason)
+            request.on_done(request)

@@ -9,6 +9,7 @@ import attrs
 
 from broker.engine.redis.client.errors import ScriptMissingError
 from broker.engine.redis.client.link import Link
+from broker.errors import EngineUnavailableError
 
 T = TypeVar("T")
 
@@ -32,6 +33,26 @@ class Script:
         except ScriptMissingError:
             # The server was restarted, or has never run it.
             return await link.request("EVAL", self.text, len(keys), *keys, *args, parse=parse)
+
+    def run_soon(
+        self,
+        link: Link,
+        keys: Sequence[str],
+        *args: str | bytes | int,
+        parse: Callable[[object], T],
+        on_done: Callable[[T | EngineUnavailableError], None],
+    ) -> bool:
+        """Run the script without waiting for its reply; see `Link.request_soon`."""
+
+        def run_unless_missing(result: T | EngineUnavailableError) -> None:
+            if not isinstance(result, ScriptMissingError) or not link.request_soon(
+                "EVAL", self.text, len(keys), *keys, *args, parse=parse, on_done=on_done
+            ):
+                on_done(result)
+
+        return link.request_soon(
+            "EVALSHA", self.sha, len(keys), *keys, *args, parse=parse, on_done=run_unless_missing
+        )
 
 
 @attrs.frozen
