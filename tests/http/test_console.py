@@ -121,7 +121,7 @@ async def test_deliveries_are_counted_with_those_that_were_lost(world):
 
 async def test_thousands_of_rooms_are_looked_at_without_holding_up_the_others(world):
     for number in range(2_000):
-        await world.rooms.read(f"room-{number}", None, 1, reverse=False)
+        await world.say(f"room-{number}", 1)
     turns = 0
 
     async def take_turns() -> None:
