@@ -169,13 +169,14 @@ class Claims:
     """The claims of a verified token about its bearer.
 
     `expires_at` is Unix seconds, None for a token without `exp`. `rooms` holds the patterns of rooms that it may
-    join, None if the room rules decide that.
+    join, None if the room rules decide that. A bearer who is `hidden` is in rooms and does not show there.
     """
 
     user_id: str
     expires_at: float | None = None
     rooms: tuple[str, ...] | None = None
     can: frozenset[Capability] = ALL_CAPABILITIES
+    hidden: bool = False
 
     def has_expired(self, now: float, leeway_seconds: float) -> bool:
         """Whether `leeway_seconds` have passed since `expires_at`; `now` is Unix seconds."""

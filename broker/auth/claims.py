@@ -38,6 +38,8 @@ def parse_claims(payload: Mapping[str, object]) -> Claims:
         expires_at=_seconds(payload, "exp"),
         rooms=_rooms(payload),
         can=_capabilities(payload),
+        # A claim of this name in an application's own sense hides nobody and is refused to nobody.
+        hidden=payload.get("hidden") is True,
     )
 
 

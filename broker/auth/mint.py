@@ -25,6 +25,7 @@ def make_token(
     now: float,
     rooms: Sequence[str] | None = None,
     can: Sequence[str] | None = None,
+    is_hidden: bool = False,
 ) -> str:
     """Return a token that a server with these settings accepts; see `mint_token`.
 
@@ -44,6 +45,7 @@ def make_token(
         now=now,
         rooms=rooms,
         can=can,
+        is_hidden=is_hidden,
         audience=auth.audience,
         issuer=auth.issuer,
     )
@@ -58,6 +60,7 @@ def mint_token(
     now: float,
     rooms: Sequence[str] | None = None,
     can: Sequence[str] | None = None,
+    is_hidden: bool = False,
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
@@ -74,7 +77,13 @@ def mint_token(
     if not 0 < ttl_seconds < math.inf:
         raise ConfigurationError("cannot make this token: its time to live must be above 0 seconds")
     claims: dict[str, object] = {"sub": user_id, "iat": int(now), "exp": math.ceil(now + ttl_seconds)}
-    optional = {"rooms": _list(rooms), "can": _list(can), "aud": audience, "iss": issuer}
+    optional = {
+        "rooms": _list(rooms),
+        "can": _list(can),
+        "hidden": is_hidden or None,
+        "aud": audience,
+        "iss": issuer,
+    }
     claims.update({name: value for name, value in optional.items() if value is not None})
     try:
         parse_claims(claims)

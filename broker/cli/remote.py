@@ -41,8 +41,8 @@ token_option = click.option(
 )
 
 
-def find_token(token: str | None) -> str:
-    """Return the token given, or make one.
+def find_token(token: str | None, *, is_hidden: bool = False) -> str:
+    """Return the token given, or make one, with which one does not show in rooms if `is_hidden`.
 
     :raises ConfigurationError: if there is neither a token nor a secret to make one with.
     """
@@ -50,7 +50,7 @@ def find_token(token: str | None) -> str:
         return token
     auth = _load_settings().auth
     check_secret_is_there(auth, or_else=", or give --token / GREENROOM_TOKEN")
-    return make_token(auth, CLI_USER, ttl_seconds=TOKEN_SECONDS, now=time.time())
+    return make_token(auth, CLI_USER, ttl_seconds=TOKEN_SECONDS, now=time.time(), is_hidden=is_hidden)
 
 
 def find_api_key() -> str:

@@ -19,9 +19,9 @@ from broker.client import connect
 def command(room: str, text: str, url: str, token: str | None, message_id: str | None) -> None:
     """Send TEXT to ROOM and wait until it is stored; prints the room and its offset.
 
-    Exit status: 0 when it is stored, 1 when it was refused or the server cannot be reached.
+    It does not show as a member, unless a token of a user is given. Exit status: 0 when it is stored, 1 when it was refused or the server cannot be reached.
     """
-    run_remote(partial(_send, room, text, url, find_token(token), message_id))
+    run_remote(partial(_send, room, text, url, find_token(token, is_hidden=True), message_id))
 
 
 async def _send(room: str, text: str, url: str, token: str, message_id: str | None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from broker.auth.mint import make_token
+from broker.cli.durations import Duration
 from broker.cli.lazy import TextCommand
 from broker.cli.options import config_option
 from broker.cli.secret import check_secret_is_there
@@ -34,11 +35,11 @@ from broker.model import Capability
 @click.option(
     "--ttl",
     "ttl_seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=3600,
+    type=Duration(),
+    default="1h",
     show_default=True,
-    metavar="SECONDS",
-    help="How long it is good for.",
+    metavar="DURATION",
+    help="How long it is good for: seconds, or 90s, 15m, 1h30m, 7d.",
 )
 @config_option
 def command(

@@ -12,6 +12,7 @@ import click
 import httpx2
 import msgspec
 
+from broker.cli.durations import Duration
 from broker.cli.lazy import TextCommand
 from broker.cli.printing import json_line
 from broker.cli.rates import Order, Rates, RoomSummary, Row, sort_rows
@@ -46,10 +47,11 @@ class _Problem(msgspec.Struct, frozen=True):
 @click.option(
     "--interval",
     "interval_seconds",
-    type=click.FloatRange(min=0.1),
-    default=1.0,
+    type=Duration(least_seconds=0.1),
+    default="1s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
+    help="How often it asks the server.",
 )
 @click.option("--prefix", default="", metavar="TEXT", help="Only rooms whose names begin so.")
 @click.option(

@@ -5,14 +5,11 @@ from random import Random, SystemRandom
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import msgspec
 from quart import Blueprint, Response
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.routing import MapAdapter
 
-from broker.config.keys import nearest
-from broker.errors import ErrorCode, Refused
 from broker.http.api.access import Access
 from broker.http.api.batch import BatchRoutes
 from broker.http.api.cors import Cors
@@ -24,6 +21,7 @@ from broker.http.api.publishing import RoomPublisher
 from broker.http.api.rooms import RoomRoutes
 from broker.http.api.status import StatusRoutes
 from broker.http.api.users import UserRoutes
+from broker.http.bodies import check_parameters
 from broker.http.console.browser_client import BrowserClientRoutes, load_client_files
 from broker.http.console.page import PageRoutes, load_web_files
 from broker.http.console.routes import NodeRoutes
@@ -87,7 +85,7 @@ def create_app(
     app.config["RESPONSE_TIMEOUT"] = settings.request_seconds
     add_problem_handlers(app)
     app.before_request(check_path)
-    app.before_request(partial(check_parameters, app))
+    app.before_request(partial(check_query, app))
     cors = Cors(settings.cors_origins)
     cors.add_to(app)
     services.requests.add_to(app)
@@ -137,21 +135,16 @@ async def check_path() -> None:
         raise ProblemError(Problem.of(400, "path: percent-encoded UTF-8")) from None
 
 
-async def check_parameters(app: QuartTrio) -> None:
-    """Refuse query parameters that a route of the API does not have: a slip would change what is asked for.
+async def check_query(app: QuartTrio) -> None:
+    """Refuse query parameters that a route of the API does not have; that of event streams checks credentials first.
 
-    :raises Refused: `invalid_message`, with the nearest one.
+    :raises Refused: see `check_parameters`.
     """
     request = this_request()
     rule = request.url_rule
-    if rule is None or request.method == "OPTIONS" or not rule.rule.startswith(API_PREFIX + "/"):
-        return
-    model = query_of(app.view_functions[rule.endpoint])
-    known = [] if model is None else [field.encode_name for field in msgspec.structs.fields(model)]
-    for name in request.args:
-        if name not in known:
-            hint = f"the nearest is {nearest(name, known)}" if known else "this path takes none"
-            raise Refused(ErrorCode.INVALID_MESSAGE, f"{name[:40]}: no such query parameter; {hint}")
+    is_api = rule is not None and rule.rule.startswith(API_PREFIX + "/")
+    if rule is not None and is_api and rule.rule != EVENTS_ROUTE and request.method != "OPTIONS":
+        check_parameters(query_of(app.view_functions[rule.endpoint]))
 
 
 async def add_security_headers(response: Response) -> Response:

@@ -8,6 +8,7 @@ import msgspec
 import trio
 from msgspec import UNSET, UnsetType
 
+from broker.config.keys import nearest
 from broker.config.settings import HttpSettings
 from broker.errors import ErrorCode, Refused
 from broker.http.exchange import this_request
@@ -115,6 +116,18 @@ def find_names(text: bytes) -> tuple[RequestId, str | UnsetType]:
     with suppress(msgspec.DecodeError):
         room = _rooms.decode(found.get('"room"', b""))
     return request_id, room
+
+
+def check_parameters(model: type[msgspec.Struct] | None) -> None:
+    """Refuse query parameters that `model` does not have: a slip would change what is asked for.
+
+    :raises Refused: `invalid_message`, naming the nearest.
+    """
+    known = [] if model is None else [field.encode_name for field in msgspec.structs.fields(model)]
+    for name in this_request().args:
+        if name not in known:
+            hint = f"the nearest is {nearest(name, known)}" if known else "this path takes none"
+            raise Refused(ErrorCode.INVALID_MESSAGE, f"{name[:40]}: no such query parameter; {hint}")
 
 
 def read_query(model: type[S]) -> S:

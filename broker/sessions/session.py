@@ -88,6 +88,7 @@ class Session:
         self.claims = claims
         self.is_waiting_for_room = False
         """Whether this session waits for a room, so that its peer's messages may stay unread meanwhile."""
+        self._is_visible = not claims.hidden
         self._services = services
         self._decoder = decoder
         self.outbox: SessionOutbox = outbox
@@ -116,8 +117,8 @@ class Session:
 
     @property
     def is_visible(self) -> bool:
-        """See Member: always, as it is a user's."""
-        return True
+        """See Member: unless its first token said `hidden`. It stays so, as rooms count their members by it."""
+        return self._is_visible
 
     @property
     def rooms(self) -> tuple[str, ...]:

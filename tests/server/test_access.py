@@ -8,6 +8,7 @@ import attrs
 import pytest
 import trio
 
+from broker.auth.claims import parse_claims
 from broker.http.app import create_app
 from tests.support.secrets import API_KEY
 
@@ -134,7 +135,11 @@ async def test_with_the_key_every_form_comes_to_where_it_was_sent(serve, form):
     async with serve() as served:
         status, answer = await ask(served.url, "GET", form, f"/api/rooms/{ROOM}", f"Bearer {API_KEY}")
         is_there = "behind" not in form.name and "everywhere" not in form.name and "trailing" not in form.name
-        assert status == (200 if is_there and "a dot" not in form.name else 404), answer
+        if "query" in form.name:
+            # Its parameters are looked at where it was sent, and are none that are there.
+            assert status == 400, answer
+        else:
+            assert status == (200 if is_there and "a dot" not in form.name else 404), answer
 
 
 async def test_pages_and_probes_need_no_key_however_they_are_asked_for(serve):
@@ -142,3 +147,28 @@ async def test_pages_and_probes_need_no_key_however_they_are_asked_for(serve):
         for form in FORMS[:2]:
             for path in OPEN_ROUTES:
                 assert (await ask(served.url, "GET", form, path, None))[0] == 200
+
+
+async def test_a_hidden_bearer_is_in_a_room_and_does_not_show(serve):
+    async with serve() as served, served.connect("/ws/lobby", "ann") as ann:
+        await ann.receive("user_joined")
+        hidden, plain = served.token("eve", is_hidden=True), served.token("eve")
+        async with served.dial(f"/ws/lobby?token={hidden}") as eve:
+            joined = await eve.receive("joined")
+            assert joined["room_size"] == 1
+            for token in (plain, hidden):
+                await eve.ask("refreshed", type="refresh", token=token)
+            await eve.ask("ack", type="chat", text="hello", id=1)
+            heard = await ann.receive()
+            assert (heard["type"], heard["user_id"], heard["text"]) == ("chat", "eve", "hello")
+            assert [user["user_id"] for user in (await ann.ask("presence", type="presence"))["users"]] == [
+                "ann"
+            ]
+            assert (await served.http.get("/api/rooms/lobby")).json()["room_size"] == 1
+        await ann.ask("ack", type="chat", text="still here", id=2)
+
+
+@pytest.mark.parametrize("value", [1, "true", "yes", None, {}, False])
+def test_a_claim_hidden_of_another_shape_hides_nobody(value):
+    assert not parse_claims({"sub": "ann", "hidden": value}).hidden
+    assert parse_claims({"sub": "ann", "hidden": True}).hidden

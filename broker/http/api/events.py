@@ -26,7 +26,7 @@ from broker.errors import (
 from broker.http.api.access import Access
 from broker.http.api.openapi import operation
 from broker.http.api.sse import EventOutbox, close_event, event_stream_protocol, parse_event_id
-from broker.http.bodies import read_query
+from broker.http.bodies import check_parameters, read_query
 from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import address_of
@@ -103,6 +103,7 @@ class EventRoutes:
         claims = self.access.authenticate_listener()
         if claims is not None:
             self.services.policy.check(claims, room, Capability.JOIN)
+        check_parameters(EventsQuery)
         if this_request().method == "HEAD":
             return _response(b"")
         try:
@@ -229,8 +230,8 @@ class EventStream:
 
     @property
     def is_visible(self) -> bool:
-        """See Member: a bearer of the API key only listens."""
-        return self._claims is not None
+        """See Member: a bearer of the API key only listens, and a token may say `hidden`."""
+        return self._claims is not None and not self._claims.hidden
 
     @property
     def outbox(self) -> EventOutbox:
