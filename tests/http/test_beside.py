@@ -1,14 +1,19 @@
 """A program's own application beside ours, on one port."""
 
 import re
+from pathlib import Path
 
+import fastapi
 import pytest
 import trio
 from quart import websocket
 from quart_trio import QuartTrio
 
+from broker.http.hosting.beside import LEFT_TO_PROGRAM
 from broker.http.hosting.lifespan import ApplicationError
 from tests.support.patience import PATIENCE_SECONDS
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 
 UPGRADE = (
     "Upgrade: websocket",
@@ -49,6 +54,24 @@ async def test_each_gets_its_own_paths(world):
     assert (await world.client.get("/health")).json() == {"status": "ok"}
     assert (await world.say("lobby", 1))["offset"] == 1
     assert (await world.client.get("/web/console/main.js")).status_code == 200
+
+
+async def test_the_description_of_its_own_interface_stays_its_own(open_world):
+    shop = fastapi.FastAPI(title="the shop")
+    async with open_world(beside=shop) as world:
+        assert (await world.client.get("/openapi.json")).json()["info"]["title"] == "the shop"
+        assert "swagger" in (await world.client.get("/docs")).text
+        ours = (await world.client.get("/web/openapi.json")).json()
+        assert "/api/broadcast" in ours["paths"]
+    async with open_world() as alone:
+        assert (await alone.client.get("/openapi.json")).json() == ours
+
+
+async def test_the_reference_says_which_paths_are_taken(world):
+    text = REFERENCE.read_text().partition("The application gets")[2].partition("```")[2].partition("```")[0]
+    app = world.served.app
+    rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()}
+    assert set(text.split()) == rules - LEFT_TO_PROGRAM
 
 
 async def test_paths_unknown_to_the_broker_are_answered_by_the_program(world):
@@ -102,8 +125,19 @@ async def test_the_options_of_the_server_are_told_by_the_server(world):
     )
 
 
-OUR_PATHS = ["/api/rooms/lobby", "/health", "/ws/lobby", "/openapi.json", "/web/console"]
-THEIR_PATHS = ["/", "/echo", "/api/orders", "/api", "/healthy", "/API/rooms"]
+OUR_PATHS = ["/api/rooms/lobby", "/health", "/ws/lobby", "/web/openapi.json", "/web/console"]
+THEIR_PATHS = [
+    "/",
+    "/openapi.json",
+    "/docs",
+    "/redoc",
+    "/docs/oauth2-redirect",
+    "/echo",
+    "/api/orders",
+    "/api",
+    "/healthy",
+    "/API/rooms",
+]
 
 
 @pytest.mark.parametrize("form", ["{}", "http://other.example{}", "//{}", "/%2f{}"])

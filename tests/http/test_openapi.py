@@ -7,7 +7,16 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
-PAGES = {"/", "/web/console", "/web/console/{name}", "/greenroom.js", "/greenroom.d.ts", "/ws", "/ws/{room}"}
+PAGES = {
+    "/",
+    "/web/console",
+    "/web/console/{name}",
+    "/greenroom.js",
+    "/greenroom.d.ts",
+    "/ws",
+    "/ws/{room}",
+    "/web/openapi.json",
+}
 
 
 @pytest.fixture

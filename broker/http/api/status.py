@@ -48,6 +48,7 @@ class StatusRoutes:
         app.add_url_rule("/ready", view_func=self.ready, methods=["GET"])
         app.add_url_rule("/metrics", view_func=self.metrics, methods=["GET"])
         app.add_url_rule("/openapi.json", view_func=self.openapi, methods=["GET"])
+        app.add_url_rule("/web/openapi.json", view_func=self.openapi_beside, methods=["GET"])
 
     @operation(response=Health, security=())
     async def health(self) -> Response:
@@ -92,4 +93,8 @@ class StatusRoutes:
     @operation(response_media="application/json", security=())
     async def openapi(self) -> Response:
         """Give this document."""
+        return Response(self.make_document(), content_type="application/json")
+
+    async def openapi_beside(self) -> Response:
+        """Give it where `/openapi.json` is that of the program around us; not described, as it would be there twice."""
         return Response(self.make_document(), content_type="application/json")

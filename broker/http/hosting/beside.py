@@ -9,12 +9,15 @@ from werkzeug.routing import RequestRedirect
 
 from broker.http.target import is_server_wide, routed_path
 
+LEFT_TO_PROGRAM = frozenset({"/", "/openapi.json"})
+"""Paths of ours that belong to a program's own application, where there is one."""
+
 
 class SideBySide:
     """Gives the broker's own paths to `ours` and everything else, WebSockets too, to `theirs`.
 
-    Own are the paths that `ours` has a route for, whatever the method and the kind of scope; but not `/`, which a
-    program that brings pages of its own wants for itself. `OPTIONS *` is for `ours`, whose gate also refuses
+    Own are the paths that `ours` has a route for, whatever the method and the kind of scope; but not `/` and
+    `/openapi.json`, which a program has of its own: ours are at `/web/console` and `/web/openapi.json` as well. `OPTIONS *` is for `ours`, whose gate also refuses
     WebSockets.
     """
 
@@ -37,7 +40,7 @@ class SideBySide:
     def is_own_path(self, path: str) -> bool:
         """Whether a request for the decoded path of a request target is the broker's."""
         path = routed_path(path)
-        if path == "/":
+        if path in LEFT_TO_PROGRAM:
             return False
         try:
             self._ours.url_map.bind("").match(path)
