@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from broker.model import Event, Position
 from broker.rooms.messages import FeedEvents
 
 
-@attrs.frozen
-class DeliverableEvents:
+class DeliverableEvents(msgspec.Struct, frozen=True):
     """Events of the feed, split at the first gap behind the room's delivered position."""
 
     events: list[Event]

@@ -107,4 +107,6 @@ class FeedSubscription:
 
 
 def _size(events: Sequence[Event]) -> int:
+    if len(events) == 1:  # as a rule
+        return len(events[0].content)
     return sum(len(event.content) for event in events)

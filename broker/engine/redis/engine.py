@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from random import Random
 
 import attrs
 import trio
@@ -10,7 +12,7 @@ from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, 
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.presence import PresenceBus
 from broker.engine.redis.cluster import RedisCluster
-from broker.engine.redis.keyspace import Keyspace
+from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.node_clock import NodeClock
 from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
@@ -35,6 +37,9 @@ from broker.model import Draft, Position
 UNTOUCHED_MS = 3_600_000
 """How long a room without events keeps its epoch."""
 
+MOST_PLACES = 16_384
+"""Rooms of which the server and the keys are kept in memory."""
+
 SLACK_MS = 60_000
 """Added to the expiry of a room's keys, as Redis' clock and the nodes' clocks may differ."""
 
@@ -53,7 +58,7 @@ class RedisEngine(Engine, Feed):
         clock: NodeClock,
         idempotency_seconds: float,
         log: Log,
-        make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
+        make_epoch: Callable[[], str] | None = None,
     ) -> None:
         self._servers = servers
         self._ring = Ring([server.name for server in servers])
@@ -66,7 +71,9 @@ class RedisEngine(Engine, Feed):
         self._cluster = RedisCluster(servers[self._ring.index_of("")], keyspace, node=node, log=log)
         self._clock = clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
-        self._make_epoch = make_epoch
+        self._make_epoch = make_epoch or _epochs()
+        # Both take as long to find as the rest of a command.
+        self._place = lru_cache(MOST_PLACES)(self._find_place)
         self._commits = 0
         self._messages = 0
 
@@ -87,7 +94,7 @@ class RedisEngine(Engine, Feed):
 
     async def position(self, room: str) -> Position:
         """See Engine."""
-        keys = self._keyspace.room(room)
+        _, keys = self._place(room)
         return await self._scripts.position.run(
             self._server(room).link,
             (keys.meta, keys.stream),
@@ -99,7 +106,10 @@ class RedisEngine(Engine, Feed):
         """See Engine. If cancelled or unavailable, all the drafts may be stored all the same, or none of them."""
         keys, args, now_ms = self._append_command(room, drafts, retention)
         receipts = await self._scripts.append.run(
-            self._server(room).link, keys, *args, parse=lambda reply: parse_receipts(reply, drafts, now_ms)
+            self._place(room)[0].link,
+            keys,
+            *args,
+            parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
         )
         self._count(drafts)
         return receipts
@@ -114,27 +124,31 @@ class RedisEngine(Engine, Feed):
         """See Engine."""
         drafts = (draft,)
         keys, args, now_ms = self._append_command(room, drafts, retention)
-
-        def note_done(result: Sequence[Receipt] | EngineUnavailableError) -> None:
-            if isinstance(result, EngineUnavailableError):
-                on_done(result)
-            else:
-                self._count(drafts)
-                on_done(result[0])
-
         return self._scripts.append.run_soon(
-            self._server(room).link,
+            self._place(room)[0].link,
             keys,
             *args,
-            parse=lambda reply: parse_receipts(reply, drafts, now_ms),
-            on_done=note_done,
+            parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
+            on_done=partial(self._note_done, drafts, on_done),
         )
+
+    def _note_done(
+        self,
+        drafts: Sequence[Draft],
+        on_done: Callable[[Receipt | EngineUnavailableError], None],
+        result: Sequence[Receipt] | EngineUnavailableError,
+    ) -> None:
+        if isinstance(result, EngineUnavailableError):
+            on_done(result)
+        else:
+            self._count(drafts)
+            on_done(result[0])
 
     def _append_command(
         self, room: str, drafts: Sequence[Draft], retention: Retention
     ) -> tuple[list[str], list[str | bytes | int], int]:
         """Return the keys and arguments of the script, and the time in them."""
-        room_keys = self._keyspace.room(room)
+        _, room_keys = self._place(room)
         keys = [room_keys.meta, room_keys.stream]
         age_ms = int(retention.age_seconds * 1000)
         now_ms = self._clock.now_ms()
@@ -154,7 +168,7 @@ class RedisEngine(Engine, Feed):
         return keys, args, now_ms
 
     def _count(self, drafts: Sequence[Draft]) -> None:
-        kept = sum(map(is_kept, drafts))
+        kept = sum([is_kept(draft) for draft in drafts])
         self._commits += kept > 0
         self._messages += kept
 
@@ -162,7 +176,7 @@ class RedisEngine(Engine, Feed):
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
     ) -> Run:
         """See Engine."""
-        keys = self._keyspace.room(room)
+        _, keys = self._place(room)
         return await self._scripts.read.run(
             self._server(room).link,
             (keys.meta, keys.stream),
@@ -173,7 +187,7 @@ class RedisEngine(Engine, Feed):
 
     async def clear(self, room: str) -> int:
         """See Engine."""
-        keys = self._keyspace.room(room)
+        _, keys = self._place(room)
         return await self._scripts.clear.run(
             self._server(room).link, (keys.meta, keys.stream), parse=parse_count
         )
@@ -181,7 +195,7 @@ class RedisEngine(Engine, Feed):
     async def subscribe(self, room: str, listener: FeedListener) -> None:
         """See Feed."""
         server = self._server(room)
-        channel = self._keyspace.room(room).channel
+        channel = self._place(room)[1].channel
         await server.subscriptions.subscribe(channel, _RoomListener(listener, self._node))
         server.node_watch.listeners[room] = listener
 
@@ -189,7 +203,7 @@ class RedisEngine(Engine, Feed):
         """See Feed."""
         server = self._server(room)
         server.node_watch.listeners.pop(room, None)
-        server.subscriptions.unsubscribe(self._keyspace.room(room).channel)
+        server.subscriptions.unsubscribe(self._place(room)[1].channel)
 
     async def wait_ready(self) -> None:
         """See Engine: whether every server takes writes and delivers publications."""
@@ -214,7 +228,16 @@ class RedisEngine(Engine, Feed):
         return EngineStatistics(self._commits, self._messages, waiting)
 
     def _server(self, room: str) -> RedisServer:
-        return self._servers[self._ring.index_of(room)]
+        return self._place(room)[0]
+
+    def _find_place(self, room: str) -> tuple[RedisServer, RoomKeys]:
+        return self._servers[self._ring.index_of(room)], self._keyspace.room(room)
+
+
+def _epochs() -> Callable[[], str]:
+    """Return what makes epochs. Each append brings one along, for a new room: the operating system is asked only once."""
+    random = Random(secrets.randbits(256))  # noqa: S311  # nobody has to be kept from guessing them
+    return lambda: f"{random.getrandbits(64):016x}"
 
 
 @attrs.frozen

@@ -149,8 +149,9 @@ class Link:
         if not self._pending_bytes:
             self._last_progress = trio.current_time()
         self._pending_bytes += len(request.data)
+        if not self._unsent:
+            self._has_work.set()
         self._unsent.append(request)
-        self._has_work.set()
 
     async def run(self) -> None:
         """Keep a connection up until cancelled, starting with the one given, if any."""

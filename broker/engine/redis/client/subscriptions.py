@@ -126,10 +126,10 @@ class Subscriptions:
     async def _read(self, connection: Connection) -> None:
         while True:
             for reply in await connection.receive():
+                if type(reply) is list and len(reply) == 3 and reply[0] == b"message":
+                    self._deliver(reply)
+                    continue
                 match reply:
-                    case [b"message", bytes(channel), bytes(payload)]:
-                        if (subscription := self._by_channel.get(channel)) is not None:
-                            subscription.listener.arrived(payload)
                     case [b"subscribe", bytes(channel), int()]:
                         self._confirm(channel)
                     case [b"unsubscribe", bytes() | None, int()]:
@@ -138,6 +138,13 @@ class Subscriptions:
                         raise connection_lost(f"refused to subscribe: {abbreviated(reply)}")
                     case _:
                         raise connection_lost(f"what came is no subscription's: {abbreviated(reply)}")
+
+    def _deliver(self, message: list[object]) -> None:
+        _, channel, payload = message
+        if type(channel) is not bytes or type(payload) is not bytes:
+            raise connection_lost(f"what came is no subscription's: {abbreviated(message)}")
+        if (subscription := self._by_channel.get(channel)) is not None:
+            subscription.listener.arrived(payload)
 
     def _confirm(self, channel: bytes) -> None:
         if not self._unconfirmed or self._unconfirmed[0].channel != channel:

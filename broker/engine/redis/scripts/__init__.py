@@ -1,6 +1,7 @@
 """The Lua scripts that run inside Redis, one file each."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import TypeVar
@@ -43,16 +44,24 @@ class Script:
         on_done: Callable[[T | EngineUnavailableError], None],
     ) -> bool:
         """Run the script without waiting for its reply; see `Link.request_soon`."""
-
-        def run_unless_missing(result: T | EngineUnavailableError) -> None:
-            if not isinstance(result, ScriptMissingError) or not link.request_soon(
-                "EVAL", self.text, len(keys), *keys, *args, parse=parse, on_done=on_done
-            ):
-                on_done(result)
-
         return link.request_soon(
-            "EVALSHA", self.sha, len(keys), *keys, *args, parse=parse, on_done=run_unless_missing
+            *("EVALSHA", self.sha, len(keys), *keys, *args),
+            parse=parse,
+            on_done=partial(self._run_missing, link, (len(keys), *keys, *args), parse, on_done),
         )
+
+    def _run_missing(
+        self,
+        link: Link,
+        rest: Sequence[str | bytes | int],
+        parse: Callable[[object], T],
+        on_done: Callable[[T | EngineUnavailableError], None],
+        result: T | EngineUnavailableError,
+    ) -> None:
+        if type(result) is not ScriptMissingError or not link.request_soon(
+            "EVAL", self.text, *rest, parse=parse, on_done=on_done
+        ):
+            on_done(result)
 
 
 @attrs.frozen
