@@ -125,10 +125,13 @@ class Socket:
         """
         try:
             await self._write(TextMessage(text))
-        except SocketClosed:
-            # The code with which the server closed is still to be read.
-            await anyio.sleep(CLOSE_SECONDS)
-            raise
+        except SocketClosed as error:
+            ended = error
+        else:
+            return
+        # The code with which the server closed is still to be read.
+        await anyio.sleep(CLOSE_SECONDS)
+        raise ended
 
     async def close(self) -> None:
         """Close the connection properly, for at most CLOSE_SECONDS, also when cancelled."""
@@ -197,7 +200,7 @@ async def hold_socket(
                 try:
                     await talk(socket, token)
                 finally:
-                    await socket.close()
+                    await socket.close()  # noqa: ASYNC102  # shields itself, with a deadline
             finally:
                 await anyio.aclose_forcefully(stream)
     except* SocketClosed as group:

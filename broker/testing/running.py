@@ -110,7 +110,7 @@ class _Stop:
 def _run(settings: Settings, started: "queue.SimpleQueue[tuple[str, _Stop] | BaseException]") -> None:
     try:
         trio.run(_serve, settings, started)
-    except BaseException as failure:  # noqa: BLE001  # raised in the thread of the test
+    except BaseException as failure:  # noqa: BLE001, ASYNC103  # raised in the thread of the test
         started.put(failure)
 
 
