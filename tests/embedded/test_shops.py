@@ -26,6 +26,7 @@ PORT = "0"
 
 SHOPS = {
     "shop_flask": ["-m", "flask", "--app", "shop_flask", "run", "--port", PORT],
+    "shop_django": ["-m", "hypercorn", "wsgi:shop_django:application", "--bind", f"127.0.0.1:{PORT}"],
     "shop_fastapi": ["-m", "hypercorn", "shop_fastapi:app", "--bind", f"127.0.0.1:{PORT}"],
 }
 """How each service is run beside the server; any server of WSGI or ASGI does."""
@@ -86,10 +87,12 @@ async def order_is_shipped_and_the_customer_hears(server: str, shop: str) -> Non
 
 @pytest.mark.parametrize("shop", SHOPS)
 async def test_a_service_beside_the_server(serve, shop):
-    if shop == "shop_fastapi":
-        pytest.importorskip("fastapi")
-    async with serve() as served, running(SHOPS[shop], GREENROOM_URL=served.url) as (address, _):
-        await order_is_shipped_and_the_customer_hears(served.url, address)
+    if shop != "shop_flask":
+        pytest.importorskip(shop.removeprefix("shop_"))
+    async with serve() as served:
+        environ = {"GREENROOM_URL": served.url, "GREENROOM_SECRET": SECRET}
+        async with running(SHOPS[shop], **environ) as (address, _):
+            await order_is_shipped_and_the_customer_hears(served.url, address)
 
 
 INSIDE = {

@@ -1,0 +1,66 @@
+"""A Django shop in one file that tells its customers what becomes of their orders.
+
+The message goes out in a thread once the transaction is committed, so that the request waits for neither.
+"""
+
+import logging
+import os
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jwt
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from broker import Publisher
+from broker.client import Published
+
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=os.environ["GREENROOM_SECRET"],
+)
+
+# A minute, as nobody waits: it outlives a restart of the server.
+publisher = Publisher(os.environ["GREENROOM_URL"], os.environ["GREENROOM_API_KEY"], timeout_seconds=60)
+background = ThreadPoolExecutor(1)
+customers = {"5": "7"}
+
+
+def note_failure(done: Future[Published]) -> None:
+    if error := done.exception():
+        logging.error("a customer was not told", exc_info=error)
+
+
+def token(request: HttpRequest) -> HttpResponse:
+    user_id = "7"  # request.user.pk
+    claims = {"sub": user_id, "exp": time.time() + 3600}
+    return HttpResponse(jwt.encode(claims, os.environ["GREENROOM_SECRET"]), content_type="text/plain")
+
+
+@csrf_exempt
+@transaction.atomic
+def update_order_status(request: HttpRequest, order_id: str) -> JsonResponse:
+    status = request.GET["status"]
+    room = f"user_{customers[order_id]}"
+    message = {"type": "order_update", "order_id": order_id, "status": status}
+    # Stored once, however often the request is repeated within five minutes.
+    publish = {"idempotency_key": f"order-{order_id}-{status}"}
+    transaction.on_commit(
+        lambda: background.submit(publisher.publish, room, message, **publish).add_done_callback(note_failure)
+    )
+    return JsonResponse({"order_id": order_id, "status": status})
+
+
+urlpatterns = [path("token", token), path("orders/<order_id>/status", update_order_status)]
+application = get_wsgi_application()
+
+if __name__ == "__main__":
+    execute_from_command_line([sys.argv[0], "runserver", "--noreload", *sys.argv[1:]])
