@@ -10,6 +10,11 @@ def main() -> None:
     forget_working_directory()
     if sys.argv[1:2] == ["serve"]:
         obey_signals_early()
+    from broker.lazy_names import find_hidden_actors  # noqa: PLC0415
+
+    hidden = find_hidden_actors()
+    if hidden is not None:
+        sys.exit(f"greenroom: {hidden}")
     from broker.cli import main as command  # noqa: PLC0415  # not before the two lines above
 
     command(prog_name="greenroom")
