@@ -17,7 +17,7 @@ import pytest
 from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(rb"http://127\.0\.0\.1:\d+")
@@ -90,3 +90,39 @@ def test_the_shop_of_the_readme_tells_its_customer(tmp_path: Path, chromium: "Br
             assert post(f"{address}/orders/5/status?status=shipped") == {"order_id": "5", "status": "shipped"}
             visitor.wait_for_function("document.querySelector('#order').textContent === 'Order 5: shipped'")
             visitor.context.close()
+
+
+def test_the_chat_shows_the_last_messages_then_live_ones_and_who_is_there(
+    chromium: "Browser",
+) -> None:
+    folder = ROOT / "examples"
+    with running(folder, "chat", GREENROOM_SERVER__PORT="0") as address:
+
+        def visit(user: str) -> "Page":
+            page = chromium.new_context().new_page()
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
+            page.goto(f"{address}/?user={user}")
+            return page
+
+        def wait(page: "Page", selector: str, text: str) -> None:
+            page.wait_for_function(
+                "([selector, text]) => document.querySelector(selector).textContent === text",
+                arg=[selector, text],
+            )
+
+        ann = visit("ann")
+        wait(ann, "#members", "ann")
+        ann.fill("#text", "<b>first</b>")
+        ann.press("#text", "Enter")
+        wait(ann, "#log", "ann: <b>first</b>")
+        bob = visit("bob")
+        wait(bob, "#log", "ann: <b>first</b>")
+        for page in (ann, bob):
+            wait(page, "#members", "ann, bob")
+            wait(page, "#online", "ann, bob")
+        bob.fill("#text", "second")
+        bob.press("#text", "Enter")
+        wait(ann, "#log", "ann: <b>first</b>bob: second")
+        bob.context.close()
+        wait(ann, "#members", "ann")
+        ann.context.close()
