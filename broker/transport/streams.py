@@ -49,6 +49,11 @@ class ReplayStream(trio.abc.Stream):
         """See ByteStream."""
         return self._inner.endpoints()
 
+    @property
+    def descriptor(self) -> int | None:
+        """See ByteStream."""
+        return self._inner.descriptor
+
     def has_peer_ended(self) -> bool:
         """See ByteStream."""
         return self._inner.has_peer_ended()

@@ -12,7 +12,10 @@ import trio.testing
 from quart_trio import QuartTrio
 
 from broker.config.settings import HttpSettings
+from broker.engine.memory import MemoryEngine
 from tests.http.conftest import wait_until
+from tests.http.ways import PATH, post
+from tests.support.patience import PATIENCE_SECONDS
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER without patience: closing resets the connection
 OFFER = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -322,3 +325,69 @@ async def test_an_upload_that_is_broken_off_is_no_failure_of_ours(open_world, fr
                 await behave(client, "", end)
         await world.served.wait_no_connection(seconds=60)
     assert [line for line in world.log.lines if line[0] != "info"] == []
+
+
+class WaitingEngine(MemoryEngine):
+    """Never answers an append."""
+
+    def __init__(self):
+        super().__init__(wall_clock=lambda: 1_700_000_000.0, idempotency_seconds=300)
+        self.began = trio.Event()
+
+    def append_nowait(self, room, draft, retention, after):
+        return None
+
+    async def append(self, room, drafts, retention):
+        self.began.set()
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("has_fast_path", "behind", "is_first"),
+    [
+        (True, b"", True),
+        (True, b"", False),
+        (True, b"GET /health HTTP/1.1\r\n", True),
+        (False, b"", True),
+        (False, b"", False),
+    ],
+)
+async def test_a_post_that_waits_for_its_engine_ends_with_the_connection_of_its_client(
+    open_world, has_fast_path, behind, is_first
+):
+    engine = WaitingEngine()
+    wrap_posts = (lambda posts: posts) if has_fast_path else (lambda _posts: None)
+    # Later than the test would end: the time limit of the answer is not what ends it.
+    limits = {"request_seconds": 10 * PATIENCE_SECONDS, "keep_alive_seconds": 10 * PATIENCE_SECONDS}
+    async with open_world(engine=engine, wrap_posts=wrap_posts, http=limits) as world:
+        async with world.connect() as client:
+            if not is_first:
+                await client.send(post(start=f"POST {PATH}?ephemeral=x HTTP/1.1"))
+                assert (await client.response())[0] in (400, 422)
+            await client.send(post() + behind)
+            with trio.fail_after(PATIENCE_SECONDS):
+                await engine.began.wait()
+            client.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+        await world.served.wait_no_connection()
+        assert world.log.lines == []
+
+
+@pytest.mark.parametrize("has_fast_path", [True, False])
+async def test_a_post_that_waits_goes_on_though_its_client_has_ended_its_side(open_world, has_fast_path):
+    class Slow(WaitingEngine):
+        go_on = trio.Event()
+
+        async def append(self, room, drafts, retention):
+            self.began.set()
+            await self.go_on.wait()
+            return await MemoryEngine.append(self, room, drafts, retention)
+
+    engine = Slow()
+    wrap_posts = (lambda posts: posts) if has_fast_path else (lambda _posts: None)
+    async with open_world(engine=engine, wrap_posts=wrap_posts) as world, world.connect() as client:
+        await client.send(post())
+        await client.stream.send_eof()
+        with trio.fail_after(PATIENCE_SECONDS):
+            await engine.began.wait()
+        engine.go_on.set()
+        assert (await client.response())[0] == 200

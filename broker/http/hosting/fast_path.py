@@ -14,6 +14,7 @@ import attrs
 import trio
 from hypercorn.config import Config
 
+from broker.http.hosting.resets import ResetWatch
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.http.plain_post import Answer, Call, PlainPost, PostAnswers, parse_plain_post
 
@@ -49,6 +50,7 @@ class FastPathOptions:
     request_seconds: float
     keep_alive_seconds: float
     is_stopping: Callable[[], bool]
+    resets: ResetWatch
 
 
 class _Next(Enum):
@@ -74,6 +76,8 @@ class PostFastPath:
         self._held = b""
         self._idle = trio.CancelScope()
         self._is_waiting = False
+        self._is_answering = False
+        self._is_reset = False
         self.idle_until = 0.0
         """The trio time at which the connection has been idle for long enough to be closed."""
 
@@ -100,7 +104,8 @@ class PostFastPath:
         self._note_idle()
         step = _Next.POST
         # One scope for all waits: to enter one for each request costs a tenth of it.
-        with trio.CancelScope() as self._idle:
+        watching = self._options.resets.watching(self._transport.descriptor, self._note_reset)
+        with watching, trio.CancelScope() as self._idle:
             while step is _Next.POST:
                 step = await self._serve_next()
         if self._idle.cancelled_caught:
@@ -130,7 +135,11 @@ class PostFastPath:
             return _Next.CLOSE
         if len(self._held) < end:
             return _Next.HYPERCORN
+        self._is_answering = True
+        if self._is_reset:
+            self._stream.note_reset()
         answer = await self._options.answers.answer(call, self._held[post.head_bytes : end])
+        self._is_answering = False
         if answer is None:
             return _Next.HYPERCORN
         is_last = self._options.is_stopping()
@@ -141,6 +150,12 @@ class PostFastPath:
             # Requests in a row must not hold up the other tasks.
             await trio.lowlevel.checkpoint()
         return _Next.CLOSE if is_last else _Next.POST
+
+    def _note_reset(self) -> None:
+        """End the connection, and an answer that is waited for, as hypercorn does; a read sees the reset itself."""
+        self._is_reset = True
+        if self._is_answering:
+            self._stream.note_reset()
 
     def _find(self, data: bytes) -> PlainPost | None:
         post = parse_plain_post(data)

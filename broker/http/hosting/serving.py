@@ -17,6 +17,7 @@ from broker.http.hosting.fast_path import FastPathOptions, PostFastPath, ServerF
 from broker.http.hosting.guard import AbortScope, Guard
 from broker.http.hosting.http1 import Http1Server, Worker, make_config
 from broker.http.hosting.lifespan import open_lifespan
+from broker.http.hosting.resets import ResetWatch, open_reset_watch
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.http.plain_post import PostAnswers
 from broker.log import Log
@@ -36,7 +37,9 @@ class HttpServer:
         settings: HttpSettings,
         refusals: Refusals,
         posts: PostAnswers | None,
+        resets: ResetWatch,
     ) -> None:
+        self._resets = resets
         self._app = app
         self._config = config
         self._state = state
@@ -55,6 +58,7 @@ class HttpServer:
             request_seconds=settings.request_seconds,
             keep_alive_seconds=settings.keep_alive_seconds,
             is_stopping=self._is_stopping,
+            resets=self._resets,
         )
 
     def __len__(self) -> int:
@@ -162,7 +166,10 @@ async def open_http(
             state = await stack.enter_async_context(open_lifespan(beside, config, log))
             served = both = SideBySide(app, beside)
             worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
-        yield HttpServer(served, config, worker, state, settings=settings, refusals=refusals, posts=posts)
+        resets = await stack.enter_async_context(open_reset_watch())
+        yield HttpServer(
+            served, config, worker, state, settings=settings, refusals=refusals, posts=posts, resets=resets
+        )
 
 
 def _note_bad_request(refusals: Refusals, why: RefusalReason, address: str | None) -> None:

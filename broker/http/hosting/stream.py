@@ -18,6 +18,11 @@ class HttpTransport(Protocol):
         """
         ...
 
+    @property
+    def descriptor(self) -> int | None:
+        """Descriptor of the socket; -1 once closed, None if there is none that brings these very bytes."""
+        ...
+
     def has_peer_ended(self) -> bool:
         """Whether the client has ended its side, as far as that shows without reading; always once closed."""
         ...
@@ -79,6 +84,10 @@ class HttpStream:
         self._is_closing = False
         self._reading: trio.CancelScope | None = None
         self._reader_gone = Wakeup()
+
+    def note_reset(self) -> None:
+        """Note that the client has reset the connection: both sides have ended."""
+        self._on_broken()
 
     def check_head(self, head: bytes) -> int | None:
         """See HttpTransport."""
