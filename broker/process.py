@@ -17,6 +17,7 @@ from broker.garbage import rare_collection, run_collector
 from broker.http.nodes.siblings import Siblings
 from broker.log import Log
 from broker.log.stdlib import given_or_stdlib_log
+from broker.reloading import Hangups
 from broker.server import Broker
 from broker.signals import handling_signals
 from broker.transport.descriptors import connections_possible, raise_limit
@@ -41,11 +42,13 @@ async def run_server(
     listeners: list[trio.SocketListener] | None = None,
     siblings: Siblings | None = None,
     dev: bool = False,
+    reload: Callable[[], Settings] | None = None,
     **parts: Unpack[OwnParts],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; the main function of a process that is a server.
 
-    A signal while the broker is being opened cancels that. SIGHUP is only logged. If the drain takes 5 s more than its
+    A signal while the broker is being opened cancels that. SIGHUP calls `reload` in a thread, for the
+    settings as they are configured now, and takes over what `Broker.reload` can; without it SIGHUP is only logged. If the drain takes 5 s more than its
     window, or the process still runs 1 s after a second signal, a watchdog ends it with status 1.
 
     `make_app` gets the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
@@ -57,7 +60,15 @@ async def run_server(
     """
     async with given_or_stdlib_log(log) as own_log:
         opening = partial(open_broker, settings, log=own_log, siblings=siblings, dev=dev, **parts)
-        await _run_server(settings, opening, make_app, own_log, on_listening, listeners=listeners)
+        await _run_server(
+            settings,
+            opening,
+            make_app,
+            own_log,
+            on_listening,
+            listeners=listeners,
+            hangups=Hangups(own_log, reload, log),
+        )
 
 
 async def _run_server(
@@ -68,11 +79,12 @@ async def _run_server(
     on_listening: Callable[[str], None],
     *,
     listeners: list[trio.SocketListener] | None,
+    hangups: Hangups,
 ) -> None:
     raise_limit()
     # Before the nurseries, so that the error of a port in use is raised outside any group.
     listeners = listeners or await open_listeners(settings.server)
-    stop = _Stop(log)
+    stop = _Stop(log, hangups)
     with (
         watchdog(
             log,
@@ -88,6 +100,7 @@ async def _run_server(
             stop.broker = broker
             app = make_app(broker)
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(hangups.run, broker)
                 nursery.start_soon(
                     partial(
                         run_collector,
@@ -109,6 +122,7 @@ class _Stop:
     """The server's reaction to signals: the first drains it, or cancels its start; the second cancels everything."""
 
     log: Log
+    hangups: Hangups
     broker: Broker | None = None
     everything: trio.CancelScope = attrs.Factory(trio.CancelScope)
     is_asked: bool = False
@@ -121,7 +135,7 @@ class _Stop:
     def handle(self, number: signal.Signals) -> None:
         """Handle one signal; for `handling_signals`."""
         if number is signal.SIGHUP:
-            self.log.info("hangup ignored", reason="the configuration is read at the start only")
+            self.hangups.note()
             return
         if self.is_asked:
             self.is_at_once = True

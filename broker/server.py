@@ -8,6 +8,9 @@ import attrs
 import trio
 from hypercorn.typing import ASGIFramework
 
+from broker.auth.tokens import open_verifier
+from broker.config.check import with_normal_origins
+from broker.config.reload import ReloadPlan, plan_reload
 from broker.config.settings import Settings
 from broker.drain import plan_disconnects
 from broker.errors import CloseCode
@@ -58,12 +61,11 @@ class Broker:
         self._draining = draining
         self._random = random
         settings = services.sessions.settings
-        most = min(settings.limits.connections, connections_possible())
-        self._admission = Admission(most, settings.limits.connections_per_address)
+        self._admission = Admission(*_admission_limits(settings))
 
     @property
     def settings(self) -> Settings:
-        """The settings it was opened with."""
+        """The settings it was opened with, and those that a reload has taken over."""
         return self._services.sessions.settings
 
     @property
@@ -98,6 +100,29 @@ class Broker:
         key = None if idempotency_key is None else IdempotencyKey("http", idempotency_key)
         content, header = notifier_content(encode(message))
         return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key, header))
+
+    def reload(self, changed: Settings) -> ReloadPlan:
+        """Take over what can be changed while serving; reads the files of keys, blocking.
+
+        Secrets and keys hold from now on, also for connections that replace their token; limits and `websocket` hold for
+        new connections. Nothing ends a connection.
+
+        :raises ConfigurationError: if a key cannot be used; nothing is changed then.
+        """
+        plan = plan_reload(self.settings, changed)
+        settings = with_normal_origins(plan.settings)
+        http, sessions = self._http, self._services.sessions
+        verifier = open_verifier(settings.auth, wall_clock=http.wall_clock)
+        keys = settings.http
+        http.api_key.replace(keys.api_key or "", keys.previous_api_key or None)
+        if http.metrics_key is not None and keys.metrics_key is not None:
+            http.metrics_key.replace(keys.metrics_key, keys.previous_metrics_key or None)
+        for services in (http, sessions):
+            services.settings, services.verifier = settings, verifier
+        sessions.allowances.set_limits(settings)
+        self.connections.limit_users(settings.limits.connections_per_user)
+        self._admission.set_limits(*_admission_limits(settings))
+        return plan
 
     def begin_drain(self) -> None:
         """Let `serve` disconnect its clients and return; see `serve`."""
@@ -199,6 +224,11 @@ class Broker:
             with trio.move_on_at(started + delay):
                 await self.connections.wait_empty()
             connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
+
+
+def _admission_limits(settings: Settings) -> tuple[int, int]:
+    limits = settings.limits
+    return min(limits.connections, connections_possible()), limits.connections_per_address
 
 
 async def _answer_siblings(

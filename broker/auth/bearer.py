@@ -46,7 +46,7 @@ def _is_header_word(api_key: "ApiKey", _attribute: object, key: str) -> None:
         )
 
 
-@attrs.frozen
+@attrs.define
 class ApiKey:
     """A key that callers present, by default the one of HTTP notifiers; it never shows in a repr.
 
@@ -59,6 +59,14 @@ class ApiKey:
         default=None, repr=False, kw_only=True, validator=attrs.validators.optional(_is_header_word)
     )
     """The key that this one replaces, and that is accepted as well until then."""
+
+    def replace(self, key: str, previous: str | None) -> None:
+        """Accept these from now on.
+
+        :raises ConfigurationError: if one could not be sent in a header.
+        """
+        changed = ApiKey(key, previous=previous, setting=self.setting)
+        self._key, self._previous = changed._key, changed._previous
 
     def matches(self, authorization_header: str | None) -> bool:
         """Whether the header presents this key, compared in constant time."""

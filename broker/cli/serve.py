@@ -15,8 +15,11 @@ from broker.cli.notes import dev_notes, shell_name
 from broker.cli.options import config_option
 from broker.cli.serving import check_workers, serve_as_worker, serve_with_workers
 from broker.cli.streams import drain_log, use_background
+from broker.config.dev import with_dev_secrets
+from broker.config.dev_file import DevSecrets
 from broker.config.load import load_settings
 from broker.config.problems import refuse
+from broker.config.settings import Settings
 from broker.errors import ConfigurationError
 from broker.log import open_log
 from broker.preflight import find_problems
@@ -87,17 +90,27 @@ def command(
         program = shell_name(sys.argv[0])
         click.echo(dev_notes(loaded, address, kept=kept, config_file=config_file, program=program))
 
+    def reload() -> Settings:
+        again = load_settings(file=config_file, environ=os.environ, flags=flags)
+        if dev:
+            made = DevSecrets(settings.auth.secret or "", settings.http.api_key or "")
+            again = with_dev_secrets(again, made)
+        refuse(find_problems(again.settings, dev=dev, origins=again.origins))
+        return again.settings
+
     use_background()
     on_listening = greet if dev else _print_nothing
     log = open_log(settings.log, sys.stderr)
     try:
         if worker_index is not None:
-            serve_as_worker(settings, worker_index, workers, siblings, log=log, dev=dev)
+            serve_as_worker(settings, worker_index, workers, siblings, log=log, dev=dev, reload=reload)
         elif workers > 1:
             arguments = _arguments_of_workers(host, engine, config_file, dev=dev)
             serve_with_workers(loaded, workers, arguments, log=log, on_listening=on_listening)
         else:
-            trio.run(partial(run_server, settings, log=log, on_listening=on_listening, dev=dev))
+            trio.run(
+                partial(run_server, settings, log=log, on_listening=on_listening, dev=dev, reload=reload)
+            )
     except OSError as error:
         where = authority(settings.server.host, settings.server.port)
         hint = _HINT_OF_PORT if error.errno == errno.EADDRINUSE else ""

@@ -47,7 +47,14 @@ def check_workers(count: int, engine: str) -> None:
 
 
 def serve_as_worker(
-    settings: Settings, index: int, count: int, folder: Path | None, *, log: Log, dev: bool
+    settings: Settings,
+    index: int,
+    count: int,
+    folder: Path | None,
+    *,
+    log: Log,
+    dev: bool,
+    reload: Callable[[], Settings],
 ) -> None:
     """Serve as one of several workers, a child of `serve_with_workers`; their sockets are in `folder`."""
     siblings = None if folder is None else Siblings(folder, index, count)
@@ -65,6 +72,7 @@ def serve_as_worker(
                 listeners=open_shared_listeners(settings.server),
                 siblings=siblings,
                 dev=dev,
+                reload=reload,
             )
             nursery.cancel_scope.cancel()
 

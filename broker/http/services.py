@@ -24,9 +24,12 @@ from broker.sessions.allowance import Allowances
 from broker.sessions.connections import Connections
 
 
-@attrs.frozen
+@attrs.define
 class HttpServices:
-    """The parts of the broker that HTTP requests reach; the API never goes around the rooms."""
+    """The parts of the broker that HTTP requests reach; the API never goes around the rooms.
+
+    A reload replaces the settings and the verifier.
+    """
 
     settings: Settings
     rooms: Rooms

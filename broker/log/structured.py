@@ -18,6 +18,8 @@ from broker.output.text import BackgroundText
 
 Fields: TypeAlias = MutableMapping[str, Any]
 
+_NUMBERS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
 
 def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
     """Return a log that writes lines for people, or JSON, to `stream`; below `level` a call does nothing.
@@ -27,16 +29,21 @@ def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
     if isinstance(stream, BackgroundText):
         stream.line_of_loss = partial(_line_of_loss, human=human)
 
-    class BoundLog(structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])):  # type: ignore[misc]
+    switch = _Level(level)
+
+    class BoundLog(structlog.make_filtering_bound_logger(logging.DEBUG)):  # type: ignore[misc]
+        filter_level = switch
+
         def lines_dropped(self) -> int:
             return stream.lines_dropped if isinstance(stream, BackgroundText) else 0
 
     log = structlog.wrap_logger(
         _LineWriter(stream),
         processors=[
+            switch.drop_below,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            _fold_error_and_traceback if level == "debug" else _fold_error,
+            switch.fold_error,
             _redact,
             _human_line if human else _json_line,
         ],
@@ -45,6 +52,36 @@ def structured_log(*, level: str, human: bool, stream: TextIO) -> Log:
         cache_logger_on_first_use=False,
     )
     return cast("Log", log.bind())
+
+
+def set_level(log: Log, level: str) -> None:
+    """Change the least level that a log of `structured_log`, and all that were bound to it, write; no other log has one."""
+    switch = getattr(log, "filter_level", None)
+    if isinstance(switch, _Level):
+        switch.set(level)
+
+
+class _Level:
+    """The least level that is written."""
+
+    def __init__(self, level: str) -> None:
+        self.set(level)
+
+    def set(self, level: str) -> None:
+        """Write this level, and those above."""
+        self._name = level
+        self._number = logging.getLevelNamesMapping()[level.upper()]
+
+    def drop_below(self, _logger: object, method: str, fields: Fields) -> Fields:
+        """Drop a line below the level."""
+        if _NUMBERS.get(method, logging.CRITICAL) < self._number:
+            raise structlog.DropEvent
+        return fields
+
+    def fold_error(self, logger: object, method: str, fields: Fields) -> Fields:
+        """Describe the exception; its traceback is written at level debug only."""
+        fold = _fold_error_and_traceback if self._name == "debug" else _fold_error
+        return fold(logger, method, fields)
 
 
 class _LineWriter:

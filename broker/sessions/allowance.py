@@ -112,6 +112,13 @@ class Allowances:
     """The allowances of all users with a connection, and of those whose last one ended recently."""
 
     def __init__(self, settings: Settings) -> None:
+        self.set_limits(settings)
+        self._by_user: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
+        # Kept until they are full again, and so equal to new ones; in the order of their release.
+        self._released: OrderedDict[str, tuple[float, Allowance]] = OrderedDict()
+
+    def set_limits(self, settings: Settings) -> None:
+        """Take these limits for users without an allowance so far; the others keep theirs."""
         limits = settings.limits
         self._limits = limits
         # A window permits at most a burst and the tokens earned within it, so each is half of the limit.
@@ -122,9 +129,6 @@ class Allowances:
             limits.user_rooms_burst / limits.user_rooms_per_second,
             settings.history.idempotency_seconds,
         )
-        self._by_user: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
-        # Kept until they are full again, and so equal to new ones; in the order of their release.
-        self._released: OrderedDict[str, tuple[float, Allowance]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of users."""

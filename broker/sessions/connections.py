@@ -61,6 +61,10 @@ class Connections:
         self._listeners = 0
         self._emptied = trio.lowlevel.ParkingLot()
 
+    def limit_users(self, per_user: int) -> None:
+        """Let each user have `per_user` connections from now on; those that are open stay."""
+        self._per_user = per_user
+
     def __len__(self) -> int:
         """Return the number of open connections."""
         return self._count

@@ -43,9 +43,9 @@ Rest: TypeAlias = Callable[[], Awaitable[None]]
 """The part of a command that has to be awaited."""
 
 
-@attrs.frozen
+@attrs.define
 class SessionServices:
-    """The services that all sessions share."""
+    """The services that all sessions share; a reload replaces the settings and the verifier."""
 
     settings: Settings
     rooms: Rooms

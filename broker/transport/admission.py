@@ -33,6 +33,10 @@ class Admission:
         self.ended_count = 0
         """Connections that have ended."""
 
+    def set_limits(self, per_node: int, per_address: int) -> None:
+        """Admit so many from now on; those that are open stay."""
+        self._admitted.set_limits(per_node, per_address)
+
     def __len__(self) -> int:
         """Count the open connections, without the surplus."""
         return self._admitted.total + self._refused.total
@@ -71,6 +75,10 @@ class _Counts:
         self._most_per_network = most_per_network
         self._by_network: dict[str, int] = {}
         self.total = 0
+
+    def set_limits(self, most: int, most_per_network: int) -> None:
+        """Replace the limits."""
+        self._most, self._most_per_network = most, most_per_network
 
     @property
     def is_full(self) -> bool:

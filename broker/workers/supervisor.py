@@ -33,6 +33,10 @@ class _Worker:
     index: int
     restarts: Restarts
     process: trio.Process | None = None
+    serves: bool = False
+    """Whether its present process serves."""
+    is_hung_up: bool = False
+    """Whether it is to reload once it serves."""
     was_ready: bool = False
     """Whether one of its processes has ever served."""
 
@@ -77,7 +81,7 @@ class Supervisor:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, and then until all workers have drained; if cancelled, they are killed.
 
-        SIGHUP is logged and ends nothing.
+        SIGHUP is passed on to the workers, and ends nothing.
 
         :raises ConfigurationError: if a worker could not start, as configured.
         :raises WorkerError: if a worker could not start or stop.
@@ -106,7 +110,15 @@ class Supervisor:
 
     async def _wait_stop_signal(self, signals: AsyncIterator[int]) -> None:
         while await anext(signals) == signal.SIGHUP:
-            self._log.info("hangup ignored", reason="the configuration is read at the start only")
+            self._log.info("hangup passed on", effect="each worker reads the configuration again")
+            for worker in self._workers:
+                self._hang_up(worker)
+
+    def _hang_up(self, worker: _Worker) -> None:
+        """Let a worker reload; one that does not serve yet may have no handler, and is told later."""
+        worker.is_hung_up = not worker.serves
+        if worker.serves and worker.process is not None:
+            worker.process.send_signal(signal.SIGHUP)
 
     async def _stop_all(self) -> None:
         await self._stopping.wait()
@@ -162,6 +174,7 @@ class Supervisor:
             return status
         finally:
             worker.process = None
+            worker.serves = worker.is_hung_up = False
             process.kill()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + AT_ONCE_SECONDS):
                 await process.wait()
@@ -173,6 +186,10 @@ class Supervisor:
         async for received in stdout:
             silence.reset()
             *lines, unread = (unread + received).split(b"\n")
+            if SERVING in lines:
+                worker.serves = True
+                if worker.is_hung_up:
+                    self._hang_up(worker)
             if SERVING in lines and not worker.was_ready:
                 worker.was_ready = True
                 if all(other.was_ready for other in self._workers):

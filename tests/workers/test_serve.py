@@ -218,7 +218,8 @@ async def test_a_hangup_ends_neither_parent_nor_worker():
         children = served.children()
         for pid in (served.process.pid, *children):
             os.kill(pid, signal.SIGHUP)
-        await served.until("hangup ignored", 3)
+        await served.until("hangup passed on", 1)
+        await served.until("configuration reloaded", 2)
         assert served.children() == children
         served.process.send_signal(signal.SIGTERM)
         assert await served.process.wait() == 0

@@ -1,0 +1,49 @@
+"""The settings that a running server takes over from a changed configuration. Pure."""
+
+import attrs
+import msgspec
+
+from broker.config.keys import SHORT_VARIABLES, read_schema
+from broker.config.settings import Settings
+
+_SECTIONS = frozenset({"auth", "limits", "websocket"})
+_NOT_RELOADED = frozenset({"auth.private_user_rooms", "limits.rooms", "limits.mailbox_messages"})
+"""Of those sections: parts that rooms were started with."""
+_KEYS = frozenset({"log.level", *(key for key in SHORT_VARIABLES if key.startswith("http."))})
+
+
+@attrs.frozen
+class ReloadPlan:
+    """The settings after a reload, and what a reload does to each changed key."""
+
+    settings: Settings = attrs.field(repr=False)
+    reloaded: tuple[str, ...]
+    """Changed keys that hold from now on: limits and `websocket` for new connections."""
+    needs_restart: tuple[str, ...]
+    """Changed keys whose old values stay."""
+
+
+def is_reloaded(dotted: str) -> bool:
+    """Whether a running server takes over a change of this key."""
+    return dotted in _KEYS or (dotted.partition(".")[0] in _SECTIONS and dotted not in _NOT_RELOADED)
+
+
+def plan_reload(present: Settings, changed: Settings) -> ReloadPlan:
+    """Return what of `changed` a server that runs with `present` takes over."""
+    reloaded, needs_restart = [], []
+    settings = present
+    for key in read_schema(Settings).plain_keys():
+        value = getattr(getattr(changed, key.section), key.name)
+        if value == getattr(getattr(present, key.section), key.name):
+            continue
+        # A key for /metrics that comes or goes changes which requests the gate lets in.
+        comes_or_goes = key.dotted == "http.metrics_key" and None in {value, present.http.metrics_key}
+        if not is_reloaded(key.dotted) or comes_or_goes:
+            needs_restart.append(key.dotted)
+            continue
+        reloaded.append(key.dotted)
+        section = msgspec.structs.replace(getattr(settings, key.section), **{key.name: value})
+        settings = msgspec.structs.replace(settings, **{key.section: section})
+    if changed.rooms != present.rooms:
+        needs_restart.append("rooms")
+    return ReloadPlan(settings, tuple(reloaded), tuple(needs_restart))
