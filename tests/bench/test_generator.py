@@ -27,9 +27,10 @@ LOAD = Load(
     duration_seconds=0.3,
     connecting=1,
     connect_seconds=10.0,
-    drain_seconds=0.3,
+    drain_seconds=1.0,
 )
 MEMBERS, PUBLISHER, LISTENER = 4, 0, 2
+# Faults are among the first messages, which are all in flight at once: a slow machine has come to them as well.
 
 
 class Fault(Enum):
@@ -227,16 +228,16 @@ async def test_all_lines_of_a_frame_count_and_rooms_and_tokens_are_named(
 @pytest.mark.parametrize(
     ("faults", "expected"),
     [
-        ({20: Fault.DROP}, {"lost": 1}),
-        ({20: Fault.DROP, 21: Fault.DROP, 40: Fault.DROP}, {"lost": 3}),
-        ({20: Fault.DUPLICATE, 21: Fault.DUPLICATE}, {"duplicated": 2}),
-        ({20: Fault.SWAP, 30: Fault.SWAP, 40: Fault.SWAP}, {"out_of_order": 3}),
+        ({2: Fault.DROP}, {"lost": 1}),
+        ({2: Fault.DROP, 3: Fault.DROP, 6: Fault.DROP}, {"lost": 3}),
+        ({2: Fault.DUPLICATE, 3: Fault.DUPLICATE}, {"duplicated": 2}),
+        ({2: Fault.SWAP, 4: Fault.SWAP, 6: Fault.SWAP}, {"out_of_order": 3}),
         (
-            {20: Fault.DROP, 21: Fault.SWAP, 23: Fault.DUPLICATE},
+            {2: Fault.DROP, 3: Fault.SWAP, 5: Fault.DUPLICATE},
             {"lost": 1, "out_of_order": 1, "duplicated": 1},
         ),
-        ({20: Fault.ALTER, 30: Fault.CUT}, {"malformed": 2, "lost": 2}),
-        ({20: Fault.LEAK, 21: Fault.LEAK}, {"strayed": 2}),
+        ({2: Fault.ALTER, 4: Fault.CUT}, {"malformed": 2, "lost": 2}),
+        ({2: Fault.LEAK, 3: Fault.LEAK}, {"strayed": 2}),
     ],
 )
 async def test_faults_are_counted_exactly(
@@ -248,7 +249,7 @@ async def test_faults_are_counted_exactly(
 
 @needs_compiler
 async def test_what_a_closed_connection_misses_is_lost(program: Path, plan: Path) -> None:
-    result = await result_of(FaultyRooms({(LISTENER, 20): Fault.CLOSE}), program, plan)
+    result = await result_of(FaultyRooms({(LISTENER, 2): Fault.CLOSE}), program, plan)
     faults = faults_of(result)
     assert faults.pop("lost") > 0
     assert faults == {"disconnected": 1}
@@ -265,14 +266,14 @@ async def test_pings_are_counted_and_a_lost_answer_too(program: Path, plan: Path
     assert result.published >= result.delivered > 0
     if rate is not None:
         assert result.published == result.delivered == pytest.approx(rate * result.seconds, abs=2)
-    faulty = FaultyRooms({(0, 20): Fault.DROP})
+    faulty = FaultyRooms({(0, 2): Fault.DROP})
     assert faults_of(await result_of(faulty, program, plan, load)) == {"lost": 1}
 
 
 @needs_compiler
 async def test_at_a_rate_a_late_server_is_sent_no_less(program: Path, plan: Path) -> None:
     load = attrs.evolve(LOAD, rate=100, duration_seconds=0.5)
-    result = await result_of(FaultyRooms({(LISTENER, 20): Fault.DROP}), program, plan, load)
+    result = await result_of(FaultyRooms({(LISTENER, 2): Fault.DROP}), program, plan, load)
     assert result.published == pytest.approx(100 * result.seconds, abs=2)
     assert faults_of(result) == {"lost": 1}
     # Half of the messages go to four members, the others to one.
