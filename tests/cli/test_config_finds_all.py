@@ -44,7 +44,6 @@ CASES: dict[str, Case] = {
     "a previous metrics key alone": variables(PREVIOUS_METRICS_KEY=API_KEY),
     "a secret from no file": text('[auth]\nsecret_file = "FOLDER/none"'),
     "a secret in the place of its file": variables(API_KEY="", API_KEY_FILE="hunter2/hunter2"),
-    "a secret twice": variables(SECRET_FILE="/run/secrets/hunter"),
     "an engine from an empty file": variables(SERVER__ENGINE_FILE="/dev/null"),
     "two passwords of Redis": variables(SERVER__ENGINE="redis://:hunter2@h", REDIS_PASSWORD="hunter2"),
     "empty audience": variables(AUTH__AUDIENCE=""),
