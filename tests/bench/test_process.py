@@ -100,7 +100,7 @@ def test_every_greenroom_starts_with_its_files_in_a_directory_that_goes(name: st
     spec = GREENROOMS[name](Credentials.make())
     with process.running(spec, core=None) as server:
         environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
-        engines = [value for value in environment if value.startswith(b"GREENROOM_SERVER__ENGINE=")]
+        engines = [value for value in environment if value.startswith(b"GREENROOM_SERVER__ENGINE=sqlite:")]
         files = [Path(os.fsdecode(value.partition(b"sqlite:///")[2])) for value in engines]
         assert [file.exists() for file in files] == [True] * ("sqlite" in name)
     assert not any(file.parent.exists() for file in files)

@@ -42,7 +42,7 @@ CASES: dict[str, Case] = {
     "a previous secret that is a public key": variables(PREVIOUS_SECRET=f"ssh-ed25519 {SECRET} ann@home"),
     "a previous API key beyond ASCII": variables(PREVIOUS_API_KEY=f"{API_KEY}ü"),
     "a previous metrics key alone": variables(PREVIOUS_METRICS_KEY=API_KEY),
-    "a secret from no file": text('[auth]\nsecret_file = "FOLDER/none"'),
+    "a secret from no file": text('[auth]\nprevious_secret_file = "FOLDER/none"'),
     "a secret in the place of its file": variables(API_KEY="", API_KEY_FILE="hunter2/hunter2"),
     "an engine from an empty file": variables(SERVER__ENGINE_FILE="/dev/null"),
     "two passwords of Redis": variables(SERVER__ENGINE="redis://:hunter2@h", REDIS_PASSWORD="hunter2"),

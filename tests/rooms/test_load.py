@@ -28,8 +28,8 @@ async def test_each_room_tells_its_size_and_how_much_it_has_said(stage: "Stage")
     await stage.enter("ann", room="a")
     await stage.say("1", "2", room="a")
     await stage.rooms.publish("b", Draft(b'{"type":"note"}', ephemeral=True))
-    await stage.rooms.inspect("c")
-    assert sorted(stage.rooms.loads()) == [("a", 1, 2), ("b", 0, 1), ("c", 0, 0)]
+    await stage.enter("bob", room="c")
+    assert sorted(stage.rooms.loads()) == [("a", 1, 2), ("b", 0, 1), ("c", 1, 0)]
 
 
 async def test_rooms_that_go_while_they_are_looked_at_do_no_harm(
@@ -37,7 +37,7 @@ async def test_rooms_that_go_while_they_are_looked_at_do_no_harm(
 ) -> None:
     async with open_stage(idle_seconds=1.0) as stage:
         for room in ("a", "b"):
-            await stage.rooms.inspect(room)
+            await stage.rooms.publish(room, Draft(b'{"type":"note"}', ephemeral=True))
         loads = stage.rooms.loads()
         next(loads)
         await trio.sleep(10)
