@@ -1,4 +1,4 @@
-"""What a small room does in the turns that it lends, on the stack of whoever tells it something.
+"""The work of a small room in the turns that it lends, on the sender's stack.
 
 A publish, where the engine appends without a wait: appended, sent and acknowledged at once. Where the engine answers
 later: only begun, and answered in the turn that the reply borrows (see PendingAppend). An arrival of the feed: sent at

@@ -1,7 +1,7 @@
 """Publishers that record what they are given, and send nothing."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import getmembers, isfunction, signature
 from typing import Any
@@ -51,24 +51,22 @@ class Record:
         """Return the messages of one room, in order."""
         return [said.message for said in self.published if said.room == room]
 
-    def add(self, room: str, message: Mapping[str, Any], key: str | None, *, ephemeral: bool) -> Published:
-        """Record a message and return its position, as a server with empty rooms would."""
-        if key is not None and (room, key) in self._by_key:
-            return self._by_key[room, key]
-        self.published.append(PublishedMessage(room, message, key, ephemeral))
-        if ephemeral:
-            result = Published(room, None, None, 0)
-        else:
-            self._offsets[room] = self._offsets.get(room, 0) + 1
-            result = Published(room, self._offsets[room], EPOCH, 0)
-        if key is not None:
-            self._by_key[room, key] = result
-        return result
+    def publish(self, room: str, message: Message, key: str | None, *, ephemeral: bool) -> Published:
+        """Record a message and return its position, as a server with empty rooms would.
 
-    def add_to_all(
-        self, rooms: Iterable[str], message: Mapping[str, Any], key: str | None, *, ephemeral: bool
+        It is checked and encoded as the real publisher does, which raises NotSentError.
+        """
+        body = routes.publish(room, message, key, ephemeral=ephemeral).body or b""
+        self.raise_failure()
+        return self._add(room, json.loads(body), key, ephemeral=ephemeral)
+
+    def broadcast(
+        self, rooms: Sequence[str], message: Message, key: str | None, *, ephemeral: bool
     ) -> list[Outcome]:
-        """Record a message in each room whose name is allowed."""
+        """Record a message in each room whose name is allowed; otherwise like `publish`."""
+        body = routes.broadcast(rooms, message, key, ephemeral=ephemeral).body or b""
+        self.raise_failure()
+        decoded = json.loads(body)["message"]
         outcomes = []
         for room in rooms:
             try:
@@ -77,7 +75,7 @@ class Record:
                 error = RefusedError(str(refused.code), refused.message)
                 outcomes.append(Outcome(room, None, error))
             else:
-                outcomes.append(Outcome(room, self.add(room, message, key, ephemeral=ephemeral), None))
+                outcomes.append(Outcome(room, self._add(room, decoded, key, ephemeral=ephemeral), None))
         return outcomes
 
     def answer(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -96,6 +94,19 @@ class Record:
         if self.failure is not None:
             raise self.failure
 
+    def _add(self, room: str, message: Mapping[str, Any], key: str | None, *, ephemeral: bool) -> Published:
+        if key is not None and (room, key) in self._by_key:
+            return self._by_key[room, key]
+        self.published.append(PublishedMessage(room, message, key, ephemeral))
+        if ephemeral:
+            result = Published(room, None, None, 0)
+        else:
+            self._offsets[room] = self._offsets.get(room, 0) + 1
+            result = Published(room, self._offsets[room], EPOCH, 0)
+        if key is not None:
+            self._by_key[room, key] = result
+        return result
+
 
 class FakePublisher(Publisher):
     """A `Publisher` that records. It checks arguments as the real one does, and opens no connection."""
@@ -110,9 +121,7 @@ class FakePublisher(Publisher):
     ) -> Published:
         """See Publisher; members are 0, offsets count from 1."""
         self._calls.client()  # unless it is closed
-        body = routes.publish(room, message, idempotency_key, ephemeral=ephemeral).body or b""
-        self.record.raise_failure()
-        return self.record.add(room, json.loads(body), idempotency_key, ephemeral=ephemeral)
+        return self.record.publish(room, message, idempotency_key, ephemeral=ephemeral)
 
     def broadcast(
         self,
@@ -124,11 +133,7 @@ class FakePublisher(Publisher):
     ) -> list[Outcome]:
         """See Publisher."""
         self._calls.client()  # unless it is closed
-        body = routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral).body or b""
-        self.record.raise_failure()
-        return self.record.add_to_all(
-            rooms, json.loads(body)["message"], idempotency_key, ephemeral=ephemeral
-        )
+        return self.record.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral)
 
 
 class FakeAsyncPublisher(AsyncPublisher):
@@ -144,9 +149,7 @@ class FakeAsyncPublisher(AsyncPublisher):
     ) -> Published:
         """See AsyncPublisher; members are 0, offsets count from 1."""
         self._calls.client()  # unless it is closed
-        body = routes.publish(room, message, idempotency_key, ephemeral=ephemeral).body or b""
-        self.record.raise_failure()
-        return self.record.add(room, json.loads(body), idempotency_key, ephemeral=ephemeral)
+        return self.record.publish(room, message, idempotency_key, ephemeral=ephemeral)
 
     async def broadcast(
         self,
@@ -158,11 +161,7 @@ class FakeAsyncPublisher(AsyncPublisher):
     ) -> list[Outcome]:
         """See AsyncPublisher."""
         self._calls.client()  # unless it is closed
-        body = routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral).body or b""
-        self.record.raise_failure()
-        return self.record.add_to_all(
-            rooms, json.loads(body)["message"], idempotency_key, ephemeral=ephemeral
-        )
+        return self.record.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral)
 
 
 _OWN = {"publish", "broadcast", "close", "aclose"}
