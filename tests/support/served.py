@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -28,6 +29,7 @@ class Client:
 
     def __init__(self, connection: websockets.trio.client.ClientConnection) -> None:
         self.connection = connection
+        self._came_before_an_answer: deque[dict] = deque()
 
     async def send(self, **message: object) -> None:
         await self.connection.send(json.dumps(message))
@@ -36,13 +38,25 @@ class Client:
         """Return the next message, or the next of a kind."""
         with trio.fail_after(PATIENCE_SECONDS):
             while True:
-                message = json.loads(await self.connection.recv())
+                message = await self._next()
                 if kind is None or message["type"] == kind:
                     return message
 
     async def ask(self, kind: str, **message: object) -> dict:
+        """Send a request and return its answer; messages that come before it are received afterwards.
+
+        An ack and its own event may come in either order, so an answer must not swallow the event.
+        """
         await self.send(**message)
-        return await self.receive(kind)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (answer := json.loads(await self.connection.recv()))["type"] != kind:
+                self._came_before_an_answer.append(answer)
+        return answer
+
+    async def _next(self) -> dict:
+        if self._came_before_an_answer:
+            return self._came_before_an_answer.popleft()
+        return json.loads(await self.connection.recv())
 
     async def close_code(self) -> tuple[int, str]:
         """Read to the end and return how the server closed."""
