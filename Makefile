@@ -73,7 +73,7 @@ bench: $(VENV)/bench
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
-	rm -rf $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/.tests
+	rm -rf examples/node_modules $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/.tests
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("greenroom needs Python 3.11 or later: make PYTHON=python3.11 ..." if sys.version_info < (3, 11) else 0)'

@@ -1,4 +1,4 @@
-"""A Django shop in one file that tells its customers what becomes of their orders.
+"""A Django shop that tells its customers what becomes of their orders.
 
 The message goes out in a thread once the transaction is committed, so that the request waits for neither.
 """
@@ -8,13 +8,14 @@ import os
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import jwt
 from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -29,7 +30,11 @@ settings.configure(
 )
 
 # A minute, as nobody waits: it outlives a restart of the server.
-publisher = Publisher(os.environ["GREENROOM_URL"], os.environ["GREENROOM_API_KEY"], timeout_seconds=60)
+publisher = Publisher(
+    os.environ.get("GREENROOM_URL", "http://localhost:8000"),
+    os.environ["GREENROOM_API_KEY"],
+    timeout_seconds=60,
+)
 background = ThreadPoolExecutor(1)
 customers = {"5": "7"}
 
@@ -43,6 +48,10 @@ def token(request: HttpRequest) -> HttpResponse:
     user_id = "7"  # request.user.pk
     claims = {"sub": user_id, "exp": time.time() + 3600}
     return HttpResponse(jwt.encode(claims, os.environ["GREENROOM_SECRET"]), content_type="text/plain")
+
+
+def page(request: HttpRequest) -> FileResponse:
+    return FileResponse(Path(__file__).with_name("page.html").open("rb"))
 
 
 @csrf_exempt
@@ -59,7 +68,11 @@ def update_order_status(request: HttpRequest, order_id: str) -> JsonResponse:
     return JsonResponse({"order_id": order_id, "status": status})
 
 
-urlpatterns = [path("token", token), path("orders/<order_id>/status", update_order_status)]
+urlpatterns = [
+    path("token", token),
+    path("", page),
+    path("orders/<order_id>/status", update_order_status),
+]
 application = get_wsgi_application()
 
 if __name__ == "__main__":

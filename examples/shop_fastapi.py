@@ -1,20 +1,38 @@
 """A FastAPI shop that tells its customers what becomes of their orders."""
 
 import os
+import time
 from enum import StrEnum
+from pathlib import Path
 
+import jwt
 from fastapi import FastAPI
+from fastapi.responses import FileResponse, PlainTextResponse
 
 from broker import AsyncPublisher
 
 app = FastAPI()
-publisher = AsyncPublisher(os.environ["GREENROOM_URL"], os.environ["GREENROOM_API_KEY"])
+publisher = AsyncPublisher(
+    os.environ.get("GREENROOM_URL", "http://localhost:8000"), os.environ["GREENROOM_API_KEY"]
+)
 customers = {"5": "7"}
 
 
 class OrderStatus(StrEnum):
     PAID = "paid"
     SHIPPED = "shipped"
+
+
+@app.get("/token")
+async def token() -> PlainTextResponse:
+    user_id = "7"  # whoever is signed in
+    claims = {"sub": user_id, "exp": time.time() + 3600}
+    return PlainTextResponse(jwt.encode(claims, os.environ["GREENROOM_SECRET"]))
+
+
+@app.get("/")
+async def page() -> FileResponse:
+    return FileResponse(Path(__file__).with_name("page.html"))
 
 
 @app.post("/orders/{order_id}/status")

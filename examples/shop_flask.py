@@ -1,14 +1,30 @@
 """A Flask shop that tells its customers what becomes of their orders."""
 
 import os
+import time
 
-from flask import Flask, request
+import jwt
+from flask import Flask, Response, request, send_from_directory
 
 from broker import Publisher
 
 app = Flask(__name__)
-publisher = Publisher(os.environ["GREENROOM_URL"], os.environ["GREENROOM_API_KEY"])
+publisher = Publisher(
+    os.environ.get("GREENROOM_URL", "http://localhost:8000"), os.environ["GREENROOM_API_KEY"]
+)
 customers = {"5": "7"}
+
+
+@app.get("/token")
+def token() -> Response:
+    user_id = "7"  # whoever is signed in
+    claims = {"sub": user_id, "exp": time.time() + 3600}
+    return Response(jwt.encode(claims, os.environ["GREENROOM_SECRET"]), content_type="text/plain")
+
+
+@app.get("/")
+def page() -> Response:
+    return send_from_directory(app.root_path, "page.html")
 
 
 @app.post("/orders/<order_id>/status")

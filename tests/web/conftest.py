@@ -19,6 +19,7 @@ import jwt
 import pytest
 
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.programs import node_modules
 from tests.support.secrets import API_KEY, SECRET
 from tests.support.untraced import untraced
 
@@ -26,6 +27,8 @@ try:
     from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 except ImportError:
     sync_playwright = None
+
+__all__ = ["node_modules"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = Path(__file__).parent / "pages"

@@ -1,0 +1,54 @@
+"""The examples that are pages, in a real Chromium."""
+
+from typing import TYPE_CHECKING
+
+from tests.support.patience import PATIENCE_SECONDS
+from tests.support.programs import run_example
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SAY_50 = """async () => {
+  const { connect } = await import("/greenroom.js");
+  const token = async () => (await fetch("/token?user=carl")).text();
+  const client = connect(location.origin, { token });
+  for (let number = 1; number <= 50; number += 1) await client.room("lobby").chat(`${number}`);
+  client.close();
+}"""
+
+
+def test_the_chat_shows_the_last_50_messages_then_live_ones_and_who_is_there(chromium: "Browser") -> None:
+    with run_example("chat") as (address, _):
+
+        def visit(user: str) -> "Page":
+            page = chromium.new_context().new_page()
+            page.set_default_timeout(PATIENCE_SECONDS * 1000)
+            page.goto(f"{address}/?user={user}")
+            return page
+
+        def wait(page: "Page", selector: str, text: str) -> None:
+            page.wait_for_function(
+                "([selector, text]) => document.querySelector(selector).textContent === text",
+                arg=[selector, text],
+            )
+
+        ann = visit("ann")
+        wait(ann, "#members", "ann")
+        ann.fill("#text", "<b>first</b>")
+        ann.press("#text", "Enter")
+        wait(ann, "#log", "ann: <b>first</b>")
+        ann.evaluate(SAY_50)
+        last_50 = "".join(f"carl: {number}" for number in range(1, 51))
+        wait(ann, "#log", f"ann: <b>first</b>{last_50}")
+        bob = visit("bob")
+        wait(bob, "#log", last_50)
+        for page in (ann, bob):
+            wait(page, "#members", "ann, bob")
+            wait(page, "#online", "ann, bob")
+        bob.fill("#text", "second")
+        bob.press("#text", "Enter")
+        wait(bob, "#log", f"{last_50}bob: second")
+        wait(ann, "#log", f"ann: <b>first</b>{last_50}bob: second")
+        bob.context.close()
+        wait(ann, "#members", "ann")
+        ann.context.close()
