@@ -1,128 +1,210 @@
-"""The README's shop, put together in the order in which a reader pastes it, beside a server with its own secrets."""
+"""Each sample of the README runs, in the order in which a reader pastes them, beside a server with its own secrets."""
 
 import json
-import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
+from broker import Publisher
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.programs import EXAMPLES, ROOT, environment, read_until, run, running
+from tests.support.redis import RedisServer, shared_redis
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-ROOT = Path(__file__).parents[2]
-ADDRESS = re.compile(rb"http://127\.0\.0\.1:\d+")
+__all__ = ["shared_redis"]
 
-
-def samples() -> list[tuple[str, str]]:
-    """Return the language and the text of each sample, in order."""
-    return re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text()
+SAMPLES: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+"""The language and the text of each, in order."""
 
 
-@contextmanager
-def running(folder: Path, *arguments: str, **environ: str) -> Iterator[str]:
-    """Run a Python module from when it says where it listens; gives that address."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", *arguments],
+def sample(language: str, word: str) -> str:
+    """Return the one sample in a language that has a word."""
+    [text] = [text for kind, text in SAMPLES if kind == language and word in text]
+    return text
+
+
+def finish(command: str, folder: Path, **environ: str) -> str:
+    """Run a command of a shell to its end; gives its output."""
+    done = subprocess.run(
+        ["sh", "-c", command],
         cwd=folder,
-        env={**others, "PYTHONPATH": str(ROOT), **environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
+        env=environment(**environ),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
-    try:
-        said = b""
-        while not (found := ADDRESS.search(said)):
-            line = process.stdout.readline()
-            assert line, said.decode()
-            said += line
-        yield found[0].decode()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=PATIENCE_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def read_secrets(file: Path) -> dict[str, str]:
-    """Return what a shell has after reading the file."""
-    script = f". {file}; {sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
-    said = subprocess.run(["sh", "-c", script], capture_output=True, check=True, text=True)
-    return {name: value for name, value in json.loads(said.stdout).items() if name.startswith("GREENROOM_")}
+@attrs.frozen
+class Server:
+    """What `make serve` has started, and its secrets as a shell has them that has read their file."""
+
+    url: str
+    secrets: dict[str, str]
+
+    def at_its_address(self, text: str) -> str:
+        """Return a sample that finds the server, and starts an application on a free port."""
+        host = self.url.removeprefix("http://")
+        return text.replace("localhost:8000", host).replace("5000", "0")
 
 
-def post(url: str) -> dict:
-    request = urllib.request.Request(url, method="POST")
-    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
-        return json.load(answer)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    serve = "exec greenroom serve --dev --port 0 --dev-secrets greenroom-dev.env"
+    with running(serve, folder) as (url, _):
+        dump = f"{sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+        variables = json.loads(finish(f". ./greenroom-dev.env; {dump}", folder))
+        yield Server(url, {name: text for name, text in variables.items() if name.startswith("GREENROOM_")})
 
 
-def test_the_shop_of_the_readme_tells_its_customer(tmp_path: Path, chromium: "Browser") -> None:
-    pytest.importorskip("fastapi")
-    secrets = tmp_path / "greenroom-dev.env"
-    serve = ("broker", "serve", "--dev", "--port", "0", "--dev-secrets", str(secrets))
-    with running(tmp_path, *serve) as server:
-        texts = [(kind, text.replace("http://localhost:8000", server)) for kind, text in samples()]
-        shop = [
-            text
-            for kind, text in texts
-            if kind == "python" and ("@app.get" in text or '@app.post("/orders/{' in text)
-        ]
-        assert len(shop) == 2, "the token, and the publish"
-        (page,) = [text for kind, text in texts if kind == "html"]
-        (tmp_path / "shop.py").write_text("\n\n".join(shop))
-        (tmp_path / "page.html").write_text(page)
-        web = ("hypercorn", "shop:app", "--bind", "127.0.0.1:0")
-        with running(tmp_path, *web, **read_secrets(secrets)) as address:
-            visitor = chromium.new_context().new_page()
-            visitor.set_default_timeout(PATIENCE_SECONDS * 1000)
-            with visitor.expect_console_message(lambda message: message.text == "7 hello"):
-                visitor.goto(address)
-            assert post(f"{address}/orders/5/status?status=shipped") == {"order_id": "5", "status": "shipped"}
-            visitor.wait_for_function("document.querySelector('#order').textContent === 'Order 5: shipped'")
-            visitor.context.close()
+@pytest.fixture
+def curl() -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
 
 
-def test_the_chat_shows_the_last_messages_then_live_ones_and_who_is_there(
+def test_there_are_no_other_samples_and_no_other_order() -> None:
+    languages = [language for language, _ in SAMPLES]
+    assert languages == ["sh", "sh", "python", "python", "js", "html", "sh", "sh", "sh", "python", "python"]
+
+
+def test_the_page_is_that_of_the_examples() -> None:
+    assert sample("html", "greenroom.js") == (EXAMPLES / "page.html").read_text()
+
+
+def test_the_first_commands_are_targets_of_make() -> None:
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert set(re.findall(r"^make (\S+)", sample("sh", "make serve"), re.MULTILINE)) == {"serve", "test"}
+    assert {"serve", "test"} <= set(targets)
+
+
+def test_the_servers_of_production_start(tmp_path: Path, shared_redis: RedisServer) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    install, *lines = sample("sh", "openssl").splitlines()
+    assert install.startswith("pip install . ")
+    exports = [line for line in lines if line.startswith("export ")]
+    servers = [line for line in lines if line not in exports]
+    assert [line.split()[:2] for line in servers] == [["greenroom", "serve"]] * 3
+    for line in servers:
+        command = line.replace("--port 8000", "").replace("redis://localhost:6379/0", shared_redis.url)
+        command = command.replace("--workers 4", "--workers 2")
+        script = "\n".join([*exports, f"exec {command}"])
+        others = {"GREENROOM_SERVER__PORT": "0", "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(tmp_path)}
+        with running(script, tmp_path, **others) as (url, _):
+            assert url
+    assert (tmp_path / "rooms.db").exists()
+
+
+def start_of(framework: str) -> tuple[str, str, str]:
+    """Return what a reader installs for a shop, the name of its file, and the command that starts it."""
+    if framework == "FastAPI":
+        install, _, command = sample("sh", "hypercorn").partition(" && ")
+        return install, "shop.py", command
+    how = re.search(rf"^`(\S+)` in {framework}, after `([^`]+)`: `([^`]+)`$", README, re.MULTILINE)
+    return how[2], how[1], how[3]
+
+
+def test_a_reader_of_the_express_shop_installs_what_its_test_has() -> None:
+    install, _, _ = start_of("Express")
+    assert install.split()[:2] == ["npm", "install"]
+    assert set(install.split()[2:]) == set(
+        json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("framework", "language"), [("FastAPI", "python"), ("Django", "python"), ("Express", "js")]
+)
+def test_the_shop_tells_its_customer(
+    framework: str,
+    language: str,
+    server: Server,
     chromium: "Browser",
+    curl: None,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    folder = ROOT / "examples"
-    with running(folder, "chat", GREENROOM_SERVER__PORT="0") as address:
+    _, file, command = start_of(framework)
+    if framework == "Express":
+        (tmp_path / "node_modules").symlink_to(request.getfixturevalue("node_modules"))
+    else:
+        pytest.importorskip(framework.lower())
+    shop = sample(language, f"from {framework.lower()}" if language == "python" else "express")
+    (tmp_path / file).write_text(server.at_its_address(shop))
+    (tmp_path / "page.html").write_text(server.at_its_address(sample("html", "greenroom.js")))
 
-        def visit(user: str) -> "Page":
-            page = chromium.new_context().new_page()
-            page.set_default_timeout(PATIENCE_SECONDS * 1000)
-            page.goto(f"{address}/?user={user}")
-            return page
+    with running(f"exec {server.at_its_address(command)}", tmp_path, **server.secrets) as (address, _):
+        visitor = chromium.new_context().new_page()
+        visitor.set_default_timeout(PATIENCE_SECONDS * 1000)
+        with visitor.expect_console_message(lambda message: message.text == "7 hello"):
+            visitor.goto(address)
 
-        def wait(page: "Page", selector: str, text: str) -> None:
-            page.wait_for_function(
-                "([selector, text]) => document.querySelector(selector).textContent === text",
-                arg=[selector, text],
-            )
+        def wait_for_order(status: str) -> None:
+            shown = "(text) => document.querySelector('#order').textContent === text"
+            visitor.wait_for_function(shown, arg=f"Order 5: {status}")
 
-        ann = visit("ann")
-        wait(ann, "#members", "ann")
-        ann.fill("#text", "<b>first</b>")
-        ann.press("#text", "Enter")
-        wait(ann, "#log", "ann: <b>first</b>")
-        bob = visit("bob")
-        wait(bob, "#log", "ann: <b>first</b>")
-        for page in (ann, bob):
-            wait(page, "#members", "ann, bob")
-            wait(page, "#online", "ann, bob")
-        bob.fill("#text", "second")
-        bob.press("#text", "Enter")
-        wait(ann, "#log", "ann: <b>first</b>bob: second")
-        bob.context.close()
-        wait(ann, "#members", "ann")
-        ann.context.close()
+        if framework == "FastAPI":
+            order = sample("sh", "curl -X POST").replace("localhost:5000", address.removeprefix("http://"))
+            assert json.loads(finish(order, tmp_path)) == {"order_id": "5", "status": "shipped"}
+            wait_for_order("shipped")
+
+        any_client = server.at_its_address(sample("sh", "Idempotency-Key"))
+        publish, answer, receive = re.fullmatch(
+            r"(.*)\n# (\{.*\}).*?\n(.*)\n", any_client, re.DOTALL
+        ).groups()
+        # The server knows the key of an earlier shop.
+        status = f"delivered by {framework}"
+        publish = publish.replace("delivered", status)
+        with run(f"exec {receive}", tmp_path, **server.secrets) as stream:
+            read_until(stream, re.compile(rb"\bjoined\b"))
+            published = json.loads(finish(publish, tmp_path, **server.secrets))
+            read_until(stream, re.compile(status.encode()))
+        wait_for_order(status)
+        if framework == "FastAPI":
+            assert published == json.loads(answer) | {"epoch": published["epoch"]}
+        visitor.context.close()
+
+
+def test_a_program_and_the_terminal_talk(server: Server, tmp_path: Path) -> None:
+    where = {"GREENROOM_URL": server.url, **server.secrets}
+    [mint] = re.findall(r"`(greenroom token [^`]+)`", README)
+    token = finish(mint, tmp_path, **where).strip()
+    client = indent(server.at_its_address(sample("python", "fetch_token")), "    ")
+    for start in ("import trio; trio.run(main)", "import asyncio; asyncio.run(main())"):
+        fetch = "async def fetch_token():\n    return os.environ['TOKEN']"
+        (tmp_path / "program.py").write_text(f"import os\n{fetch}\nasync def main():\n{client}\n{start}\n")
+        with run("exec python program.py", tmp_path, TOKEN=token) as program:
+            read_until(program, re.compile(rb"'hello'"))
+
+    [line] = re.findall(r"^\*\*At the terminal\*\*.*?\n\n", README, re.MULTILINE | re.DOTALL)
+    send, tail, *others = re.findall(r"`(greenroom [^`]+)`", line)
+    for command in (send, *others):
+        finish(command, tmp_path, **where)
+    with run(f"exec {tail}", tmp_path, **where) as process:
+        read_until(process, re.compile(rb"cli.*hello"))
+
+
+def test_a_program_with_its_rooms_inside(server: Server, curl: None, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(sample("python", "make_app").replace("8000", "0"))
+    with running("exec python app.py", tmp_path, **server.secrets) as (address, _):
+        order = sample("sh", "curl -X POST").replace("localhost:5000", address.removeprefix("http://"))
+        assert json.loads(finish(order, tmp_path)) == {"order_id": "5"}
+        with Publisher(address, server.secrets["GREENROOM_API_KEY"]) as publisher:
+            [message] = publisher.history("user_7").messages
+    assert (message["order_id"], message["status"]) == ("5", "shipped")
