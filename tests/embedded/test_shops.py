@@ -17,8 +17,8 @@ from tests.support.secrets import API_KEY, SECRET
 SECRETS = {"GREENROOM_SECRET": SECRET, "GREENROOM_API_KEY": API_KEY}
 
 
-def test_all_shops_have_a_command() -> None:
-    programs = {path.stem for path in EXAMPLES.glob("*.*py")} | {path.stem for path in EXAMPLES.glob("*.mjs")}
+def test_all_examples_have_a_command() -> None:
+    programs = {path.stem for path in EXAMPLES.glob("*.py")} | {path.stem for path in EXAMPLES.glob("*.mjs")}
     assert set(COMMANDS) == programs
 
 
