@@ -1,12 +1,17 @@
 """The files and tables of docs/deployment.md agree with the code: names of settings, drains, log lines, metrics."""
 
 import ast
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import trio
 import yaml
 
 from broker.config.keys import read_schema
@@ -112,7 +117,24 @@ def test_the_image_is_slim_not_root_and_has_greenroom_as_process_1():
     assert user is not None
     assert int(user[1]) > 0
     assert re.search(r'^ENTRYPOINT \["greenroom"\]$', last, re.MULTILINE), "a shell would not pass signals on"
-    assert "HEALTHCHECK" in last
+    # The working directory can be written to by that user, also as a volume: sqlite:///rooms.db is a file in it.
+    folder = re.search(r"^RUN install --directory --owner=(\d+) .* (/\S+)\nWORKDIR (\S+)$", last, re.MULTILINE)
+    assert folder is not None
+    assert (folder[1], folder[2]) == (user[1], folder[3])
+
+
+async def test_the_image_s_health_check_asks_the_configured_port_and_no_proxy(serve):
+    check = re.search(r"^HEALTHCHECK .*\\\n +CMD (\[.+\])$", texts()["Dockerfile"], re.MULTILINE)
+    assert check is not None
+    python, *arguments = json.loads(check[1])
+    assert python == "python"
+    nobody = "http://127.0.0.1:1"
+    async with serve() as served:
+        for port, status in ((urlsplit(served.url).port, 0), (1, 1)):
+            environ = {**os.environ, "GREENROOM_SERVER__PORT": f"{port}", "http_proxy": nobody}
+            command = [sys.executable, *arguments]
+            done = await trio.run_process(command, env=environ, check=False, capture_stderr=True)
+            assert done.returncode == status, done.stderr
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="needs docker")
