@@ -118,7 +118,9 @@ def test_the_image_is_slim_not_root_and_has_greenroom_as_process_1():
     assert int(user[1]) > 0
     assert re.search(r'^ENTRYPOINT \["greenroom"\]$', last, re.MULTILINE), "a shell would not pass signals on"
     # The working directory can be written to by that user, also as a volume: sqlite:///rooms.db is a file in it.
-    folder = re.search(r"^RUN install --directory --owner=(\d+) .* (/\S+)\nWORKDIR (\S+)$", last, re.MULTILINE)
+    folder = re.search(
+        r"^RUN install --directory --owner=(\d+) .* (/\S+)\nWORKDIR (\S+)$", last, re.MULTILINE
+    )
     assert folder is not None
     assert (folder[1], folder[2]) == (user[1], folder[3])
 

@@ -14,6 +14,20 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+const TAIL = 6;
+
+/**
+ * Show an id or a name in one line. Where that is too short the middle is left out of a long one: ids that are made one
+ * after another (UUIDs of version 7, ULIDs) begin alike. Other scripts are not cut, as they may run from right to left.
+ */
+export function setName(element, name) {
+  if (element.textContent === name) return;
+  element.classList.add("name");
+  const isLong = name.length > 3 * TAIL && /^[!-~]+$/.test(name);
+  const head = make("span", { className: "head", textContent: isLong ? name.slice(0, -TAIL) : name });
+  element.replaceChildren(head, ...(isLong ? [make("span", { className: "tail", textContent: name.slice(-TAIL) })] : []));
+}
+
 /** Tell what became of something, in a live region. */
 export function tell(element, text, kind = "good") {
   element.dataset.kind = kind;

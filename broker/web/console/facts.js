@@ -30,8 +30,7 @@ export function showFacts(state) {
       typeof value !== "number" ? String(value) : name.endsWith("_bytes") ? bytes(value) : count(value),
     ]),
   ];
-  $("facts").replaceChildren(...facts.flatMap(([name, value, isBad]) => [
+  $("facts").replaceChildren(...facts.map(([name, value, isBad]) => make("div", {},
     make("dt", { textContent: name }),
-    make("dd", { textContent: value, className: isBad ? "bad" : "" }),
-  ]));
+    make("dd", { textContent: value, className: isBad ? "bad" : "" }))));
 }

@@ -1,22 +1,27 @@
 // Who is in the open room.
 
-import { $, keep, make, setText } from "./dom.js";
-import { plural } from "./format.js";
+import { $, keep, make, setName, setText } from "./dom.js";
+import { count, plural } from "./format.js";
 import { pause } from "./sse.js";
 
-const MOST_SHOWN = 200;
+const MOST_SHOWN = 500;
+const MANY = 20;
 const AT_MOST_EVERY_MS = 1000;
 
 export class Members {
   #api; #room; #signal; #onRemove;
   #isDue = false;
   #isAsking = false;
+  #users = [];
 
   constructor(api, room, { signal, onRemove }) {
     this.#api = api;
     this.#room = room;
     this.#signal = signal;
     this.#onRemove = onRemove;
+    $("members-find").value = "";
+    $("members-find").hidden = true;
+    $("members-find").addEventListener("input", () => this.#show(), { signal });
   }
 
   /** Ask who is in, soon: somebody came or went. A large room is asked less often, as its answer takes longer. */
@@ -29,26 +34,35 @@ export class Members {
       const began = performance.now();
       const details = await this.#api.room(this.#room, this.#signal).catch(() => null);
       if (this.#signal.aborted) break;
-      if (details !== null) this.#show(details);
+      if (details !== null) {
+        this.#users = details.users;
+        this.#show();
+      }
       await pause(Math.max(AT_MOST_EVERY_MS, 20 * (performance.now() - began)), this.#signal);
     }
     this.#isAsking = false;
   }
 
-  #show({ users }) {
-    setText($("members-title"), `Members (${users.length})`);
-    keep($("members-list"), users.slice(0, MOST_SHOWN), {
+  #show() {
+    const users = this.#users;
+    const wanted = $("members-find").value;
+    setText($("members-title"), `Members (${count(users.length)})`);
+    $("members-find").hidden = users.length <= MANY && !wanted;
+    const found = users.filter(({ user_id }) => user_id.includes(wanted));
+    keep($("members-list"), found.slice(0, MOST_SHOWN), {
       key: (user) => user.user_id,
       create: ({ user_id }) => {
         const remove = make("button", { type: "button", className: "risky small", textContent: "Remove", ariaLabel: `Remove ${user_id}` });
         remove.addEventListener("click", () => this.#onRemove(user_id));
-        return make("li", {},
-          make("span", { className: "who", textContent: user_id, title: user_id }),
-          make("span", { className: "faint" }), remove);
+        return make("li", {}, make("span", { className: "who", title: user_id }), make("span", { className: "faint" }), remove);
       },
-      update: (line, { connections }) => setText(line.children[1], connections > 1 ? `× ${connections}` : ""),
+      update: (line, { user_id, connections }) => {
+        setName(line.children[0], user_id);
+        setText(line.children[1], connections > 1 ? `× ${connections}` : "");
+      },
     });
-    const hidden = users.length - MOST_SHOWN;
-    setText($("members-more"), hidden > 0 ? `and ${plural(hidden, "more user")}` : users.length ? "" : "Nobody.");
+    const hidden = found.length - MOST_SHOWN;
+    const none = users.length ? "No member's id contains that." : "Nobody.";
+    setText($("members-more"), hidden > 0 ? `and ${plural(hidden, "more user")}: narrow them by id` : found.length ? "" : none);
   }
 }

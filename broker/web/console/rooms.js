@@ -1,6 +1,6 @@
 // The list of rooms: the busiest or the largest as the node's state tells them, or all by name, page by page.
 
-import { $, keep, make, setText } from "./dom.js";
+import { $, keep, make, setName, setText } from "./dom.js";
 import { count, plural, rate } from "./format.js";
 import { ALL } from "./nodes.js";
 
@@ -102,10 +102,11 @@ export class RoomList {
     keep($("rooms-body"), rooms, {
       key: (room) => room.room,
       create: ({ room }) => make("tr", {},
-        make("td", {}, make("a", { href: roomHash(room), textContent: room, title: room })),
+        make("td", {}, make("a", { href: roomHash(room), title: room, ariaLabel: room })),
         make("td", { className: "number" }),
         make("td", { className: "number" }, make("span", { className: "rate" }))),
       update: (row, room) => {
+        setName(row.cells[0].firstElementChild, room.room);
         setText(row.cells[1], count(room.room_size));
         const cell = row.cells[2].firstElementChild;
         setText(cell, rate(room.messages_per_second));

@@ -1,6 +1,6 @@
 // Connections that read more slowly than they are written to.
 
-import { $, keep, make, setText } from "./dom.js";
+import { $, keep, make, setName, setText } from "./dom.js";
 import { bytes, plural } from "./format.js";
 import { askToRemove } from "./confirm.js";
 
@@ -35,7 +35,7 @@ export function showSlowReaders(api, slow) {
     update(row, reader) {
       row.dataset.user = reader.user_id;
       const [who, queued, share, action] = row.cells;
-      setText(who, isListener(reader) ? "a listener with the API key" : reader.user_id);
+      setName(who, isListener(reader) ? "a listener with the API key" : reader.user_id);
       who.title = reader.user_id;
       setText(queued, bytes(reader.queued_bytes));
       share.firstElementChild.value = reader.queued_bytes / slow.limit_bytes;
