@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from actors import RestartPolicy
 from actors.groups import leaves
+from broker.auth.api_keys import ApiKeys
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import AccessPolicy, RoomPolicy
 from broker.auth.tokens import open_verifier
@@ -158,6 +159,7 @@ async def open_assembly(
     settings = with_normal_origins(settings)
     wall_clock = parts.get("wall_clock", time.time)
     verifier = open_verifier(settings.auth, wall_clock=wall_clock)
+    api_keys = ApiKeys.from_settings(settings.http)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining = trio.Event()
     connections = Connections(settings.limits.connections_per_user)
@@ -206,7 +208,7 @@ async def open_assembly(
                 engine=engine,
                 verifier=verifier,
                 policy=policy,
-                api_key=_api_key(settings.http),
+                api_keys=api_keys,
                 metrics_key=_metrics_key(settings.http),
                 wall_clock=wall_clock,
                 log=own_log,
@@ -254,10 +256,6 @@ async def open_engine_and_rooms(
 def _close_user(connections: Connections, user_id: str) -> None:
     """Close a user's connections on this node, as another node was asked to do on all."""
     connections.disconnect_user(user_id, CloseCode.REMOVED, "removed by the application")
-
-
-def _api_key(http: HttpSettings) -> ApiKey:
-    return ApiKey(http.api_key or "", previous=http.previous_api_key or None)
 
 
 def _metrics_key(http: HttpSettings) -> ApiKey | None:

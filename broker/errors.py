@@ -82,6 +82,7 @@ class RefusalReason(StrEnum):
     TOKEN_OTHER_USER = "token_other_user"
     API_KEY_MISSING = "api_key_missing"
     API_KEY_WRONG = "api_key_wrong"
+    API_KEY_SCOPE = "api_key_scope"
     TOO_MANY_MESSAGES = "too_many_messages"
     TOO_MANY_FRAMES = "too_many_frames"
     SLOW_READER = "slow_reader"

@@ -114,7 +114,7 @@ class Broker:
         http, sessions = self._http, self._services.sessions
         verifier = open_verifier(settings.auth, wall_clock=http.wall_clock)
         keys = settings.http
-        http.api_key.replace(keys.api_key or "", keys.previous_api_key or None)
+        http.api_keys.replace(keys)
         if http.metrics_key is not None and keys.metrics_key is not None:
             http.metrics_key.replace(keys.metrics_key, keys.previous_metrics_key or None)
         for services in (http, sessions):

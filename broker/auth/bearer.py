@@ -27,7 +27,11 @@ def find_token(
     """
     found = {
         *(value for name, value in parse_qsl(query) if name == "token"),
-        *(_bearer(value.decode("latin-1")) for name, value in headers if name.lower() == b"authorization"),
+        *(
+            bearer_credentials(value.decode("latin-1"))
+            for name, value in headers
+            if name.lower() == b"authorization"
+        ),
         *(
             offer.removeprefix(_TOKEN_SUBPROTOCOL)
             for offer in subprotocols
@@ -70,7 +74,7 @@ class ApiKey:
 
     def matches(self, authorization_header: str | None) -> bool:
         """Whether the header presents this key, compared in constant time."""
-        presented = None if authorization_header is None else _bearer(authorization_header)
+        presented = None if authorization_header is None else bearer_credentials(authorization_header)
         if presented is None:
             return False
         # As bytes: compare_digest takes no text beyond ASCII. Surrogates must not raise either.
@@ -79,7 +83,7 @@ class ApiKey:
         return is_key or (self._previous is not None and hmac.compare_digest(word, self._previous.encode()))
 
 
-def _bearer(authorization: str) -> str | None:
+def bearer_credentials(authorization: str) -> str | None:
     """Return the credentials of a `Bearer` header, None for another scheme (RFC 9110 section 11.4)."""
     scheme, _, credentials = authorization.strip().partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else None

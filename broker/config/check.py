@@ -6,8 +6,10 @@ from types import MappingProxyType
 import attrs
 import msgspec
 
+from broker.config.findings import path_of
 from broker.config.flaws import flaw_of, flaw_of_pattern
-from broker.config.keys import SHORT_VARIABLES, read_schema
+from broker.config.keys import SHORT_VARIABLES, read_schema, tables_of
+from broker.config.named_keys import NO_HEADER_WORD, api_key_problems, is_header_word
 from broker.config.origins import normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, Settings
@@ -39,16 +41,25 @@ def check_settings(
         *checker.algorithms(),
         *checker.engine(),
         *checker.page_origins(),
+        *checker.named_keys(dev=dev),
     ]
     return problems if dev else [*checker.secrets(), *problems]
 
 
 def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) -> Iterator[Problem]:
     """Find values that cannot be meant, for any use: see `broker.config.flaws`."""
-    for key in read_schema(Settings).plain_keys():
+    schema = read_schema(Settings)
+    for key in schema.plain_keys():
         flaw = flaw_of(key, getattr(getattr(settings, key.section), key.name))
         if flaw is not None:
             yield Problem(place_of(key.dotted, origins), flaw)
+    for dotted, keys in schema.lists.items():
+        # The names of rooms, so the patterns of rules, may have blanks and quotes.
+        for index, table in enumerate(() if dotted == "rooms" else tables_of(settings, dotted)):
+            for key in keys.values():
+                flaw = flaw_of(key, getattr(table, key.name))
+                if flaw is not None:
+                    yield Problem(place_of(path_of(key, index), origins), flaw)
     patterns = [rule.pattern for rule in settings.rooms]
     for index, pattern in enumerate(patterns):
         flaw = flaw_of_pattern(pattern, patterns[:index])
@@ -96,6 +107,10 @@ def _least_secret_bytes(auth: AuthSettings) -> int:
     return max(int(algorithm.removeprefix("HS")) // 8 for algorithm in hmac_algorithms(auth))
 
 
+def _weakness_of_key(key: str) -> str | None:
+    return weakness(key, least=API_KEY_BYTES)
+
+
 def place_of(key: str, origins: Mapping[str, str]) -> str:
     """Return where a key was set, as a problem names it."""
     origin = origins.get(key, "default")
@@ -118,7 +133,9 @@ class _Checker:
             if auth.previous_secret:
                 least = _least_secret_bytes(auth)
                 yield from self.secret("auth.previous_secret", auth.previous_secret, least)
-        yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
+        # With keys that may do some things, none that may do everything is needed.
+        if http.api_key or not http.api_keys:
+            yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
         for name in ("previous_api_key", "metrics_key", "previous_metrics_key"):
             if key := getattr(http, name):
                 yield from self.secret(f"http.{name}", key, API_KEY_BYTES)
@@ -126,17 +143,22 @@ class _Checker:
     def previous(self) -> Iterator[Problem]:
         """Check that no previous key stands alone: without a key of its own, /metrics would be open to all."""
         http = self.settings.http
-        if http.previous_metrics_key and not http.metrics_key:
-            yield self.problem("http.previous_metrics_key", "needs http.metrics_key, which takes its place")
+        for name in ("api_key", "metrics_key"):
+            is_optional = name == "metrics_key" or http.api_keys
+            if is_optional and getattr(http, f"previous_{name}") and not getattr(http, name):
+                yield self.problem(f"http.previous_{name}", f"needs http.{name}, which takes its place")
+
+    def named_keys(self, *, dev: bool) -> Iterator[Problem]:
+        """Check `[[http.api_keys]]`."""
+        for path, message in api_key_problems(self.settings.http, weakness=None if dev else _weakness_of_key):
+            yield self.problem(path, message)
 
     def keys(self) -> Iterator[Problem]:
         """Check the keys that HTTP clients present, which must fit into a header (RFC 9110 section 5.5)."""
         for name in ("api_key", "previous_api_key", "metrics_key", "previous_metrics_key"):
             key = getattr(self.settings.http, name)
-            if key and not all("!" <= character <= "~" for character in key) and key.strip() == key:
-                yield self.problem(
-                    f"http.{name}", "printable ASCII without blanks, as it travels in a header"
-                )
+            if key and not is_header_word(key) and key.strip() == key:
+                yield self.problem(f"http.{name}", NO_HEADER_WORD)
 
     def secret(self, key: str, secret: str | None, least: int) -> Iterator[Problem]:
         why = weakness(secret or "", least=least)

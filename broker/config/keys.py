@@ -19,6 +19,12 @@ SHORT_VARIABLES: Mapping[str, str] = {
 }
 """The secrets, and the variables that an operator knows them by. Their values are shown nowhere."""
 
+TABLE_SECRETS = frozenset({"http.api_keys.key", "http.api_keys.previous_key"})
+"""The secrets in lists of tables, which have no variables. Their values are shown nowhere."""
+
+SECRETS = frozenset(SHORT_VARIABLES) | TABLE_SECRETS
+"""The dotted keys of all secrets."""
+
 Section: TypeAlias = type[msgspec.Struct]
 
 FileName = Annotated[str, msgspec.Meta(min_length=1)]
@@ -61,7 +67,7 @@ class Key:
     @property
     def is_secret(self) -> bool:
         """Whether its value must not be shown."""
-        return self.dotted in SHORT_VARIABLES
+        return self.dotted in SECRETS
 
     @property
     def holds_secret(self) -> bool:
@@ -86,16 +92,17 @@ class Key:
 
 @attrs.frozen
 class Schema:
-    """All keys: those of the tables, and those of the lists of tables (`[[rooms]]`).
+    """All keys: those of the tables, and those of the lists of tables (`[[rooms]]`, `[[http.api_keys]]`).
 
     For each key that holds a secret there is one more, `NAME_file`: the file to read the secret from. It is no field of
     the settings.
     """
 
-    sections: Mapping[str, Mapping[str, Key]]
-    lists: Mapping[str, Mapping[str, Key]]
-    files: Mapping[str, Mapping[str, Key]]
-    """The keys of files, by section."""
+    sections: dict[str, dict[str, Key]]
+    lists: dict[str, dict[str, Key]]
+    """The keys of each list of tables, by its dotted name."""
+    files: dict[str, dict[str, Key]]
+    """The keys of files, by section or list."""
 
     def plain_keys(self) -> Iterator[Key]:
         """Every key of the plain tables, in the order of the type."""
@@ -103,9 +110,9 @@ class Schema:
             yield from section.values()
 
     def file_keys(self) -> Iterator[Key]:
-        """Every key of a file."""
-        for section in self.files.values():
-            yield from section.values()
+        """Every key of a file, but those of lists of tables."""
+        for section in self.sections:
+            yield from self.files[section].values()
 
     def known_keys(self) -> Iterator[Key]:
         """Every key that a source may set once: those of the plain tables, and those of files."""
@@ -117,21 +124,44 @@ class Schema:
         section, _, name = dotted.partition(".")
         return self.sections.get(section, {}).get(name) or self.files.get(section, {}).get(name)
 
+    def secret_of(self, file_key: Key) -> Key:
+        """Return the key whose value the file of `file_key` holds."""
+        return (self.sections | self.lists)[file_key.section][file_key.content_of]
+
 
 def read_schema(settings: Section) -> Schema:
-    """Return the keys of a struct whose fields are structs, or tuples of structs."""
-    sections: dict[str, Mapping[str, Key]] = {}
-    lists: dict[str, Mapping[str, Key]] = {}
+    """Return the keys of a struct whose fields are structs, or tuples of structs; those structs may hold tuples of structs."""
+    sections: dict[str, dict[str, Key]] = {}
+    lists: dict[str, dict[str, Key]] = {}
     for field in msgspec.structs.fields(settings):
         kind, _ = _kind_of(field.type)
         if isinstance(kind, types.StructType):
-            sections[field.name] = _keys_of(field.name, kind.cls)
+            keys = _keys_of(field.name, kind.cls)
+            tables = {key.dotted: table for key in keys.values() if (table := _table_of(key.kind))}
+            sections[field.name] = {name: key for name, key in keys.items() if key.dotted not in tables}
+            lists |= {dotted: _keys_of(dotted, table) for dotted, table in tables.items()}
         else:
-            assert isinstance(kind, types.VarTupleType)
-            assert isinstance(kind.item_type, types.StructType)
-            lists[field.name] = _keys_of(field.name, kind.item_type.cls)
-    files = {section: _file_keys_of(keys) for section, keys in sections.items()}
+            table = _table_of(kind)
+            assert table is not None
+            lists[field.name] = _keys_of(field.name, table)
+    files = {section: _file_keys_of(keys) for section, keys in (sections | lists).items()}
     return Schema(sections, lists, files)
+
+
+def tables_of(settings: msgspec.Struct, dotted: str) -> tuple[msgspec.Struct, ...]:
+    """Return the tables of the list of that dotted name."""
+    value: Any = settings
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    tables: tuple[msgspec.Struct, ...] = value
+    return tables
+
+
+def _table_of(kind: types.Type) -> Section | None:
+    """Return the struct of a list of tables; None for any other type."""
+    if isinstance(kind, types.VarTupleType) and isinstance(kind.item_type, types.StructType):
+        return kind.item_type.cls
+    return None
 
 
 def nearest_key(asked: str, keys: Iterable[Key]) -> Key:

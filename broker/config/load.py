@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from broker.config.findings import Findings, Found, path_of
-from broker.config.keys import Schema, read_schema
+from broker.config.keys import Schema, read_schema, tables_of
 from broker.config.overrides import from_environment, from_flags
 from broker.config.problems import Problem, refuse
 from broker.config.secret_files import SecretFile, read_secret_files
@@ -83,11 +83,15 @@ def _read(file: Path) -> str:
 def _assemble(found: Iterable[Found]) -> Settings:
     tree: dict[str, Any] = {}
     for item in found:
+        *parents, last = item.key.section.split(".")
+        parent = tree
+        for name in parents:
+            parent = parent.setdefault(name, {})
         if item.index is None:
-            tree.setdefault(item.key.section, {})[item.key.name] = item.value
+            parent.setdefault(last, {})[item.key.name] = item.value
         else:
-            tables = tree.setdefault(item.key.section, [])
-            # A table whose keys are all absent was refused: its pattern is missing.
+            tables = parent.setdefault(last, [])
+            # A table whose keys are all absent was refused: one of them is required.
             if item.index == len(tables):
                 tables.append({})
             tables[item.index][item.key.name] = item.value
@@ -97,6 +101,6 @@ def _assemble(found: Iterable[Found]) -> Settings:
 def _origins(schema: Schema, settings: Settings, found: Iterable[Found]) -> dict[str, str]:
     origins = {key.dotted: DEFAULT for key in schema.plain_keys()}
     for section, keys in schema.lists.items():
-        for index in range(len(getattr(settings, section))):
+        for index in range(len(tables_of(settings, section))):
             origins |= {path_of(key, index): DEFAULT for key in keys.values()}
     return origins | {item.path: item.origin for item in found}

@@ -61,7 +61,7 @@ def _add_variable(findings: Findings, key: Key, variable: str, environ: Mapping[
 
 def _unknown_variable(variable: str, schema: Schema) -> str:
     asked = variable.removeprefix(PREFIX).lower().replace("__", ".", 1)
-    if asked.partition(".")[0] in schema.lists:
+    if any(asked == name or asked.startswith((f"{name}.", f"{name}_")) for name in schema.lists):
         return "no such variable; tables in lists are set in the file only"
     key = nearest_key(asked, schema.known_keys())
     return f"no such variable; the nearest known is {key.variable} ({key.description}), {key.allowed}"

@@ -3,13 +3,15 @@
 import attrs
 import msgspec
 
-from broker.config.keys import SHORT_VARIABLES, read_schema
+from broker.config.keys import SHORT_VARIABLES, read_schema, tables_of
 from broker.config.settings import Settings
 
 _SECTIONS = frozenset({"auth", "limits", "websocket"})
 _NOT_RELOADED = frozenset({"auth.private_user_rooms", "limits.rooms", "limits.mailbox_messages"})
 """Of those sections: parts that rooms were started with."""
-_KEYS = frozenset({"log.level", *(key for key in SHORT_VARIABLES if key.startswith("http."))})
+_KEYS = frozenset(
+    {"log.level", "http.api_keys", *(key for key in SHORT_VARIABLES if key.startswith("http."))}
+)
 
 
 @attrs.frozen
@@ -44,6 +46,14 @@ def plan_reload(present: Settings, changed: Settings) -> ReloadPlan:
         reloaded.append(key.dotted)
         section = msgspec.structs.replace(getattr(settings, key.section), **{key.name: value})
         settings = msgspec.structs.replace(settings, **{key.section: section})
-    if changed.rooms != present.rooms:
-        needs_restart.append("rooms")
+    for dotted in read_schema(Settings).lists:
+        if tables_of(changed, dotted) == tables_of(present, dotted):
+            continue
+        section, _, name = dotted.partition(".")
+        if not is_reloaded(dotted):
+            needs_restart.append(dotted)
+            continue
+        reloaded.append(dotted)
+        table = msgspec.structs.replace(getattr(settings, section), **{name: tables_of(changed, dotted)})
+        settings = msgspec.structs.replace(settings, **{section: table})
     return ReloadPlan(settings, tuple(reloaded), tuple(needs_restart))

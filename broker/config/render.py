@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import msgspec
 
 from broker.config.findings import path_of
-from broker.config.keys import Key, read_schema
+from broker.config.keys import Key, read_schema, tables_of
 from broker.config.load import Loaded
-from broker.config.secret_files import secret_of
+from broker.config.secret_files import path_of_secret
 from broker.config.settings import Settings
 
 
@@ -31,13 +31,15 @@ def _lines(loaded: Loaded) -> Iterator[str]:
                 yield from _file_of(schema.files[section][f"{key.name}_file"], loaded)
         yield ""
     for section, keys in schema.lists.items():
-        tables = getattr(loaded.settings, section)
+        tables = tables_of(loaded.settings, section)
         if not tables:
             yield f"# [[{section}]]  # none is set"
         for index, table in enumerate(tables):
             yield f"[[{section}]]"
             for key in keys.values():
                 yield from _setting(key, table, loaded, index)
+                if key.holds_secret:
+                    yield from _file_of(schema.files[section][f"{key.name}_file"], loaded, index)
             yield ""
 
 
@@ -53,8 +55,8 @@ def _setting(key: Key, table: msgspec.Struct, loaded: Loaded, index: int | None)
         yield f"{key.name} = {_toml(value)}  # {origin}"
 
 
-def _file_of(key: Key, loaded: Loaded) -> Iterator[str]:
-    file = loaded.secret_files.get(secret_of(key))
+def _file_of(key: Key, loaded: Loaded, index: int | None = None) -> Iterator[str]:
+    file = loaded.secret_files.get(path_of_secret(key, index))
     yield f"# {key.description}"
     if file is None:
         yield f"# {key.name} =  # default: not set"

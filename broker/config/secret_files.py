@@ -43,11 +43,11 @@ def read_secret_files(sources: Iterable[Sequence[Found]], schema: Schema) -> Con
     contents = Contents()
     winners: dict[str, Found] = {}
     for source in sources:
-        files = {secret_of(item.key): item for item in source if item.key.content_of}
+        files = {secret_path(item): item for item in source if item.key.content_of}
         for item in source:
             file = None if item.key.content_of else files.get(item.path)
             if file is None:
-                winners[secret_of(item.key) if item.key.content_of else item.path] = item
+                winners[secret_path(item)] = item
             elif item.value:
                 problem = f"{file.origin} names a file for it as well: keep one of them"
                 contents.problems.append(Problem(f"{item.origin}: {item.path}", problem))
@@ -61,15 +61,21 @@ def read_secret_files(sources: Iterable[Sequence[Found]], schema: Schema) -> Con
         except ConfigurationError as error:
             contents.problems.append(Problem(f"{item.origin}: {item.path}", str(error)))
             continue
-        key = schema.sections[item.key.section][item.key.content_of]
-        contents.found.append(Found(key, secret, f"{item.origin} ({name})"))
+        key = schema.secret_of(item.key)
+        contents.found.append(Found(key, secret, f"{item.origin} ({name})", item.index))
         contents.files[path] = SecretFile(name, item.origin)
     return contents
 
 
-def secret_of(file_key: Key) -> str:
-    """Return the dotted name of the key whose value the file of `file_key` holds."""
-    return f"{file_key.section}.{file_key.content_of}"
+def secret_path(item: Found) -> str:
+    """Return the path of the setting that `item` sets: of the secret, if it names a file with one."""
+    return item.path if not item.key.content_of else path_of_secret(item.key, item.index)
+
+
+def path_of_secret(file_key: Key, index: int | None = None) -> str:
+    """Return the path of the setting whose value the file of `file_key` holds."""
+    table = file_key.section if index is None else f"{file_key.section}[{index}]"
+    return f"{table}.{file_key.content_of}"
 
 
 def read_secret(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from broker.config.keys import SHORT_VARIABLES
+from broker.config.keys import SECRETS
 
 Bytes = Annotated[int, Meta(ge=1, le=1 << 30)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -20,7 +20,7 @@ SecondsOrNone = Annotated[float, Meta(ge=0, le=366 * 86_400)]
 Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
-_SECRET_NAMES = frozenset(dotted.partition(".")[2] for dotted in SHORT_VARIABLES)
+_SECRET_NAMES = frozenset(dotted.rpartition(".")[2] for dotted in SECRETS)
 
 
 def _doc(text: str) -> Meta:
@@ -85,6 +85,23 @@ class AuthSettings(Section, frozen=True):
     )
 
 
+class ApiKeySettings(Section, frozen=True):
+    """A named key of the HTTP API that may do only what its scopes say."""
+
+    name: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$"), _doc("names the key in the log and in refusals")
+    ]
+    scopes: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, max_length=100),
+        _doc("publish, read, admin; publish:PATTERN and read:PATTERN are for the rooms of a pattern"),
+    ]
+    key: Annotated[str | None, _doc("what the caller presents as bearer token")] = None
+    previous_key: Annotated[str | None, _doc("is accepted as key is: the old one while it is replaced")] = (
+        None
+    )
+
+
 class HttpSettings(Section, frozen=True):
     """The HTTP API."""
 
@@ -94,6 +111,9 @@ class HttpSettings(Section, frozen=True):
     previous_api_key: Annotated[
         str | None, _doc("is accepted as api_key is: the old one while it is replaced")
     ] = None
+    api_keys: Annotated[
+        tuple[ApiKeySettings, ...], _doc("more keys, each with a name and scopes: see [[http.api_keys]]")
+    ] = ()
     metrics_key: Annotated[
         str | None, _doc("bearer token asked for at /metrics (GREENROOM_METRICS_KEY); unset: open to all")
     ] = None

@@ -58,22 +58,26 @@ class _Reader:
         keys = {**self.schema.sections[name], **self.schema.files[name]}
         for key_name, item in value.items():
             origin = self.origin(name, key_name)
-            if key_name in keys:
+            if f"{name}.{key_name}" in self.schema.lists:
+                self.tables(f"{name}.{key_name}", item)
+            elif key_name in keys:
                 self.findings.add(keys[key_name], item, origin)
             else:
                 self.unknown(f"{name}.{key_name}", origin)
 
     def tables(self, name: str, value: object) -> None:
         if not _is_list_of_tables(value):
-            self.findings.note(f"{self.origin(name)}: {name}", f"must be a list of tables: [[{name}]]")
+            place = f"{self.origin(*name.split('.'))}: {name}"
+            self.findings.note(place, f"must be a list of tables: [[{name}]]")
             return
         for index, table in enumerate(value):
             self.table(name, index, table)
 
     def table(self, name: str, index: int, table: Mapping[str, object]) -> None:
-        keys = self.schema.lists[name]
+        keys = self.schema.lists[name] | self.schema.files[name]
+        path: tuple[str | int, ...] = (*name.split("."), index)
         for key_name, item in table.items():
-            origin = self.origin(name, index, key_name)
+            origin = self.origin(*path, key_name)
             if key_name in keys:
                 self.findings.add(keys[key_name], item, origin, index=index)
             else:
@@ -81,7 +85,7 @@ class _Reader:
                 self.findings.note(place, suggest(nearest_key(key_name, keys.values()), index))
         for key in keys.values():
             if key.is_required and key.name not in table:
-                place = f"{self.origin(name, index)}: {name}[{index}].{key.name}"
+                place = f"{self.origin(*path)}: {name}[{index}].{key.name}"
                 self.findings.note(place, f"missing; must be {key.allowed}")
 
     def unknown(self, path: str, origin: str) -> None:

@@ -15,7 +15,7 @@ from broker.http.api.batch import BatchRoutes
 from broker.http.api.cors import Cors
 from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
-from broker.http.api.openapi import add_openapi, query_of
+from broker.http.api.openapi import add_openapi, need_of, query_of
 from broker.http.api.plain_posts import PlainPosts
 from broker.http.api.publishing import RoomPublisher
 from broker.http.api.rooms import RoomRoutes
@@ -27,6 +27,7 @@ from broker.http.console.page import PageRoutes, load_web_files
 from broker.http.console.routes import NodeRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.gate import API_PREFIX, Gate
+from broker.http.key_uses import KeyUses
 from broker.http.plain_post import PostAnswers
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
 from broker.http.refusals import RequestRefusals, address_of
@@ -111,7 +112,8 @@ def create_app(
         app.asgi_app,
         app.url_map,
         open_routes,
-        services.api_key,
+        lambda endpoint: need_of(app.view_functions[endpoint]),
+        KeyUses(services.api_keys, services.log),
         services.metrics_key,
         cors,
         services.requests,

@@ -15,7 +15,11 @@ from quart.wrappers import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
 
+from broker.auth.api_keys import Caller
 from broker.errors import ErrorCode, RefusalReason
+
+CALLER = "greenroom.caller"
+"""The entry of an ASGI scope with the `Caller` whom the gate has found; None if there is no API key."""
 
 
 class PacedBody(TrioBody):
@@ -66,6 +70,22 @@ class PacedRequest(TrioRequest):
         self._is_read = False
         self._is_client_gone = False
         self._needs_client = False
+
+    @property
+    def is_called_with_key(self) -> bool:
+        """Whether the gate has found an API key."""
+        return self.scope.get(CALLER) is not None
+
+    @property
+    def caller(self) -> Caller:
+        """The bearer of the API key, on a route that nobody reaches without one."""
+        caller: Caller = self.scope[CALLER]  # type: ignore[literal-required]
+        return caller
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """The fields that name the API key in a log line."""
+        return self.caller.log_fields if self.is_called_with_key else {}
 
     def end_with_client(self) -> None:
         """End the request when the client ends its side of the connection; for endless answers.

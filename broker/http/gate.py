@@ -4,7 +4,8 @@ It guards every kind of ASGI scope. A hook of the framework would not: Quart run
 for a request, and then the same view.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 import trio
@@ -17,13 +18,16 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map
+from werkzeug.routing import Map, Rule
 
+from broker.auth.api_keys import ADMIN, READ, Caller, Need
 from broker.auth.bearer import ApiKey
-from broker.errors import RefusalReason
+from broker.errors import RefusalReason, Refused
 from broker.http.api.cors import Cors
+from broker.http.exchange import CALLER
+from broker.http.key_uses import KeyUses
 from broker.http.metrics import METHODS, UNMATCHED, HttpMetrics
-from broker.http.problems import Problem, send_problem
+from broker.http.problems import Problem, refused_problem, send_problem
 from broker.http.refusals import RequestRefusals
 from broker.http.target import is_server_wide, routed_path
 
@@ -48,7 +52,7 @@ def first_header(scope: HTTPScope | WebsocketScope, name: bytes) -> str | None:
 class Gate:
     """Our application behind its check of keys.
 
-    Every path below /api needs the API key, also one without a route; but not `open_routes`, which check credentials
+    Every path below /api needs an API key, also one without a route, and a route needs a scope of it; but not `open_routes`, which check credentials
     themselves, nor CORS preflights, which no view answers. Where there is a key for metrics,
     they need that one or the API key. WebSockets are refused: those of rooms never come here, and no view expects one.
     """
@@ -56,7 +60,9 @@ class Gate:
     app: ASGIFramework
     url_map: Map
     open_routes: frozenset[str]
-    api_key: ApiKey
+    need_of: Callable[[Any], Need | None]
+    """Returns what an API key needs for an endpoint."""
+    key_uses: KeyUses
     metrics_key: ApiKey | None
     cors: Cors
     metrics: HttpMetrics
@@ -72,14 +78,18 @@ class Gate:
             await self._send_options(scope, send)
             return
         path = routed_path(scope["path"])
-        refusal = self._refuse_without_key(scope, path)
+        caller = self.identify(first_header(scope, b"authorization"))
+        refusal = self._refuse_without_key(scope, path) if caller is None else None
         if refusal is not None:
             has_key = first_header(scope, b"authorization") is not None
             why = RefusalReason.API_KEY_WRONG if has_key else RefusalReason.API_KEY_MISSING
             self._note(scope, path, refusal, why)
+        elif caller is not None and scope["type"] == "http":
+            refusal = self._refuse_without_scope(scope, path, caller)
         if scope["type"] == "http":
             if refusal is None:
-                await self.app({**scope, "path": path}, receive, send)
+                passed: Any = {**scope, "path": path, CALLER: caller}
+                await self.app(passed, receive, send)
             else:
                 await self._answer(scope, path, refusal, send)
         else:
@@ -90,14 +100,12 @@ class Gate:
                 self._note(scope, path, refusal, RefusalReason.HTTP)
             await send_problem(send, refusal, prefix="websocket.")
 
-    def admits(self, authorization: str | None) -> bool:
-        """Whether an Authorization header presents the API key, which is enough for every path."""
-        return self.api_key.matches(authorization)
+    def identify(self, authorization: str | None) -> Caller | None:
+        """Return who presents an API key in an Authorization header."""
+        return self.key_uses.identify(authorization)
 
     def _refuse_without_key(self, scope: HTTPScope | WebsocketScope, path: str) -> Problem | None:
         authorization = first_header(scope, b"authorization")
-        if self.admits(authorization):
-            return None
         if (
             path == METRICS_PATH
             and self.metrics_key is not None
@@ -113,6 +121,27 @@ class Gate:
         what = "missing: Authorization: Bearer KEY" if authorization is None else "wrong"
         return Problem.of(401, f"the API key is {what}")
 
+    def _refuse_without_scope(self, scope: HTTPScope, path: str, caller: Caller) -> Problem | None:
+        rule, arguments = self._match(path, scope["method"])
+        # OPTIONS only tells the methods.
+        if rule is None or scope["method"] == "OPTIONS":
+            return None
+        is_guarded = path == METRICS_PATH and self.metrics_key is not None
+        need = READ if is_guarded else self.need_of(rule.endpoint)
+        if need is None:
+            return None
+        try:
+            need.check(caller, arguments.get("room"))
+        except Refused as refused:
+            problem = refused_problem(refused)
+            why = RefusalReason.API_KEY_SCOPE
+            self.refusals.note(scope, rule.rule, problem.status, why, **caller.log_fields)
+            return problem
+        if need == ADMIN and caller.log_fields:
+            log = self.key_uses.log
+            log.info("admin call", method=scope["method"], route=rule.rule, **caller.log_fields)
+        return None
+
     def _is_preflight(self, scope: HTTPScope, path: str) -> bool:
         requested = first_header(scope, b"access-control-request-method")
         return self.cors.is_preflight(scope["method"], first_header(scope, b"origin"), requested, path)
@@ -124,11 +153,15 @@ class Gate:
         self.refusals.note(scope, self._find_route(path, method), problem.status, why)
 
     def _find_route(self, path: str, method: str) -> str:
+        rule, _ = self._match(path, method)
+        return UNMATCHED if rule is None else rule.rule
+
+    def _match(self, path: str, method: str) -> tuple[Rule | None, Mapping[str, Any]]:
         try:
-            rule, _ = self.url_map.bind("").match(path, method, return_rule=True)
+            rule, arguments = self.url_map.bind("").match(path, method, return_rule=True)
         except HTTPException:
-            return UNMATCHED
-        return rule.rule
+            return None, {}
+        return rule, arguments
 
     async def _send_options(self, scope: HTTPScope, send: ASGISendCallable) -> None:
         """Answer `OPTIONS *` with the methods that the server knows, whatever a resource allows."""

@@ -8,6 +8,8 @@ import re
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
+from broker.auth.api_keys import Caller
+
 MESSAGES = "/api/rooms/<room>/messages"
 BROADCAST = "/api/broadcast"
 
@@ -58,6 +60,7 @@ class Call(NamedTuple):
     """A plain post that is being answered."""
 
     post: PlainPost
+    caller: Caller
     address: str | None
     began_at: float
     """The trio time at which its head had come."""
@@ -71,8 +74,8 @@ class Call(NamedTuple):
 class PostAnswers(Protocol):
     """Answers plain posts."""
 
-    def accepts(self, post: PlainPost) -> bool:
-        """Whether a post will be answered if its content is good, as far as its head shows."""
+    def admit(self, post: PlainPost) -> Caller | None:
+        """Return who posts, if the post will be answered should its content be good, as far as its head shows."""
         ...
 
     async def answer(self, call: Call, content: bytes) -> Answer | None:

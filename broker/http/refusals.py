@@ -24,11 +24,16 @@ class RequestRefusals:
         app.after_request(self._note_response)
 
     def note(
-        self, scope: HTTPScope | WebsocketScope, route: str, status: int, why: RefusalReason | ErrorCode
+        self,
+        scope: HTTPScope | WebsocketScope,
+        route: str,
+        status: int,
+        why: RefusalReason | ErrorCode,
+        **fields: str,
     ) -> None:
         """Note one refused request."""
         method = known_method(scope["method"]) if scope["type"] == "http" else "GET"
-        self.refusals.note(why, address_of(scope), method=method, route=route, status=status)
+        self.refusals.note(why, address_of(scope), method=method, route=route, status=status, **fields)
 
     async def _note_response(self, response: Response) -> Response:
         request = this_request()
@@ -37,7 +42,7 @@ class RequestRefusals:
             why = RefusalReason.HTTP
         if why is not None:
             route = UNMATCHED if request.url_rule is None else request.url_rule.rule
-            self.note(request.scope, route, response.status_code, why)
+            self.note(request.scope, route, response.status_code, why, **request.log_fields)
         return response
 
 
@@ -47,13 +52,14 @@ def part_notes(refusals: Refusals) -> Callable[[str], None]:
     It may be called when there is no request at hand any more, as while the answer is streamed.
     """
     request = this_request()
+    key_name = request.log_fields
     address, route = (
         address_of(request.scope),
         UNMATCHED if request.url_rule is None else request.url_rule.rule,
     )
 
     def note(code: str) -> None:
-        refusals.note(ErrorCode(code), address, method="POST", route=route)
+        refusals.note(ErrorCode(code), address, method="POST", route=route, **key_name)
 
     return note
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import attrs
 from prometheus_client import CollectorRegistry
 
+from broker.auth.api_keys import ApiKeys
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import AccessPolicy
 from broker.auth.tokens import TokenVerifier
@@ -37,7 +38,7 @@ class HttpServices:
     engine: Engine
     verifier: TokenVerifier
     policy: AccessPolicy
-    api_key: ApiKey
+    api_keys: ApiKeys
     wall_clock: WallClock
     log: Log
     is_draining: Callable[[], bool]

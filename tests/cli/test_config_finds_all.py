@@ -42,6 +42,12 @@ CASES: dict[str, Case] = {
     "a previous secret that is a public key": variables(PREVIOUS_SECRET=f"ssh-ed25519 {SECRET} ann@home"),
     "a previous API key beyond ASCII": variables(PREVIOUS_API_KEY=f"{API_KEY}ü"),
     "a previous metrics key alone": variables(PREVIOUS_METRICS_KEY=API_KEY),
+    "an API key with a scope that is none": text(
+        f'[[http.api_keys]]\nname = "a"\nkey = "{API_KEY[::-1]}"\nscopes = ["hunter2"]'
+    ),
+    "an API key from no file": text(
+        '[[http.api_keys]]\nname = "a"\nkey_file = "FOLDER/none"\nscopes = ["read"]'
+    ),
     "a secret from no file": text('[auth]\nprevious_secret_file = "FOLDER/none"'),
     "a secret in the place of its file": variables(API_KEY="", API_KEY_FILE="hunter2/hunter2"),
     "an engine from an empty file": variables(SERVER__ENGINE_FILE="/dev/null"),

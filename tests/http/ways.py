@@ -9,6 +9,7 @@ import attrs
 import trio
 import trio.testing
 
+from broker.auth.api_keys import Caller
 from broker.engine.memory import MemoryEngine
 from broker.http.plain_post import Answer, Call, PlainPost, PostAnswers
 from tests.http.conftest import World, open_world_with
@@ -53,8 +54,8 @@ class CountingPosts:
         self.inner = posts
         return self
 
-    def accepts(self, post: PlainPost) -> bool:
-        return self.inner.accepts(post)
+    def admit(self, post: PlainPost) -> Caller | None:
+        return self.inner.admit(post)
 
     async def answer(self, call: Call, content: bytes) -> Answer | None:
         answer = await self.inner.answer(call, content)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from broker.auth.mint import make_token
-from broker.config.settings import AuthSettings, Settings
+from broker.config.settings import ApiKeySettings, AuthSettings, Settings
 from broker.errors import ConfigurationError
 from tests.support.secrets import API_KEY, SECRET
 
@@ -82,3 +82,17 @@ async def test_keys_that_cannot_be_used_change_nothing(serve):
         assert await status_with(served, API_KEY) == 200
         plan = served.broker.reload(Settings(auth=before.auth, http=before.http))
         assert "server.port" in plan.needs_restart or served.broker.settings == before
+
+
+async def test_named_keys_come_change_and_go_with_a_reload(serve):
+    async with serve() as served:
+        before = served.broker.settings
+        entry = ApiKeySettings(name="shop", key=NEW_KEY, scopes=("publish",))
+        assert await status_with(served, NEW_KEY) == 401
+        for scopes, status in ((("publish",), 403), (("read",), 200)):
+            keys = (msgspec.structs.replace(entry, scopes=scopes),)
+            plan = served.broker.reload(changed(before, http={"api_keys": keys}))
+            assert (plan.reloaded, plan.needs_restart) == (("http.api_keys",), ())
+            assert await status_with(served, NEW_KEY) == status
+        served.broker.reload(before)
+        assert [await status_with(served, key) for key in (API_KEY, NEW_KEY)] == [200, 401]

@@ -306,6 +306,7 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
     elsewhere = {
         RefusalReason.API_KEY_MISSING,
         RefusalReason.API_KEY_WRONG,
+        RefusalReason.API_KEY_SCOPE,
         RefusalReason.HTTP,
         RefusalReason.TOO_MANY_MESSAGES,
         ErrorCode.UNAVAILABLE,

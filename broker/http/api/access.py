@@ -1,4 +1,4 @@
-"""Authentication of event streams; on all other routes the gate checks the API key."""
+"""Authentication of event streams by client tokens; the gate checks API keys."""
 
 import attrs
 
@@ -22,9 +22,9 @@ class Access:
         :raises Disconnect: 4001, which is status 401.
         """
         request = this_request()
-        header = request.headers.get("Authorization")
-        if self.services.api_key.matches(header):
+        if request.is_called_with_key:
             return None
+        header = request.headers.get("Authorization")
         token = find_token(
             query=request.query_string.decode("latin-1"),
             headers=[] if header is None else [(b"authorization", header.encode("latin-1", "replace"))],

@@ -11,6 +11,8 @@ from quart import Blueprint, Response
 from quart.wrappers.response import ResponseBody
 
 from actors import Ref, Reply
+from broker.auth.api_keys import PUBLISH_IN_EACH
+from broker.config.scopes import Scope
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.lines import Line, LineSplitter
 from broker.http.api.models import BatchLine, BatchResult, Placed
@@ -43,7 +45,13 @@ class BatchRoutes:
         """Add the route to a blueprint below /api."""
         api.add_url_rule("/messages", view_func=self.publish_lines, methods=["POST"])
 
-    @operation(request=BatchLine, response=BatchResult, request_media=NDJSON_TYPE, response_media=NDJSON_TYPE)
+    @operation(
+        request=BatchLine,
+        response=BatchResult,
+        request_media=NDJSON_TYPE,
+        response_media=NDJSON_TYPE,
+        need=PUBLISH_IN_EACH,
+    )
     async def publish_lines(self) -> Response:
         """Publish lines, each for a room of its own, and stream a result for each in the same order.
 
@@ -131,6 +139,7 @@ class Batch:
         self._services = services
         self._nursery = nursery
         self._settings = services.settings.http
+        self._caller = this_request().caller
         self._note_refused = part_notes(services.refusals)
         self._sender, self._slots = trio.open_memory_channel[_Slot](LOOK_AHEAD_LINES)
         # The lines that wait for a task to send them, by room.
@@ -184,7 +193,9 @@ class Batch:
         slot.room = fields.room
         key = None if fields.id is None else str(fields.id)
         draft = make_draft(fields.message, make_key(key, "id"))
-        return _Ask(check_room_name(fields.room), draft)
+        room = check_room_name(fields.room)
+        self._caller.check(Scope.PUBLISH, room)
+        return _Ask(room, draft)
 
     def _send(self, slot: _Slot, ask: _Ask) -> None:
         waiting = self._waiting.get(ask.room)

@@ -4,6 +4,7 @@ import attrs
 from msgspec import UNSET
 from quart import Blueprint, Response
 
+from broker.auth.api_keys import ADMIN
 from broker.auth.mint import make_token
 from broker.errors import ConfigurationError, ErrorCode, Refused
 from broker.http.api.models import answer
@@ -23,7 +24,7 @@ class DevRoutes:
         """Add the route to a blueprint below /api."""
         api.add_url_rule("/dev/tokens", view_func=self.make_token, methods=["POST"])
 
-    @operation(request=TokenRequest, response=MintedToken)
+    @operation(request=TokenRequest, response=MintedToken, need=ADMIN)
     async def make_token(self) -> Response:
         """Make a client token.
 

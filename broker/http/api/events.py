@@ -14,6 +14,7 @@ from quart import Quart, Response
 from quart.wrappers.response import ResponseBody
 
 from actors import ActorError, ActorStoppedError, Ref, Reply
+from broker.auth.api_keys import READ
 from broker.auth.permissions import recovery_start
 from broker.errors import (
     CloseCode,
@@ -90,6 +91,7 @@ class EventRoutes:
         response=EventData,
         response_media=EVENT_STREAM_TYPE,
         security=("apiKey", "clientToken"),
+        need=READ,
     )
     async def listen(self, room: str) -> Response:
         """Listen to a room as server-sent events.

@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.routing.converters import BaseConverter
 from werkzeug.routing.rules import Rule
 
+from broker.auth.api_keys import ADMIN, Need
 from broker.http.problems import PROBLEM_TYPE, Problem
 from broker.http.version import greenroom_version
 from broker.model import MAX_ROOM_NAME_CHARACTERS
@@ -35,6 +36,8 @@ class Operation:
     request_media: str
     response_media: str
     security: tuple[str, ...]
+    need: Need | None
+    """The scope that an API key needs; None for a route that is open to all."""
     other_statuses: Mapping[int, Model]
 
 
@@ -47,11 +50,23 @@ def operation(
     request_media: str = "application/json",
     response_media: str = "application/json",
     security: tuple[str, ...] = (_API_KEY,),
+    need: Need = ADMIN,
     other_statuses: Mapping[int, Model] | None = None,
 ) -> Callable[[T], T]:
-    """Describe a route; its docstring is the rest of the description. A route without this is in no document."""
+    """Describe a route; its docstring is the rest of the description. A route without this is in no document.
+
+    `need` is what an API key needs for it, where it needs an API key at all.
+    """
     described = Operation(
-        response, query, headers, request, request_media, response_media, security, other_statuses or {}
+        response,
+        query,
+        headers,
+        request,
+        request_media,
+        response_media,
+        security,
+        need if _API_KEY in security else None,
+        other_statuses or {},
     )
 
     def decorate(function: T) -> T:
@@ -65,6 +80,12 @@ def query_of(function: Callable[..., Any]) -> Model | None:
     """Return the query parameters of a described route; None if it takes none."""
     described: Operation | None = getattr(function, _OPERATION, None)
     return None if described is None else described.query
+
+
+def need_of(function: Callable[..., Any]) -> Need | None:
+    """Return what an API key needs for a route; None if that is open to all."""
+    described: Operation | None = getattr(function, _OPERATION, None)
+    return None if described is None else described.need
 
 
 def add_openapi(app: QuartTrio) -> Callable[[], bytes]:
@@ -123,7 +144,9 @@ class Provider(OpenAPIProvider):
             "responses": _responses(described, components),
         }
         if described.security:
-            built["security"] = [{name: []} for name in described.security]
+            # OpenAPI 3.1 has names of roles where a scheme has no scopes of OAuth.
+            scopes = [] if described.need is None else [described.need.scope.value]
+            built["security"] = [{name: scopes if name == _API_KEY else []} for name in described.security]
         if described.request is not None:
             content = _content(described.request, described.request_media, components)
             built["requestBody"] = {"required": True, "content": content}

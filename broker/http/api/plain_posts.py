@@ -10,6 +10,7 @@ import attrs
 import msgspec
 import trio
 
+from broker.auth.api_keys import PUBLISH, PUBLISH_IN_EACH, Caller
 from broker.errors import ErrorCode, RefusalReason, Refused
 from broker.http.api.cors import Cors
 from broker.http.api.models import Broadcast, BroadcastResults
@@ -43,19 +44,21 @@ class PlainPosts:
     cors: Cors
     security_headers: Sequence[tuple[str, str]]
 
-    def accepts(self, post: PlainPost) -> bool:
+    def admit(self, post: PlainPost) -> Caller | None:
         """See PostAnswers."""
         if post.content_bytes > self.services.settings.http.body_bytes:
-            return False
-        if not self.gate.admits(post.authorization):
-            return False
+            return None
+        caller = self.gate.identify(post.authorization)
+        if caller is None:
+            return None
         try:
+            (PUBLISH_IN_EACH if post.room is None else PUBLISH).check(caller, post.room)
             make_key(post.key)
             if post.room is not None:
                 check_room_name(post.room)
         except Refused:
-            return False
-        return True
+            return None
+        return caller
 
     async def answer(self, call: Call, content: bytes) -> Answer | None:
         """See PostAnswers. Only a checkpoint if a room cannot store the message at once."""
@@ -78,9 +81,13 @@ class PlainPosts:
             return await self.publisher.publish(call.post.room, draft)
 
         def note_refused(code: str) -> None:
-            self.services.refusals.note(ErrorCode(code), call.address, method="POST", route=call.route)
+            self.services.refusals.note(
+                ErrorCode(code), call.address, method="POST", route=call.route, **call.caller.log_fields
+            )
 
-        return BroadcastResults(await self.publisher.publish_everywhere(rooms, draft, note_refused))
+        return BroadcastResults(
+            await self.publisher.publish_everywhere(rooms, draft, call.caller, note_refused)
+        )
 
     def answer_too_slow(self, call: Call) -> Answer:
         """See PostAnswers."""
@@ -92,7 +99,12 @@ class PlainPosts:
         )
         if why is not None:
             self.services.refusals.note(
-                why, call.address, method="POST", route=call.route, status=problem.status
+                why,
+                call.address,
+                method="POST",
+                route=call.route,
+                status=problem.status,
+                **call.caller.log_fields,
             )
         return answer
 

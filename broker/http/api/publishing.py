@@ -7,6 +7,8 @@ import msgspec
 import trio
 
 from actors import ActorError, Reply
+from broker.auth.api_keys import Caller
+from broker.config.scopes import Scope
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.models import ErrorInfo, Outcome, Placed
 from broker.http.deadlines import answer_within
@@ -76,9 +78,12 @@ class RoomPublisher:
             return Placed.of(room, await self.rooms.publish(room, draft))
 
     async def publish_everywhere(
-        self, rooms: Sequence[str], draft: Draft, note_refused: Callable[[str], None]
+        self, rooms: Sequence[str], draft: Draft, caller: Caller, note_refused: Callable[[str], None]
     ) -> list[Outcome]:
-        """Publish in many rooms; each fails alone, and the code of its error is passed to `note_refused`."""
+        """Publish in those of many rooms that `caller` may publish in.
+
+        Each fails alone, and the code of its error is passed to `note_refused`.
+        """
         outcomes: dict[int, Outcome] = {}
         waiting = iter(enumerate(rooms))
 
@@ -87,7 +92,8 @@ class RoomPublisher:
                 # Borrowed turns of a thousand rooms must not hold up the other tasks.
                 await trio.lowlevel.checkpoint()
                 try:
-                    placed = await self.publish(check_room_name(room), draft)
+                    caller.check(Scope.PUBLISH, check_room_name(room))
+                    placed = await self.publish(room, draft)
                 except FAILURES as error:
                     info = error_info(error)
                     note_refused(info.code)

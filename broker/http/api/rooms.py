@@ -5,6 +5,7 @@ import msgspec
 from msgspec import UNSET
 from quart import Blueprint, Response
 
+from broker.auth.api_keys import ADMIN, PUBLISH, PUBLISH_IN_EACH, READ
 from broker.errors import ErrorCode, Refused
 from broker.http.api.models import (
     Broadcast,
@@ -53,7 +54,7 @@ class RoomRoutes:
         api.add_url_rule("/rooms/<room>", view_func=self.inspect, methods=["GET"])
         api.add_url_rule("/rooms/<room>/users/<user>", view_func=self.remove, methods=["DELETE"])
 
-    @operation(query=PublishQuery, headers=PublishHeaders, request=Message, response=Placed)
+    @operation(query=PublishQuery, headers=PublishHeaders, request=Message, response=Placed, need=PUBLISH)
     async def publish(self, room: str) -> Response:
         """Publish a message in a room.
 
@@ -67,7 +68,13 @@ class RoomRoutes:
         draft = make_draft(message, key, is_ephemeral=query.ephemeral)
         return answer(await self.publisher.publish(room, draft))
 
-    @operation(query=PublishQuery, headers=PublishHeaders, request=Broadcast, response=BroadcastResults)
+    @operation(
+        query=PublishQuery,
+        headers=PublishHeaders,
+        request=Broadcast,
+        response=BroadcastResults,
+        need=PUBLISH_IN_EACH,
+    )
     async def broadcast(self) -> Response:
         """Publish one message in many rooms.
 
@@ -79,11 +86,11 @@ class RoomRoutes:
         ask = decode_json(await read_json(self.services.settings.http), Broadcast)
         draft = make_draft(ask.message, key, is_ephemeral=query.ephemeral)
         note_refused = part_notes(self.services.refusals)
-        return answer(
-            BroadcastResults(await self.publisher.publish_everywhere(ask.rooms, draft, note_refused))
-        )
+        caller = this_request().caller
+        publishing = self.publisher.publish_everywhere(ask.rooms, draft, caller, note_refused)
+        return answer(BroadcastResults(await publishing))
 
-    @operation(query=RoomsQuery, response=RoomPage)
+    @operation(query=RoomsQuery, response=RoomPage, need=READ)
     async def list_rooms(self) -> Response:
         """List rooms by name.
 
@@ -98,14 +105,14 @@ class RoomRoutes:
         page = [_summary(info) for info in found[: query.limit]]
         return answer(RoomPage(page, page[-1].room if len(found) > query.limit else None))
 
-    @operation(response=RoomDetails)
+    @operation(response=RoomDetails, need=READ)
     async def inspect(self, room: str) -> Response:
         """Give a room's position and its users."""
         check_room_name(room)
         with answer_within(self.services.settings.http.request_seconds):
             return answer(RoomDetails.of(await self.services.rooms.inspect(room)))
 
-    @operation(query=HistoryQuery, response=History)
+    @operation(query=HistoryQuery, response=History, need=READ)
     async def history(self, room: str) -> Response:
         """Give messages of a room, the oldest first unless `reverse`.
 
@@ -126,14 +133,14 @@ class RoomRoutes:
             History(room, messages, position.offset, position.epoch, recovered=run.can_continue(since))
         )
 
-    @operation(response=Removed)
+    @operation(response=Removed, need=ADMIN)
     async def remove(self, room: str, user: str) -> Response:
         """Remove a user's connections from a room; the user may join again."""
         check_room_name(room)
         with answer_within(self.services.settings.http.request_seconds):
             return answer(Removed(await self.services.rooms.remove(room, user)))
 
-    @operation(response=Cleared)
+    @operation(response=Cleared, need=ADMIN)
     async def clear(self, room: str) -> Response:
         """Delete a room's history.
 

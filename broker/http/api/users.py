@@ -3,6 +3,7 @@
 import attrs
 from quart import Blueprint, Response
 
+from broker.auth.api_keys import ADMIN, READ
 from broker.errors import CloseCode
 from broker.http.api.models import (
     Disconnected,
@@ -32,7 +33,7 @@ class UserRoutes:
         api.add_url_rule("/users/<user>", view_func=self.inspect_user, methods=["GET"])
         api.add_url_rule("/users/<user>", view_func=self.disconnect, methods=["DELETE"])
 
-    @operation(query=UsersQuery, response=UserPage)
+    @operation(query=UsersQuery, response=UserPage, need=READ)
     async def list_users(self) -> Response:
         """List the users who are online, by their ids.
 
@@ -47,14 +48,14 @@ class UserRoutes:
         cursor = page[-1].user_id if len(online.counts) > query.limit else None
         return answer(UserPage(page, cursor, online.silent_nodes))
 
-    @operation(response=OnlineUser)
+    @operation(response=OnlineUser, need=READ)
     async def inspect_user(self, user: str) -> Response:
         """Tell how many connections a user has, on all nodes; 0 if the user is not online."""
         online = await find_online_users(self.services, UsersQuestion(user_id=user))
         count = dict(online.counts).get(user, 0)
         return answer(OnlineUser(user, count, online.silent_nodes))
 
-    @operation(response=Disconnected)
+    @operation(response=Disconnected, need=ADMIN)
     async def disconnect(self, user: str) -> Response:
         """Close all connections of a user with 4004, after which clients do not reconnect.
 

@@ -3,6 +3,7 @@
 import attrs
 from quart import Blueprint, Response
 
+from broker.auth.api_keys import READ
 from broker.http.api.models import answer
 from broker.http.api.openapi import operation
 from broker.http.bodies import read_query
@@ -22,7 +23,7 @@ class NodeRoutes:
         """Add the route to a blueprint below /api."""
         api.add_url_rule("/node", view_func=self.node, methods=["GET"])
 
-    @operation(query=NodeQuery, response=NodeState)
+    @operation(query=NodeQuery, response=NodeState, need=READ)
     async def node(self) -> Response:
         """Give the state of a node: its rooms, engine, slow readers, and traffic of the last minutes.
 

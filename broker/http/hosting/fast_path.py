@@ -14,6 +14,7 @@ import attrs
 import trio
 from hypercorn.config import Config
 
+from broker.auth.api_keys import Caller
 from broker.http.hosting.resets import ResetWatch
 from broker.http.hosting.stream import HttpStream, HttpTransport
 from broker.http.plain_post import Answer, Call, PlainPost, PostAnswers, parse_plain_post
@@ -125,10 +126,11 @@ class PostFastPath:
                 # The idle time ended as the request came: an answer that has to wait would be cut off, published or not.
                 return _Next.HYPERCORN
         # Hypercorn closes the connection of a stopping server.
-        post = None if self._options.is_stopping() else self._find(self._held)
-        if post is None:
+        found = None if self._options.is_stopping() else self._find(self._held)
+        if found is None:
             return _Next.HYPERCORN
-        call = Call(post, self._address, trio.current_time())
+        post, caller = found
+        call = Call(post, caller, self._address, trio.current_time())
         end = post.head_bytes + post.content_bytes
         if len(self._held) < end and await self._receive_content(end):
             await self._send(self._options.answers.answer_too_slow(call))
@@ -157,11 +159,12 @@ class PostFastPath:
         if self._is_answering:
             self._stream.note_reset()
 
-    def _find(self, data: bytes) -> PlainPost | None:
+    def _find(self, data: bytes) -> tuple[PlainPost, Caller] | None:
         post = parse_plain_post(data)
         if post is None or post.head_bytes > self._options.head_bytes:
             return None
-        return post if self._options.answers.accepts(post) else None
+        caller = self._options.answers.admit(post)
+        return None if caller is None else (post, caller)
 
     def _note_idle(self) -> None:
         self.idle_until = trio.current_time() + self._options.keep_alive_seconds
