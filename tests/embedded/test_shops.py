@@ -44,12 +44,16 @@ async def order_is_shipped_and_the_customer_hears(server: str, shop: str) -> Non
                         return
 
 
-@pytest.mark.parametrize("shop", ["shop_django", "shop_express", "shop_fastapi", "shop_flask"])
-async def test_a_service_beside_the_server(serve, shop, request):
-    if shop == "shop_express":
+@pytest.fixture(params=["shop_django", "shop_express", "shop_fastapi", "shop_flask"])
+def shop(request: pytest.FixtureRequest) -> str:
+    if request.param == "shop_express":
         request.getfixturevalue("node_modules")
     else:
-        pytest.importorskip(shop.removeprefix("shop_"))
+        pytest.importorskip(request.param.removeprefix("shop_"))
+    return request.param
+
+
+async def test_a_service_beside_the_server(serve, shop):
     async with serve() as served:
         with run_example(shop, GREENROOM_URL=served.url, **SECRETS) as (address, _):
             await order_is_shipped_and_the_customer_hears(served.url, address)

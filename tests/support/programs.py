@@ -102,9 +102,8 @@ def node_modules() -> Path:
         fcntl.flock(opened, fcntl.LOCK_EX)
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
             options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
-            done = subprocess.run(
-                ["npm", "ci", *options], cwd=EXAMPLES, capture_output=True, text=True, check=False
-            )
-            if done.returncode != 0:
-                pytest.skip(f"npm cannot install the packages of examples/: {done.stderr}")
+            with run(" ".join(("exec npm ci", *options)), EXAMPLES) as npm:
+                said, _ = npm.communicate()
+            if npm.returncode != 0:
+                pytest.skip(f"npm cannot install the packages of examples/: {said.decode()}")
     return installed.parent
