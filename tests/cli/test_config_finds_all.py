@@ -43,7 +43,7 @@ CASES: dict[str, Case] = {
     "a previous API key beyond ASCII": variables(PREVIOUS_API_KEY=f"{API_KEY}ü"),
     "a previous metrics key alone": variables(PREVIOUS_METRICS_KEY=API_KEY),
     "an API key with a scope that is none": text(
-        f'[[http.api_keys]]\nname = "a"\nkey = "{API_KEY[::-1]}"\nscopes = ["hunter2"]'
+        f'[[http.api_keys]]\nname = "a"\nkey = "{API_KEY[::-1]}"\nscopes = ["write"]'
     ),
     "an API key from no file": text(
         '[[http.api_keys]]\nname = "a"\nkey_file = "FOLDER/none"\nscopes = ["read"]'
