@@ -15,7 +15,8 @@ from broker.http.exchange import this_request
 from broker.http.problems import BODY_TOO_SLOW, Problem, ProblemError
 from broker.notices import RequestId
 from broker.portable_json import MAX_BRACKET_RUNS, MAX_LEVELS, decode, members
-from broker.protocol.commands import Id, describe_mismatch
+from broker.protocol.commands import describe_mismatch
+from broker.protocol.fields import Id
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -9,19 +9,16 @@ from broker.errors import ErrorCode, NotPortable, Refused
 from broker.model import Position
 from broker.notices import RequestId
 from broker.portable_json import MAX_BRACKET_RUNS, decode, explain_undecoded, members
+from broker.protocol.fields import Epoch, EventName, Id, Offset, RoomName
 
 T = TypeVar("T")
-
-Id: TypeAlias = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
-EventName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-Offset: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Since(msgspec.Struct, frozen=True):
     """The last position that a client has received."""
 
     offset: Offset
-    epoch: Annotated[str, Meta(max_length=64)]
+    epoch: Epoch
 
 
 def position_of(since: Since | None) -> Position | None:
@@ -36,19 +33,31 @@ class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
 
 
 class Chat(Command, frozen=True, tag="chat"):
-    """Publish a text in a room."""
+    """Publish a text in a room; answered only if it has an id, with which it is published once."""
 
-    text: str
-    room: str | None = None
+    text: Annotated[
+        str,
+        Meta(
+            description="Of more than `limits.text_characters` (500) the rest is cut, and the event is `truncated`."
+        ),
+    ]
+    room: RoomName | None = None
 
 
 class Publish(Command, frozen=True, tag="publish"):
-    """Publish any JSON value in a room under an event name."""
+    """Publish any JSON value in a room under an event name; answered and published once as `chat` is."""
 
     event: EventName
-    data: msgspec.Raw
-    room: str | None = None
-    ephemeral: bool = False
+    data: Annotated[
+        msgspec.Raw,
+        Meta(
+            description="Any JSON value, passed on byte for byte, that all clients can read; null counts as a value."
+        ),
+    ]
+    room: RoomName | None = None
+    ephemeral: Annotated[
+        bool, Meta(description="Delivered in order, but not stored: without a position.")
+    ] = False
 
 
 class Ping(Command, frozen=True, tag="ping"):
@@ -58,35 +67,40 @@ class Ping(Command, frozen=True, tag="ping"):
 class Join(Command, frozen=True, tag="join"):
     """Join a room; with `since`, get the missed events."""
 
-    room: str
+    room: RoomName
     since: Since | None = None
 
 
 class Leave(Command, frozen=True, tag="leave"):
     """Leave a room."""
 
-    room: str | None = None
+    room: RoomName | None = None
 
 
 class Presence(Command, frozen=True, tag="presence"):
     """Ask for the users in a room."""
 
-    room: str | None = None
+    room: RoomName | None = None
 
 
 class History(Command, frozen=True, tag="history"):
     """Ask for a room's events: those after `since`, else the oldest or (reverse) the newest in its history."""
 
-    room: str | None = None
+    room: RoomName | None = None
     since: Since | None = None
-    limit: Annotated[int, Meta(ge=1)] | None = None
-    reverse: bool = False
+    limit: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Most events in the answer; `history.page_messages` (1000) at most."),
+    ] = None
+    reverse: Annotated[bool, Meta(description="The newest event first.")] = False
 
 
 class Refresh(Command, frozen=True, tag="refresh"):
     """Present a new token for the same user."""
 
-    token: str
+    token: Annotated[
+        str, Meta(description="A JWT; the connection is closed with 4001 if it is not accepted.")
+    ]
 
 
 AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | History | Refresh

@@ -4,27 +4,47 @@ Content lacks `room`, `offset`, `epoch` and `time`, which are known only once th
 header is made where the content is made, so that nobody has to parse the content for it.
 """
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from broker.errors import ErrorCode, Refused
 from broker.model import NO_HEADER, EventHeader
 from broker.portable_json import decode, explain, has_number_out_of_range
 from broker.protocol.commands import COMMAND_TYPES
+from broker.protocol.fields import Epoch, Offset, RoomName, UserId
 from broker.protocol.messages import MESSAGE_TYPES
 
-PLACED_FIELDS = frozenset({"room", "offset", "epoch", "time"})
+
+class Placement(msgspec.Struct, frozen=True):
+    """The fields that an event gets where it is encoded for a recipient."""
+
+    room: RoomName
+    time: Annotated[
+        int, Meta(description="Time of the event in Unix milliseconds, by the server's wall clock.")
+    ]
+    offset: Offset | None = None
+    epoch: Epoch | None = None
 
 
-class _Chat(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True):
-    user_id: str
-    text: str
-    truncated: bool = False
+PLACED_FIELDS = frozenset(Placement.__struct_fields__)
 
 
-class _Custom(msgspec.Struct, tag_field="type", tag="event"):
-    event: str
-    user_id: str
-    data: msgspec.Raw
+class ChatEvent(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True):
+    """A text that a client published."""
+
+    user_id: UserId
+    text: Annotated[str, Meta(description="At most `limits.text_characters` (500) characters.")]
+    truncated: Annotated[bool, Meta(description="Whether the end of the text was cut.")] = False
+
+
+class ClientEvent(msgspec.Struct, tag_field="type", tag="event"):
+    """An event that a client published under a name; an ephemeral one has no position."""
+
+    event: Annotated[str, Meta(title="EventName")]
+    user_id: UserId
+    data: Annotated[msgspec.Raw, Meta(description="Any JSON value.")]
 
 
 class _Typed(msgspec.Struct):
@@ -39,7 +59,7 @@ NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, *_CLIE
 _encode = msgspec.json.encode
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _typed = msgspec.json.Decoder(_Typed)
-_of_clients: msgspec.json.Decoder[_Chat | _Custom] = msgspec.json.Decoder(_Chat | _Custom)
+_of_clients: msgspec.json.Decoder[ChatEvent | ClientEvent] = msgspec.json.Decoder(ChatEvent | ClientEvent)
 
 
 def chat_header(user_id: str, connection: str | None = None) -> EventHeader:
@@ -64,7 +84,7 @@ def read_header(content: bytes) -> EventHeader:
         event = _of_clients.decode(content)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return NO_HEADER
-    if isinstance(event, _Chat):
+    if isinstance(event, ChatEvent):
         return chat_header(event.user_id)
     return custom_header(event.user_id, event.event)
 
@@ -72,8 +92,8 @@ def read_header(content: bytes) -> EventHeader:
 def chat_content(user_id: str, text: str, max_characters: int) -> bytes:
     """Return the content of a chat event; a longer text is cut, and the event marked as `truncated`."""
     if len(text) > max_characters:
-        return _encode(_Chat(user_id, text[:max_characters], truncated=True))
-    return _encode(_Chat(user_id, text))
+        return _encode(ChatEvent(user_id, text[:max_characters], truncated=True))
+    return _encode(ChatEvent(user_id, text))
 
 
 def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
@@ -84,7 +104,7 @@ def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
     written = bytes(data)
     if has_number_out_of_range(written):
         raise explain(f'{{"data":{written.decode()}}}')
-    return _encode(_Custom(event, user_id, data))
+    return _encode(ClientEvent(event, user_id, data))
 
 
 def notifier_content(message: bytes | msgspec.Raw) -> tuple[bytes, EventHeader]:

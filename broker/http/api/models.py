@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from quart import Response
 
-from broker.protocol.commands import Id, Offset
+from broker.protocol.fields import Id, Offset
 from broker.rooms.messages import Published, RoomInfo
 
 MAX_BROADCAST_ROOMS = 1000

@@ -11,6 +11,7 @@ from broker.errors import CloseCode, Disconnect
 from broker.model import Position, parse_offset
 from broker.notices import Joined, Notice, RoomEvent
 from broker.protocol.codec import encode_notice
+from broker.protocol.messages import Closing
 from broker.rooms.member import Codec
 from broker.sessions.wire_protocol import WireProtocol
 from broker.wakeup import Wakeup
@@ -43,7 +44,7 @@ def event_stream_protocol() -> WireProtocol:
 
 def close_event(ending: Disconnect, protocol: WireProtocol) -> bytes:
     """Return the last event of a stream, with the code and reason of a WebSocket's close frame."""
-    data = msgspec.json.encode({"code": protocol.close_code_of(ending.code), "reason": ending.reason})
+    data = msgspec.json.encode(Closing(protocol.close_code_of(ending.code), ending.reason))
     return b"event:close\ndata:%b\n\n" % data
 
 
