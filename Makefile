@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENT := broker/web/client
 
-.PHONY: help serve test test-quick coverage lint fix wheel web web-check bench clean
+.PHONY: help serve test test-quick coverage lint fix documents wheel web web-check bench clean
 
 # Many tests wait for a server or a clock: one more runs than there are processors.
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
@@ -23,6 +23,7 @@ help:
 	@echo "make coverage    run all tests, and count the lines that they reach (takes half as long again)"
 	@echo "make lint        check style, types and the direction of imports"
 	@echo "make fix         format the code, and mend what ruff can"
+	@echo "make documents   write the JSON Schema and the AsyncAPI document of the protocol to docs/"
 	@echo "make wheel       build the wheel, and try it in an empty environment"
 	@echo "make web         build the browser client (needs Node.js)"
 	@echo "make web-check   check and test the browser client (needs Node.js)"
@@ -49,6 +50,10 @@ lint: $(VENV)/dev
 fix: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A test compares them with the code.
+documents: $(VENV)/runtime
+	$(BIN)/python -m broker.protocol.documents docs
 
 # Builds the wheel, installs it and nothing else into an empty environment, and runs the command from there.
 wheel: $(VENV)/dev

@@ -20,7 +20,15 @@ server = subprocess.Popen(
 try:
     listening = json.loads(server.stderr.readline())
     url = listening["url"]
-    for path in ("/health", "/ready", "/", "/greenroom.js", "/greenroom.d.ts", "/metrics", "/openapi.json"):
+    pages = (
+        "/",
+        "/greenroom.js",
+        "/greenroom.d.ts",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/schema/greenroom.v1.json",
+    )
+    for path in ("/health", "/ready", "/metrics", *pages):
         with urllib.request.urlopen(url + path, timeout=10) as response:
             assert response.status == 200, path
     sent = subprocess.run(

@@ -17,6 +17,7 @@ from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
 from broker.http.api.openapi import add_openapi, need_of, query_of
 from broker.http.api.plain_posts import PlainPosts
+from broker.http.api.protocol_documents import ProtocolRoutes
 from broker.http.api.publishing import RoomPublisher
 from broker.http.api.rooms import RoomRoutes
 from broker.http.api.status import StatusRoutes
@@ -106,6 +107,7 @@ def create_app(
     EventRoutes(services, Access(services), heartbeat_seconds, random or SystemRandom()).add_to(app)
     PageRoutes(load_web_files()).add_to(app)
     BrowserClientRoutes(load_client_files()).add_to(app)
+    ProtocolRoutes().add_to(app)
     StatusRoutes(services, add_openapi(app)).add_to(app)
     open_routes = frozenset({EVENTS_ROUTE})
     gate = Gate(

@@ -147,6 +147,8 @@ async def test_clients_come_through_the_proxy_and_nobody_else(serve, tmp_path, n
             "/api/rooms/a/messages",
             "/ready",
             "/openapi.json",
+            "/asyncapi.json",
+            "/schema/greenroom.v1.json",
             "/wsx",
         ):
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

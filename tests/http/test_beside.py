@@ -125,10 +125,19 @@ async def test_the_options_of_the_server_are_told_by_the_server(world):
     )
 
 
-OUR_PATHS = ["/api/rooms/lobby", "/health", "/ws/lobby", "/web/openapi.json", "/web/console"]
+OUR_PATHS = [
+    "/api/rooms/lobby",
+    "/health",
+    "/ws/lobby",
+    "/web/openapi.json",
+    "/web/asyncapi.json",
+    "/schema/greenroom.v1.json",
+    "/web/console",
+]
 THEIR_PATHS = [
     "/",
     "/openapi.json",
+    "/asyncapi.json",
     "/docs",
     "/redoc",
     "/docs/oauth2-redirect",

@@ -16,6 +16,7 @@ PAGES = {
     "/ws",
     "/ws/{room}",
     "/web/openapi.json",
+    "/web/asyncapi.json",
 }
 
 

@@ -11,6 +11,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
 from broker.transport.byte_stream import MemoryByteStream
+from tests.support.documents import validator
 from tests.support.engines import LongWayEngine
 from tests.support.node import Node, OpenNode
 from tests.support.peers import RawPeer, client_frame, text_of
@@ -223,6 +224,7 @@ async def check_what_it_saw(peer: RawPeer, policy: str, lost: int) -> None:
             assert offsets == list(range(1, len(offsets) + 1))
     while len(offsets) + missed < 200:
         message = await peer.read_message()
+        validator("ServerMessage", is_closed=True).validate(message)
         if message["type"] == "gap":
             assert message["from"] == len(offsets) + missed + 1
             missed += message["to"] - message["from"] + 1

@@ -20,7 +20,15 @@ UPGRADE = (
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )
-OPEN_ROUTES = {"/health", "/ready", "/metrics", "/openapi.json", "/"}
+OPEN_ROUTES = {
+    "/health",
+    "/ready",
+    "/metrics",
+    "/openapi.json",
+    "/asyncapi.json",
+    "/schema/greenroom.v1.json",
+    "/",
+}
 
 
 def encode(text: str) -> str:

@@ -9,16 +9,16 @@ from werkzeug.routing import RequestRedirect
 
 from broker.http.target import is_server_wide, routed_path
 
-LEFT_TO_PROGRAM = frozenset({"/", "/openapi.json"})
+LEFT_TO_PROGRAM = frozenset({"/", "/openapi.json", "/asyncapi.json"})
 """Paths of ours that belong to a program's own application, where there is one."""
 
 
 class SideBySide:
     """Gives the broker's own paths to `ours` and everything else, WebSockets too, to `theirs`.
 
-    Own are the paths that `ours` has a route for, whatever the method and the kind of scope; but not `/` and
-    `/openapi.json`, which a program has of its own: ours are at `/web/console` and `/web/openapi.json` as well. `OPTIONS *` is for `ours`, whose gate also refuses
-    WebSockets.
+    Own are the paths that `ours` has a route for, whatever the method and the kind of scope; but not those in
+    LEFT_TO_PROGRAM, which a program may have of its own: ours are at `/web/console`, `/web/openapi.json` and
+    `/web/asyncapi.json` as well. `OPTIONS *` is for `ours`, whose gate also refuses WebSockets.
     """
 
     def __init__(self, ours: QuartTrio, theirs: ASGIFramework) -> None:

@@ -1,0 +1,77 @@
+"""Examples of all messages: those of clients as they write them, those of the server as its codec writes them."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from broker import notices
+from broker.errors import CloseCode, ErrorCode, Refused
+from broker.model import Event, Position
+from broker.notices import Notice, RoomEvent
+from broker.protocol.codec import encode_notice
+from broker.protocol.content import chat_content, custom_content, notifier_content
+from broker.protocol.messages import Closing
+
+Example: TypeAlias = dict[str, Any]
+
+_ROOM, _EPOCH, _TIME_MS = "lobby", "9f86d081884c7d65", 1_780_000_000_000
+_POSITION = Position(_EPOCH, 7)
+_SINCE = {"offset": 5, "epoch": _EPOCH}
+
+_CHAT = Event(chat_content("ann", "Good morning", 500), _TIME_MS, 6)
+_MOVE = Event(custom_content("bob", "move", msgspec.Raw(b'{"from":"e2","to":"e4"}')), _TIME_MS + 20, 7)
+_TYPING = Event(custom_content("bob", "typing", msgspec.Raw(b"true")), _TIME_MS + 30, None)
+_ORDER = Event(notifier_content(b'{"type":"order.paid","order":5}')[0], _TIME_MS + 40, 8)
+
+COMMANDS: Sequence[Example] = (
+    {"type": "chat", "room": _ROOM, "text": "Good morning", "id": 1},
+    {"type": "chat", "text": "on a connection to /ws/lobby, without an answer"},
+    {"type": "publish", "room": _ROOM, "event": "move", "data": {"from": "e2", "to": "e4"}, "id": "move-1"},
+    {"type": "publish", "room": _ROOM, "event": "typing", "data": True, "ephemeral": True},
+    {"type": "ping", "id": 2},
+    {"type": "join", "room": _ROOM, "id": 3},
+    {"type": "join", "room": _ROOM, "since": _SINCE, "id": 4},
+    {"type": "leave", "room": _ROOM, "id": 5},
+    {"type": "presence", "room": _ROOM, "id": 6},
+    {"type": "history", "room": _ROOM, "since": _SINCE, "limit": 100, "id": 7},
+    {"type": "history", "room": _ROOM, "limit": 50, "reverse": True, "id": 8},
+    {"type": "refresh", "token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl", "id": 9},
+)
+
+_NOTICES: Sequence[Notice] = (
+    RoomEvent(_ROOM, _EPOCH, _CHAT),
+    RoomEvent(_ROOM, _EPOCH, Event(chat_content("ann", "Good", 2), _TIME_MS, 9)),
+    RoomEvent(_ROOM, _EPOCH, _MOVE),
+    RoomEvent(_ROOM, _EPOCH, _TYPING),
+    RoomEvent(_ROOM, _EPOCH, _ORDER),
+    notices.UserJoined(_ROOM, "ann", 2),
+    notices.UserLeft(_ROOM, "ann", 1),
+    notices.PresenceChanged(_ROOM, ("ann", "bob"), ("cid",), 120),
+    notices.Joined(_ROOM, 2, _POSITION, is_recovered=False, events=(), request_id=3),
+    notices.Joined(_ROOM, 2, _POSITION, is_recovered=True, events=(_CHAT, _MOVE), request_id=4),
+    notices.Left(_ROOM, 5),
+    notices.Left(_ROOM),
+    notices.Acknowledged(_ROOM, Position(_EPOCH, 6), 1),
+    notices.Acknowledged(_ROOM, None, "typing-1"),
+    notices.PresenceList(_ROOM, 3, (("ann", 1), ("bob", 2)), 6),
+    notices.HistoryPage(_ROOM, (_CHAT, _MOVE), _POSITION, 7),
+    notices.Gap(_ROOM, 3, 5),
+    notices.Failed(Refused(ErrorCode.INVALID_MESSAGE, "object missing required field `text`"), 1),
+    notices.Failed(Refused(ErrorCode.RATE_LIMITED, "too many messages", 250), "move-1"),
+    notices.Failed(Refused(ErrorCode.INVALID_JSON, "Invalid JSON")),
+    notices.Pong(2),
+    notices.Refreshed(_TIME_MS / 1000 + 3600, 3600.0, 9),
+    notices.Refreshed(None, None, 9),
+    notices.Reconnect(2500),
+)
+
+
+def server_examples() -> list[Example]:
+    """Return the examples of the server's messages."""
+    return [msgspec.json.decode(encode_notice(notice)) for notice in _NOTICES]
+
+
+def closing_examples() -> list[Example]:
+    """Return the examples of the end of an event stream."""
+    return [msgspec.to_builtins(Closing(int(CloseCode.REMOVED), "removed from the room"))]
