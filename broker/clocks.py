@@ -21,6 +21,7 @@ Monotonic clock: waits, rates and time limits of this process, which a sleep may
 | use | a step | a sleep |
 | --- | --- | --- |
 | server: time limits, pings and pongs, rate limits, renewal of leases, drain, idle rooms, restarts | none | suspends: no client is disconnected for a sleep of the server |
+| `greenroom conformance`: all times | none | not counted |
 | server: rates and times of metrics and console, the schedule of garbage collection | none | not counted |
 | clients: delays before they reconnect, `reconnect` | none | the rest of the delay follows after the sleep |
 

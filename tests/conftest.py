@@ -18,6 +18,7 @@ SLOW = (
     "client/test_core_machine.py",
     "client/test_real_servers.py",
     "cluster",
+    "conformance/test_own_clients.py",
     "durability",
     "embedded",
     "engine/contract/test_contract_machine.py",

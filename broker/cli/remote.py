@@ -72,7 +72,7 @@ def _load_settings() -> Settings:
 
 
 def run_remote(command: Callable[[], Awaitable[int]]) -> None:
-    """Run a command against a server and exit with its status; 1 with one line if the server refuses.
+    """Run a command against a server, or a client, and exit with its status; 1 with one line if the server refuses.
 
     SIGINT and SIGTERM end it at once, with the status that a shell gives for them.
     """
@@ -107,6 +107,9 @@ async def _run(command: Callable[[], Awaitable[int]]) -> int:
         return await command()
     except NotSentError as error:
         click.echo(f"greenroom: {usage_error(error)}", err=True)
+        return 2
+    except ConfigurationError as error:
+        click.echo(f"greenroom: {error}", err=True)
         return 2
     except ClientError as error:
         click.echo(f"greenroom: {error}", err=True)
