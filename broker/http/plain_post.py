@@ -1,10 +1,11 @@
-"""Recognizes the head of an ordinary POST of a message, in one pass over its bytes. Pure.
+"""Recognizes the head of an ordinary POST of messages, in one pass over its bytes. Pure.
 
 What is recognized is a strict subset of what the HTTP server accepts, and means the same there: one form of each
 element, no header that changes how a request is framed, routed or answered. Anything else is not plain, and None here.
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -12,9 +13,11 @@ from broker.auth.api_keys import Caller
 
 MESSAGES = "/api/rooms/<room>/messages"
 BROADCAST = "/api/broadcast"
+LINES = "/api/messages"
 
 _REQUEST_LINE = re.compile(
-    rb"POST /api/(?:rooms/([A-Za-z0-9._~!$&'()*+,;=:@%-]++)/messages|broadcast)(\?ephemeral=1)? HTTP/1\.1\r\n"
+    rb"POST /api/(?:(?:rooms/([A-Za-z0-9._~!$&'()*+,;=:@%-]++)/messages|(broadcast))(\?ephemeral=1)?|messages)"
+    rb" HTTP/1\.1\r\n"
 )
 _FIELDS = re.compile(rb"((?:[A-Za-z0-9-]++:[\t -~]*+\r\n)++)\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
@@ -23,6 +26,10 @@ _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _JSON_TYPES = frozenset(
     {b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
 )
+_LINES_TYPES = frozenset(
+    {b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/json-lines"}
+)
+_TYPES = {MESSAGES: _JSON_TYPES, BROADCAST: _JSON_TYPES, LINES: _LINES_TYPES}
 
 _PLAIN_NAMES = frozenset(
     b"accept accept-encoding accept-language authorization baggage cache-control connection content-length content-type "
@@ -36,8 +43,10 @@ _PLAIN_PREFIXES = (b"x-", b"sec-fetch-")
 class PlainPost(NamedTuple):
     """A plain POST, by its head."""
 
+    route: str
+    """MESSAGES, BROADCAST or LINES."""
     room: str | None
-    """The room, decoded; None for a broadcast."""
+    """The room, decoded; None if it is for several."""
     is_ephemeral: bool
     authorization: str | None
     origin: str | None
@@ -56,6 +65,15 @@ class Answer(NamedTuple):
     content: bytes
 
 
+class Part(NamedTuple):
+    """A part of an answer that is sent as it is made."""
+
+    content: bytes
+    is_last: bool
+    head: bytes = b""
+    """In the first part, the head of the answer; the HTTP server adds how its length is told."""
+
+
 class Call(NamedTuple):
     """A plain post that is being answered."""
 
@@ -68,7 +86,7 @@ class Call(NamedTuple):
     @property
     def route(self) -> str:
         """The route of the request."""
-        return BROADCAST if self.post.room is None else MESSAGES
+        return self.post.route
 
 
 class PostAnswers(Protocol):
@@ -80,6 +98,13 @@ class PostAnswers(Protocol):
 
     async def answer(self, call: Call, content: bytes) -> Answer | None:
         """Return the answer; None if a route has to refuse the content, and nothing was published."""
+        ...
+
+    async def answer_lines(self, call: Call, content: bytes, send: Callable[[Part], Awaitable[None]]) -> bool:
+        """Send the answer to LINES in parts; False if the route has to answer, and nothing was published or sent.
+
+        :raises trio.BrokenResourceError: if the answer cannot be completed; or `send` did.
+        """
         ...
 
     def answer_too_slow(self, call: Call) -> Answer:
@@ -102,14 +127,16 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
         if name in fields or (name not in _PLAIN_NAMES and not name.startswith(_PLAIN_PREFIXES)):
             return None
         fields[name] = value.strip()
-    if not _is_plain(fields):
+    route = MESSAGES if line[1] is not None else BROADCAST if line[2] is not None else LINES
+    if not _is_plain(fields, _TYPES[route]):
         return None
     room = None if line[1] is None else _decode_segment(line[1])
     if room is None and line[1] is not None:
         return None
     return PlainPost(
+        route=route,
         room=room,
-        is_ephemeral=line[2] is not None,
+        is_ephemeral=line[3] is not None,
         authorization=_text(fields.get(b"authorization")),
         origin=_text(fields.get(b"origin")),
         key=_text(fields.get(b"idempotency-key")),
@@ -118,12 +145,13 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
     )
 
 
-def _is_plain(fields: dict[bytes, bytes]) -> bool:
+def _is_plain(fields: dict[bytes, bytes], types: frozenset[bytes]) -> bool:
+    content_type = fields.get(b"content-type")
     return (
         _LENGTH.fullmatch(fields.get(b"content-length", b"")) is not None
         and _HOST.fullmatch(fields.get(b"host", b"")) is not None
         and fields.get(b"connection", b"keep-alive").lower() == b"keep-alive"
-        and fields.get(b"content-type", b"application/json").lower() in _JSON_TYPES
+        and (content_type is None or content_type.lower() in types)
     )
 
 

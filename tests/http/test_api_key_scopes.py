@@ -8,7 +8,7 @@ import pytest
 from broker.config.scopes import Scope
 from broker.config.settings import HttpSettings
 from tests.http.test_access import rules
-from tests.http.ways import SETTINGS, compare, post
+from tests.http.ways import SETTINGS, compare, lines, post
 from tests.support.secrets import API_KEY
 
 NAMED = {
@@ -214,15 +214,19 @@ def test_both_ways_of_a_post_decide_alike():
         ]
         content = b'{"rooms":["orders.7","x","lobby"],"message":{"type":"note"}}'
         requests += [post(start=BROADCAST, key=header, body=content), post(key=header, body=b"{}")]
+        parts = [
+            b'{"room":"%b","message":{"type":"note"}}\n' % room for room in (b"orders.7", b"x", b"lobby")
+        ]
+        requests.append(lines(*parts, key=header))
         scripts |= {f"{name}, {index}": [request] for index, request in enumerate(requests)}
         scripts[name] = [b"".join(requests)]
     found = compare(scripts, settings={"http": {**SETTINGS["http"], **HTTP}})
     # Allowed posts are answered in the fast path, and others are not.
-    assert [found[f"shop, {index}"].fast_answers for index in range(7)] == [1, 1, 1, 0, 1, 1, 0]
-    assert found["shop"].statuses == [200, 200, 200, 403, 200, 200, 400]
-    assert found["reader"].statuses == [403] * 7
-    assert found["both"].statuses == [200, 403, 200, 403, 403, 200, 403]
-    assert found["http.api_key"].statuses == [200, 200, 200, 400, 200, 200, 400]
+    assert [found[f"shop, {index}"].fast_answers for index in range(8)] == [1, 1, 1, 0, 1, 1, 0, 1]
+    assert found["shop"].statuses == [200, 200, 200, 403, 200, 200, 400, 200]
+    assert found["reader"].statuses == [403] * 8
+    assert found["both"].statuses == [200, 403, 200, 403, 403, 200, 403, 200]
+    assert found["http.api_key"].statuses == [200, 200, 200, 400, 200, 200, 400, 200]
 
 
 def test_a_key_that_is_taken_away_while_its_post_comes_in_was_good_at_the_head():

@@ -64,6 +64,19 @@ async def test_a_result_comes_before_the_next_line_is_sent(world):
         assert (await client.response())[0] == 200
 
 
+async def test_lines_that_come_whole_are_answered_in_one_chunk(world):
+    await world.say("a", 1)
+    async with world.connect() as client:
+        for offset in (2, 4):
+            await client.request("POST", "/api/messages", body=line("a", 1) + line("a", 2))
+            status, headers = await client.head()
+            assert (status, headers["transfer-encoding"]) == (200, "chunked")
+            size = int(await client.until(b"\r\n"), 16)
+            results = await client.until(b"\r\n0\r\n\r\n")
+            assert len(results) == size + len(b"\r\n0\r\n\r\n")
+            assert [json.loads(text)["offset"] for text in results.splitlines()[:2]] == [offset, offset + 1]
+
+
 async def test_a_line_that_comes_in_pieces_is_one_line(world):
     whole = line("a", 1)
     async with world.connect() as client:

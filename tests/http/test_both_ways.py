@@ -177,11 +177,6 @@ OTHERS = {
     "a preflight": b"OPTIONS "
     + PATH.encode()
     + b" HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n\r\n",
-    "lines": post(
-        start=start("/api/messages"),
-        content_type="Content-Type: application/x-ndjson",
-        body=b'{"room":"a","message":{"type":"x"}}\n',
-    ),
     "a tunnel": post(start="CONNECT test:80 HTTP/1.1"),
 }
 """Requests whose first hypercorn answers."""

@@ -15,6 +15,7 @@ from broker.config.settings import HttpSettings
 from broker.engine.memory import MemoryEngine
 from tests.http.conftest import wait_until
 from tests.http.ways import PATH, post
+from tests.http.ways import lines as post_lines
 from tests.support.patience import PATIENCE_SECONDS
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER without patience: closing resets the connection
@@ -343,17 +344,18 @@ class WaitingEngine(MemoryEngine):
 
 
 @pytest.mark.parametrize(
-    ("has_fast_path", "behind", "is_first"),
+    ("has_fast_path", "request_bytes", "is_first"),
     [
-        (True, b"", True),
-        (True, b"", False),
-        (True, b"GET /health HTTP/1.1\r\n", True),
-        (False, b"", True),
-        (False, b"", False),
+        (True, post(), True),
+        (True, post(), False),
+        (True, post() + b"GET /health HTTP/1.1\r\n", True),
+        (True, post_lines(b'{"room":"lobby","message":{"type":"n"}}\n'), True),
+        (False, post(), True),
+        (False, post(), False),
     ],
 )
 async def test_a_post_that_waits_for_its_engine_ends_with_the_connection_of_its_client(
-    open_world, has_fast_path, behind, is_first
+    open_world, has_fast_path, request_bytes, is_first
 ):
     engine = WaitingEngine()
     wrap_posts = (lambda posts: posts) if has_fast_path else (lambda _posts: None)
@@ -364,7 +366,7 @@ async def test_a_post_that_waits_for_its_engine_ends_with_the_connection_of_its_
             if not is_first:
                 await client.send(post(start=f"POST {PATH}?ephemeral=x HTTP/1.1"))
                 assert (await client.response())[0] in (400, 422)
-            await client.send(post() + behind)
+            await client.send(request_bytes)
             with trio.fail_after(PATIENCE_SECONDS):
                 await engine.began.wait()
             client.stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)

@@ -1,7 +1,9 @@
 """Any number of publishes in one request, answered while it is being received."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 
 import attrs
 import msgspec
@@ -11,7 +13,7 @@ from quart import Blueprint, Response
 from quart.wrappers.response import ResponseBody
 
 from actors import Ref, Reply
-from broker.auth.api_keys import PUBLISH_IN_EACH
+from broker.auth.api_keys import PUBLISH_IN_EACH, Caller
 from broker.config.scopes import Scope
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.lines import Line, LineSplitter
@@ -62,7 +64,8 @@ class BatchRoutes:
         """
         check_content(NDJSON_TYPES)
         request = this_request()
-        batch = Batch(self.services, request.nursery)
+        batch = Batch(self.services, request.caller, part_notes(self.services.refusals))
+        batch.run_in(request.nursery)
         request.exits.callback(batch.close)
         request.nursery.start_soon(batch.read, request.body)
         response = Response(BatchBody(batch), content_type=NDJSON_TYPE)
@@ -132,20 +135,36 @@ class Batch:
     """Publishes the lines of one request.
 
     A line is sent to its room in a plain call. Only if that has to wait, for the room to start or for space in its
-    mailbox, a task does it, together with later lines for the same room.
+    mailbox, a task does it, together with later lines for the same room; see `run_in`.
     """
 
-    def __init__(self, services: HttpServices, nursery: trio.Nursery) -> None:
+    def __init__(self, services: HttpServices, caller: Caller, note_refused: Callable[[str], None]) -> None:
+        """Each room is checked for `caller`. `note_refused` is called with the code of each line that is refused."""
         self._services = services
-        self._nursery = nursery
+        self._nursery: trio.Nursery | None = None
         self._settings = services.settings.http
-        self._caller = this_request().caller
-        self._note_refused = part_notes(services.refusals)
+        self._caller = caller
+        self._note_refused = note_refused
         self._sender, self._slots = trio.open_memory_channel[_Slot](LOOK_AHEAD_LINES)
         # The lines that wait for a task to send them, by room.
         self._waiting: dict[str, deque[_Slot]] = {}
         self._open: set[_Slot] = set()
         self._next: _Slot | None = None
+
+    def run_in(self, nursery: trio.Nursery) -> None:
+        """Send the lines that wait for their rooms, and those that will wait, in tasks of `nursery`."""
+        self._nursery = nursery
+        for room, waiting in self._waiting.items():
+            nursery.start_soon(self._send_waiting, room, waiting)
+
+    def add_all(self, content: bytes) -> None:
+        """Add all lines, of which there are at most LOOK_AHEAD_LINES, with blank ones."""
+        splitter = LineSplitter(self._settings.body_bytes)
+        with self._sender:
+            for line in chain(splitter.feed(content), splitter.finish()):
+                slot = self._make_slot(line)
+                self._sender.send_nowait(slot)
+                self._begin(slot)
 
     async def read(self, body: PacedBody) -> None:
         """Read lines from the body to its end; waits while too many results are unread."""
@@ -165,16 +184,23 @@ class Batch:
         return None
 
     async def _add(self, line: Line) -> None:
-        slot = _Slot(line.number)
-        try:
-            slot.ask = self._parse(line, slot)
-        except Refused as refused:
-            slot.fail(refused)
+        slot = self._make_slot(line)
         # Waits for space first: each line published is answered.
         try:
             self._sender.send_nowait(slot)
         except trio.WouldBlock:
             await self._sender.send(slot)
+        self._begin(slot)
+
+    def _make_slot(self, line: Line) -> _Slot:
+        slot = _Slot(line.number)
+        try:
+            slot.ask = self._parse(line, slot)
+        except Refused as refused:
+            slot.fail(refused)
+        return slot
+
+    def _begin(self, slot: _Slot) -> None:
         if slot.ask is not None:
             self._open.add(slot)
             self._send(slot, slot.ask)
@@ -203,7 +229,8 @@ class Batch:
             if self._send_nowait(slot, ask):
                 return
             waiting = self._waiting[ask.room] = deque()
-            self._nursery.start_soon(self._send_waiting, ask.room, waiting)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._send_waiting, ask.room, waiting)
         slot.sent = trio.Event()
         slot.give_up_at = trio.current_time() + self._settings.request_seconds
         waiting.append(slot)
@@ -234,6 +261,17 @@ class Batch:
         except FAILURES as error:
             slot.fail(error)
 
+    def ready_results(self) -> list[BatchResult]:
+        """Return the results that are done, before any is waited for."""
+        results: list[BatchResult] = []
+        self._add_ready(results)
+        return results
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether `ready_results` has found a result that was not done."""
+        return self._next is not None
+
     async def wait_results(self) -> list[BatchResult]:
         """Wait for the next result; returns it with those after it that are done; empty at the end."""
         results: list[BatchResult] = []
@@ -257,7 +295,7 @@ class Batch:
                 slot.fail(error)
 
     def _add_ready(self, results: list[BatchResult]) -> None:
-        with suppress(trio.WouldBlock):
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
             while True:
                 slot = self._slots.receive_nowait()
                 if not slot.is_done:
@@ -277,6 +315,11 @@ class Batch:
         for slot in self._open:
             slot.release()
         self._open.clear()
+
+
+def encode_results(results: Sequence[BatchResult]) -> bytes:
+    """Return the lines of results."""
+    return _lines.encode_lines(results)
 
 
 class BatchBody(ResponseBody):
@@ -300,4 +343,4 @@ class BatchBody(ResponseBody):
         results = await self._batch.wait_results()
         if not results:
             raise StopAsyncIteration
-        return _lines.encode_lines(results)
+        return encode_results(results)

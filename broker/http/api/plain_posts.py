@@ -1,10 +1,10 @@
 """Answers plain posts of messages: as the routes do, by the same functions, without Quart.
 
 Only what succeeds, or fails in a room, is answered here. A post that the gate or a route would refuse is left to them:
-nothing has been done for it yet.
+nothing has been done for it yet. So are more lines than a batch looks ahead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import msgspec
@@ -12,12 +12,13 @@ import trio
 
 from broker.auth.api_keys import PUBLISH, PUBLISH_IN_EACH, Caller
 from broker.errors import ErrorCode, RefusalReason, Refused
+from broker.http.api.batch import LOOK_AHEAD_LINES, NDJSON_TYPE, Batch, encode_results
 from broker.http.api.cors import Cors
 from broker.http.api.models import Broadcast, BroadcastResults
 from broker.http.api.publishing import FAILURES, RoomPublisher, make_draft, make_key
 from broker.http.bodies import decode_json
 from broker.http.gate import Gate
-from broker.http.plain_post import Answer, Call, PlainPost
+from broker.http.plain_post import LINES, Answer, Call, Part, PlainPost
 from broker.http.problems import (
     BODY_TOO_SLOW,
     FAILED,
@@ -53,7 +54,9 @@ class PlainPosts:
             return None
         try:
             (PUBLISH_IN_EACH if post.room is None else PUBLISH).check(caller, post.room)
-            make_key(post.key)
+            if post.route != LINES:
+                # Lines have ids instead.
+                make_key(post.key)
             if post.room is not None:
                 check_room_name(post.room)
         except Refused:
@@ -79,15 +82,48 @@ class PlainPosts:
     async def _publish(self, call: Call, rooms: Sequence[str], draft: Draft) -> msgspec.Struct:
         if call.post.room is not None:
             return await self.publisher.publish(call.post.room, draft)
+        results = await self.publisher.publish_everywhere(rooms, draft, call.caller, self._part_notes(call))
+        return BroadcastResults(results)
 
-        def note_refused(code: str) -> None:
+    async def answer_lines(self, call: Call, content: bytes, send: Callable[[Part], Awaitable[None]]) -> bool:
+        """See PostAnswers. One part, if all results are there at once."""
+        if content.count(b"\n") >= LOOK_AHEAD_LINES or self.services.is_draining():
+            return False
+        batch = Batch(self.services, call.caller, self._part_notes(call))
+        try:
+            batch.add_all(content)
+            head = self._head(call, 200, NDJSON_TYPE)
+            results = batch.ready_results()
+            await send(Part(encode_results(results), not batch.is_waited_for, head))
+            if batch.is_waited_for:
+                await self._send_rest(batch, send)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise
+        except* Exception as failures:  # noqa: BLE001  # as Quart does
+            self.services.refusals.log_failure(
+                "request failed", call.address, failures, method="POST", path=LINES
+            )
+            raise trio.BrokenResourceError("an answer that has begun cannot be completed") from None
+        finally:
+            batch.close()
+        return True
+
+    async def _send_rest(self, batch: Batch, send: Callable[[Part], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as nursery:
+            batch.run_in(nursery)
+            while results := await batch.wait_results():
+                await send(Part(encode_results(results), is_last=False))
+            await send(Part(b"", is_last=True))
+
+    def _part_notes(self, call: Call) -> Callable[[str], None]:
+        """Return a function that notes a refused part of a request, by its code."""
+
+        def note(code: str) -> None:
             self.services.refusals.note(
                 ErrorCode(code), call.address, method="POST", route=call.route, **call.caller.log_fields
             )
 
-        return BroadcastResults(
-            await self.publisher.publish_everywhere(rooms, draft, call.caller, note_refused)
-        )
+        return note
 
     def answer_too_slow(self, call: Call) -> Answer:
         """See PostAnswers."""
@@ -116,15 +152,19 @@ class PlainPosts:
         content: bytes,
         fields: Sequence[tuple[str, str]] = (),
     ) -> Answer:
+        fields = (("content-length", str(len(content))), *fields)
+        return Answer(self._head(call, status, content_type, fields), content)
+
+    def _head(
+        self, call: Call, status: int, content_type: str, fields: Sequence[tuple[str, str]] = ()
+    ) -> bytes:
+        """Return the head of an answer, which is counted."""
         cors = self.cors.headers(call.post.origin, _PATH)
         more = "".join(
             f"{name.lower()}: {value}\r\n" for name, value in (*fields, *self.security_headers, *cors)
         )
-        head = (
-            f"HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {len(content)}\r\n{more}"
-        )
         self.services.requests.count("POST", call.route, status, trio.current_time() - call.began_at)
-        return Answer(head.encode("latin-1"), content)
+        return f"HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\n{more}".encode("latin-1")
 
 
 def _parse(post: PlainPost, content: bytes) -> tuple[Sequence[str], bytes | msgspec.Raw]:

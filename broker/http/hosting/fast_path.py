@@ -1,4 +1,4 @@
-"""The fast path of HTTP: answers plain posts of messages on the connection itself, with one write each.
+"""The fast path of HTTP: answers plain posts of messages on the connection itself, with one write each if it can.
 
 It stands before hypercorn, the authority. What is not plain, incomplete, or to be refused is put back, and hypercorn
 reads it as if nothing had been read before: the bytes, and what is left of the time that a connection may be idle.
@@ -6,8 +6,8 @@ reads it as if nothing had been read before: the bytes, and what is left of the 
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 
 import attrs
@@ -17,10 +17,12 @@ from hypercorn.config import Config
 from broker.auth.api_keys import Caller
 from broker.http.hosting.resets import ResetWatch
 from broker.http.hosting.stream import HttpStream, HttpTransport
-from broker.http.plain_post import Answer, Call, PlainPost, PostAnswers, parse_plain_post
+from broker.http.plain_post import LINES, Answer, Call, Part, PlainPost, PostAnswers, parse_plain_post
 
 READ_BYTES = 65_536
 _CLOSING = b"connection: close\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+"""As h11 writes it."""
 
 
 class ServerFields:
@@ -32,11 +34,11 @@ class ServerFields:
         self._encoded = b""
 
     def encoded(self) -> bytes:
-        """Return them as they are sent, with the empty line."""
+        """Return them as they are sent."""
         second = int(time.time())
         if second != self._second:
             fields = self._config.response_headers("h11")
-            self._encoded = b"".join([b"%b: %b\r\n" % field for field in fields] + [b"\r\n"])
+            self._encoded = b"".join([b"%b: %b\r\n" % field for field in fields])
             self._second = second
         return self._encoded
 
@@ -132,26 +134,47 @@ class PostFastPath:
         post, caller = found
         call = Call(post, caller, self._address, trio.current_time())
         end = post.head_bytes + post.content_bytes
+        if post.route == LINES:
+            return await self._answer_lines(call, end)
+        return await self._answer(call, end)
+
+    async def _answer(self, call: Call, end: int) -> "_Next":
         if len(self._held) < end and await self._receive_content(end):
             await self._send(self._options.answers.answer_too_slow(call))
             return _Next.CLOSE
         if len(self._held) < end:
             return _Next.HYPERCORN
-        self._is_answering = True
-        if self._is_reset:
-            self._stream.note_reset()
-        answer = await self._options.answers.answer(call, self._held[post.head_bytes : end])
-        self._is_answering = False
+        with self._answering():
+            answer = await self._options.answers.answer(call, self._held[call.post.head_bytes : end])
         if answer is None:
             return _Next.HYPERCORN
         is_last = self._options.is_stopping()
         await self._send(answer)
+        return await self._finish(end, is_last=is_last)
+
+    async def _answer_lines(self, call: Call, end: int) -> "_Next":
+        with self._answering():
+            content = self._held[call.post.head_bytes : end]
+            if not await self._options.answers.answer_lines(call, content, self._send_part):
+                return _Next.HYPERCORN
+        return await self._finish(end, is_last=self._options.is_stopping())
+
+    async def _finish(self, end: int, *, is_last: bool) -> "_Next":
+        """Drop the request that was answered."""
         self._held = self._held[end:]
         self._note_idle()
         if self._held:
             # Requests in a row must not hold up the other tasks.
             await trio.lowlevel.checkpoint()
         return _Next.CLOSE if is_last else _Next.POST
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        self._is_answering = True
+        if self._is_reset:
+            self._stream.note_reset()
+        yield
+        self._is_answering = False
 
     def _note_reset(self) -> None:
         """End the connection, and an answer that is waited for, as hypercorn does; a read sees the reset itself."""
@@ -162,6 +185,9 @@ class PostFastPath:
     def _find(self, data: bytes) -> tuple[PlainPost, Caller] | None:
         post = parse_plain_post(data)
         if post is None or post.head_bytes > self._options.head_bytes:
+            return None
+        if post.route == LINES and len(data) < post.head_bytes + post.content_bytes:
+            # They are answered while they come.
             return None
         caller = self._options.answers.admit(post)
         return None if caller is None else (post, caller)
@@ -192,8 +218,22 @@ class PostFastPath:
         return scope.cancelled_caught
 
     async def _send(self, answer: Answer) -> None:
+        await self._write(b"".join((*self._head(answer.head), b"\r\n", answer.content)))
+
+    async def _send_part(self, part: Part) -> None:
+        """Send a part in chunks (RFC 9112 section 7.1)."""
+        pieces = [*self._head(part.head), _CHUNKED, b"\r\n"] if part.head else []
+        if part.content:
+            pieces.append(b"%x\r\n%b\r\n" % (len(part.content), part.content))
+        if part.is_last:
+            pieces.append(b"0\r\n\r\n")
+        await self._write(b"".join(pieces))
+
+    def _head(self, head: bytes) -> tuple[bytes, bytes, bytes]:
         closing = _CLOSING if self._options.is_stopping() else b""
-        data = b"".join((answer.head, closing, self._options.server_fields.encoded(), answer.content))
+        return head, closing, self._options.server_fields.encoded()
+
+    async def _write(self, data: bytes) -> None:
         written = self._transport.write_nowait(data)
         if written < len(data):
             await self._stream.send_all(data[written:])

@@ -77,11 +77,11 @@ class HttpServer:
         try:
             with abort_scope.scope:
                 await self._serve(stream, careful, abort_scope)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
             # The client is gone.
             pass
-        except Exception as error:  # noqa: BLE001  # nothing of one connection may reach another
-            self._refusals.log_failure("connection failed", None, error)
+        except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
+            self._refusals.log_failure("connection failed", None, failures)
         finally:
             self._abort_scopes.discard(abort_scope)
             stream.abort()
