@@ -57,6 +57,8 @@ class RawClient:
     """Chats without an ack, by id."""
     has_joined: bool = False
     is_out: bool = False
+    received: list[dict[str, Any]] = attrs.Factory(list)
+    """All messages of the server."""
     come_back_at: float | None = None
     heard_at: float = 0.0
 
@@ -135,6 +137,7 @@ class RawClient:
         await self.send(socket, type="chat", room=ROOM, text=text, id=number)
 
     async def receive(self, socket: WebSocketConnection, message: dict[str, Any]) -> None:  # noqa: C901
+        self.received.append(message)
         if self.fault == "dies of an unknown type" and message["type"] not in KNOWN_TYPES:
             raise KeyError(message["type"])
         match message["type"]:
