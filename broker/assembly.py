@@ -45,7 +45,7 @@ from broker.rooms.directory import RetentionPolicy, Rooms, open_rooms
 from broker.server import Broker
 from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
-from broker.sessions.session import SessionServices
+from broker.sessions.services import SessionServices
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.native_protocol import native_protocol
@@ -184,7 +184,7 @@ async def open_assembly(
         )
         traffic, samples = Traffic(), SampleWindow()
         nursery.start_soon(run_traffic, traffic, samples, TrafficMeter(rooms, connections, wall_clock).read)
-        sessions = SessionServices(settings, rooms, policy, verifier)
+        sessions = SessionServices(settings, rooms, policy, verifier, wall_clock=wall_clock)
         refusals = Refusals(own_log)
         services = ConnectionServices(
             sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals
@@ -219,6 +219,7 @@ async def open_assembly(
                 traffic=traffic,
                 samples=samples,
                 allowances=sessions.allowances,
+                connection_ids=sessions.connection_ids,
                 is_dev=dev,
                 refusals=refusals,
             )

@@ -151,6 +151,39 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     header: EventHeader = NO_HEADER
 
 
+class Shown(msgspec.Struct, frozen=True, gc=False):
+    """The part of a connection that the other members of a room see. All its rooms share it while it has no state.
+
+    `info` and `state` are JSON, None for none.
+    """
+
+    user_id: str
+    connection: str = ""
+    """See `broker.sessions.connections.ConnectionIds`; empty for one on a node of an earlier version."""
+    since_ms: int = 0
+    """Unix milliseconds at the start of the connection."""
+    info: bytes | None = None
+    """The claim of its token."""
+    state: bytes | None = None
+    """Set by the client itself, in this room."""
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is more to it than its user's id."""
+        return self.info is not None or self.state is not None
+
+
+class PresenceBy(StrEnum):
+    """The form of a list of members."""
+
+    USER = "user"
+    """Each user, with the number of its connections, and the info of the newest one that shows any."""
+    CONNECTION = "connection"
+    """Each connection, with its info and state."""
+    COUNT = "count"
+    """The numbers of connections and users."""
+
+
 class Capability(StrEnum):
     """A permission that a token can give its bearer (the `can` claim)."""
 
@@ -177,6 +210,8 @@ class Claims:
     rooms: tuple[str, ...] | None = None
     can: frozenset[Capability] = ALL_CAPABILITIES
     hidden: bool = False
+    info: bytes | None = None
+    """JSON that the other members of a room are shown with the user's id; None for a token without the claim."""
 
     def has_expired(self, now: float, leeway_seconds: float) -> bool:
         """Whether `leeway_seconds` have passed since `expires_at`; `now` is Unix seconds."""

@@ -1,11 +1,12 @@
 """The notices that the broker sends to members, as values; a codec turns them into the bytes of one protocol."""
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
 from broker.errors import Refused
-from broker.model import Event, Position
+from broker.model import Event, Position, Shown
 
 RequestId: TypeAlias = str | int | None
 """The id of a client's request, repeated in the reply."""
@@ -25,6 +26,8 @@ class UserJoined(msgspec.Struct, frozen=True):
     room: str
     user_id: str
     room_size: int
+    shown: Shown | None = None
+    """The member, if it shows data."""
 
 
 class UserLeft(msgspec.Struct, frozen=True):
@@ -33,15 +36,46 @@ class UserLeft(msgspec.Struct, frozen=True):
     room: str
     user_id: str
     room_size: int
+    shown: Shown | None = None
+    """The member, if it showed data."""
+
+
+class PresenceUpdated(msgspec.Struct, frozen=True):
+    """A member shows another info or state than before; to all members, itself included."""
+
+    room: str
+    shown: Shown
 
 
 class PresenceChanged(msgspec.Struct, frozen=True):
-    """A batch of joins and leaves of a large room; a user id occurs once for each connection."""
+    """A batch of joins, leaves and updates of a large room; a user id occurs once for each connection."""
 
     room: str
     joined: tuple[str, ...]
     left: tuple[str, ...]
     room_size: int
+    updated: tuple[Shown, ...] = ()
+    """The latest of those who joined with data, and of those who show something else than before."""
+    gone: tuple[str, ...] = ()
+    """The connections among those that left that showed data."""
+
+
+class PresenceList(msgspec.Struct, frozen=True):
+    """The members of a room, in one of three forms."""
+
+    room: str
+    room_size: int
+    users: tuple[tuple[str, int], ...] | None = None
+    """The users, with their numbers of connections."""
+    request_id: RequestId = None
+    infos: Mapping[str, bytes] = {}
+    """The info of each user that shows one."""
+    connections: tuple[Shown, ...] | None = None
+    """All connections, instead of the users."""
+    user_count: int | None = None
+    """The number of users, instead of the users."""
+    is_partial: bool = False
+    """Whether infos and states are missing, as there would be too many bytes of them."""
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -53,6 +87,10 @@ class Joined(msgspec.Struct, frozen=True):
     is_recovered: bool
     events: tuple[Event, ...]
     request_id: RequestId = None
+    connection: str = ""
+    """The id of the new member's connection."""
+    presence: PresenceList | None = None
+    """The members, if they were asked for."""
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -68,15 +106,6 @@ class Acknowledged(msgspec.Struct, frozen=True):
     room: str
     position: Position | None
     request_id: RequestId
-
-
-class PresenceList(msgspec.Struct, frozen=True):
-    """The users in a room, with their numbers of connections."""
-
-    room: str
-    room_size: int
-    users: tuple[tuple[str, int], ...]
-    request_id: RequestId = None
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
@@ -128,6 +157,7 @@ Notice: TypeAlias = (
     RoomEvent
     | UserJoined
     | UserLeft
+    | PresenceUpdated
     | PresenceChanged
     | Joined
     | Left

@@ -3,6 +3,7 @@
 Pure: what is refused is raised as `Disconnect` with 4001 and a reason that names the claim, never its value.
 """
 
+import json
 from collections.abc import Mapping
 
 from broker.errors import CloseCode, Disconnect, RefusalReason, Refused
@@ -16,6 +17,7 @@ from broker.model import (
     is_dot_segment,
     room_name_limit,
 )
+from broker.portable_json import has_number_out_of_range
 
 MAX_TOKEN_CHARACTERS = 8192
 MAX_ROOM_PATTERNS = 256
@@ -28,8 +30,8 @@ _LAST_NUMBER = 2.0**53
 _LAST_SECOND = 253_402_300_799.0
 
 
-def parse_claims(payload: Mapping[str, object]) -> Claims:
-    """Return what the token says of its bearer.
+def parse_claims(payload: Mapping[str, object], *, info_bytes: int = MAX_TOKEN_CHARACTERS) -> Claims:
+    """Return what the token says of its bearer; its `info` has at most `info_bytes` as JSON.
 
     :raises Disconnect: 4001 if `sub` is missing or a claim has the wrong shape.
     """
@@ -40,6 +42,7 @@ def parse_claims(payload: Mapping[str, object]) -> Claims:
         can=_capabilities(payload),
         # A claim of this name in an application's own sense hides nobody and is refused to nobody.
         hidden=payload.get("hidden") is True,
+        info=_info(payload.get("info"), info_bytes),
     )
 
 
@@ -158,6 +161,23 @@ def _capabilities(payload: Mapping[str, object]) -> frozenset[Capability]:
     if not isinstance(value, list) or not all(isinstance(c, str) and c in ALL_CAPABILITIES for c in value):
         raise _unauthorized(f"claim can: a list out of {', '.join(Capability)}")
     return frozenset(Capability(c) for c in value)
+
+
+def _info(value: object, most_bytes: int) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        # Readers of a token may let in NaN, infinities and halves of surrogate pairs; other clients cannot read them.
+        packed = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        packed = None
+    if packed is None or has_number_out_of_range(packed):
+        raise _unauthorized(
+            "claim info: JSON of Unicode strings, and of numbers that are 64-bit integers or within the range of a double"
+        )
+    if len(packed) > most_bytes:
+        raise _unauthorized(f"claim info: at most {most_bytes} bytes of JSON (auth.info_bytes)")
+    return packed
 
 
 def _unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_CLAIM) -> Disconnect:

@@ -26,6 +26,7 @@ def make_token(
     rooms: Sequence[str] | None = None,
     can: Sequence[str] | None = None,
     is_hidden: bool = False,
+    info: object = None,
 ) -> str:
     """Return a token that a server with these settings accepts; see `mint_token`.
 
@@ -46,6 +47,8 @@ def make_token(
         rooms=rooms,
         can=can,
         is_hidden=is_hidden,
+        info=info,
+        info_bytes=auth.info_bytes,
         audience=auth.audience,
         issuer=auth.issuer,
     )
@@ -61,12 +64,14 @@ def mint_token(
     rooms: Sequence[str] | None = None,
     can: Sequence[str] | None = None,
     is_hidden: bool = False,
+    info: object = None,
+    info_bytes: int = MAX_TOKEN_CHARACTERS,
     audience: str | None = None,
     issuer: str | None = None,
 ) -> str:
     """Return a token for `user_id` that is good from `now` (Unix seconds) for `ttl_seconds`.
 
-    Claims that are None are left out. `exp` is rounded up to a whole second.
+    Claims that are None are left out; `info` is a JSON value. `exp` is rounded up to a whole second.
 
     :raises ConfigurationError: if the secret is weak, the algorithm needs a private key, `ttl_seconds` is
         not above 0, or the server would refuse such a token.
@@ -81,12 +86,13 @@ def mint_token(
         "rooms": _list(rooms),
         "can": _list(can),
         "hidden": is_hidden or None,
+        "info": info,
         "aud": audience,
         "iss": issuer,
     }
     claims.update({name: value for name, value in optional.items() if value is not None})
     try:
-        parse_claims(claims)
+        parse_claims(claims, info_bytes=info_bytes)
     except Disconnect as refusal:
         raise ConfigurationError(f"cannot make this token: {refusal.reason}") from None
     token = _sign(claims, key, algorithm)

@@ -42,6 +42,7 @@ def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVer
         audience=settings.audience,
         issuer=settings.issuer,
         leeway_seconds=settings.leeway_seconds,
+        info_bytes=settings.info_bytes,
         wall_clock=wall_clock,
     )
 
@@ -65,6 +66,7 @@ class TokenVerifier:
     _audience: str | None
     _issuer: str | None
     _leeway_seconds: float
+    _info_bytes: int
     _wall_clock: WallClock
 
     def verify(self, token: str | None) -> Claims:
@@ -79,7 +81,7 @@ class TokenVerifier:
         check_times(payload, now=self._wall_clock(), leeway_seconds=self._leeway_seconds)
         check_audience(payload, self._audience)
         check_issuer(payload, self._issuer)
-        return parse_claims(payload)
+        return parse_claims(payload, info_bytes=self._info_bytes)
 
     def seconds_left(self, claims: Claims) -> float | None:
         """Return the seconds until `Claims.expires_at`, negative within the leeway; None if there is no end."""

@@ -32,6 +32,9 @@ def _what(message: Message) -> str:
         case "presence_changed":
             joined, left = len(message["joined"]), len(message["left"])
             what = _dim(f"{joined} joined, {left} left ({message['room_size']})")
+        case "presence_update":
+            shown = {name: message[name] for name in ("info", "state") if name in message}
+            what = f"{user} {_dim('shows')} {_json(shown)}"
         case "gap":
             what = click.style(f"events {message['from']} to {message['to']} are missing", fg="red")
         case "event":

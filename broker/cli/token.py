@@ -1,5 +1,6 @@
 """`greenroom token`: a client token, signed with the server's secret."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -41,9 +42,20 @@ from broker.model import Capability
     metavar="DURATION",
     help="How long it is good for: seconds, or 90s, 15m, 1h30m, 7d.",
 )
+@click.option(
+    "--info",
+    "info_json",
+    metavar="JSON",
+    help='What the other members of its rooms are shown, such as {"name":"Ann"}.',
+)
 @config_option
-def command(
-    user_id: str, rooms: tuple[str, ...], can: tuple[str, ...], ttl_seconds: float, config_file: Path | None
+def command(  # noqa: PLR0917  # click passes them by name
+    user_id: str,
+    rooms: tuple[str, ...],
+    can: tuple[str, ...],
+    ttl_seconds: float,
+    info_json: str | None,
+    config_file: Path | None,
 ) -> None:
     """Print a client token.
 
@@ -54,7 +66,16 @@ def command(
     refuse(find_flaws(loaded.settings, origins=loaded.origins))
     auth = loaded.settings.auth
     check_secret_is_there(auth)
+    try:
+        info = None if info_json is None else json.loads(info_json)
+    except (ValueError, RecursionError):
+        raise click.BadParameter("not a JSON value", param_hint="--info") from None
     token = make_token(
-        auth, user_id, ttl_seconds=ttl_seconds, now=time.time(), rooms=rooms or None, can=can or None
+        *(auth, user_id),
+        ttl_seconds=ttl_seconds,
+        now=time.time(),
+        rooms=rooms or None,
+        can=can or None,
+        info=info,
     )
     click.echo(token)

@@ -31,13 +31,15 @@ if TYPE_CHECKING:
         RoomSummary,
         UserConnections,
         UserPage,
+        UserRoom,
     )
-    from broker.client.room import History, Presence, Room
+    from broker.client.room import History, MemberConnection, Presence, Room
     from broker.model import Position
 
 _PLACES = {
     "UserPage": "broker.client.results",
     "UserConnections": "broker.client.results",
+    "UserRoom": "broker.client.results",
     "RoomSummary": "broker.client.results",
     "RoomPage": "broker.client.results",
     "RoomDetails": "broker.client.results",
@@ -47,6 +49,7 @@ _PLACES = {
     "AsyncPublisher": "broker.client.publisher",
     "Client": "broker.client.client",
     "History": "broker.client.room",
+    "MemberConnection": "broker.client.room",
     "Position": "broker.model",
     "Presence": "broker.client.room",
     "Published": "broker.client.results",
@@ -64,6 +67,7 @@ __all__ = [
     "ClosedError",
     "ConnectionLostError",
     "History",
+    "MemberConnection",
     "MessagePage",
     "NotSentError",
     "OnlineUser",
@@ -82,6 +86,7 @@ __all__ = [
     "UnavailableError",
     "UserConnections",
     "UserPage",
+    "UserRoom",
     "connect",
 ]
 

@@ -30,10 +30,14 @@ class Outcome:
 
 @attrs.frozen
 class UserConnections:
-    """A user, and the number of its connections: in a room, or open at all."""
+    """A user, and the number of its connections: in a room, or open at all.
+
+    `info` is what the members of the room are shown of the user, None for nothing.
+    """
 
     user_id: str
     connections: int
+    info: Any = None
 
 
 @attrs.frozen
@@ -97,12 +101,22 @@ class UserPage:
 
 
 @attrs.frozen
+class UserRoom:
+    """A room that a user is in, and how many of the user's connections are in it."""
+
+    room: str
+    connections: int
+
+
+@attrs.frozen
 class OnlineUser:
     """The open connections of a user on all nodes but the `silent_nodes`, which did not answer in time."""
 
     user_id: str
     connections: int
     silent_nodes: int
+    rooms: list[UserRoom] = attrs.Factory(list)
+    """The rooms that these connections are in, by name; empty from a server of an earlier version."""
 
     @property
     def is_online(self) -> bool:

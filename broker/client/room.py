@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from broker.client.effects import Message
-from broker.client.errors import NotSentError
+from broker.client.errors import ClientError, NotSentError
 from broker.model import Position
 
 if TYPE_CHECKING:
@@ -21,6 +21,19 @@ class Presence:
     """Connections."""
     users: dict[str, int]
     """Connections of each user, by user id."""
+    infos: dict[str, Any] = attrs.Factory(dict)
+    """The info of each user that shows one, by user id: the claim of its token."""
+
+
+@attrs.frozen
+class MemberConnection:
+    """One connection in a room, and what it shows; None for nothing."""
+
+    user_id: str
+    connection: str | None
+    """None for a connection on a server of an earlier version, which names none."""
+    info: Any = None
+    state: Any = None
 
 
 @attrs.frozen
@@ -36,7 +49,7 @@ class Room:
 
     Iterating gives the room's messages as the protocol has them, each with its `type`: first `joined` (without
     its `messages`, which follow one by one), then `chat`, `event`, `user_joined`, `user_left`, `presence_changed`,
-    `gap` and those of the application. After a lost connection `joined` comes again, before the messages that were
+    `presence_update`, `gap` and those of the application. After a lost connection `joined` comes again, before the messages that were
     missed. Stored events come in order and once; if some may be missing, `recovered` of that `joined` is false, or a
     `gap` names them. Presence and ephemeral events are not stored and are lost with a connection; `joined` then has
     the size of the room.
@@ -102,9 +115,34 @@ class Room:
         :raises ClientError: see `Client.ask`.
         """
         answer = await self._client.ask({"type": "presence", "room": self.name}, "ask")
+        users = answer["users"]
         return Presence(
-            answer["room_size"], {user["user_id"]: user["connections"] for user in answer["users"]}
+            answer["room_size"],
+            {user["user_id"]: user["connections"] for user in users},
+            {user["user_id"]: user["info"] for user in users if "info" in user},
         )
+
+    async def connections(self) -> list[MemberConnection]:
+        """Ask for the connections in the room, with the info and the state of each.
+
+        :raises ClientError: see `Client.ask`; also from a server of an earlier version, which lists users only.
+        """
+        answer = await self._client.ask({"type": "presence", "room": self.name, "by": "connection"}, "ask")
+        if "connections" not in answer:
+            raise ClientError("the server is of an earlier version, which lists users only")
+        return [
+            MemberConnection(each["user_id"], each.get("connection"), each.get("info"), each.get("state"))
+            for each in answer["connections"]
+        ]
+
+    async def set_state(self, state: Any) -> None:
+        """Show the room's members any JSON value beside this connection, None for nothing; the latest one counts.
+
+        A new connection shows nothing: set the state again at each `joined`.
+
+        :raises ClientError: see `Client.ask`.
+        """
+        await self._client.ask({"type": "set_state", "room": self.name, "state": state}, "ask")
 
     async def history(
         self, *, since: Position | None = None, limit: int | None = None, reverse: bool = False

@@ -80,6 +80,11 @@ class AuthSettings(Section, frozen=True):
     leeway_seconds: Annotated[float, Meta(ge=0, le=300), _doc("clock difference forgiven in exp and nbf")] = (
         0.0
     )
+    info_bytes: Annotated[
+        int,
+        Meta(ge=0, le=8192),
+        _doc("most JSON in a token's info, which other members are shown; 0: no info"),
+    ] = 1024
     private_user_rooms: Annotated[bool, _doc("a room user_{id} is only for the user whose sub is {id}")] = (
         True
     )
@@ -180,6 +185,11 @@ class LimitSettings(Section, frozen=True):
         Count, _doc("messages refused, beyond twice messages_per_second, before closing with 4129")
     ] = 200
     text_characters: Annotated[Count, _doc("a chat text is cut to this length")] = 500
+    state_bytes: Annotated[
+        int,
+        Meta(ge=0, le=65_536),
+        _doc("most JSON that a connection may show of itself in a room (set_state)"),
+    ] = 1024
     mailbox_messages: Annotated[Count, _doc("what may wait in a room's inbox before its senders wait")] = 1024
 
 
@@ -254,6 +264,9 @@ class RoomSettings(Section, frozen=True):
 
     gather_above: Annotated[CountOrNone, _doc("room size above which joins and leaves are gathered")] = 100
     gather_seconds: Annotated[Seconds, _doc("how often gathered joins and leaves are sent")] = 1.0
+    presence_data: Annotated[
+        bool, _doc("members are shown each other's info and state; for huge rooms, names alone cost less")
+    ] = True
     idle_seconds: Annotated[Seconds, _doc("how long an empty room stays in memory")] = 60.0
 
 
@@ -279,6 +292,7 @@ class RoomRule(Section, frozen=True):
         Literal["any", "token", "none"],
         _doc("any: every user; token: only tokens whose rooms name it; none: only the HTTP API"),
     ] = "any"
+    presence_data: Annotated[bool | None, _doc("instead of room.presence_data")] = None
     history_messages: Annotated[CountOrNone | None, _doc("instead of history.messages")] = None
     history_bytes: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 30)] | None, _doc("instead of history.bytes")

@@ -1,47 +1,43 @@
 """Presence across nodes, for engines that several nodes share.
 
-Each node announces its own users in a room, and only those. Announcements have rising versions; a change names the
+Each node announces its own members in a room, and only those. Announcements have rising versions; a change names the
 version it follows, so that a node that has missed one notices, and reads a snapshot.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
 
 import attrs
 
-from broker.model import Position
-
-Counts: TypeAlias = Mapping[str, int]
-"""Connections by user id."""
+from broker.model import Position, Shown
 
 
 @attrs.frozen
 class RemoteChange:
-    """A node's announcement of its users in one room."""
+    """A node's announcement of its members in one room."""
 
     node: str
     version: int
     follows: int
-    """The version that it changes; 0 if it holds all users of the node."""
-    counts: Counts
-    """The present connections of the users named; 0 for a user who left."""
+    """The version that it changes; 0 if it holds all members of the node."""
+    members: Mapping[str, Shown | None]
+    """The members named, by connection; None for one that left."""
 
 
 @attrs.frozen
 class NodePresence:
-    """All users of one node in a room."""
+    """All members of one node in a room, by connection."""
 
     version: int
-    counts: Counts
+    members: Mapping[str, Shown]
 
 
 @attrs.frozen
 class RemotePresence:
-    """All other nodes' users in a room, up to a version."""
+    """All other nodes' members in a room, up to a version."""
 
     store_id: str
-    """Changes when the engine has lost its presence data, and all nodes announce their users again."""
+    """Changes when the engine has lost its presence data, and all nodes announce their members again."""
     version: int
     nodes: Mapping[str, NodePresence]
 
@@ -57,7 +53,7 @@ class RoomSummary:
 
 
 class PresenceBus(ABC):
-    """Announces this node's users to the other nodes, and brings this node theirs."""
+    """Announces this node's members to the other nodes, and brings this node theirs."""
 
     @property
     @abstractmethod
@@ -65,8 +61,8 @@ class PresenceBus(ABC):
         """How long a silent node is believed to be alive."""
 
     @abstractmethod
-    def set_count(self, room: str, user_id: str, connections: int) -> None:
-        """Set how many of a user's connections are in a room on this node; announced as soon as possible."""
+    def set_member(self, room: str, connection: str, shown: Shown | None) -> None:
+        """Set what a member of a room on this node shows, None if it left; announced as soon as possible."""
 
     @abstractmethod
     def clear(self, room: str) -> None:
@@ -99,7 +95,7 @@ class PresenceBus(ABC):
 
     @abstractmethod
     async def read_remote_presence(self, room: str) -> RemotePresence:
-        """Return a room's users on other nodes; those of nodes that have died are removed first.
+        """Return a room's members on other nodes; those of nodes that have died are removed first.
 
         :raises EngineUnavailableError: if they cannot be read.
         """

@@ -22,7 +22,7 @@ from broker.model import WallClock
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.allowance import Allowances
-from broker.sessions.connections import Connections
+from broker.sessions.connections import ConnectionIds, Connections
 
 
 @attrs.define
@@ -54,6 +54,8 @@ class HttpServices:
     allowances: Allowances = attrs.field(
         default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
     )
+    """The same as the sessions'."""
+    connection_ids: ConnectionIds = attrs.Factory(ConnectionIds)
     """The same as the sessions'."""
     is_dev: bool = False
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))

@@ -1,9 +1,12 @@
 """Encodes notices as JSON messages of the native protocol."""
 
+from typing import TypedDict
+
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from broker import notices
-from broker.model import Event, Position
+from broker.model import Event, Position, Shown
 from broker.notices import Notice, RoomEvent
 from broker.protocol import messages
 from broker.protocol.messages import AnyMessage
@@ -39,23 +42,37 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             if position is None:
                 return messages.Acknowledged(room, id=request_id)
             return messages.Acknowledged(room, position.offset, position.epoch, request_id)
-        case notices.UserJoined(room, user_id, room_size):
-            return messages.UserJoined(room, user_id, room_size)
-        case notices.UserLeft(room, user_id, room_size):
-            return messages.UserLeft(room, user_id, room_size)
-        case notices.PresenceChanged(room, joined, left, room_size):
-            return messages.PresenceChanged(room, joined, left, room_size)
-        case notices.Joined(room, room_size, position, is_recovered, events, request_id):
+        case notices.UserJoined(room, user_id, room_size, shown):
+            if shown is None:
+                return messages.UserJoined(room, user_id, room_size)
+            return messages.UserJoined(
+                room, user_id, room_size, shown.connection, _raw(shown.info), _raw(shown.state)
+            )
+        case notices.UserLeft(room, user_id, room_size, shown):
+            if shown is None:
+                return messages.UserLeft(room, user_id, room_size)
+            return messages.UserLeft(room, user_id, room_size, shown.connection, _raw(shown.info))
+        case notices.PresenceUpdated(room, shown):
+            return messages.PresenceUpdate(
+                room, shown.user_id, shown.connection, _raw(shown.info), _raw(shown.state)
+            )
+        case notices.PresenceChanged(room, joined, left, room_size, updated, gone):
+            updates = [connection_of(shown) for shown in updated]
+            return messages.PresenceChanged(room, joined, left, room_size, gone or UNSET, updates or UNSET)
+        case notices.Joined(
+            room, room_size, position, is_recovered, events, request_id, connection, presence
+        ):
             held = _raw_events(room, position, events)
+            lists = Lists() if presence is None else lists_of(presence)
             return messages.Joined(
-                room, room_size, position.offset, position.epoch, is_recovered, held, request_id
+                *(room, room_size, position.offset, position.epoch, is_recovered, held, request_id),
+                connection or UNSET,
+                **lists,
             )
         case notices.Left(room, request_id):
             return messages.Left(room, request_id)
-        case notices.PresenceList(room, room_size, users, request_id):
-            return messages.PresenceList(
-                room, room_size, [messages.User(*user) for user in users], request_id
-            )
+        case notices.PresenceList(room, room_size, request_id=request_id):
+            return messages.PresenceList(room, room_size, id=request_id, **lists_of(notice))
         case notices.HistoryPage(room, events, position, request_id):
             held = _raw_events(room, position, events)
             return messages.HistoryPage(room, held, position.offset, position.epoch, request_id)
@@ -79,3 +96,34 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
 
 def _raw_events(room: str, position: Position, events: tuple[Event, ...]) -> list[msgspec.Raw]:
     return [msgspec.Raw(encode_event(room, position.epoch, event)) for event in events]
+
+
+class Lists(TypedDict, total=False):
+    """The fields with which a message lists the members of a room."""
+
+    users: list[messages.User]
+    connections: list[messages.Connection]
+    user_count: int
+    partial: bool
+
+
+def lists_of(presence: notices.PresenceList) -> Lists:
+    """Return the members as fields of a message, or of an answer of the HTTP API."""
+    lists = Lists(partial=presence.is_partial)
+    if presence.users is not None:
+        infos = presence.infos
+        lists["users"] = [messages.User(*user, _raw(infos.get(user[0]))) for user in presence.users]
+    if presence.connections is not None:
+        lists["connections"] = [connection_of(shown) for shown in presence.connections]
+    if presence.user_count is not None:
+        lists["user_count"] = presence.user_count
+    return lists
+
+
+def connection_of(shown: Shown) -> messages.Connection:
+    """Return a connection as it is shown in messages."""
+    return messages.Connection(shown.user_id, shown.connection or UNSET, _raw(shown.info), _raw(shown.state))
+
+
+def _raw(json: bytes | None) -> Raw | UnsetType:
+    return UNSET if json is None else Raw(json)

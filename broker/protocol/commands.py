@@ -1,6 +1,6 @@
 """The commands of clients, and the decoder of text messages."""
 
-from typing import Annotated, TypeAlias, TypeVar, get_args
+from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,9 @@ from broker.portable_json import MAX_BRACKET_RUNS, decode, explain_undecoded, me
 from broker.protocol.fields import Epoch, EventName, Id, Offset, RoomName
 
 T = TypeVar("T")
+
+By: TypeAlias = Literal["user", "connection", "count"]
+"""The values of `broker.model.PresenceBy`; not the type itself, which would be a definition of its own in the schema."""
 
 
 class Since(msgspec.Struct, frozen=True):
@@ -69,6 +72,9 @@ class Join(Command, frozen=True, tag="join"):
 
     room: RoomName
     since: Since | None = None
+    presence: Annotated[By | None, Meta(description="The form in which `joined` is to list the members.")] = (
+        None
+    )
 
 
 class Leave(Command, frozen=True, tag="leave"):
@@ -78,8 +84,21 @@ class Leave(Command, frozen=True, tag="leave"):
 
 
 class Presence(Command, frozen=True, tag="presence"):
-    """Ask for the users in a room."""
+    """Ask for the members of a room."""
 
+    room: RoomName | None = None
+    by: Annotated[By, Meta(description="List each user, list each connection, or only count the users.")] = (
+        "user"
+    )
+
+
+class SetState(Command, frozen=True, tag="set_state"):
+    """Show a JSON value to the members of a room beside this connection."""
+
+    state: Annotated[
+        msgspec.Raw,
+        Meta(description="Any JSON value of up to `limits.state_bytes` (1024); null shows nothing."),
+    ]
     room: RoomName | None = None
 
 
@@ -103,7 +122,7 @@ class Refresh(Command, frozen=True, tag="refresh"):
     ]
 
 
-AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | History | Refresh
+AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | SetState | History | Refresh
 
 COMMAND_TYPES: tuple[str, ...] = tuple(command.__struct_config__.tag for command in get_args(AnyCommand))
 

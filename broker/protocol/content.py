@@ -7,13 +7,13 @@ header is made where the content is made, so that nobody has to parse the conten
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from broker.errors import ErrorCode, Refused
 from broker.model import NO_HEADER, EventHeader
 from broker.portable_json import decode, explain, has_number_out_of_range
 from broker.protocol.commands import COMMAND_TYPES
-from broker.protocol.fields import Epoch, Offset, RoomName, UserId
+from broker.protocol.fields import Epoch, Info, Offset, RoomName, UserId
 from broker.protocol.messages import MESSAGE_TYPES
 
 
@@ -37,6 +37,7 @@ class ChatEvent(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True
     user_id: UserId
     text: Annotated[str, Meta(description="At most `limits.text_characters` (500) characters.")]
     truncated: Annotated[bool, Meta(description="Whether the end of the text was cut.")] = False
+    info: Info | UnsetType = UNSET
 
 
 class ClientEvent(msgspec.Struct, tag_field="type", tag="event"):
@@ -45,6 +46,7 @@ class ClientEvent(msgspec.Struct, tag_field="type", tag="event"):
     event: Annotated[str, Meta(title="EventName")]
     user_id: UserId
     data: Annotated[msgspec.Raw, Meta(description="Any JSON value.")]
+    info: Info | UnsetType = UNSET
 
 
 class _Typed(msgspec.Struct):
@@ -89,22 +91,36 @@ def read_header(content: bytes) -> EventHeader:
     return custom_header(event.user_id, event.event)
 
 
-def chat_content(user_id: str, text: str, max_characters: int) -> bytes:
-    """Return the content of a chat event; a longer text is cut, and the event marked as `truncated`."""
-    if len(text) > max_characters:
-        return _encode(ChatEvent(user_id, text[:max_characters], truncated=True))
+def chat_content(user_id: str, text: str, max_characters: int, info: bytes | None = None) -> bytes:
+    """Return the content of a chat event; a longer text is cut, and the event marked as `truncated`.
+
+    `info` is the user's, as JSON.
+    """
+    if len(text) > max_characters or info is not None:
+        shown = UNSET if info is None else msgspec.Raw(info)
+        return _encode(ChatEvent(user_id, text[:max_characters], len(text) > max_characters, shown))
     return _encode(ChatEvent(user_id, text))
 
 
-def custom_content(user_id: str, event: str, data: msgspec.Raw) -> bytes:
-    """Return the content of a client's own event; `data` is passed on byte for byte.
+def custom_content(user_id: str, event: str, data: msgspec.Raw, info: bytes | None = None) -> bytes:
+    """Return the content of a client's own event; `data` is passed on byte for byte, as is `info`, the user's.
 
     :raises NotPortable: if a number of `data` is out of range.
     """
-    written = bytes(data)
-    if has_number_out_of_range(written):
-        raise explain(f'{{"data":{written.decode()}}}')
+    check_numbers("data", data)
+    if info is not None:
+        return _encode(ClientEvent(event, user_id, data, msgspec.Raw(info)))
     return _encode(ClientEvent(event, user_id, data))
+
+
+def check_numbers(field: str, value: msgspec.Raw) -> None:
+    """Check that the numbers in a field of a command are portable; all else was checked when it was decoded.
+
+    :raises NotPortable: if one is out of range.
+    """
+    written = bytes(value)
+    if has_number_out_of_range(written):
+        raise explain(f'{{"{field}":{written.decode()}}}')
 
 
 def notifier_content(message: bytes | msgspec.Raw) -> tuple[bytes, EventHeader]:

@@ -105,5 +105,23 @@ Milliseconds: TypeAlias = Annotated[
     ),
 ]
 
+ConnectionId: TypeAlias = Annotated[
+    str,
+    Meta(
+        title="ConnectionId",
+        description="Id of a connection, the same in all its rooms; no other connection ever has it, on any node.",
+    ),
+]
+
+Info: TypeAlias = Annotated[
+    Raw,
+    Meta(title="Info", description="Any JSON value but null: the claim `info` of the token of a connection."),
+]
+
+State: TypeAlias = Annotated[
+    Raw,
+    Meta(title="State", description="Any JSON value but null, which a connection shows of itself in a room."),
+]
+
 EventJson: TypeAlias = Annotated[Raw, Meta(title="Event")]
 """An event as it is written; the definition of events is in `broker.protocol.schema`."""

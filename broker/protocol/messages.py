@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from typing import Annotated, TypeAlias, get_args
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from broker.protocol.fields import (
+    ConnectionId,
     Epoch,
     EventJson,
     Id,
+    Info,
     Milliseconds,
     Offset,
     RoomName,
     RoomSize,
+    State,
     UserId,
 )
 
@@ -26,28 +29,74 @@ class Message(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True)
 
 
 class UserJoined(Message, frozen=True, tag="user_joined"):
-    """A connection joined."""
+    """A connection joined; with its id if it shows info or state."""
 
     room: RoomName
     user_id: UserId
     room_size: RoomSize
+    connection: ConnectionId | UnsetType = UNSET
+    info: Info | UnsetType = UNSET
+    state: State | UnsetType = UNSET
 
 
 class UserLeft(Message, frozen=True, tag="user_left"):
-    """A connection left."""
+    """A connection left; with its id if it showed info or state."""
 
     room: RoomName
     user_id: UserId
     room_size: RoomSize
+    connection: ConnectionId | UnsetType = UNSET
+    info: Info | UnsetType = UNSET
+
+
+class PresenceUpdate(Message, frozen=True, tag="presence_update"):
+    """A connection shows another info or state than before; all that it shows now."""
+
+    room: RoomName
+    user_id: UserId
+    connection: ConnectionId
+    info: Info | UnsetType = UNSET
+    state: State | UnsetType = UNSET
+
+
+class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A connection in a room, and what it shows; without an id if it is on a node of an earlier version."""
+
+    user_id: UserId
+    connection: ConnectionId | UnsetType = UNSET
+    info: Info | UnsetType = UNSET
+    state: State | UnsetType = UNSET
 
 
 class PresenceChanged(Message, frozen=True, tag="presence_changed"):
-    """A batch of joins and leaves of a large room."""
+    """A batch of joins, leaves and updates of a large room."""
 
     room: RoomName
     joined: Annotated[Sequence[UserId], Meta(description="A user id for each connection that joined.")]
     left: Annotated[Sequence[UserId], Meta(description="A user id for each connection that left.")]
     room_size: RoomSize
+    gone: Annotated[
+        Sequence[ConnectionId] | UnsetType,
+        Meta(description="The connections that showed info or state and left; they come before `updates`."),
+    ] = UNSET
+    updates: Annotated[
+        Sequence[Connection] | UnsetType,
+        Meta(description="The connections that joined with info or state, or show another than before."),
+    ] = UNSET
+
+
+class User(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A user in a room, with the info of the newest connection that has one."""
+
+    user_id: UserId
+    connections: Annotated[int, Meta(description="The user's connections in the room, on all nodes.")]
+    info: Info | UnsetType = UNSET
+
+
+UserCount: TypeAlias = Annotated[int, Meta(description="The number of users in the room, on all nodes.")]
+Partial: TypeAlias = Annotated[
+    bool, Meta(description="Whether info and state of some are left out, as they are too many bytes.")
+]
 
 
 class Joined(Message, frozen=True, tag="joined"):
@@ -65,6 +114,11 @@ class Joined(Message, frozen=True, tag="joined"):
     ]
     messages: Annotated[list[EventJson], Meta(description="The missed events, oldest first.")]
     id: Id = None
+    connection: ConnectionId | UnsetType = UNSET
+    users: list[User] | UnsetType = UNSET
+    connections: list[Connection] | UnsetType = UNSET
+    user_count: UserCount | UnsetType = UNSET
+    partial: Partial = False
 
 
 class Left(Message, frozen=True, tag="left"):
@@ -83,19 +137,15 @@ class Acknowledged(Message, frozen=True, tag="ack"):
     id: Id = None
 
 
-class User(msgspec.Struct, frozen=True):
-    """A user in a room."""
-
-    user_id: UserId
-    connections: Annotated[int, Meta(description="The user's connections in the room, on all nodes.")]
-
-
 class PresenceList(Message, frozen=True, tag="presence"):
-    """The users in a room."""
+    """The users, the connections or the number of users in a room."""
 
     room: RoomName
     room_size: RoomSize
-    users: list[User]
+    users: list[User] | UnsetType = UNSET
+    connections: list[Connection] | UnsetType = UNSET
+    user_count: UserCount | UnsetType = UNSET
+    partial: Partial = False
     id: Id = None
 
 
@@ -160,6 +210,7 @@ class Closing(msgspec.Struct, frozen=True):
 AnyMessage: TypeAlias = (
     UserJoined
     | UserLeft
+    | PresenceUpdate
     | PresenceChanged
     | Joined
     | Left

@@ -26,6 +26,8 @@ from broker.rooms.messages import (
     SendPresence,
     SendPresenceBatch,
     SendQueued,
+    SetState,
+    ShowInfo,
 )
 from broker.rooms.state import RoomState
 
@@ -77,6 +79,8 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
         case (
             Leave()
             | SendPresence()
+            | ShowInfo()
+            | SetState()
             | SendPresenceBatch()
             | AppendDone()
             | SendQueued()

@@ -24,7 +24,7 @@ from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
-from broker.model import Draft, Position
+from broker.model import Draft, Position, PresenceBy
 from broker.rooms.fanout import Fanout, Tally
 from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
@@ -82,6 +82,12 @@ def retention_for(settings: Settings, room: str) -> Retention:
         history.bytes if rule.history_bytes is None else rule.history_bytes,
         history.age_seconds if rule.history_age_seconds is None else rule.history_age_seconds,
     )
+
+
+def shows_presence_data(settings: Settings, room: str) -> bool:
+    """Whether the members of a room are shown each other's info and state, by the first rule that matches it."""
+    rule = find_rule(settings.rooms, room)
+    return settings.room.presence_data if rule is None or rule.presence_data is None else rule.presence_data
 
 
 class Rooms:
@@ -188,11 +194,11 @@ class Rooms:
             return await self._unstarted.read(room, since, limit, reverse=reverse)
         return await self._registry.ask(room, lambda reply: ReadHistory(since, limit, reverse, reply))
 
-    async def inspect(self, room: str) -> RoomInfo:
-        """Return a room's users and position; a room that is not up is not started."""
+    async def inspect(self, room: str, by: PresenceBy = PresenceBy.USER) -> RoomInfo:
+        """Return a room's members and position; a room that is not up is not started."""
         if room not in self._registry:
-            return await self._unstarted.inspect(room)
-        return await self._registry.ask(room, Inspect)
+            return await self._unstarted.inspect(room, by)
+        return await self._registry.ask(room, lambda reply: Inspect(reply, by))
 
     async def remove(self, room: str, user_id: str) -> int:
         """Remove a user's connections from a room; returns how many there were."""
@@ -244,7 +250,10 @@ async def open_rooms(
             recovery_bytes=settings.history.recovery_bytes,
         )
         batch = PresenceBatch(name, settings.room.gather_above)
-        presence = RoomPresence(name, Roster(member_count), batch, engine.presence)
+        presence = RoomPresence(
+            *(name, Roster(member_count), batch, engine.presence),
+            shows_data=shows_presence_data(settings, name),
+        )
         state = RoomState(name, presence, Fanout(name, tally, log, bulk_slice), FeedSubscription(name))
         states[name] = state
         return lambda: Room(state, engine, options)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors import Ref
 from broker.errors import CloseCode
+from broker.model import Shown
 from broker.notices import Notice
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Member(Protocol):
     @property
     def outbox(self) -> Outbox:
         """The queue of its frames."""
+        ...
+
+    @property
+    def shown(self) -> Shown:
+        """The part of it that other members see, without a state, which is one room's."""
         ...
 
     def added_to(self, room: str, ref: "Ref[RoomMessage]") -> None:

@@ -9,8 +9,8 @@ import msgspec
 from actors import Reply
 from broker.engine.base import Receipt, Run
 from broker.engine.presence import RemoteChange
-from broker.model import Draft, Event, Position
-from broker.notices import RequestId
+from broker.model import Draft, Event, Position, PresenceBy
+from broker.notices import PresenceList, RequestId
 from broker.rooms.member import Member
 
 
@@ -18,13 +18,14 @@ from broker.rooms.member import Member
 class Join:
     """Add a member and send it `joined`; a present member is sent `joined` again.
 
-    If the reply fails, the member was not added.
+    If the reply fails, the member was not added. With `by`, `joined` lists the members.
     """
 
     member: Member
     since: Position | None
     request_id: RequestId
     reply: Reply[None]
+    by: PresenceBy | None = None
 
 
 @attrs.frozen
@@ -54,11 +55,28 @@ class Published(msgspec.Struct, frozen=True):
 
 @attrs.frozen
 class SendPresence:
-    """Send a member the list of users; `reply` is answered once that is in its outbox."""
+    """Send a member the list of members; `reply` is answered once that is in its outbox."""
 
     member: Member
     request_id: RequestId
     reply: Reply[None] | None = None
+    by: PresenceBy = PresenceBy.USER
+
+
+@attrs.frozen
+class ShowInfo:
+    """The token of a member, if it is present, has another info."""
+
+    member: Member
+
+
+@attrs.frozen
+class SetState:
+    """Set what a member shows of itself in the room, None for nothing; with a request id it is sent `ack`."""
+
+    member: Member
+    state: bytes | None
+    request_id: RequestId = None
 
 
 @attrs.frozen
@@ -127,13 +145,16 @@ class RoomInfo:
     room_size: int
     position: Position
     users: tuple[tuple[str, int], ...]
+    presence: PresenceList | None = None
+    """The members in the form that was asked for."""
 
 
 @attrs.frozen
 class Inspect:
-    """Get the room's info."""
+    """Get the room's info, with a list of its members."""
 
     reply: Reply[RoomInfo]
+    by: PresenceBy = PresenceBy.USER
 
 
 @attrs.frozen
@@ -159,6 +180,8 @@ RoomMessage: TypeAlias = (
     | Leave
     | Publish
     | SendPresence
+    | ShowInfo
+    | SetState
     | SendHistory
     | Remove
     | RemoveHere

@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
+import attrs
 import trio
 
 from actors import Actor, ActorStoppedError, Batch, Context, Reply
 from broker.engine.base import Engine
-from broker.errors import EngineUnavailableError
-from broker.notices import (
-    HistoryPage,
-    Joined,
-    Left,
-    Notice,
-    PresenceList,
-)
+from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.notices import Acknowledged, Failed, HistoryPage, Joined, Left, Notice
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
 from broker.rooms.delivery import Delivery
 from broker.rooms.fast_path import answer_append_nowait, deliver_nowait, publish_nowait
@@ -34,13 +29,15 @@ from broker.rooms.messages import (
     RemoteChanged,
     Remove,
     RemoveHere,
-    RoomInfo,
     RoomMessage,
     SendHistory,
     SendPresence,
     SendPresenceBatch,
     SendQueued,
+    SetState,
+    ShowInfo,
 )
+from broker.rooms.presence.listing import list_members
 from broker.rooms.recovery import joined_in_pages
 from broker.rooms.state import RoomOptions, RoomState
 
@@ -179,23 +176,19 @@ class Room(Actor[RoomMessage]):
                 await self._join(message)
             case Leave():
                 self._leave(message)
-            case SendPresence(member, request_id, reply):
-                room = self._state.presence
-                notice = PresenceList(room.room, room.size, room.users(), request_id)
-                reply_to(self._state, member, notice, reply=reply)
+            case SendPresence() | ShowInfo() | SetState() | SendPresenceBatch():
+                self._handle_presence(message)
             case SendHistory() | ReadHistory():
                 await self._read_history(message)
             case Remove(user_id, reply):
                 await self._remove(user_id, reply)
-            case SendPresenceBatch():
-                self._send_presence_batch()
             case CatchUp():
                 await self._delivery.handle_catch_up()
                 await self._delivery.or_retry(self._read_remote_members)
             case RemoteChanged() | ReadRemoteMembers() | RemoveHere():
                 await self._delivery.or_retry(partial(self._handle_remote, message))
-            case Inspect(reply):
-                await self._inspect(reply)
+            case Inspect():
+                await self._inspect(message)
             case SendQueued() | AppendDone():
                 pass  # as after any message
             case Publish():
@@ -207,14 +200,27 @@ class Room(Actor[RoomMessage]):
         state, member = self._state, join.member
         await self._subscribe()
         events, is_recovered = await self._delivery.missed_since(join.since)
-        is_new = state.roster.add(member)
+        is_new = state.presence.add(member)
         member.added_to(state.name, self._context.ref)
+        listed = None
+        if join.by is not None:
+            # The other half is for events.
+            listed = list_members(state.presence, join.by, self._options.page_bytes // 2)
         joined = Joined(
-            state.name, state.presence.size, self._delivery.position, is_recovered, events, join.request_id
+            *(
+                state.name,
+                state.presence.size,
+                self._delivery.position,
+                is_recovered,
+                events,
+                join.request_id,
+            ),
+            member.shown.connection,
+            listed,
         )
         reply_to(state, member, *joined_in_pages(joined, self._options.page_bytes), reply=join.reply)
         if is_new and member.is_visible:
-            self._queue_presence(state.presence.note_joined(member.user_id))
+            self._queue_presence(state.presence.note_joined(member))
 
     async def _subscribe(self) -> None:
         """Subscribe to the feed, then read the room's position, so that no event falls between the two."""
@@ -226,12 +232,13 @@ class Room(Actor[RoomMessage]):
         state.delivered = await self._engine.position(state.name)
         await state.presence.load_remote_members()
 
-    async def _inspect(self, reply: Reply[RoomInfo]) -> None:
+    async def _inspect(self, inspect: Inspect) -> None:
         if self._engine.feed is not None and not self._state.subscription.is_open:
             # Without members there is no subscription, so the position may be out of date.
             self._state.delivered = await self._engine.position(self._state.name)
             await self._state.presence.load_remote_members()
-        reply.set(self._state.info())
+        presence = list_members(self._state.presence, inspect.by, self._options.page_bytes)
+        inspect.reply.set(attrs.evolve(self._state.info(), presence=presence))
 
     async def _handle_remote(self, message: RemoteChanged | ReadRemoteMembers | RemoveHere) -> None:
         presence = self._state.presence
@@ -281,8 +288,29 @@ class Room(Actor[RoomMessage]):
 
     def _end_membership(self, member: Member) -> None:
         """Take out a member, if it is in: it left, was removed, or its connection ended."""
-        if self._state.roster.discard(member) and member.is_visible:
-            self._queue_presence(self._state.presence.note_left(member.user_id))
+        self._queue_presence(self._state.presence.remove(member))
+
+    def _handle_presence(self, message: SendPresence | ShowInfo | SetState | SendPresenceBatch) -> None:
+        match message:
+            case SendPresence(member, request_id, reply, by):
+                notice = list_members(self._state.presence, by, self._options.page_bytes, request_id)
+                reply_to(self._state, member, notice, reply=reply)
+            case ShowInfo(member):
+                self._queue_presence(self._state.presence.show_info(member))
+            case SetState():
+                self._set_state(message)
+            case SendPresenceBatch():
+                self._send_presence_batch()
+
+    def _set_state(self, message: SetState) -> None:
+        member, request_id, room = message.member, message.request_id, self._state.name
+        if member not in self._state.roster:
+            refused = Refused(ErrorCode.NOT_IN_ROOM, "join the room first")
+            reply_to(self._state, member, Failed(refused, request_id))
+            return
+        self._queue_presence(self._state.presence.set_state(member, message.state))
+        if request_id is not None:
+            reply_to(self._state, member, Acknowledged(room, None, request_id))
 
     async def _publish(self, publishes: Sequence[Publish]) -> None:
         if not publishes:

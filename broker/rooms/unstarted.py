@@ -3,10 +3,11 @@
 import attrs
 
 from broker.engine.base import Engine, Run
-from broker.model import Position
+from broker.model import Position, PresenceBy
 from broker.rooms.history import read_page
 from broker.rooms.messages import RoomInfo
 from broker.rooms.presence.batch import PresenceBatch
+from broker.rooms.presence.listing import list_members
 from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import MemberCount, Roster
 
@@ -18,13 +19,14 @@ class UnstartedRooms:
     engine: Engine
     page_bytes: int
 
-    async def inspect(self, room: str) -> RoomInfo:
-        """Return a room's position and its users, who are on other nodes."""
+    async def inspect(self, room: str, by: PresenceBy) -> RoomInfo:
+        """Return a room's position and its members, who are on other nodes."""
         presence = self._presence(room)
         # The engine's `position` would make the room.
         position = (await self.engine.read(room, limit=0)).position
         await presence.load_remote_members()
-        return RoomInfo(room, presence.size, position, presence.users())
+        listed = list_members(presence, by, self.page_bytes)
+        return RoomInfo(room, presence.size, position, presence.users(), listed)
 
     async def read(self, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
         """Return some of a room's events."""

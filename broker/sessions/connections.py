@@ -1,7 +1,8 @@
 """The open connections of this node, by user."""
 
 import secrets
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Protocol
 
@@ -16,6 +17,11 @@ class Connection(Protocol):
     @property
     def user_id(self) -> str:
         """The user of this connection."""
+        ...
+
+    @property
+    def rooms(self) -> Sequence[str]:
+        """The rooms that it is in."""
         ...
 
     @property
@@ -111,6 +117,12 @@ class Connections:
     def count_of(self, user_id: str) -> int:
         """Return the number of open connections of a user; none of the API key's is shown."""
         return 0 if "/" in user_id else len(self._by_user.get(user_id, ()))
+
+    def rooms_of(self, user_id: str) -> Mapping[str, int]:
+        """Return the rooms of a user's open connections, with how many of these are in each."""
+        if "/" in user_id:
+            return {}
+        return Counter(room for connection in self._by_user.get(user_id, ()) for room in connection.rooms)
 
     async def wait_empty(self) -> None:
         """Wait until no connection is open."""

@@ -5,13 +5,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeAlias
 
-import attrs
+import msgspec
 import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
-from broker.auth.permissions import AccessPolicy, recovery_start
-from broker.auth.tokens import TokenVerifier
-from broker.config.settings import Settings
+from broker.auth.permissions import recovery_start
 from broker.errors import (
     CloseCode,
     Disconnect,
@@ -21,16 +19,38 @@ from broker.errors import (
     RefusalReason,
     Refused,
 )
-from broker.model import Capability, Claims, Draft, IdempotencyKey, Position, check_room_name
+from broker.model import (
+    Capability,
+    Claims,
+    Draft,
+    IdempotencyKey,
+    Position,
+    PresenceBy,
+    check_room_name,
+)
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
-from broker.protocol.content import chat_content, chat_header, custom_content, custom_header
-from broker.rooms.directory import Rooms
+from broker.protocol.content import (
+    chat_content,
+    chat_header,
+    check_numbers,
+    custom_content,
+    custom_header,
+)
 from broker.rooms.member import Outbox
-from broker.rooms.messages import Join, Leave, Publish, RoomMessage, SendHistory, SendPresence
-from broker.sessions.allowance import Allowance, Allowances, ByteMeter, rate_limited
-from broker.sessions.connections import ConnectionIds
+from broker.rooms.messages import (
+    Join,
+    Leave,
+    Publish,
+    RoomMessage,
+    SendHistory,
+    SendPresence,
+    SetState,
+    ShowInfo,
+)
+from broker.sessions.allowance import Allowance, ByteMeter, rate_limited
 from broker.sessions.rate import TokenBucket
+from broker.sessions.services import SessionServices
 from broker.sessions.wire_protocol import Decoder
 
 REFUSALS_PER_MESSAGE = 2
@@ -41,21 +61,6 @@ A client that sends one message at a time and waits for `retry_after_ms` is refu
 
 Rest: TypeAlias = Callable[[], Awaitable[None]]
 """The part of a command that has to be awaited."""
-
-
-@attrs.define
-class SessionServices:
-    """The services that all sessions share; a reload replaces the settings and the verifier."""
-
-    settings: Settings
-    rooms: Rooms
-    policy: AccessPolicy
-    verifier: TokenVerifier
-    allowances: Allowances = attrs.field(
-        default=attrs.Factory(lambda self: Allowances(self.settings), takes_self=True)
-    )
-    """The allowances of users, over connections of all protocols."""
-    connection_ids: ConnectionIds = attrs.field(factory=ConnectionIds)
 
 
 class SessionOutbox(Outbox, Protocol):
@@ -97,10 +102,10 @@ class Session:
         self._on_refused = on_refused
         self._initial_room = initial_room
         self._memberships: dict[str, Ref[RoomMessage]] = {}
-        self.connection_id = services.connection_ids.make()
-        """Names this connection in the headers of its events, from its start to its end."""
+        self.shown = services.make_shown(claims)
+        """See Member. Its `connection` names this connection in the headers of its events, from its start to its end."""
         # Of a new token too, which is the same user's.
-        self._chat_header = chat_header(claims.user_id, self.connection_id)
+        self._chat_header = chat_header(claims.user_id, self.shown.connection)
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
@@ -151,14 +156,14 @@ class Session:
         """Ask the peer to reconnect after a delay."""
         self.outbox.reply(Reconnect(after_ms))
 
-    async def join_initial_room(self, since: Position | None) -> None:
-        """Join the room that the connection was made to.
+    async def join_initial_room(self, since: Position | None, by: PresenceBy | None = None) -> None:
+        """Join the room that the connection was made to, with a list of its members in the form `by`.
 
         :raises Disconnect: 4003 if that is forbidden, 4129 if rate-limited, 1013 if engine or node cannot serve.
         """
         assert self._initial_room is not None
         try:
-            await self._join(self._initial_room, since, None)
+            await self._join(self._initial_room, since, None, by)
         except Refused as refused:
             code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
             raise Disconnect(code, refused.message, why=refused.why) from None
@@ -242,7 +247,9 @@ class Session:
                 del self._memberships[room]
                 self._send_leave(ref, Leave(self, is_answered=True, request_id=command.id))
             case commands.Refresh():
-                self._refresh(command)
+                return self._refresh(command)
+            case commands.SetState():
+                return self._set_state_nowait(command)
             case commands.Join() | commands.Presence() | commands.History():
                 return partial(self._execute, command)
         return None
@@ -254,11 +261,14 @@ class Session:
         await self.outbox.wait_space()
         match command:
             case commands.Join():
-                await self._join(command.room, commands.position_of(command.since), command.id)
+                since = commands.position_of(command.since)
+                by = None if command.presence is None else PresenceBy(command.presence)
+                await self._join(command.room, since, command.id, by)
             case commands.Presence():
                 _, ref = self._membership(command.room)
                 self._check_can(Capability.PRESENCE)
-                await self._ask(ref, partial(SendPresence, self, command.id))
+                by = PresenceBy(command.by)
+                await self._ask(ref, lambda reply: SendPresence(self, command.id, reply, by))
             case commands.History():
                 _, ref = self._membership(command.room)
                 self._check_can(Capability.HISTORY)
@@ -270,30 +280,54 @@ class Session:
     def _publish_nowait(self, command: commands.Chat | commands.Publish) -> Rest | None:
         """Publish; if the room's mailbox is full, returns the rest, which waits for space."""
         ref, publish = self._make_publish(command)
+        return self._tell_nowait(ref, publish)
+
+    def _set_state_nowait(self, command: commands.SetState) -> Rest | None:
+        """Set the state in a room; if the room's mailbox is full, returns the rest, which waits for space.
+
+        Whoever may join may show a state: it says less than the presence of the connection does.
+        """
+        room, ref = self._membership(command.room)
+        if not self.is_visible:
+            raise Refused(ErrorCode.FORBIDDEN, "a hidden connection shows no state")
+        if not self._services.shows_data(room):
+            raise Refused(ErrorCode.FORBIDDEN, "this room shows no state (presence_data)")
+        state, limit = bytes(command.state), self._services.settings.limits.state_bytes
+        if len(state) > limit:
+            raise Refused(
+                ErrorCode.INVALID_MESSAGE, f"state: at most {limit} bytes of JSON (limits.state_bytes)"
+            )
+        check_numbers("state", command.state)
+        return self._tell_nowait(ref, SetState(self, None if state == b"null" else state, command.id))
+
+    def _tell_nowait(self, ref: Ref[RoomMessage], message: RoomMessage) -> Rest | None:
         try:
-            ref.tell_nowait(publish)
+            ref.tell_nowait(message)
         except MailboxFullError:
-            return partial(self._wait_publish, ref, publish)
+            return partial(self._wait_tell, ref, message)
         except ActorStoppedError:
             raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
         return None
 
-    async def _wait_publish(self, ref: Ref[RoomMessage], publish: Publish) -> None:
+    async def _wait_tell(self, ref: Ref[RoomMessage], message: RoomMessage) -> None:
         with self._waiting_for_room():
-            await ref.tell(publish)
+            await ref.tell(message)
 
     def _make_publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
         """Return the room and its message."""
-        _, ref = self._membership(command.room)
+        room, ref = self._membership(command.room)
+        info = self.shown.info
+        if info is not None and not self._services.shows_data(room):
+            info = None
         if isinstance(command, commands.Chat):
             self._check_can(Capability.CHAT)
             limit = self._services.settings.limits.text_characters
-            content = chat_content(self.user_id, command.text, limit)
+            content = chat_content(self.user_id, command.text, limit, info)
             draft = Draft(content, False, self._key(command.id), self._chat_header)
         else:
             self._check_can(Capability.PUBLISH)
-            content = custom_content(self.user_id, command.event, command.data)
-            header = custom_header(self.user_id, command.event, self.connection_id)
+            content = custom_content(self.user_id, command.event, command.data, info)
+            header = custom_header(self.user_id, command.event, self.shown.connection)
             draft = Draft(content, command.ephemeral, self._key(command.id), header)
         return ref, Publish(draft, self, command.id)
 
@@ -313,9 +347,13 @@ class Session:
         kind = "i" if isinstance(request_id, int) else "s"
         return IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
 
-    async def _join(self, name: str, since: Position | None, request_id: RequestId) -> None:
+    async def _join(
+        self, name: str, since: Position | None, request_id: RequestId, by: PresenceBy | None
+    ) -> None:
         room = check_room_name(name)
         self._services.policy.check(self.claims, room, Capability.JOIN)
+        if by is not None:
+            self._check_can(Capability.PRESENCE)
         was_in = room in self._memberships
         if not was_in and len(self._memberships) >= self._services.settings.limits.rooms_per_connection:
             raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
@@ -323,7 +361,7 @@ class Session:
         with self._waiting_for_room():
             ref = await self._services.rooms.tell(
                 room,
-                Join(self, recovery_start(self.claims, since), request_id, reply),
+                Join(self, recovery_start(self.claims, since), request_id, reply, by),
                 on_start=self._charge_room,
             )
             try:
@@ -354,7 +392,8 @@ class Session:
             # Its messages arrived meanwhile, at a rate that is unknown.
             self._bucket.credit_elapsed(trio.current_time())
 
-    def _refresh(self, command: commands.Refresh) -> None:
+    def _refresh(self, command: commands.Refresh) -> Rest | None:
+        """Replace the token; returns the rest, if the rooms are to show another info."""
         claims = self._services.verifier.verify(command.token)
         if claims.user_id != self.user_id:
             raise Disconnect(
@@ -371,6 +410,16 @@ class Session:
                     raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
                 del self._memberships[room]
                 self._send_leave(ref, Leave(self, is_answered=True))
+        if claims.info == self.shown.info:
+            return None
+        self.shown = msgspec.structs.replace(self.shown, info=claims.info)
+        return self._show_info
+
+    async def _show_info(self) -> None:
+        """Have all rooms show the present info."""
+        for ref in list(self._memberships.values()):
+            with suppress(ActorStoppedError):
+                await self._wait_tell(ref, ShowInfo(self))
 
     def _membership(self, name: str | None) -> tuple[str, Ref[RoomMessage]]:
         room = self._initial_room if name is None else name

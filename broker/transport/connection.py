@@ -10,12 +10,13 @@ import trio
 from broker.auth.bearer import find_token
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
-from broker.model import Claims, Position, parse_offset
+from broker.model import Claims, Position, PresenceBy, parse_offset
 from broker.refusals import Refusals
 from broker.sessions.connections import Connections
 from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.rate import TokenBucket
-from broker.sessions.session import Rest, Session, SessionServices
+from broker.sessions.services import SessionServices
+from broker.sessions.session import Rest, Session
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.byte_stream import ByteStream
 from broker.transport.flusher import Flusher
@@ -58,14 +59,16 @@ class ConnectionServices:
 
 @attrs.frozen
 class Destination:
-    """Target of a request: a room to join at once, and the last position that the client has seen of it."""
+    """Target of a request: a room to join at once, with the last position that the client has seen of it."""
 
     initial_room: str | None
     since: Position | None
+    presence: PresenceBy | None = None
+    """The form in which `joined` is to list the members."""
 
 
 def parse_destination(path: str, query: str) -> Destination | None:
-    """Read `/ws` or `/ws/{room}` with `offset` and `epoch`; None for any other path."""
+    """Read `/ws` or `/ws/{room}` with `offset`, `epoch` and `presence`; None for any other path."""
     if path.rstrip("/") == "/ws":
         return Destination(None, None)
     if not path.startswith("/ws/"):
@@ -74,7 +77,9 @@ def parse_destination(path: str, query: str) -> Destination | None:
     offset, epoch = parse_offset(fields.get("offset", "")), fields.get("epoch", "")
     # A malformed position is one that cannot be recovered: `joined` says so.
     since = None if offset is None else Position(epoch, offset)
-    return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since)
+    by = fields.get("presence")
+    presence = PresenceBy(by) if by in set(PresenceBy) else None
+    return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since, presence)
 
 
 class ServedConnection:
@@ -139,6 +144,11 @@ class ServedConnection:
         """See sessions.connections.Connection."""
         assert self._session is not None
         return self._session.user_id
+
+    @property
+    def rooms(self) -> Sequence[str]:
+        """See sessions.connections.Connection."""
+        return () if self._session is None else self._session.rooms
 
     @property
     def queued_bytes(self) -> int:
@@ -286,8 +296,9 @@ class ServedConnection:
 
     async def _handle_messages(self, session: Session) -> None:
         """Handle the messages that have to wait, until the peer closes; all others are handled as they are read."""
-        if self._destination.initial_room is not None:
-            await self._await(partial(session.join_initial_room, self._destination.since))
+        destination = self._destination
+        if destination.initial_room is not None:
+            await self._await(partial(session.join_initial_room, destination.since, destination.presence))
         limit_bytes = self._settings.message_bytes
         while (message := await self._websocket.receive()) is not None:
             if isinstance(message, bytes):

@@ -12,6 +12,8 @@ export interface Stored extends Position {
 export interface ChatEvent extends Stored {
     readonly type: "chat";
     readonly user_id: string;
+    /** The claim of the user's token, shown to all members. */
+    readonly info?: unknown;
     readonly text: string;
     /** The text was longer than the server's limit, and was cut. */
     readonly truncated?: boolean;
@@ -22,16 +24,29 @@ export interface PublishedEvent extends Partial<Position> {
     readonly room: string;
     readonly event: string;
     readonly user_id: string;
+    readonly info?: unknown;
     readonly data: unknown;
     readonly time: number;
 }
-/** A connection came in (`user_joined`, oneself included) or went away (`user_left`). */
-export interface UserEvent {
+/** A connection, and its info and state, each absent if it shows none. */
+export interface MemberConnection {
+    readonly user_id: string;
+    readonly connection?: string;
+    readonly info?: unknown;
+    readonly state?: unknown;
+}
+/** A connection came in (`user_joined`, oneself included) or went away (`user_left`); with its id if it shows info or state. */
+export interface UserEvent extends MemberConnection {
     readonly type: "user_joined" | "user_left";
     readonly room: string;
-    readonly user_id: string;
     /** Connections in the room, on all nodes. */
     readonly room_size: number;
+}
+/** A connection shows another info or state: all that it shows now. */
+export interface PresenceUpdateEvent extends MemberConnection {
+    readonly type: "presence_update";
+    readonly room: string;
+    readonly connection: string;
 }
 /** Joins and leaves of a large room, gathered; a user stands in them once for each connection. */
 export interface PresenceChangedEvent {
@@ -40,12 +55,18 @@ export interface PresenceChangedEvent {
     readonly joined: readonly string[];
     readonly left: readonly string[];
     readonly room_size: number;
+    /** Connections that showed something and left; they come before `updates`. */
+    readonly gone?: readonly string[];
+    /** Connections that joined with something to show, or show something else. */
+    readonly updates?: readonly MemberConnection[];
 }
 /** We are in the room, for the first time or again. What was missed meanwhile comes right after it. */
 export interface JoinedEvent extends Position {
     readonly type: "joined";
     readonly room: string;
     readonly room_size: number;
+    /** The id of this connection. */
+    readonly connection?: string;
     /** Nothing was missed. False the first time too, when there was nothing to be recovered. */
     readonly recovered: boolean;
 }
@@ -81,13 +102,14 @@ export interface RoomEvents {
     user_joined: UserEvent;
     user_left: UserEvent;
     presence_changed: PresenceChangedEvent;
+    presence_update: PresenceUpdateEvent;
     joined: JoinedEvent;
     gap: GapEvent;
     left: LeftEvent;
 }
 /** Any event of a room; narrow it by its `type`. There can be ApplicationEvents of types not named in RoomEvents. */
 export type RoomEvent = RoomEvents[keyof RoomEvents];
-type Passing = "user_joined" | "user_left" | "presence_changed" | "joined" | "gap" | "left";
+type Passing = "user_joined" | "user_left" | "presence_changed" | "presence_update" | "joined" | "gap" | "left";
 /** What is stored, and so may stand in a history. */
 export type StoredEvent = RoomEvents[Exclude<keyof RoomEvents, Passing>];
 /** Where a stored event stands; an ephemeral one stands nowhere. */
@@ -101,7 +123,20 @@ export interface Presence {
     readonly users: ReadonlyArray<{
         readonly user_id: string;
         readonly connections: number;
+        readonly info?: unknown;
     }>;
+}
+/** The connections in a room. */
+export interface Connections {
+    readonly room: string;
+    readonly room_size: number;
+    readonly connections: readonly MemberConnection[];
+}
+/** The numbers of connections and of users in a room. */
+export interface Counts {
+    readonly room: string;
+    readonly room_size: number;
+    readonly user_count: number;
 }
 /** Some of a room's events, and the position that the room is at. */
 export interface History extends Position {
@@ -150,8 +185,18 @@ export interface Room extends AsyncIterable<RoomEvent> {
     chat(text: string): Promise<Ack>;
     /** Publish any JSON value under an event name; as `chat`. At most 64 levels deep; NaN and infinities become null. */
     publish(event: string, data: unknown, options?: PublishOptions): Promise<Ack>;
-    /** Ask who is here. */
-    presence(): Promise<Presence>;
+    /** Ask for the users in the room, for each connection with its info and state, or for the numbers alone. */
+    presence(options?: {
+        by?: "user";
+    }): Promise<Presence>;
+    presence(options: {
+        by: "connection";
+    }): Promise<Connections>;
+    presence(options: {
+        by: "count";
+    }): Promise<Counts>;
+    /** Show any JSON value beside this connection, null for nothing. A new connection shows nothing: set it again at each `joined`. */
+    setState(state: unknown): Promise<void>;
     /** Ask for what was said before. */
     history(options?: HistoryOptions): Promise<History>;
     /** Go out. What was not sent yet is rejected with the code `left`. */

@@ -19,6 +19,10 @@ PLACE = {"room": "lobby", "offset": 1, "epoch": "e", "time": 1_700_000_000_000}
             {"type": "presence_changed", "room": "lobby", "joined": ["a", "b"], "left": [], "room_size": 200},
             "2 joined, 0 left (200)",
         ),
+        (
+            {"type": "presence_update", "room": "a", "user_id": "ann", "connection": "c", "state": 1},
+            'ann shows {"state":1}',
+        ),
         ({"type": "gap", "room": "lobby", "from": 3, "to": 5}, "events 3 to 5 are missing"),
         (
             {"type": "event", "event": "moved", "user_id": "ann", "data": {"x": 1}, **PLACE},

@@ -15,6 +15,7 @@ from broker.client import (
     ClientError,
     ClosedError,
     ConnectionLostError,
+    MemberConnection,
     NotSentError,
     Position,
     RefusedError,
@@ -141,6 +142,12 @@ async def test_a_room_is_joined_heard_and_spoken_in(world, autojump_clock):
         assert "offset" not in await anext(room)
         presence = await room.presence()
         assert (presence.room_size, presence.users) == (1, {"ann": 1})
+        await room.set_state({"typing": True})
+        told = await anext(room)
+        assert (told["type"], told["state"]) == ("presence_update", {"typing": True})
+        assert await room.connections() == [
+            MemberConnection("ann", room.joined["connection"], None, {"typing": True})
+        ]
         history = await room.history(limit=1, reverse=True)
         assert [message["type"] for message in history.messages] == ["event"]
         assert history.position == Position(position.epoch, 2)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 
 import attrs
 import trio
@@ -13,7 +14,7 @@ from broker.config.settings import HistorySettings, RedisSettings, RoomSettings,
 from broker.engine.redis.engine import RedisEngine
 from broker.errors import EngineUnavailableError
 from broker.log import stdlib_log
-from broker.model import Draft, IdempotencyKey, Position
+from broker.model import Draft, IdempotencyKey, Position, Shown
 from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
@@ -25,6 +26,8 @@ TIMEOUT_SECONDS = 2.0
 """Silence after which these nodes give up on a server."""
 LEASE_SECONDS = 3.0
 """Silence after which the others take one of these nodes to be dead."""
+
+_guests = count(1)
 
 
 class CheckingOutbox(RecordingOutbox):
@@ -48,9 +51,10 @@ class CheckingOutbox(RecordingOutbox):
 class Guest(Person):
     """A member who checks that what it hears of a room is a run without gap or repeat."""
 
-    def __init__(self, user_id: str) -> None:
+    def __init__(self, user_id: str, info: bytes | None = None) -> None:
         outbox = CheckingOutbox(self._check)
-        super().__init__(user_id, outbox=outbox)
+        number = next(_guests)
+        super().__init__(user_id, outbox=outbox, shown=Shown(user_id, f"c{number}", number, info))
         self.news = outbox.news
         self.at: Position | None = None
 
@@ -90,8 +94,8 @@ class Node:
         await ref.wait_reply(reply)
         return guest.heard_of(Joined)[-1]
 
-    async def enter(self, user_id: str, room: str = "den") -> Guest:
-        guest = Guest(user_id)
+    async def enter(self, user_id: str, room: str = "den", *, info: bytes | None = None) -> Guest:
+        guest = Guest(user_id, info)
         await self.join(guest, room)
         return guest
 

@@ -76,7 +76,11 @@ async def test_a_user_is_sent_away_from_all_servers(redis: RedisServer, serve: "
                     "cursor": None,
                     "silent_nodes": 0,
                 }
-                assert (await served.http.get("/api/users/bob")).json()["connections"] == 1
+                bob_again = (await served.http.get("/api/users/bob")).json()
+                assert (bob_again["connections"], bob_again["rooms"]) == (
+                    1,
+                    [{"room": "den", "connections": 1}],
+                )
             assert (await east.http.delete("/api/users/bob")).json() == {"disconnected": 0}
             assert await bob.close_code() == (4004, "removed by the application")
             assert (await ann.receive("user_left"))["room_size"] == 1

@@ -188,6 +188,33 @@ async def test_a_token_makes_a_member_and_the_key_listens_unseen(world):
     await wait_no_connections(world)
 
 
+async def test_a_stream_shows_its_info_and_lists_the_members(world):
+    async with world.connect() as first, world.connect() as second:
+        ann = await listen_as(first, world.token("ann", info={"name": "Ann"}), query="?presence=user")
+        joined = await ann.message()
+        told = {"user_id": "ann", "connections": 1, "info": {"name": "Ann"}}
+        assert (joined["users"], bool(joined["connection"])) == ([told], True)
+        eve = await listen(second, query="?presence=connection")
+        shown = {"user_id": "ann", "connection": joined["connection"], "info": {"name": "Ann"}}
+        assert (await eve.message())["connections"] == [shown]
+        for by, field, expected in [
+            ("user", "users", [told]),
+            ("connection", "connections", [shown]),
+            ("count", "user_count", 1),
+        ]:
+            details = (await world.client.get(f"/api/rooms/lobby?by={by}")).json()
+            assert (details["room_size"], details[field]) == (1, expected)
+        rooms = (await world.client.get("/api/users/ann")).json()["rooms"]
+        assert rooms == [{"room": "lobby", "connections": 1}]
+    await wait_size(world, 0)
+    refused = await world.client.get(
+        "/api/rooms/lobby/events?presence=user",
+        headers={"Authorization": f"Bearer {world.token('ann', can=['join'])}"},
+    )
+    assert refused.status_code == 403
+    assert (await world.client.get("/api/rooms/lobby?by=name")).status_code == 400
+
+
 async def test_a_token_may_be_in_the_address(world):
     async with world.connect() as client:
         await client.send(f"GET /api/rooms/lobby/events?token={world.token()} HTTP/1.1\r\nHost: t\r\n\r\n")

@@ -31,8 +31,14 @@ async def test_users_are_online_while_they_are_connected(world):
         "user_id": "bob",
         "connections": 2,
         "silent_nodes": 0,
+        "rooms": [],
     }
     assert (await world.client.get("/api/users/nobody")).json()["connections"] == 0
+    people[0].rooms, people[2].rooms = ["lobby", "attic"], ["lobby"]
+    assert (await world.client.get("/api/users/bob")).json()["rooms"] == [
+        {"room": "attic", "connections": 1},
+        {"room": "lobby", "connections": 2},
+    ]
     connections.discard(people[1])
     assert (await world.client.get("/api/users/ann")).json()["connections"] == 0
 
@@ -81,7 +87,7 @@ async def test_a_look_at_a_room_that_nobody_made_makes_none(world):
             "/api/rooms/a/events?lastEventId=e-1",
             "lastEventId: no such query parameter; the nearest is last_event_id",
         ),
-        ("GET", "/api/rooms/a?x=", "x: no such query parameter; this path takes none"),
+        ("GET", "/api/users/a?x=", "x: no such query parameter; this path takes none"),
         ("DELETE", "/api/users/ann?force=1", "force: no such query parameter; this path takes none"),
         ("GET", "/api/node?nod=all", "nod: no such query parameter; the nearest is node"),
         ("GET", "/api/users?" + "y" * 99, "y" * 40 + ": no such query parameter; the nearest is "),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker import notices
 from broker.errors import ErrorCode, Refused
-from broker.model import Event, Position
+from broker.model import Event, Position, Shown
 from broker.notices import Notice
 from broker.protocol.codec import encode_event, encode_notice
 from broker.protocol.content import chat_content, custom_content, notifier_content
@@ -103,6 +103,76 @@ AT = Position("e1", 8)
                 "messages": [],
             },
         ),
+        (
+            notices.UserJoined("den", "ann", 1, Shown("ann", "c1", 5, b'{"name":"Ann"}', b"[1]")),
+            {
+                "type": "user_joined",
+                "room": "den",
+                "user_id": "ann",
+                "room_size": 1,
+                "connection": "c1",
+                "info": {"name": "Ann"},
+                "state": [1],
+            },
+        ),
+        (
+            notices.UserLeft("den", "ann", 1, Shown("ann", "c1", 5, b'{"name":"Ann"}', b"[1]")),
+            {
+                "type": "user_left",
+                "room": "den",
+                "user_id": "ann",
+                "room_size": 1,
+                "connection": "c1",
+                "info": {"name": "Ann"},
+            },
+        ),
+        (
+            notices.PresenceUpdated("den", Shown("ann", "c1", 5, state=b"0")),
+            {"type": "presence_update", "room": "den", "user_id": "ann", "connection": "c1", "state": 0},
+        ),
+        (
+            notices.PresenceChanged("den", ("ann",), (), 102, (Shown("ann", "c1", 5, b"1"),), ("c0",)),
+            {
+                "type": "presence_changed",
+                "room": "den",
+                "joined": ["ann"],
+                "left": [],
+                "room_size": 102,
+                "gone": ["c0"],
+                "updates": [{"user_id": "ann", "connection": "c1", "info": 1}],
+            },
+        ),
+        (
+            notices.Joined(
+                *("den", 1, Position("e1", 0), False, (), None, "c1"),
+                notices.PresenceList("den", 1, (("ann", 1),), infos={"ann": b'"A"'}),
+            ),
+            {
+                "type": "joined",
+                "room": "den",
+                "room_size": 1,
+                "offset": 0,
+                "epoch": "e1",
+                "recovered": False,
+                "messages": [],
+                "connection": "c1",
+                "users": [{"user_id": "ann", "connections": 1, "info": "A"}],
+            },
+        ),
+        (
+            notices.PresenceList("den", 2, connections=(Shown("ann", "c1"), Shown("bob")), is_partial=True),
+            {
+                "type": "presence",
+                "room": "den",
+                "room_size": 2,
+                "connections": [{"user_id": "ann", "connection": "c1"}, {"user_id": "bob"}],
+                "partial": True,
+            },
+        ),
+        (
+            notices.PresenceList("den", 2, user_count=1),
+            {"type": "presence", "room": "den", "room_size": 2, "user_count": 1},
+        ),
         (notices.Left("den", 0), {"type": "left", "room": "den", "id": 0}),
         (notices.Left("den"), {"type": "left", "room": "den"}),
         (
@@ -171,6 +241,7 @@ def test_there_is_a_shape_for_every_notice() -> None:
         notices.RoomEvent("den", "e", CHAT),
         notices.UserJoined("den", "ann", 1),
         notices.UserLeft("den", "ann", 1),
+        notices.PresenceUpdated("den", Shown("ann", "c1")),
         notices.PresenceChanged("den", (), (), 1),
         notices.Joined("den", 1, AT, False, ()),
         notices.Left("den"),

@@ -11,7 +11,7 @@ from broker.protocol import commands
 from broker.protocol.commands import AnyCommand, BadCommandError, CommandDecoder, Since
 
 SINCE = {"offset": 3, "epoch": "e1"}
-TYPES = "chat, publish, ping, join, leave, presence, history, refresh"
+TYPES = "chat, publish, ping, join, leave, presence, set_state, history, refresh"
 
 
 @pytest.fixture
@@ -123,6 +123,9 @@ def test_an_invalid_id_is_not_sent_back(decoder: CommandDecoder, written: str) -
         ({"type": "refresh"}, "object missing required field `token`"),
         ({"type": "leave", "room": []}, "room: expected `str | null`, got `array`"),
         ({"type": "presence", "room": {}}, "room: expected `str | null`, got `object`"),
+        ({"type": "presence", "by": "name"}, "by: invalid enum value 'name'"),
+        ({"type": "join", "room": "r", "presence": 1}, "presence: expected `str | null`, got `int`"),
+        ({"type": "set_state"}, "object missing required field `state`"),
     ],
 )
 def test_an_invalid_field_is_named_with_its_rule(

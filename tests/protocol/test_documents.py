@@ -127,6 +127,7 @@ def test_the_defaults_that_descriptions_name_are_those_of_the_settings() -> None
     named = dict(re.findall(r"`(\w+\.\w+)` \((\d+)\)", json.dumps([SCHEMA, ASYNCAPI])))
     assert named == {
         "limits.text_characters": str(LimitSettings().text_characters),
+        "limits.state_bytes": str(LimitSettings().state_bytes),
         "history.page_messages": str(HistorySettings().page_messages),
     }
 

@@ -19,6 +19,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 VALUES_OF_REFERENCE = {
     "T": '"hi"',
     "R": '"lobby"',
+    "B": '"connection"',
     "E": '"move"',
     "D": "[1]",
     "bool": "true",
@@ -33,7 +34,7 @@ VALUES_OF_REFERENCE = {
 
 VALUES = (
     *(None, True, False, 0, -1, 1, 1.5, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, [], {}, ["a"]),
-    *("lobby", "", ".", "..", "...", "a/b", "a\n", "\n", "\x7f", "\x85", "\u2028", "\u00e4"),
+    *("user", "count", "lobby", "", ".", "..", "...", "a/b", "a\n", "\n", "\x7f", "\x85", "\u2028", "\u00e4"),
     *(
         "x" * 128,
         "x" * 129,
@@ -57,7 +58,22 @@ VALUES = (
 )
 """Values for any field, on both sides of each limit."""
 
-FIELDS = ("text", "room", "event", "data", "ephemeral", "since", "limit", "reverse", "token", "id", "other")
+FIELDS = (
+    "by",
+    "presence",
+    "state",
+    "text",
+    "room",
+    "event",
+    "data",
+    "ephemeral",
+    "since",
+    "limit",
+    "reverse",
+    "token",
+    "id",
+    "other",
+)
 
 DECODER, SCHEMA = CommandDecoder(), validator("ClientMessage")
 
@@ -100,7 +116,7 @@ def test_the_commands_of_the_reference_are_those_of_the_schema() -> None:
     assert [command["type"] for command, _ in described] == list(COMMAND_TYPES)
     closed = validator("ClientMessage", is_closed=True)
     for command, optional in described:
-        definition = closed.schema["$defs"][command["type"].capitalize()]
+        definition = closed.schema["$defs"][command["type"].title().replace("_", "")]
         assert set(definition["properties"]) - {"id"} == set(command)
         assert set(definition["required"]) == set(command) - optional
         for message in (command, {name: value for name, value in command.items() if name not in optional}):
@@ -111,7 +127,7 @@ def test_the_commands_of_the_reference_are_those_of_the_schema() -> None:
 @pytest.mark.parametrize("command", [command for command, _ in commands_of_reference()], ids=COMMAND_TYPES)
 def test_a_mutated_command_is_allowed_if_the_server_takes_it(command: dict[str, Any]) -> None:
     # The definition alone, as the whole schema takes much longer.
-    schema = validator(command["type"].capitalize())
+    schema = validator(command["type"].title().replace("_", ""))
     mutants = [{name: value for name, value in command.items() if name != field} for field in command]
     mutants += [command | {field: value} for field in (*command, "id", "other") for value in VALUES]
     taken = [is_taken(json.dumps(mutant)) for mutant in mutants]

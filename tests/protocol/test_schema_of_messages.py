@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker import notices
 from broker.errors import ErrorCode, Refused
-from broker.model import Event, Position
+from broker.model import Event, Position, Shown
 from broker.notices import Notice
 from broker.protocol.codec import encode_notice
 from broker.protocol.content import NATIVE_TYPES, chat_content, custom_content, notifier_content
@@ -31,9 +31,14 @@ sizes = st.integers(0, 2**53)
 positions = st.builds(
     Position, st.text("0123456789abcdef", min_size=1, max_size=64), st.integers(0, 2**63 - 1)
 )
-chats = st.builds(chat_content, names, texts, st.just(5))
+data = values.filter(lambda value: value is not None).map(lambda value: json.dumps(value).encode())
+chats = st.builds(chat_content, names, texts, st.just(5), st.none() | data)
 custom = st.builds(
-    lambda user, name, data: custom_content(user, name, json.dumps(data).encode()), names, names, values
+    lambda user, name, value, info: custom_content(user, name, json.dumps(value).encode(), info),
+    names,
+    names,
+    values,
+    st.none() | data,
 )
 services = st.builds(
     lambda fields, kind: notifier_content(json.dumps(fields | {"type": kind}).encode())[0],
@@ -47,19 +52,35 @@ users = st.lists(names, max_size=3).map(tuple)
 refusals = st.builds(Refused, st.sampled_from(ErrorCode), texts, st.none() | sizes)
 times = st.none() | st.floats(0, 1e12)
 
+members = st.builds(Shown, names, names, sizes, st.none() | data, st.none() | data)
+lists = st.builds(
+    notices.PresenceList,
+    rooms,
+    sizes,
+    st.none() | st.lists(st.tuples(names, sizes), max_size=3).map(tuple),
+    ids,
+    st.dictionaries(names, data, max_size=2),
+    st.none() | st.lists(members, max_size=2).map(tuple),
+    st.none() | sizes,
+    st.booleans(),
+)
+
 STRATEGIES: dict[Any, st.SearchStrategy[Notice]] = {
     notices.RoomEvent: st.builds(
         notices.RoomEvent, rooms, positions.map(lambda it: it.epoch), stored | ephemeral
     ),
-    notices.UserJoined: st.builds(notices.UserJoined, rooms, names, sizes),
-    notices.UserLeft: st.builds(notices.UserLeft, rooms, names, sizes),
-    notices.PresenceChanged: st.builds(notices.PresenceChanged, rooms, users, users, sizes),
-    notices.Joined: st.builds(notices.Joined, rooms, sizes, positions, st.booleans(), pages, ids),
+    notices.UserJoined: st.builds(notices.UserJoined, rooms, names, sizes, st.none() | members),
+    notices.UserLeft: st.builds(notices.UserLeft, rooms, names, sizes, st.none() | members),
+    notices.PresenceUpdated: st.builds(notices.PresenceUpdated, rooms, members),
+    notices.PresenceChanged: st.builds(
+        notices.PresenceChanged, rooms, users, users, sizes, st.lists(members, max_size=2).map(tuple), users
+    ),
+    notices.Joined: st.builds(
+        notices.Joined, rooms, sizes, positions, st.booleans(), pages, ids, texts, st.none() | lists
+    ),
     notices.Left: st.builds(notices.Left, rooms, ids),
     notices.Acknowledged: st.builds(notices.Acknowledged, rooms, st.none() | positions, ids),
-    notices.PresenceList: st.builds(
-        notices.PresenceList, rooms, sizes, st.lists(st.tuples(names, sizes)).map(tuple), ids
-    ),
+    notices.PresenceList: lists,
     notices.HistoryPage: st.builds(notices.HistoryPage, rooms, pages, positions, ids),
     notices.Gap: st.builds(notices.Gap, rooms, sizes, sizes),
     notices.Failed: st.builds(notices.Failed, refusals, ids),

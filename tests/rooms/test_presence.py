@@ -22,10 +22,14 @@ async def test_presence_lists_users_with_their_connections(stage: "Stage") -> No
 
 
 async def test_an_application_sees_users_size_and_position(stage: "Stage") -> None:
-    assert await stage.rooms.inspect("den") == RoomInfo("den", 0, await stage.position(), ())
+    nobody = PresenceList("den", 0, ())
+    assert await stage.rooms.inspect("den") == RoomInfo("den", 0, await stage.position(), (), nobody)
     await stage.enter("ann")
     await stage.say("1")
-    assert await stage.rooms.inspect("den") == RoomInfo("den", 1, await stage.position(), (("ann", 1),))
+    ann = (("ann", 1),)
+    assert await stage.rooms.inspect("den") == RoomInfo(
+        "den", 1, await stage.position(), ann, PresenceList("den", 1, ann)
+    )
 
 
 async def test_a_removed_user_leaves_with_all_connections(stage: "Stage") -> None:

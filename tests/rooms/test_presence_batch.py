@@ -5,8 +5,9 @@ from typing import TypeAlias
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from broker.model import Shown
 from broker.notices import Notice, PresenceChanged, UserJoined, UserLeft
-from broker.rooms.presence.batch import PresenceBatch
+from broker.rooms.presence.batch import DATA_BYTES_PER_NOTICE, PresenceBatch, data_bytes
 
 Change: TypeAlias = tuple[str, str, int]
 """`joined` or `left`, who, and the size that it brought the room to."""
@@ -35,11 +36,11 @@ def play(steps: list[str], above: int) -> tuple[list[Change], list[list[Notice]]
         if step == "+":
             size += 1
             changes.append(("joined", user, size))
-            told.append(batch.joined(user, size))
+            told.append(batch.joined(Shown(user), size))
         elif step == "-":
             size -= 1
             changes.append(("left", user, size))
-            told.append(batch.left(user, size))
+            told.append(batch.left(Shown(user), size))
         else:
             told.append(batch.take(size))
             assert not batch.is_pending
@@ -88,8 +89,26 @@ def test_nothing_is_gathered_in_a_room_that_stays_small(steps: list[str]) -> Non
 
 def test_a_large_rooms_joins_cost_their_number_and_not_its_square() -> None:
     batch = PresenceBatch("den", 100)
-    told = [notice for size in range(1, 10_001) for notice in batch.joined("ann", size)]
+    told = [notice for size in range(1, 10_001) for notice in batch.joined(Shown("ann"), size)]
     assert len(told) == 100
     gathered = batch.take(10_000)
     assert len(gathered) == 10
     assert sum(len(notice.joined) for notice in gathered if isinstance(notice, PresenceChanged)) == 9900
+
+
+def test_data_that_is_too_much_for_one_message_comes_in_several() -> None:
+    batch = PresenceBatch("den", 0)
+    for number in range(2500):
+        batch.joined(Shown(f"u{number}", f"c{number}", 0, b"1" * 1000), number + 1)
+    notices = batch.take(2500)
+    told = [
+        shown.connection
+        for notice in notices
+        if isinstance(notice, PresenceChanged)
+        for shown in notice.updated
+    ]
+    assert told == [f"c{number}" for number in range(2500)]
+    assert all(
+        isinstance(notice, PresenceChanged) and sum(map(data_bytes, notice.updated)) <= DATA_BYTES_PER_NOTICE
+        for notice in notices
+    )

@@ -100,6 +100,7 @@ async def talk(served: Served, ann: Client, bob: Client, seen: Seen) -> None:
     await served.broker.publish("lobby", {"type": "order", "n": 2}, ephemeral=True)
     for request, answer in (
         ({"type": "presence"}, "presence"),
+        ({"type": "set_state", "state": {"typing": True}}, "presence_update"),
         ({"type": "history", "limit": 10}, "history"),
         (
             {"type": "join", "room": "lobby", "since": {name: first[name] for name in ("offset", "epoch")}},

@@ -8,6 +8,7 @@ import trio
 
 from actors import Ref
 from broker.errors import CloseCode
+from broker.model import Shown
 from broker.notices import Joined, Notice, RoomEvent
 from broker.rooms.messages import RoomMessage
 
@@ -96,10 +97,13 @@ class Person:
         *,
         is_visible: bool = True,
         outbox: RecordingOutbox | None = None,
+        shown: Shown | None = None,
     ) -> None:
         self.user_id = user_id
+        self.shown = shown or Shown(user_id)
         self.is_visible = is_visible
         self.outbox = outbox or RecordingOutbox(codec or NoticesCodec())
+        self.rooms: list[str] = []
         self.removals: list[str] = []
         self.disconnects: list[tuple[CloseCode, str]] = []
         self.disconnect_fault: Exception | None = None

@@ -15,7 +15,9 @@ class RoomKeys:
     nodes: str
     """The key with the version and size of each node that has users in the room."""
     users: str
-    """The beginning of the keys that hold a node's users in the room; the node's id follows."""
+    """The beginning of the keys that hold a node's users in the room, which earlier versions read; the node's id follows."""
+    members: str
+    """The beginning of the keys that hold a node's members in the room; the node's id follows."""
     _stem: str
 
     def idempotency(self, key: IdempotencyKey) -> str:
@@ -42,6 +44,7 @@ class Keyspace:
             self._channel(f"room:{room}"),
             f"{stem}:nodes",
             f"{stem}:users:",
+            f"{stem}:members:",
             stem,
         )
 

@@ -12,7 +12,7 @@ import msgspec
 
 from broker.engine.base import Receipt, Run
 from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomSummary
-from broker.model import Draft, Event, EventHeader, Position
+from broker.model import Draft, Event, EventHeader, Position, Shown
 from broker.protocol.content import read_header
 
 MOST_CONNECTIONS = 1 << 20
@@ -34,10 +34,30 @@ class _Published(msgspec.Struct, frozen=True, array_like=True):
     """The header of each event; None from an earlier version."""
 
 
+class _Change(msgspec.Struct, frozen=True):
+    """A node's announcement of its members."""
+
+    node: str
+    version: int
+    follows: int
+    members: list[str] | dict[str, str]
+    """Connection and packed member of each; Lua's empty table is packed as a map."""
+
+
+class _Member(msgspec.Struct, frozen=True, array_like=True):
+    """A member as it is stored. A further field goes to the end and has a default."""
+
+    user_id: str
+    since_ms: int = 0
+    info: msgspec.Raw = msgspec.Raw(b"null")
+    state: msgspec.Raw = msgspec.Raw(b"null")
+
+
 _PUBLISHED = msgspec.msgpack.Decoder(_Published)
 _HEADER = msgspec.json.Decoder(EventHeader)
+_CHANGE = msgspec.msgpack.Decoder(_Change)
+_MEMBER = msgspec.json.Decoder(_Member)
 _REMOVAL = msgspec.msgpack.Decoder(tuple[str, str])
-_CHANGE = msgspec.msgpack.Decoder(tuple[str, int, int, list[int | str] | dict[str, int]])
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -146,18 +166,60 @@ def parse_header(packed: bytes | str) -> EventHeader:
     return _HEADER.decode(packed)
 
 
+@_of_msgspec
 def parse_remote_presence(reply: object, own_node: str) -> RemotePresence:
-    """Parse the reply of the script `snapshot`; the node's own users are left out."""
+    """Parse the reply of the script `snapshot`; the node's own members are left out."""
     store_id, version, *fields = _list(reply)
     nodes = {
-        _text(node): NodePresence(
-            _integer(node_version),
-            {_text(user): _decimal(count, MOST_CONNECTIONS) for user, count in _pairs(_list(users))},
+        _text(node): NodePresence(_integer(node_version), _members(members) or _uncounted(users))
+        for node, node_version, members, users in zip(
+            fields[::4], fields[1::4], fields[2::4], fields[3::4], strict=True
         )
-        for node, node_version, users in zip(fields[::3], fields[1::3], fields[2::3], strict=True)
     }
     nodes.pop(own_node, None)
     return RemotePresence(_text(store_id), _integer(version), nodes)
+
+
+def _members(flat: object) -> dict[str, Shown]:
+    members = {}
+    for connection, packed in _pairs(_list(flat)):
+        name = _text(connection)
+        members[name] = _parse_member(name, _bytes(packed))
+    return members
+
+
+def _uncounted(flat: object) -> dict[str, Shown]:
+    """Return a member for each connection of the users of an earlier version's node, which names none of them."""
+    members = {}
+    for user, count in _pairs(_list(flat)):
+        shown = Shown(_text(user))
+        # No connection's id has a slash.
+        members.update(
+            {f"{shown.user_id}/{number}": shown for number in range(_decimal(count, MOST_CONNECTIONS))}
+        )
+    return members
+
+
+def pack_member(shown: Shown | None) -> bytes:
+    """Return what a member shows as it is stored and published, empty for one that left."""
+    if shown is None:
+        return b""
+    if not shown.has_data:
+        return msgspec.json.encode((shown.user_id, shown.since_ms))
+    info, state = (msgspec.Raw(b"null" if each is None else each) for each in (shown.info, shown.state))
+    return msgspec.json.encode(_Member(shown.user_id, shown.since_ms, info, state))
+
+
+def _parse_member(connection: str, packed: bytes | str) -> Shown:
+    member = _MEMBER.decode(packed)
+    info, state = bytes(member.info), bytes(member.state)
+    return Shown(
+        member.user_id,
+        connection,
+        member.since_ms,
+        None if info == b"null" else info,
+        None if state == b"null" else state,
+    )
 
 
 def parse_summary(room: str, reply: object) -> RoomSummary | None:
@@ -202,30 +264,27 @@ def parse_room_names(reply: object, after: str | None) -> list[str]:
 
 
 def is_remote_change(payload: bytes) -> bool:
-    """Whether a message of a room's channel is about presence: an array of four (MessagePack fixarray)."""
-    return payload[:1] == b"\x94"
+    """Whether a message of a room's channel is about presence: a map (MessagePack fixmap).
+
+    An earlier version publishes an array of four, and counts alone: its members are read in a snapshot.
+    """
+    return b"\x80" <= payload[:1] <= b"\x8f"
 
 
 @_of_msgspec
 def parse_remote_change(payload: bytes) -> RemoteChange:
-    """Parse a node's announcement of its users."""
-    node, version, follows, counts = _CHANGE.decode(payload)
-    if isinstance(counts, dict):  # Lua's empty table
-        counts = []
+    """Parse a node's announcement of its members."""
+    change = _CHANGE.decode(payload)
+    flat = change.members if isinstance(change.members, list) else []
     return RemoteChange(
-        node, version, follows, {_user(user): _connections(count) for user, count in _pairs(counts)}
+        change.node,
+        change.version,
+        change.follows,
+        {
+            connection: _parse_member(connection, packed) if packed else None
+            for connection, packed in _pairs(flat)
+        },
     )
-
-
-def _user(user: int | str) -> str:
-    if type(user) is not str:
-        raise ValueError("not a user's id")
-    return user
-
-
-def _connections(count: int | str) -> int:
-    """Return a count of connections; Lua packs it as the string that it was given."""
-    return _decimal(count.encode() if isinstance(count, str) else b"%d" % count, MOST_CONNECTIONS)
 
 
 def is_removal(payload: bytes) -> bool:
@@ -248,8 +307,8 @@ def parse_removal(payload: bytes) -> tuple[str, str]:
 def parse_published(payload: bytes) -> tuple[str, list[Event]]:
     """Parse the message of an append: the epoch and the events.
 
-    An earlier version published three elements, a later one may publish more than five; arrays of two and four are
-    the other messages of the channel.
+    An earlier version published three elements, a later one may publish more than five; arrays of two, four (of an
+    earlier version) and maps are the other messages of the channel.
     """
     published = _PUBLISHED.decode(payload)
     offsets, contents = published.fields[::2], published.fields[1::2]

@@ -41,6 +41,7 @@ class DevRoutes:
                 now=now,
                 rooms=None if asked.rooms is UNSET else asked.rooms,
                 can=None if asked.can is UNSET else asked.can,
+                info=None if asked.info is UNSET else asked.info,
             )
         except ConfigurationError as error:
             raise Refused(ErrorCode.INVALID_MESSAGE, str(error)) from None

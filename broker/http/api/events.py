@@ -1,15 +1,16 @@
 """A room as server-sent events: a member that only listens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
+from typing import Annotated
 from uuid import uuid4
 
 import attrs
 import msgspec
 import trio
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from quart import Quart, Response
 from quart.wrappers.response import ResponseBody
 
@@ -32,7 +33,7 @@ from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import address_of
 from broker.http.services import HttpServices
-from broker.model import Capability, Claims, Position, check_room_name
+from broker.model import Capability, Claims, Position, PresenceBy, Shown, check_room_name
 from broker.notices import Reconnect
 from broker.refusals import reason_of
 from broker.rooms.directory import Rooms
@@ -56,6 +57,10 @@ class EventsQuery(msgspec.Struct, frozen=True):
 
     last_event_id: str | UnsetType = UNSET
     token: str | UnsetType = UNSET
+    presence: Annotated[
+        PresenceBy | UnsetType,
+        Meta(description="`joined` lists the members: each user, each connection, or counts"),
+    ] = UNSET
 
 
 class EventsHeaders(msgspec.Struct, frozen=True, rename={"last_event_id": "Last-Event-ID"}):
@@ -106,10 +111,13 @@ class EventRoutes:
         if claims is not None:
             self.services.policy.check(claims, room, Capability.JOIN)
         check_parameters(EventsQuery)
+        by = read_query(EventsQuery).presence
+        if by is not UNSET and claims is not None and Capability.PRESENCE not in claims.can:
+            raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {Capability.PRESENCE}")
         if this_request().method == "HEAD":
             return _response(b"")
         try:
-            stream = await self._open_stream(room, claims)
+            stream = await self._open_stream(room, claims, None if by is UNSET else by)
         except (Refused, EngineUnavailableError, ActorError, Disconnect) as error:
             ending = _passing_refusal(error)
             if ending is None or not _asks_for_event_stream():
@@ -129,7 +137,7 @@ class EventRoutes:
             b"retry:%d\n\n" % self.random.randint(*RETRY_MS) + close_event(ending, self.protocol)
         )
 
-    async def _open_stream(self, room: str, claims: Claims | None) -> "EventStream":
+    async def _open_stream(self, room: str, claims: Claims | None, by: PresenceBy | None) -> "EventStream":
         if self.services.is_draining():
             raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         request = this_request()
@@ -142,6 +150,8 @@ class EventRoutes:
             settings.websocket.outbox_bytes,
             settings.auth.leeway_seconds,
             on_end=partial(self._note_end, address_of(request.scope)),
+            connection=self.services.connection_ids.make(),
+            since_ms=int(self.services.wall_clock() * 1000),
         )
         if not self.services.connections.add(stream):
             raise Disconnect(
@@ -153,7 +163,7 @@ class EventRoutes:
             since = parse_event_id(event_id)
             since = since if claims is None else recovery_start(claims, since)
             allowance = None if claims is None else self._enter(claims)
-            await stream.join(self.services.rooms, room, since, allowance)
+            await stream.join(self.services.rooms, room, since, allowance, by)
         return stream
 
     def _note_end(self, address: str | None, ending: Disconnect) -> None:
@@ -208,8 +218,10 @@ class EventStream:
         leeway_seconds: float,
         *,
         on_end: Callable[[Disconnect], None] = lambda _ending: None,
+        connection: str = "",
+        since_ms: int = 0,
     ) -> None:
-        """`on_end` is called once, if the server ends the stream."""
+        """`on_end` is called once, if the server ends the stream; `connection` and `since_ms` are those of Shown."""
         self._protocol = protocol
         self._on_end = on_end
         self._is_ended = False
@@ -217,13 +229,21 @@ class EventStream:
         self._leeway_seconds = leeway_seconds
         # No user's id holds a slash, so none can be mistaken for a bearer of the API key.
         self._user_id = f"api/{uuid4().hex}" if claims is None else claims.user_id
+        self.shown = Shown(self._user_id, connection, since_ms, None if claims is None else claims.info)
+        """See Member."""
         self._outbox = EventOutbox(protocol.codec, limit_bytes=limit_bytes, disconnect=self.disconnect)
         self._ref: Ref[RoomMessage] | None = None
+        self._room: str | None = None
 
     @property
     def user_id(self) -> str:
         """The user of the connection."""
         return self._user_id
+
+    @property
+    def rooms(self) -> Sequence[str]:
+        """See Connection."""
+        return () if self._room is None else (self._room,)
 
     @property
     def queued_bytes(self) -> int:
@@ -241,7 +261,12 @@ class EventStream:
         return self._outbox
 
     async def join(
-        self, rooms: Rooms, room: str, since: Position | None, allowance: Allowance | None = None
+        self,
+        rooms: Rooms,
+        room: str,
+        since: Position | None,
+        allowance: Allowance | None = None,
+        by: PresenceBy | None = None,
     ) -> None:
         """Join the room. Call `end` after it, also if it fails or is cancelled.
 
@@ -252,7 +277,7 @@ class EventStream:
         reply: Reply[None] = Reply()
         # The Ref is kept as soon as the join is in the mailbox: from then on `end` sends a leave behind it.
         pay = None if allowance is None else lambda: allowance.take_room(trio.current_time())
-        self._ref = await rooms.tell(room, Join(self, since, None, reply), on_start=pay)
+        self._ref = await rooms.tell(room, Join(self, since, None, reply, by), on_start=pay)
         await self._ref.wait_reply(reply)
 
     def end(self) -> None:
@@ -274,8 +299,9 @@ class EventStream:
         self._outbox.reply(Reconnect(after_ms))
         self._close(Disconnect(CloseCode.SERVICE_RESTART, "service restart"), last=b"retry:%d\n\n" % after_ms)
 
-    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
-        """See Member. `join` has kept the Ref: a stream that ends before this has to leave too."""
+    def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:  # noqa: ARG002  # `join` has kept it
+        """See Member. A stream that ends before this has to leave too."""
+        self._room = room
 
     def removed_from(self, room: str) -> None:  # noqa: ARG002  # it is only in one
         """See Member: the stream has no other purpose."""

@@ -6,8 +6,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from quart import Response
 
+from broker.model import PresenceBy
 from broker.protocol.fields import Id, Offset
-from broker.rooms.messages import Published, RoomInfo
+from broker.protocol.messages import Connection, User
+from broker.rooms.messages import Published
 
 MAX_BROADCAST_ROOMS = 1000
 
@@ -121,7 +123,7 @@ class RoomPage(msgspec.Struct, frozen=True):
 
 
 class UserConnections(msgspec.Struct, frozen=True):
-    """A user in a room."""
+    """A user, and how many connections are open."""
 
     user_id: str
     connections: int
@@ -148,28 +150,44 @@ class UserPage(msgspec.Struct, frozen=True):
     silent_nodes: SilentNodes
 
 
+class UserRoom(msgspec.Struct, frozen=True):
+    """A room that a user is in, and how many of the user's connections are in it."""
+
+    room: str
+    connections: int
+
+
 class OnlineUser(msgspec.Struct, frozen=True):
-    """A user, and how many connections are open; 0 if the user is not online."""
+    """A user, how many connections are open (0 if the user is not online), and the rooms that these are in."""
 
     user_id: str
     connections: int
     silent_nodes: SilentNodes
+    rooms: Annotated[list[UserRoom], Meta(description="by name; hidden connections count as well")]
 
 
-class RoomDetails(msgspec.Struct, frozen=True):
-    """A room, its position and its users."""
+class RoomQuery(msgspec.Struct, frozen=True):
+    """The form of the list of members."""
+
+    by: Annotated[
+        PresenceBy, Meta(description="list each user, list each connection, or only count the users")
+    ] = PresenceBy.USER
+
+
+class RoomDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A room, its position and its members: `users`, `connections` or `user_count`, as asked for with `by`.
+
+    `partial`: info and state of some are left out, as there are too many bytes of them.
+    """
 
     room: str
     room_size: int
     offset: int
     epoch: str
-    users: list[UserConnections]
-
-    @classmethod
-    def of(cls, info: RoomInfo) -> "RoomDetails":
-        """Return the API's description of a room."""
-        users = [UserConnections(user_id, connections) for user_id, connections in info.users]
-        return cls(info.room, info.room_size, info.position.offset, info.position.epoch, users)
+    users: list[User] | UnsetType = UNSET
+    connections: list[Connection] | UnsetType = UNSET
+    user_count: int | UnsetType = UNSET
+    partial: bool = False
 
 
 class HistoryQuery(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from broker.http.api.models import (
     Removed,
     RoomDetails,
     RoomPage,
+    RoomQuery,
     RoomsQuery,
     RoomSummary,
     answer,
@@ -32,7 +33,7 @@ from broker.http.exchange import this_request
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Position, check_room_name
-from broker.protocol.codec import encode_event
+from broker.protocol.codec import Lists, encode_event, lists_of
 from broker.rooms.messages import RoomInfo
 
 
@@ -105,12 +106,15 @@ class RoomRoutes:
         page = [_summary(info) for info in found[: query.limit]]
         return answer(RoomPage(page, page[-1].room if len(found) > query.limit else None))
 
-    @operation(response=RoomDetails, need=READ)
+    @operation(query=RoomQuery, response=RoomDetails, need=READ)
     async def inspect(self, room: str) -> Response:
-        """Give a room's position and its users."""
+        """Give a room's position and its members on all nodes, as users, as connections or as counts."""
         check_room_name(room)
+        by = read_query(RoomQuery).by
         with answer_within(self.services.settings.http.request_seconds):
-            return answer(RoomDetails.of(await self.services.rooms.inspect(room)))
+            info = await self.services.rooms.inspect(room, by)
+        lists = Lists() if info.presence is None else lists_of(info.presence)
+        return answer(RoomDetails(room, info.room_size, info.position.offset, info.position.epoch, **lists))
 
     @operation(query=HistoryQuery, response=History, need=READ)
     async def history(self, room: str) -> Response:

@@ -10,6 +10,7 @@ from broker.http.api.models import (
     OnlineUser,
     UserConnections,
     UserPage,
+    UserRoom,
     UsersQuery,
     answer,
 )
@@ -50,10 +51,14 @@ class UserRoutes:
 
     @operation(response=OnlineUser, need=READ)
     async def inspect_user(self, user: str) -> Response:
-        """Tell how many connections a user has, on all nodes; 0 if the user is not online."""
+        """Tell how many connections a user has, on all nodes, and in which rooms; 0 if the user is not online.
+
+        The user and the rooms notice nothing of the request.
+        """
         online = await find_online_users(self.services, UsersQuestion(user_id=user))
         count = dict(online.counts).get(user, 0)
-        return answer(OnlineUser(user, count, online.silent_nodes))
+        rooms = [UserRoom(room, connections) for room, connections in online.rooms]
+        return answer(OnlineUser(user, count, online.silent_nodes, rooms))
 
     @operation(response=Disconnected, need=ADMIN)
     async def disconnect(self, user: str) -> Response:

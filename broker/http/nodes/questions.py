@@ -37,11 +37,12 @@ class UsersQuestion(msgspec.Struct, frozen=True, tag="users"):
 
 
 class UsersReply(msgspec.Struct, frozen=True):
-    """The answer of a node: connections by user."""
+    """The answer of a node: connections by user, and by room if it was asked for one user."""
 
     node: str
     started_ms: int
     counts: dict[str, int]
+    rooms: dict[str, int] = {}
 
 
 class NodeReply(msgspec.Struct, frozen=True):
@@ -95,8 +96,10 @@ class NodeAnswers:
     async def users(self, question: UsersQuestion) -> UsersReply:
         """Return the users of this node, without those who listen with the API key."""
         node, connections = self.services.node, self.services.connections
+        rooms: dict[str, int] = {}
         if question.user_id is not None:
             found = [question.user_id]
+            rooms = dict(connections.rooms_of(question.user_id))
         else:
             found = []
             for number, user_id in enumerate(connections.users(), 1):
@@ -107,7 +110,7 @@ class NodeAnswers:
             found = heapq.nsmallest(question.limit, found)
         counts = {user_id: connections.count_of(user_id) for user_id in found}
         return UsersReply(
-            node.name, node.started_ms, {user: count for user, count in counts.items() if count}
+            node.name, node.started_ms, {user: count for user, count in counts.items() if count}, rooms
         )
 
     async def reply(self, query: NodeQuery) -> NodeReply:

@@ -1,6 +1,6 @@
 """The JSON shapes of `/api/node`, which the console reads."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -123,6 +123,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
     can: Annotated[
         list[str] | UnsetType, Meta(description="out of join, chat, publish, presence, history")
     ] = UNSET
+    info: Annotated[Any | UnsetType, Meta(description="JSON that other members are shown")] = UNSET
     ttl_seconds: Annotated[float, Meta(gt=0, le=366 * 86_400)] = 3600.0
 
 

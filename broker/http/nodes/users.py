@@ -20,6 +20,8 @@ class OnlineUsers:
 
     counts: list[tuple[str, int]]
     silent_nodes: int
+    rooms: list[tuple[str, int]]
+    """Of one user, the rooms by name, with the numbers of connections in them."""
 
 
 async def find_online_users(services: HttpServices, question: UsersQuestion) -> OnlineUsers:
@@ -39,7 +41,11 @@ async def find_online_users(services: HttpServices, question: UsersQuestion) -> 
             replies[reply.node, reply.started_ms] = reply
         await trio.lowlevel.checkpoint()
     counts: Counter[str] = Counter()
+    rooms: Counter[str] = Counter()
     for reply in replies.values():
         counts.update(reply.counts)
+        rooms.update(reply.rooms)
     first = heapq.nsmallest(question.limit, counts)
-    return OnlineUsers([(user_id, counts[user_id]) for user_id in first], others.silent)
+    return OnlineUsers(
+        [(user_id, counts[user_id]) for user_id in first], others.silent, sorted(rooms.items())
+    )

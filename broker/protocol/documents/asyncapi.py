@@ -25,6 +25,7 @@ REPLIES: Mapping[str, str] = MappingProxyType(
         "Join": "Joined",
         "Leave": "Left",
         "Presence": "PresenceList",
+        "SetState": "Acknowledged",
         "History": "HistoryPage",
         "Refresh": "Refreshed",
     }
@@ -34,7 +35,17 @@ REPLIES: Mapping[str, str] = MappingProxyType(
 _ON_A_WEBSOCKET = (*EVENT_NAMES, *MESSAGE_NAMES)
 _ON_A_STREAM = (
     *EVENT_NAMES,
-    *("Joined", "UserJoined", "UserLeft", "PresenceChanged", "Gap", "Left", "Reconnect", "Closing"),
+    *(
+        "Joined",
+        "UserJoined",
+        "UserLeft",
+        "PresenceUpdate",
+        "PresenceChanged",
+        "Gap",
+        "Left",
+        "Reconnect",
+        "Closing",
+    ),
 )
 _SENT: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"ws": _ON_A_WEBSOCKET, "wsRoom": _ON_A_WEBSOCKET, "events": _ON_A_STREAM}

@@ -1,19 +1,29 @@
 """The members of a room on other nodes, as known to this node. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum, auto
 
 import attrs
 
 from broker.engine.presence import RemoteChange, RemotePresence
+from broker.model import Shown
+
+
+class Kind(Enum):
+    """The change of one member."""
+
+    JOINED = auto()
+    LEFT = auto()
+    UPDATED = auto()
 
 
 @attrs.frozen
 class MemberChange:
-    """One connection that joined or left on another node."""
+    """One connection that joined, left or shows something else on another node."""
 
-    user_id: str
-    is_join: bool
+    kind: Kind
+    shown: Shown
     size: int
     """Connections on all other nodes after the change."""
 
@@ -21,11 +31,11 @@ class MemberChange:
 @attrs.define
 class _Node:
     version: int
-    counts: dict[str, int] = attrs.Factory(dict)
+    members: dict[str, Shown] = attrs.Factory(dict)
 
 
 class RemoteMembers:
-    """Counts connections by user and node; its methods return each join and leave exactly once."""
+    """Knows the members by node and connection; its methods return each change exactly once."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
@@ -40,15 +50,17 @@ class RemoteMembers:
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The other nodes that have users in the room."""
-        return frozenset(name for name, node in self._nodes.items() if node.counts)
+        """The other nodes that have members in the room."""
+        return frozenset(name for name, node in self._nodes.items() if node.members)
+
+    def __iter__(self) -> Iterator[Shown]:
+        """Iterate over all members."""
+        for node in self._nodes.values():
+            yield from node.members.values()
 
     def users(self) -> Mapping[str, int]:
         """Return all users, with their connections."""
-        users: Counter[str] = Counter()
-        for node in self._nodes.values():
-            users.update(node.counts)
-        return users
+        return Counter(shown.user_id for shown in self)
 
     def apply(self, change: RemoteChange) -> list[MemberChange] | None:
         """Apply a change of another node; None if a change before it was missed, and a snapshot must be read."""
@@ -56,12 +68,15 @@ class RemoteMembers:
         if change.version <= (self._floor if node is None else node.version):
             return []
         if change.follows == 0:
-            return self._replace(change.node, change.version, change.counts)
+            return self._replace(
+                change.node,
+                change.version,
+                {connection: shown for connection, shown in change.members.items() if shown is not None},
+            )
         if node is None or node.version != change.follows:
             return None
-        # In the order in which they were changed.
-        changed = {user: node.counts[user] for user in node.counts if user not in change.counts}
-        return self._replace(change.node, change.version, changed | dict(change.counts))
+        node.version = change.version
+        return self._update(node, change.members.items())
 
     def replace(self, snapshot: RemotePresence) -> tuple[list[MemberChange], bool]:
         """Apply a snapshot of all other nodes; returns the changes, and whether to read again after one lease.
@@ -78,18 +93,29 @@ class RemoteMembers:
                 changes += self._replace(name, snapshot.version, {})
                 del self._nodes[name]
         for name, node in snapshot.nodes.items():
-            changes += self._replace(name, node.version, node.counts)
+            changes += self._replace(name, node.version, node.members)
         return changes, was_lost
 
-    def _replace(self, name: str, version: int, counts: Mapping[str, int]) -> list[MemberChange]:
+    def _replace(self, name: str, version: int, members: Mapping[str, Shown]) -> list[MemberChange]:
         node = self._nodes.setdefault(name, _Node(version))
-        before, node.version = node.counts, version
-        node.counts = {user: count for user, count in counts.items() if count}
-        changes = []
-        for user in (*(user for user in before if user not in counts), *counts):
-            difference = counts.get(user, 0) - before.get(user, 0)
-            step = 1 if difference > 0 else -1
-            for _ in range(abs(difference)):
-                self._size += step
-                changes.append(MemberChange(user, is_join=step > 0, size=self._size))
+        node.version = version
+        gone = [connection for connection in node.members if connection not in members]
+        return self._update(node, [*((connection, None) for connection in gone), *members.items()])
+
+    def _update(self, node: _Node, members: Iterable[tuple[str, Shown | None]]) -> list[MemberChange]:
+        changes: list[MemberChange] = []
+        for connection, shown in members:
+            before = node.members.get(connection)
+            if shown is None:
+                if before is not None:
+                    del node.members[connection]
+                    self._size -= 1
+                    changes.append(MemberChange(Kind.LEFT, before, self._size))
+                continue
+            node.members[connection] = shown
+            if before is None:
+                self._size += 1
+                changes.append(MemberChange(Kind.JOINED, shown, self._size))
+            elif before != shown:
+                changes.append(MemberChange(Kind.UPDATED, shown, self._size))
         return changes

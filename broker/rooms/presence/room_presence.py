@@ -1,14 +1,18 @@
 """The members of a room on this node and on the others, and the notices that members here get about them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import attrs
+import msgspec
 
 from broker.engine.presence import PresenceBus, RemoteChange
+from broker.model import Shown
 from broker.notices import Notice
+from broker.rooms.member import Member
 from broker.rooms.presence.batch import PresenceBatch
-from broker.rooms.presence.remote_members import MemberChange, RemoteMembers
+from broker.rooms.presence.remote_members import Kind, MemberChange, RemoteMembers
 from broker.rooms.presence.roster import Roster
 
 
@@ -25,6 +29,8 @@ class RoomPresence:
     bus: PresenceBus | None = None
     """Exchanges presence with other nodes; None for an engine of one node."""
     remote: RemoteMembers = attrs.Factory(RemoteMembers)
+    shows_data: bool = True
+    """Whether members are shown each other's info and state."""
 
     @property
     def size(self) -> int:
@@ -39,18 +45,79 @@ class RoomPresence:
         users.update(self.remote.users())
         return tuple(users.items())
 
-    def note_joined(self, user_id: str) -> list[Notice]:
-        """Note that a connection of a user was added to the roster."""
-        self._announce(user_id)
-        return self.batch.joined(user_id, self.size)
+    def count_users(self) -> int:
+        """Return the number of users."""
+        here = self.roster.users()
+        return (
+            len({user_id for user_id, _ in here} | self.remote.users().keys())
+            if self.remote.size
+            else len(here)
+        )
 
-    def note_left(self, user_id: str) -> list[Notice]:
-        """Note that a connection of a user was removed from the roster."""
-        self._announce(user_id)
-        return self.batch.left(user_id, self.size)
+    def connections(self) -> Iterator[Shown]:
+        """Iterate over all connections, those of this node first."""
+        return chain(self.roster.connections(), self.remote)
+
+    def infos(self) -> Mapping[str, bytes]:
+        """Return the info of each user that shows one: that of its newest connection with an info, on any node."""
+        newest: dict[str, Shown] = {}
+        for shown in self.connections():
+            if shown.info is not None:
+                other = newest.get(shown.user_id)
+                if other is None or _age_order(shown) > _age_order(other):
+                    newest[shown.user_id] = shown
+        return {user_id: shown.info for user_id, shown in newest.items() if shown.info is not None}
+
+    def add(self, member: Member) -> bool:
+        """Add a member to the roster; returns False if it was present already."""
+        shown = member.shown
+        if shown.info is not None and not self.shows_data:
+            shown = msgspec.structs.replace(shown, info=None)
+        return self.roster.add(member, shown)
+
+    def note_joined(self, member: Member) -> list[Notice]:
+        """Note that a visible member was added to the roster."""
+        shown = self.roster.shown_by(member)
+        assert shown is not None, "it was added"
+        self._announce(shown.connection, shown)
+        return self.batch.joined(shown, self.size)
+
+    def remove(self, member: Member) -> list[Notice]:
+        """Remove a member from the roster, if it is present."""
+        shown = self.roster.shown_by(member)
+        if shown is None:
+            return []
+        self.roster.discard(member)
+        if not member.is_visible:
+            return []
+        self._announce(shown.connection, None)
+        return self.batch.left(shown, self.size)
+
+    def show_info(self, member: Member) -> list[Notice]:
+        """Show the present info of a member, if it is in the roster."""
+        shown = self.roster.shown_by(member)
+        if shown is None or not self.shows_data:
+            return []
+        return self._update(member, shown, msgspec.structs.replace(shown, info=member.shown.info))
+
+    def set_state(self, member: Member, state: bytes | None) -> list[Notice]:
+        """Set the state of a member, if it is in the roster."""
+        shown = self.roster.shown_by(member)
+        if shown is None or not self.shows_data:
+            return []
+        return self._update(member, shown, msgspec.structs.replace(shown, state=state))
+
+    def _update(self, member: Member, before: Shown, shown: Shown) -> list[Notice]:
+        if shown == before:
+            return []
+        self.roster.set_shown(member, shown)
+        if not member.is_visible:
+            return []
+        self._announce(shown.connection, shown)
+        return self.batch.updated(shown, self.size)
 
     def take_batch(self) -> list[Notice]:
-        """Empty the batch of joins and leaves into notices."""
+        """Empty the batch of joins, leaves and updates into notices."""
         return self.batch.take(self.size)
 
     def apply(self, change: RemoteChange) -> list[Notice] | None:
@@ -96,13 +163,24 @@ class RoomPresence:
         """Forget the members on the other nodes, as their changes will not come in any more."""
         self.remote = RemoteMembers()
 
-    def _announce(self, user_id: str) -> None:
+    def _announce(self, connection: str, shown: Shown | None) -> None:
         if self.bus is not None:
-            self.bus.set_count(self.room, user_id, self.roster.connections_of(user_id))
+            self.bus.set_member(self.room, connection, shown)
 
     def _notices_of(self, changes: Sequence[MemberChange]) -> list[Notice]:
         notices: list[Notice] = []
         for change in changes:
-            note = self.batch.joined if change.is_join else self.batch.left
-            notices += note(change.user_id, self.roster.size + change.size)
+            match change.kind:
+                case Kind.JOINED:
+                    note = self.batch.joined
+                case Kind.LEFT:
+                    note = self.batch.left
+                case Kind.UPDATED:
+                    note = self.batch.updated
+            notices += note(change.shown, self.roster.size + change.size)
         return notices
+
+
+def _age_order(shown: Shown) -> tuple[int, int, str]:
+    # The ids of one node, of connections made in the same millisecond, end with rising numbers.
+    return shown.since_ms, len(shown.connection), shown.connection

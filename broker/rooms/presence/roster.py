@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import attrs
 
+from broker.model import Shown
 from broker.rooms.member import Codec, Member
 
 Audiences: TypeAlias = Sequence[tuple[Codec, Sequence[Member]]]
@@ -24,7 +25,7 @@ class Roster:
     def __init__(self, member_count: MemberCount | None = None) -> None:
         self._member_count = member_count or MemberCount()
         # Dicts as ordered sets: events go out in the order in which members joined.
-        self._by_codec: dict[Codec, dict[Member, None]] = {}
+        self._by_codec: dict[Codec, dict[Member, Shown]] = {}
         self._audiences: Audiences | None = None  # a cache
         self._connections: dict[str, int] = {}
         self._size = 0
@@ -52,13 +53,13 @@ class Roster:
         """Iterate over a snapshot of the members."""
         return iter([member for members in self._by_codec.values() for member in members])
 
-    def add(self, member: Member) -> bool:
-        """Add a member; returns False if it was present already."""
+    def add(self, member: Member, shown: Shown | None = None) -> bool:
+        """Add a member, which shows all of its `shown` if none is given; returns False if it was present already."""
         members = self._by_codec.setdefault(member.outbox.codec, {})
         if member in members:
             return False
         self._audiences = None
-        members[member] = None
+        members[member] = member.shown if shown is None else shown
         if not member.is_visible:
             self._listeners += 1
             return True
@@ -88,6 +89,21 @@ class Roster:
         else:
             del self._connections[member.user_id]
         return True
+
+    def shown_by(self, member: Member) -> Shown | None:
+        """Return what a member shows; None if it is not in the room."""
+        return self._by_codec.get(member.outbox.codec, {}).get(member)
+
+    def set_shown(self, member: Member, shown: Shown) -> None:
+        """Set what a member shows that is in the room."""
+        self._by_codec[member.outbox.codec][member] = shown
+
+    def connections(self) -> Iterator[Shown]:
+        """Iterate over what each connection shows that counts as a user's."""
+        for members in self._by_codec.values():
+            for member, shown in members.items():
+                if member.is_visible:
+                    yield shown
 
     def audiences(self) -> Audiences:
         """Return a snapshot of the members, grouped by codec; the same one until they change."""

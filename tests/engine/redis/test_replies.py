@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from broker.engine.base import Receipt, Run
 from broker.engine.presence import RemoteChange, RemotePresence, RoomSummary
 from broker.engine.redis.replies import (
-    MOST_CONNECTIONS,
     Greeting,
     is_remote_change,
     is_removal,
+    pack_member,
     pack_removal,
     parse_announced_version,
     parse_close_counts,
@@ -32,12 +32,17 @@ from broker.engine.redis.replies import (
     parse_run,
     parse_summary,
 )
-from broker.model import Draft, Event, EventHeader, Position
+from broker.model import Draft, Event, EventHeader, Position, Shown
 
 DRAFTS = [Draft(b"{}"), Draft(b"{}")]
 
 MOVE = EventHeader("event", "move", "ann", "c-1", (("kind", "goal"),))
 MOVE_FIELDS = ["event", "move", "ann", "c-1", [["kind", "goal"]]]
+
+
+def pack_change(members: object) -> bytes:
+    return msgspec.msgpack.encode({"node": "n", "version": 2, "follows": 1, "members": members})
+
 
 PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
     parse_greeting: (Greeting,),
@@ -113,8 +118,8 @@ def check(read: object) -> None:
         case Receipt(position=Position() as position):
             check(position)
         case RemotePresence():
-            counts = [count for node in read.nodes.values() for count in node.counts.values()]
-            assert all(0 <= count <= MOST_CONNECTIONS for count in counts)
+            for node in read.nodes.values():
+                assert all(isinstance(shown, Shown) for shown in node.members.values())
         case list() | tuple():
             for part in read:
                 check(part)
@@ -140,7 +145,7 @@ def test_what_another_program_publishes_is_read_or_refused(
 
 @given(
     payload=st.binary(max_size=40),
-    head=st.sampled_from([b"", b"\x92", b"\x93", b"\x94", b"\x93\xa1e\x01", b"\xdd"]),
+    head=st.sampled_from([b"", b"\x92", b"\x93", b"\x84", b"\x93\xa1e\x01", b"\xdd"]),
 )
 @pytest.mark.parametrize("parse", [parse_published, parse_remote_change, parse_removal])
 def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: bytes, head: bytes) -> None:
@@ -159,10 +164,15 @@ def test_bytes_are_read_or_refused(parse: Callable[[bytes], object], payload: by
         (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], ["[]"], 1))),
         (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], ['{"type":"chat"}'], 1))),
         (parse_published, msgspec.msgpack.encode(("e", 1, [1, "{}"], ['["chat"]', '["chat"]'], 1))),
-        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", 2**60]))),
-        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", "9" * 5000]))),
-        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, ["ann", -1]))),
-        (parse_remote_change, msgspec.msgpack.encode(("n", 1, 0, [1, 1]))),
+        (parse_remote_change, pack_change(["c1"])),
+        (parse_remote_change, pack_change(["c1", 1])),
+        (parse_remote_change, pack_change(["c1", "{}"])),
+        (parse_remote_change, pack_change(["c1", "[]"])),
+        (parse_remote_change, pack_change(["c1", "[1]"])),
+        (parse_remote_change, pack_change(["c1", '["ann","1"]'])),
+        (parse_remote_change, pack_change(["c1", '["ann",1,{]'])),
+        (parse_published, msgspec.msgpack.encode(("n", 2, 1, ["ann", "3"]))),
+        (parse_published, msgspec.msgpack.encode(("n", 2, 0, {}))),
         (parse_removal, b"\x92\xa1\xff\xa1a"),
         (parse_removal, b"\x91" * 100_000),
     ],
@@ -178,7 +188,7 @@ def try_payload(parse: Callable[[bytes], object], payload: bytes) -> None:
     except ValueError:
         return
     if isinstance(read, RemoteChange):
-        assert all(0 <= count <= MOST_CONNECTIONS for count in read.counts.values())
+        assert all(isinstance(shown, Shown | None) for shown in read.members.values())
     else:
         check(read)
 
@@ -189,11 +199,24 @@ def test_what_nodes_say_is_read() -> None:
         [Event(b"{}", 5, 1), Event(b"[]", 5, None)],
     )
     assert parse_removal(pack_removal("n", "ann")) == ("n", "ann")
-    assert parse_remote_change(msgspec.msgpack.encode(("n", 2, 1, ["ann", "3", "bob", 0]))).counts == {
-        "ann": 3,
-        "bob": 0,
-    }
-    assert parse_remote_change(msgspec.msgpack.encode(("n", 2, 1, {}))).counts == {}
+    ann = Shown("ann", "c1", 5, b'{"name":"Ann"}', b"[1]")
+    members = ["c1", pack_member(ann).decode(), "c2", "", "c3", '["bob"]', "c4", '["cas",9,null,1,"later"]']
+    assert parse_remote_change(pack_change(members)) == RemoteChange(
+        *("n", 2, 1),
+        {"c1": ann, "c2": None, "c3": Shown("bob", "c3"), "c4": Shown("cas", "c4", 9, None, b"1")},
+    )
+    assert parse_remote_change(pack_change({})).members == {}
+
+
+def test_a_node_of_an_earlier_version_has_a_member_for_each_connection() -> None:
+    reply = [b"store", 9, b"here", 1, [b"c1", b'["ann"]'], [], b"old", 2, [], [b"ann", b"2", b"bob", b"1"]]
+    [(node, presence)] = parse_remote_presence(reply, "here").nodes.items()
+    assert (node, presence.version) == ("old", 2)
+    assert sorted((shown.user_id, shown.connection) for shown in presence.members.values()) == [
+        ("ann", ""),
+        ("ann", ""),
+        ("bob", ""),
+    ]
 
 
 later_values = st.none() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.text(max_size=2))

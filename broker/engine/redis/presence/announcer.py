@@ -1,9 +1,10 @@
-"""Announces this node's users to the other nodes, through one server.
+"""Announces this node's members to the other nodes, through one server.
 
 Changes made while an announcement is in flight are announced together in the next one. If anything is lost, on this
-node or in Redis, all of a room's users are announced again.
+node or in Redis, all of a room's members are announced again.
 """
 
+from collections import Counter
 from functools import partial
 from itertools import islice
 
@@ -12,16 +13,17 @@ import trio
 
 from broker.engine.redis.client.link import Link
 from broker.engine.redis.keyspace import Keyspace
-from broker.engine.redis.replies import parse_announced_version
+from broker.engine.redis.replies import pack_member, parse_announced_version
 from broker.engine.redis.scripts import Script
 from broker.errors import EngineUnavailableError
+from broker.model import Shown
 from broker.wakeup import Wakeup
 
 KEEP_MS = 3_600_000
-"""How long Redis keeps a node's users if no other node removes them."""
+"""How long Redis keeps a node's members if no other node removes them."""
 
 REFRESH_SECONDS = 1200.0
-"""How often unchanged users are announced again, well before KEEP_MS is over."""
+"""How often unchanged members are announced again, well before KEEP_MS is over."""
 
 ROOMS_AT_ONCE = 100
 RETRY_SECONDS = 0.5
@@ -29,17 +31,44 @@ RETRY_SECONDS = 0.5
 
 @attrs.define(eq=False)
 class _Entry:
-    """The users of this node in one room."""
+    """The members of this node in one room."""
 
-    counts: dict[str, int] = attrs.Factory(dict)
-    changed: dict[str, None] = attrs.Factory(dict)
-    """Users with a change that was not announced yet, in order."""
+    members: dict[str, Shown] = attrs.Factory(dict)
+    """By connection."""
+    counts: Counter[str] = attrs.Factory(Counter)
+    """Connections by user."""
+    changed: dict[str, str] = attrs.Factory(dict)
+    """Connections with a change that was not announced yet, in order, with their users."""
     version: int = 0
-    """The version announced last; 0 if the next announcement has to hold all users."""
+    """The version announced last; 0 if the next announcement has to hold all members."""
+
+    def set_member(self, connection: str, shown: Shown | None) -> None:
+        before = self.members.pop(connection, None)
+        if before is not None:
+            self.counts[before.user_id] -= 1
+            self.changed[connection] = before.user_id
+        if shown is not None:
+            self.members[connection] = shown
+            self.counts[shown.user_id] += 1
+            self.changed[connection] = shown.user_id
+        if before is not None and not self.counts[before.user_id]:
+            del self.counts[before.user_id]
+
+    def take_changes(self) -> list[str | bytes | int]:
+        """Return what is to be announced as arguments of the script: the users' connections, and the members."""
+        connections = list(self.changed if self.version else self.members)
+        users = set(self.changed.values()) if self.version else self.counts
+        arguments: list[str | bytes | int] = [len(users)]
+        for user in users:
+            arguments += (user, self.counts[user])
+        for connection in connections:
+            arguments += (connection, pack_member(self.members.get(connection)))
+        self.changed = {}
+        return arguments
 
 
 class PresenceAnnouncer:
-    """Announces this node's users; `run` it in a nursery."""
+    """Announces this node's members; `run` it in a nursery."""
 
     def __init__(self, link: Link, script: Script, keyspace: Keyspace, *, node: str, lease_ms: int) -> None:
         self._link = link
@@ -55,24 +84,18 @@ class PresenceAnnouncer:
         """Whether the other nodes were sent everything."""
         self._became_current = Wakeup()
 
-    def set_count(self, room: str, user_id: str, connections: int) -> None:
-        """Set how many connections a user has in a room on this node, and announce it."""
-        entry = self._entries.setdefault(room, _Entry())
-        if connections:
-            entry.counts[user_id] = connections
-        else:
-            entry.counts.pop(user_id, None)
-        entry.changed.pop(user_id, None)
-        entry.changed[user_id] = None
+    def set_member(self, room: str, connection: str, shown: Shown | None) -> None:
+        """Set what a member of a room on this node shows, None if it left, and announce it."""
+        self._entries.setdefault(room, _Entry()).set_member(connection, shown)
         self._mark_dirty(room)
 
     def clear(self, room: str) -> None:
-        """Set the count of every user in a room to 0, and announce it."""
-        for user_id in list(self._entries.get(room, _Entry()).counts):
-            self.set_count(room, user_id, 0)
+        """Set that every member of a room left, and announce it."""
+        for connection in list(self._entries.get(room, _Entry()).members):
+            self.set_member(room, connection, None)
 
     def lease_renewed(self, *, had_none: bool) -> None:
-        """Note that this node has a lease. If it had none, other nodes may have removed its users: announce all."""
+        """Note that this node has a lease. If it had none, other nodes may have removed its members: announce all."""
         self._has_lease = True
         if had_none:
             for room, entry in self._entries.items():
@@ -109,19 +132,18 @@ class PresenceAnnouncer:
 
     async def _announce(self, room: str, failures: list[EngineUnavailableError]) -> None:
         entry = self._entries[room]
-        users = list(entry.changed if entry.version else entry.counts)
-        counts: list[str | int] = []
-        for user in users:
-            counts += (user, entry.counts.get(user, 0))
-        follows, entry.changed = entry.version, {}
+        follows, changes = entry.version, entry.take_changes()
         keys = self._keyspace.room(room)
         try:
             version = await self._script.run(
                 self._link,
-                (keys.nodes, keys.users + self._node, self._keyspace.alive, self._keyspace.rooms),
+                (
+                    *(keys.nodes, keys.users + self._node, keys.members + self._node),
+                    *(self._keyspace.alive, self._keyspace.rooms),
+                ),
                 *(self._node, self._lease_ms, KEEP_MS, keys.channel, follows),
-                *(room, sum(entry.counts.values())),
-                *counts,
+                *(room, len(entry.members)),
+                *changes,
                 parse=parse_announced_version,
             )
         except EngineUnavailableError as error:
@@ -133,8 +155,8 @@ class PresenceAnnouncer:
         entry.version = max(version, 0)
         if entry.version == 0:
             self._mark_dirty(room)
-        elif not entry.counts:
-            # The script has removed the node from the room: the next announcement holds all users.
+        elif not entry.members:
+            # The script has removed the node from the room: the next announcement holds all members.
             entry.version = 0
             if room not in self._dirty:
                 del self._entries[room]

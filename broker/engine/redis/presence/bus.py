@@ -1,4 +1,4 @@
-"""The presence bus over Redis: this node's users out, other nodes' users in."""
+"""The presence bus over Redis: this node's members out, other nodes' members in."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,6 +23,7 @@ from broker.engine.redis.ring import Ring
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import RedisServer
 from broker.errors import EngineTrouble, EngineUnavailableError
+from broker.model import Shown
 
 
 class RedisPresence(PresenceBus):
@@ -53,9 +54,9 @@ class RedisPresence(PresenceBus):
         """See PresenceBus."""
         return self._lease_seconds
 
-    def set_count(self, room: str, user_id: str, connections: int) -> None:
+    def set_member(self, room: str, connection: str, shown: Shown | None) -> None:
         """See PresenceBus."""
-        self._server(room).announcer.set_count(room, user_id, connections)
+        self._server(room).announcer.set_member(room, connection, shown)
 
     def clear(self, room: str) -> None:
         """See PresenceBus."""
@@ -67,7 +68,7 @@ class RedisPresence(PresenceBus):
         return await self._scripts.snapshot.run(
             self._server(room).link,
             (keys.nodes, keyspace.alive, keyspace.store_id, keyspace.rooms),
-            *(keys.users, self._lease_ms, keys.channel, room),
+            *(keys.users, keys.members, self._lease_ms, keys.channel, room),
             parse=lambda reply: parse_remote_presence(reply, self._node),
         )
 

@@ -8,7 +8,6 @@ import {
   type History,
   type HistoryOptions,
   type Position,
-  type Presence,
   type PublishOptions,
   type Room,
   type RoomEvent,
@@ -58,8 +57,12 @@ export class Member implements Room {
     return this.#host.request(this, ephemeral ? "once" : "send", message);
   }
 
-  presence(): Promise<Presence> {
-    return this.#host.request(this, "ask", { type: "presence" });
+  presence(options: object = {}): Promise<any> {
+    return this.#host.request(this, "ask", { type: "presence", ...options });
+  }
+
+  setState(state: unknown): Promise<void> {
+    return this.#host.request(this, "ask", { type: "set_state", state: state ?? null });
   }
 
   history(options: HistoryOptions = {}): Promise<History> {
@@ -82,11 +85,11 @@ export class Member implements Room {
   }
 
   /** We are in; returns whether somebody waited for it. */
-  enter({ room, room_size, recovered, offset, epoch, messages }: any): boolean {
+  enter({ room, room_size, recovered, offset, epoch, messages, connection }: any): boolean {
     const since = this.position;
     this.state = "joined";
     this.position = since ?? { offset, epoch };
-    this.#tell({ type: "joined", room, room_size, recovered, offset, epoch });
+    this.#tell({ type: "joined", room, room_size, recovered, offset, epoch, connection });
     if (since && !isComplete(since, { recovered, offset, epoch })) this.#miss({ offset, epoch });
     for (const message of messages) this.hear(message);
     this.position = { offset, epoch };

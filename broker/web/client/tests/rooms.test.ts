@@ -56,6 +56,22 @@ test("published events carry any value; ephemeral ones are heard and not kept", 
   assert.deepEqual((await room.history()).messages.map(({ offset }) => offset), [1, 2]);
 });
 
+test("info and state", async () => {
+  const ann = open(server.url, { token: token("ann", { info: { name: "Ann" } }) });
+  const room = await ann.join("stage");
+  const updates: any[] = [];
+  room.on("presence_update", ({ type, ...update }) => updates.push(update));
+  await room.setState({ typing: true });
+  await room.setState(undefined);
+  const { connections } = await room.presence({ by: "connection" });
+  const connection = connections[0]!.connection;
+  const shown = { user_id: "ann", connection, info: { name: "Ann" } };
+  assert.deepEqual(connections, [shown]);
+  assert.deepEqual(updates, [{ room: "stage", ...shown, state: { typing: true } }, { room: "stage", ...shown }]);
+  assert.equal((await room.presence({ by: "count" })).user_count, 1);
+  assert.deepEqual((await room.presence()).users, [{ user_id: "ann", connections: 1, info: { name: "Ann" } }]);
+});
+
 test("presence and history", async () => {
   const ann = open(server.url, { token: token("ann") });
   const room = await ann.join("past");

@@ -74,7 +74,7 @@ export class Server {
 }
 
 /** Sign a token; `ttl` is in seconds. */
-export function token(user: string, { ttl = 3600, ...claims }: { ttl?: number; rooms?: string[]; can?: string[] } = {}): string {
+export function token(user: string, { ttl = 3600, ...claims }: { ttl?: number; rooms?: string[]; can?: string[]; info?: unknown } = {}): string {
   const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode({ sub: user, exp: Math.floor(Date.now() / 1000) + ttl, ...claims })}`;
   return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
