@@ -129,6 +129,9 @@ class HttpSettings(Section, frozen=True):
     cors_origins: Annotated[tuple[str, ...], _doc("origins of pages allowed to call the API; * is any")] = ()
     keep_alive_seconds: Annotated[Seconds, _doc("how long an idle HTTP connection is kept")] = 75.0
     request_seconds: Annotated[Seconds, _doc("longest a request may take to arrive or be answered")] = 60.0
+    nodes_seconds: Annotated[
+        Seconds, _doc("how long an answer that tells of all nodes waits for the others")
+    ] = 1.0
     head_bytes: Annotated[Bytes, _doc("largest request head: request line and headers")] = 16_384
     head_seconds: Annotated[Seconds, _doc("how long a client may take to send a request head")] = 10.0
 

@@ -23,6 +23,9 @@ from broker.config.settings import Settings
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY, SECRET
 
+ANSWERS_OF_ALL_NODES = {"nodes_seconds": PATIENCE_SECONDS / 2}
+"""HTTP settings with which a slow machine makes no node silent."""
+
 
 class Client:
     """A WebSocket client from PyPI that speaks JSON."""
@@ -115,11 +118,11 @@ def serve() -> Serve:
     async def opened(
         *, app: object = None, parts: dict | None = None, **sections: dict
     ) -> AsyncIterator[Served]:
-        tables: dict = {"server": {"port": 0, "drain_seconds": 0.2}, "auth": {}, "http": {}}
+        tables: dict = {"server": {"port": 0, "drain_seconds": 0.2}, "auth": {}, "http": ANSWERS_OF_ALL_NODES}
         for section, values in sections.items():
             tables[section] = {**tables.get(section, {}), **values} if isinstance(values, dict) else values
         tables["auth"]["secret"] = SECRET
-        tables["http"]["api_key"] = API_KEY
+        tables["http"] = {**tables["http"], "api_key": API_KEY}
         settings = msgspec.convert(tables, Settings)
         opening = open_broker(settings, **{"random": Random(7), **(parts or {})})
         with trio.fail_after(PATIENCE_SECONDS):

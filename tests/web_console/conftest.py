@@ -25,6 +25,7 @@ from broker.config.settings import Settings
 from broker.http.nodes.siblings import Siblings
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY, SECRET
+from tests.support.served import ANSWERS_OF_ALL_NODES
 
 try:
     from playwright.sync_api import Browser, Page, Playwright, sync_playwright
@@ -178,7 +179,7 @@ async def open_world_with(
     tables: dict[str, Any] = {
         "server": {"port": port, "drain_seconds": 0.2},
         "auth": {"secret": SECRET},
-        "http": {"api_key": API_KEY},
+        "http": {**ANSWERS_OF_ALL_NODES, "api_key": API_KEY},
     }
     for section, values in sections.items():
         tables[section] = {**tables.get(section, {}), **values}

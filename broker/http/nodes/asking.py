@@ -5,9 +5,6 @@ import trio
 
 from broker.http.services import HttpServices
 
-OTHERS_SECONDS = 1.0
-"""Time limit for the answers of other nodes. A console asks again each second."""
-
 
 @attrs.define
 class OthersAnswers:
@@ -19,20 +16,21 @@ class OthersAnswers:
 
 
 async def ask_others(services: HttpServices, question: bytes) -> OthersAnswers:
-    """Ask all of them at once. Workers of this machine are reached without the engine."""
+    """Ask all of them at once, for `http.nodes_seconds`. Workers of this machine are reached without the engine."""
     answers = OthersAnswers()
+    patience_seconds = services.settings.http.nodes_seconds
 
     async def ask_siblings() -> None:
         if services.siblings is not None:
             others = services.siblings.others
-            given = await services.siblings.ask(others, question, patience_seconds=OTHERS_SECONDS)
+            given = await services.siblings.ask(others, question, patience_seconds=patience_seconds)
             answers.packed += given.values()
             answers.silent = max(answers.silent, len(others) - len(given))
 
     async def ask_cluster() -> None:
         cluster = services.engine.cluster
         if cluster is not None:
-            given = await cluster.ask(question, patience_seconds=OTHERS_SECONDS)
+            given = await cluster.ask(question, patience_seconds=patience_seconds)
             answers.packed += given.given
             answers.silent = max(answers.silent, given.silent)
 
