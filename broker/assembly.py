@@ -20,6 +20,7 @@ from actors.groups import leaves
 from broker.auth.api_keys import ApiKeys
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import AccessPolicy, RoomPolicy
+from broker.auth.remote_keys import RemoteKeySets
 from broker.auth.tokens import open_verifier
 from broker.clocks import Clock
 from broker.clocks import boot_clock as system_boot_clock
@@ -158,7 +159,8 @@ async def open_assembly(
     """
     settings = with_normal_origins(settings)
     wall_clock = parts.get("wall_clock", time.time)
-    verifier = open_verifier(settings.auth, wall_clock=wall_clock)
+    remote_keys = RemoteKeySets()
+    verifier = open_verifier(settings.auth, wall_clock=wall_clock, remote=remote_keys)
     api_keys = ApiKeys.from_settings(settings.http)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining = trio.Event()
@@ -177,6 +179,7 @@ async def open_assembly(
         open_flusher() as flusher,
         trio.open_nursery() as nursery,
     ):
+        nursery.start_soon(remote_keys.run, own_log)
         if engine.presence is not None:
             engine.presence.on_close_user(partial(_close_user, connections))
         nursery.start_soon(
@@ -207,6 +210,7 @@ async def open_assembly(
                 connections=connections,
                 engine=engine,
                 verifier=verifier,
+                remote_keys=remote_keys,
                 policy=policy,
                 api_keys=api_keys,
                 metrics_key=_metrics_key(settings.http),

@@ -73,6 +73,7 @@ class RefusalReason(StrEnum):
     TOKEN_AMBIGUOUS = "token_ambiguous"
     TOKEN_MALFORMED = "token_malformed"
     TOKEN_KEY = "token_key"
+    KEYS_AWAY = "keys_away"
     TOKEN_SIGNATURE = "token_signature"
     TOKEN_EXPIRED = "token_expired"
     TOKEN_NOT_YET_VALID = "token_not_yet_valid"

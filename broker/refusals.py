@@ -67,6 +67,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.TOKEN_AMBIGUOUS: "send one token, in one place",
         RefusalReason.TOKEN_MALFORMED: "the token is not a JWT as RFC 7519 has it",
         RefusalReason.TOKEN_KEY: "sign with an algorithm of auth.algorithms and a key that the server has",
+        RefusalReason.KEYS_AWAY: "the client comes back; see token keys not fetched in the log",
         RefusalReason.TOKEN_SIGNATURE: "sign with the same secret or key pair as the server's",
         RefusalReason.TOKEN_EXPIRED: "ask for a new token before each connection; check clocks, auth.leeway_seconds",
         RefusalReason.TOKEN_NOT_YET_VALID: "check the clocks of both machines, or raise auth.leeway_seconds",

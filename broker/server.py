@@ -112,13 +112,14 @@ class Broker:
         plan = plan_reload(self.settings, changed)
         settings = with_normal_origins(plan.settings)
         http, sessions = self._http, self._services.sessions
-        verifier = open_verifier(settings.auth, wall_clock=http.wall_clock)
+        verifier = open_verifier(settings.auth, wall_clock=http.wall_clock, remote=http.remote_keys)
         keys = settings.http
         http.api_keys.replace(keys)
         if http.metrics_key is not None and keys.metrics_key is not None:
             http.metrics_key.replace(keys.metrics_key, keys.previous_metrics_key or None)
         for services in (http, sessions):
             services.settings, services.verifier = settings, verifier
+        http.remote_keys.keep(verifier.sources)
         sessions.allowances.set_limits(settings)
         self.connections.limit_users(settings.limits.connections_per_user)
         self._admission.set_limits(*_admission_limits(settings))

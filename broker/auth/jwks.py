@@ -14,18 +14,21 @@ from broker.errors import ConfigurationError
 _SECRET_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
-def read_jwks(data: bytes, *, allowed: Sequence[str], place: str) -> tuple[VerificationKey, ...]:
+def read_jwks(
+    data: bytes, *, allowed: Sequence[str], place: str, is_remote: bool = False
+) -> tuple[VerificationKey, ...]:
     """Return the keys of the set that verify signatures under the `allowed` algorithms.
 
     Keys for something else (`use`, `key_ops`, `alg`) and of unknown types are ignored, as RFC 7517
-    section 5 asks.
+    section 5 asks. An issuer's set, if `is_remote`, may also hold keys for algorithms that are not allowed
+    here, and each key needs a `kid`, as keys come and go.
 
     :raises ConfigurationError: if the set is malformed, holds a private, weak or broken key or none that
         can be used, or if tokens could not tell two of its keys apart; begins with `place`.
     """
     keys = []
     for index, jwk in enumerate(_entries(data, place)):
-        key = _read_key(jwk, allowed=allowed, place=f"{place}: keys[{index}]")
+        key = _read_key(jwk, allowed=allowed, place=f"{place}: keys[{index}]", is_remote=is_remote)
         if key is not None:
             keys.append(key)
     if not keys:
@@ -45,7 +48,7 @@ def _entries(data: bytes, place: str) -> list[object]:
     return keys
 
 
-def _read_key(jwk: object, *, allowed: Sequence[str], place: str) -> VerificationKey | None:
+def _read_key(jwk: object, *, allowed: Sequence[str], place: str, is_remote: bool) -> VerificationKey | None:
     if not isinstance(jwk, dict):
         raise ConfigurationError(f"{place} is not an object")
     if not _SECRET_MEMBERS.isdisjoint(jwk):
@@ -56,6 +59,8 @@ def _read_key(jwk: object, *, allowed: Sequence[str], place: str) -> Verificatio
     algorithm = _import_algorithm(jwk)
     if algorithm is None or not _is_for_signatures(jwk):
         return None
+    if is_remote and set(allowed).isdisjoint(_fitting_algorithms(jwk)):
+        return None
     if "alg" in jwk:
         allowed = [name for name in allowed if name == jwk["alg"]]
         if not allowed:
@@ -63,11 +68,24 @@ def _read_key(jwk: object, *, allowed: Sequence[str], place: str) -> Verificatio
     kid = jwk.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise ConfigurationError(f"{place}: kid is not a string")
+    if is_remote and not kid:
+        raise ConfigurationError(f"{place} has no kid, so it could not be told from the next one")
     try:
         key = PyJWK(jwk, algorithm).key
     except (PyJWTError, ValueError, TypeError) as error:
         raise ConfigurationError(f"{place} is not a valid {jwk['kty']} key: {error}") from None
     return bind_public_key(key, allowed=allowed, place=place, kid=kid)
+
+
+def _fitting_algorithms(jwk: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the algorithms that fit a key's type, and for EC its curve (RFC 7518 section 3.1)."""
+    match jwk.get("kty"), jwk.get("crv"):
+        case "RSA", _:
+            return ("RS256", "RS384", "RS512")
+        case "EC", curve:
+            return {"P-256": ("ES256",), "P-384": ("ES384",), "P-521": ("ES512",)}.get(str(curve), ())
+        case _:
+            return ("EdDSA",)
 
 
 def _is_for_signatures(jwk: Mapping[str, object]) -> bool:

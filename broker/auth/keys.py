@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,13 +13,38 @@ from jwt.exceptions import PyJWTError
 from broker.auth.binding import VerificationKey, bind_public_key
 from broker.auth.jwks import read_jwks
 from broker.auth.secret import SECRET, check_secret, is_shared_secret
+from broker.config.key_urls import discovery_url
 from broker.config.settings import AuthSettings
+from broker.config.token_keys import public_key_settings
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
 PREVIOUS_SECRET = "auth.previous_secret (GREENROOM_PREVIOUS_SECRET)"  # noqa: S105  # the name of a setting
 
 MAX_FILE_BYTES = 1 << 20
 """Limit for a key file: reading a device such as /dev/zero would never end."""
+
+
+class Keys(Protocol):
+    """Keys that verify tokens."""
+
+    def choose(self, *, algorithm: object, kid: object) -> VerificationKey:
+        """See `KeyRing.choose`."""
+        ...
+
+
+@attrs.frozen
+class KeySource:
+    """The address of a key set, and the algorithms that its keys may be used with."""
+
+    url: str
+    algorithms: tuple[str, ...]
+    discovers: str | None = None
+    """The issuer whose metadata are at `url` and name the address of the keys; None if the keys are at `url`."""
+
+    @property
+    def shown_url(self) -> str:
+        """The address for the log: a query may hold a key."""
+        return self.url.partition("?")[0]
 
 
 @attrs.frozen
@@ -53,7 +79,7 @@ def _no_key(reason: str) -> Disconnect:
 
 
 def load_keys(settings: AuthSettings) -> KeyRing:
-    """Load the secret and the public keys of the settings. Blocks while it reads files.
+    """Load the secret and the public keys of the settings, but those of `key_source`. Blocks while it reads files.
 
     :raises ConfigurationError: if a key is missing, unreadable, weak, private or of the wrong type, or if an
         algorithm of `auth.algorithms` has no key; the text names the setting and the file.
@@ -61,6 +87,8 @@ def load_keys(settings: AuthSettings) -> KeyRing:
     shared = [name for name in settings.algorithms if is_shared_secret(name)]
     public = [name for name in settings.algorithms if not is_shared_secret(name)]
     keys = _load_public(settings, public)
+    if public and key_source(settings) is not None:
+        public = []
     served = {name for key in keys for name in key.algorithms}
     for name in public:
         if name not in served:
@@ -73,11 +101,21 @@ def load_keys(settings: AuthSettings) -> KeyRing:
     return KeyRing(tuple(keys))
 
 
+def key_source(settings: AuthSettings) -> KeySource | None:
+    """Return where the public keys of the settings are fetched from; None if they are in a file, or there are none."""
+    algorithms = tuple(name for name in settings.algorithms if not is_shared_secret(name))
+    if settings.jwks_url is not None:
+        return KeySource(settings.jwks_url, algorithms)
+    if settings.discovery:
+        assert settings.issuer is not None, "checked with the settings"
+        return KeySource(discovery_url(settings.issuer), algorithms, discovers=settings.issuer)
+    return None
+
+
 def _load_public(settings: AuthSettings, allowed: Sequence[str]) -> list[VerificationKey]:
-    files = {"auth.public_key_file": settings.public_key_file, "auth.jwks_file": settings.jwks_file}
-    named = [setting for setting, file in files.items() if file is not None]
+    named = public_key_settings(settings)
     if len(named) > 1:
-        raise ConfigurationError("auth.public_key_file and auth.jwks_file are both set: use one of them")
+        raise ConfigurationError(f"{' and '.join(named)} are both set: use one of them")
     if named and not allowed:
         raise ConfigurationError(
             f"{named[0]} is set, but auth.algorithms ({', '.join(settings.algorithms)}) uses no public key"

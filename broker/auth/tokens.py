@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import attrs
+import trio
 from jwt import PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 from jwt.utils import base64url_decode
@@ -22,22 +23,35 @@ from broker.auth.claims import (
     parse_claims,
 )
 from broker.auth.fast_path import ALGORITHM, FastPath
-from broker.auth.keys import KeyRing, load_keys
+from broker.auth.keys import KeyRing, Keys, KeySource, key_source, load_keys
+from broker.auth.pending import KeysPending
+from broker.auth.remote_keys import RemoteKeys, RemoteKeySets
 from broker.config.settings import AuthSettings
 from broker.errors import CloseCode, Disconnect, RefusalReason
 from broker.model import Claims, WallClock
 from broker.portable_json import is_deep
 
+KEYS_PATIENCE_SECONDS = 5.0
+"""How long a client waits for the keys of its token's issuer to be fetched."""
 
-def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVerifier":
+
+def open_verifier(
+    settings: AuthSettings, *, wall_clock: WallClock, remote: RemoteKeySets | None = None
+) -> "TokenVerifier":
     """Load the keys that `settings` name and return what verifies tokens with them.
+
+    `remote` has the keys that are fetched, without which settings with such keys cannot be used.
 
     :raises ConfigurationError: as `broker.auth.keys.load_keys`.
     """
-    keys = load_keys(settings)
+    ring, source = load_keys(settings), key_source(settings)
+    keys: Keys = ring
+    if source is not None:
+        assert remote is not None, "keys are fetched while a server runs"
+        keys = remote.open(source)
     return TokenVerifier(
         keys=keys,
-        fast_paths=_open_fast_paths(keys),
+        fast_paths=_open_fast_paths(ring),
         jws=PyJWS(algorithms=settings.algorithms),
         audience=settings.audience,
         issuer=settings.issuer,
@@ -45,6 +59,19 @@ def open_verifier(settings: AuthSettings, *, wall_clock: WallClock) -> "TokenVer
         info_bytes=settings.info_bytes,
         wall_clock=wall_clock,
     )
+
+
+async def verify_with_patience(verifier: "TokenVerifier", token: str | None) -> Claims:
+    """Verify a token, after a wait of at most KEYS_PATIENCE_SECONDS for keys that are being fetched.
+
+    :raises Disconnect: as `TokenVerifier.verify`.
+    """
+    try:
+        return verifier.verify(token)
+    except KeysPending as pending:
+        with trio.move_on_after(KEYS_PATIENCE_SECONDS):
+            await pending.fetching.wait()
+    return verifier.verify(token)
 
 
 def _open_fast_paths(keys: KeyRing) -> tuple[FastPath, ...]:
@@ -60,7 +87,7 @@ def _open_fast_paths(keys: KeyRing) -> tuple[FastPath, ...]:
 class TokenVerifier:
     """Turns a token into claims, or refuses it. Holds no state: safe to share between tasks."""
 
-    _keys: KeyRing
+    _keys: Keys
     _fast_paths: tuple[FastPath, ...]
     _jws: PyJWS
     _audience: str | None
@@ -74,6 +101,7 @@ class TokenVerifier:
 
         `Claims.expires_at` is `exp` itself; the leeway of `auth.leeway_seconds` comes on top of it.
 
+        :raises KeysPending: if its key may be among those that are being fetched.
         :raises Disconnect: 4001 for everything else; the reason helps a developer and holds nothing of the
             token.
         """
@@ -82,6 +110,16 @@ class TokenVerifier:
         check_audience(payload, self._audience)
         check_issuer(payload, self._issuer)
         return parse_claims(payload, info_bytes=self._info_bytes)
+
+    @property
+    def sources(self) -> tuple[KeySource, ...]:
+        """The sources of the keys that are fetched."""
+        return (self._keys.source,) if isinstance(self._keys, RemoteKeys) else ()
+
+    @property
+    def lacks_keys(self) -> bool:
+        """Whether it can verify no token at all, as keys that are fetched have not come yet."""
+        return isinstance(self._keys, RemoteKeys) and not self._keys.is_known
 
     def seconds_left(self, claims: Claims) -> float | None:
         """Return the seconds until `Claims.expires_at`, negative within the leeway; None if there is no end."""

@@ -13,6 +13,7 @@ from broker.config.named_keys import NO_HEADER_WORD, api_key_problems, is_header
 from broker.config.origins import normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, Settings
+from broker.config.token_keys import algorithm_flaws, key_url_flaws
 
 API_KEY_BYTES = 16
 
@@ -38,7 +39,7 @@ def check_settings(
         *find_flaws(settings, origins=origins),
         *checker.keys(),
         *checker.previous(),
-        *checker.algorithms(),
+        *checker.token_keys(),
         *checker.engine(),
         *checker.page_origins(),
         *checker.named_keys(dev=dev),
@@ -169,24 +170,10 @@ class _Checker:
                 f"to the name of a file with them, made for example by: {HOW_TO_MAKE_ONE} (--dev makes one up for a trial)",
             )
 
-    def algorithms(self) -> Iterator[Problem]:
+    def token_keys(self) -> Iterator[Problem]:
         auth = self.settings.auth
-        by_secret = hmac_algorithms(auth)
-        by_key = [algorithm for algorithm in auth.algorithms if algorithm not in by_secret]
-        key_setting = "auth.public_key_file" if auth.public_key_file else "auth.jwks_file"
-        has_key = bool(auth.public_key_file or auth.jwks_file)
-        if by_key and by_secret:
-            yield self.problem(
-                "auth.algorithms",
-                f"{by_key[0]} and {by_secret[0]} together would let who knows a public key sign tokens "
-                "(RFC 8725 section 2.1): keep HS* or the others",
-            )
-        if by_key and not has_key:
-            yield self.problem("auth.algorithms", f"{by_key[0]} needs auth.public_key_file or auth.jwks_file")
-        if has_key and not by_key:
-            yield self.problem(
-                key_setting, "no algorithm uses it: name its own in auth.algorithms, such as RS256 or EdDSA"
-            )
+        for name, message in (*algorithm_flaws(auth), *key_url_flaws(auth)):
+            yield self.problem(f"auth.{name}", message)
 
     def engine(self) -> Iterator[Problem]:
         scheme, separator, _ = self.settings.server.engine.partition("://")

@@ -75,6 +75,12 @@ class AuthSettings(Section, frozen=True):
     ] = ("HS256",)
     public_key_file: Annotated[str | None, _doc("PEM public key of RS*, ES* or EdDSA tokens")] = None
     jwks_file: Annotated[str | None, _doc("JSON Web Key Set; the token's kid chooses the key")] = None
+    jwks_url: Annotated[
+        str | None, _doc("address of a JSON Web Key Set, which is fetched again before its age")
+    ] = None
+    discovery: Annotated[
+        bool, _doc("find the key set by the metadata of auth.issuer (OpenID Connect Discovery)")
+    ] = False
     audience: Annotated[str | None, _doc("aud that a token must carry")] = None
     issuer: Annotated[str | None, _doc("iss that a token must carry")] = None
     leeway_seconds: Annotated[float, Meta(ge=0, le=300), _doc("clock difference forgiven in exp and nbf")] = (

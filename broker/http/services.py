@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from broker.auth.api_keys import ApiKeys
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import AccessPolicy
+from broker.auth.remote_keys import RemoteKeySets
 from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
@@ -37,6 +38,7 @@ class HttpServices:
     connections: Connections
     engine: Engine
     verifier: TokenVerifier
+    remote_keys: RemoteKeySets
     policy: AccessPolicy
     api_keys: ApiKeys
     wall_clock: WallClock

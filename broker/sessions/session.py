@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
+from broker.auth.pending import KeysPending
 from broker.auth.permissions import recovery_start
 from broker.errors import (
     CloseCode,
@@ -394,7 +395,11 @@ class Session:
 
     def _refresh(self, command: commands.Refresh) -> Rest | None:
         """Replace the token; returns the rest, if the rooms are to show another info."""
-        claims = self._services.verifier.verify(command.token)
+        try:
+            claims = self._services.verifier.verify(command.token)
+        except KeysPending as pending:
+            # The present token holds meanwhile.
+            raise Refused(ErrorCode.UNAVAILABLE, pending.reason, KEYS_RETRY_MS, why=pending.why) from None
         if claims.user_id != self.user_id:
             raise Disconnect(
                 CloseCode.UNAUTHORIZED, "the new token is another user's", why=RefusalReason.TOKEN_OTHER_USER
@@ -441,6 +446,9 @@ class Session:
             # One leave for each join: bounded, so it need not wait for space.
             ref.tell_always(leave or Leave(self))
 
+
+KEYS_RETRY_MS = 1000
+"""When a client may offer its new token again whose key was being fetched."""
 
 _CLOSE_CODES = {
     ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from broker.auth.bearer import find_token
+from broker.auth.tokens import verify_with_patience
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
 from broker.model import Claims, Position, PresenceBy, parse_offset
@@ -228,7 +229,8 @@ class ServedConnection:
         if not await self._write_response():
             return
         try:
-            session = self._open_session(self._authenticate())
+            token = self._check_handshake()
+            session = self._open_session(await verify_with_patience(self._services.sessions.verifier, token))
             try:
                 await self._handle_messages(session)
             finally:
@@ -258,8 +260,8 @@ class ServedConnection:
         # The connection may be lost already.
         return self._ending is None
 
-    def _authenticate(self) -> Claims:
-        """Begin to read, check that the client may connect, and verify its token, which is held no more."""
+    def _check_handshake(self) -> str | None:
+        """Begin to read, check that the client may connect, and return its token."""
         head, self._head = self._head, None
         assert head is not None, "called once"
         self._websocket.start(head.behind)
@@ -271,8 +273,7 @@ class ServedConnection:
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed", why=RefusalReason.ORIGIN)
-        token = find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
-        return self._services.sessions.verifier.verify(token)
+        return find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
 
     def _open_session(self, claims: Claims) -> Session:
         """Return the session of an authenticated connection, which is to be ended."""

@@ -90,7 +90,10 @@ def test_the_origin_of_a_bad_value_is_named() -> None:
 
 def test_public_key_algorithms_need_a_key_and_no_secret() -> None:
     [problem] = problems(auth=AuthSettings(algorithms=("ES256",)))
-    assert str(problem) == "auth.algorithms: ES256 needs auth.public_key_file or auth.jwks_file"
+    assert (
+        str(problem)
+        == "auth.algorithms: ES256 needs auth.public_key_file, auth.jwks_file, auth.jwks_url or auth.discovery"
+    )
     assert problems(auth=AuthSettings(algorithms=("ES256",), public_key_file="key.pem")) == []
     assert problems(auth=AuthSettings(algorithms=("EdDSA", "RS256"), jwks_file="keys.json")) == []
 

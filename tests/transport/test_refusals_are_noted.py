@@ -321,6 +321,8 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         # Claims: tests/auth/test_tokens.py.
         RefusalReason.TOKEN_CLAIM,
         RefusalReason.TOKEN_NOT_YET_VALID,
+        # Keys that are fetched: tests/auth/test_remote_keys.py and tests/server/test_fetched_keys.py.
+        RefusalReason.KEYS_AWAY,
     }
     covered = {why for _, _, why, _ in SCENARIOS}
     assert covered | elsewhere == {*RefusalReason, *ErrorCode}

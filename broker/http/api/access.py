@@ -3,6 +3,7 @@
 import attrs
 
 from broker.auth.bearer import find_token
+from broker.auth.tokens import verify_with_patience
 from broker.http.exchange import this_request
 from broker.http.services import HttpServices
 from broker.model import Claims
@@ -14,12 +15,12 @@ class Access:
 
     services: HttpServices
 
-    def authenticate_listener(self) -> Claims | None:
+    async def authenticate_listener(self) -> Claims | None:
         """Return the claims of a client token, or None for a bearer of the API key.
 
         The token may be in the `token` parameter too: a browser's EventSource cannot set headers.
 
-        :raises Disconnect: 4001, which is status 401.
+        :raises Disconnect: 4001, which is status 401; `KeysPending`, which is 503.
         """
         request = this_request()
         if request.is_called_with_key:
@@ -30,4 +31,4 @@ class Access:
             headers=[] if header is None else [(b"authorization", header.encode("latin-1", "replace"))],
             subprotocols=(),
         )
-        return self.services.verifier.verify(token)
+        return await verify_with_patience(self.services.verifier, token)

@@ -16,6 +16,7 @@ from quart.wrappers.response import ResponseBody
 
 from actors import ActorError, ActorStoppedError, Ref, Reply
 from broker.auth.api_keys import READ
+from broker.auth.pending import KeysPending
 from broker.auth.permissions import recovery_start
 from broker.errors import (
     CloseCode,
@@ -107,7 +108,12 @@ class EventRoutes:
         `reconnect` when the server is stopping.
         """
         check_room_name(room)
-        claims = self.access.authenticate_listener()
+        try:
+            claims = await self.access.authenticate_listener()
+        except KeysPending as pending:
+            if not _asks_for_event_stream():
+                raise
+            return self._ended_stream(pending)
         if claims is not None:
             self.services.policy.check(claims, room, Capability.JOIN)
         check_parameters(EventsQuery)

@@ -59,11 +59,14 @@ class StatusRoutes:
     async def ready(self) -> Response:
         """Answer whether the server is ready to serve.
 
-        It is not, with status 503, when its engine cannot be reached or it is stopping.
+        It is not, with status 503, when its engine cannot be reached, it is stopping, or no client's token can be
+        verified since the keys of no issuer have been fetched yet.
         """
         reasons = await find_obstacles(
             self.services.engine, is_draining=self.services.is_draining(), patience_seconds=READY_SECONDS
         )
+        if self.services.verifier.lacks_keys:
+            reasons.append("auth: the keys of tokens have not been fetched yet")
         if reasons:
             return answer(Readiness("not ready", reasons), 503)
         return answer(Readiness("ready", []))
