@@ -68,13 +68,17 @@ class ByteMeter:
 
     __slots__ = ("_allowance", "_message_bytes", "_paid_bytes", "_reserve_bytes")
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, info: bytes | None = None) -> None:
         self._allowance = allowance
-        # An event also holds its sender's id.
-        self._message_bytes = MESSAGE_BYTES + len(allowance.user_id.encode())
+        self.set_info(info)
         self._paid_bytes = 0
         # A connection must not reserve much of a small burst that other connections wait for.
         self._reserve_bytes = min(RESERVE_BYTES, allowance.burst_bytes // 64)
+
+    def set_info(self, info: bytes | None) -> None:
+        """Set the info that goes with each event from now on."""
+        # An event also holds its sender's id and info.
+        self._message_bytes = MESSAGE_BYTES + len(self._allowance.user_id.encode()) + len(info or b"")
 
     def take(self, now: float, text: str) -> float:
         """Charge a message and return 0, or return the seconds until it is permitted."""

@@ -110,7 +110,7 @@ class Session:
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
-        self._bytes = ByteMeter(self._allowance)
+        self._bytes = ByteMeter(self._allowance, claims.info)
         self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
         self._refusals = TokenBucket(
             limits.messages_per_second * REFUSALS_PER_MESSAGE, limits.refused_burst, now
@@ -418,6 +418,7 @@ class Session:
         if claims.info == self.shown.info:
             return None
         self.shown = msgspec.structs.replace(self.shown, info=claims.info)
+        self._bytes.set_info(claims.info)
         return self._show_info
 
     async def _show_info(self) -> None:

@@ -13,6 +13,7 @@ from broker.config.settings import HistorySettings, LimitSettings, Settings
 from broker.engine.base import Receipt, Retention
 from broker.errors import CloseCode, ErrorCode, Refused
 from broker.model import Draft
+from broker.protocol.content import chat_content
 from broker.sessions.allowance import MESSAGE_BYTES, Allowances, ByteMeter
 from tests.support.engines import LongWayEngine
 from tests.support.node import OpenNode
@@ -124,6 +125,21 @@ def test_a_message_larger_than_the_burst_is_not_refused_for_ever() -> None:
     wait_seconds = meter.take(0.0, "x" * 5000)
     assert wait_seconds
     assert not meter.take(wait_seconds + 1e-6, "x" * 5000)
+
+
+@given(st.integers(0, 500), st.none() | st.integers(1, 2000), st.none() | st.integers(1, 2000))
+def test_an_event_is_charged_with_the_info_in_it(text: int, before: int | None, now: int | None) -> None:
+    """The token is replaced: the info of the present one counts."""
+    burst = 100_000
+    settings = Settings(limits=LimitSettings(user_bytes_burst=burst, user_bytes_per_second=1.0))
+    meter = ByteMeter(Allowances(settings).of("ann", 0.0), None if before is None else b"1" * before)
+    info = None if now is None else b"1" * now
+    meter.set_info(info)
+    events = 0
+    while not meter.take(0.0, "x" * text):
+        events += 1
+    assert events > 0
+    assert events * len(chat_content("ann", "x" * text, 500, info)) <= burst
 
 
 async def test_bytes_count_over_all_connections_and_rooms_of_a_user(

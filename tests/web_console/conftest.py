@@ -157,6 +157,9 @@ class Member:
     async def chat(self, room: str, text: str) -> None:
         await self.send(type="chat", room=room, text=text)
 
+    async def show(self, room: str, state: object) -> None:
+        await self.send(type="set_state", room=room, state=state)
+
     async def next(self, kind: str) -> dict[str, Any]:
         while True:
             message: dict[str, Any] = json.loads(await self.connection.recv())

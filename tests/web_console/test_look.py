@@ -88,6 +88,8 @@ async def test_who_comes_and_goes_is_seen(world):
         carol = world.call(world.enter, "lobby", "carol")
         log.get_by_text("carol came in").wait_for()
         members.get_by_text("carol").wait_for()
+        world.call(carol.show, "lobby", {"typing": True})
+        log.get_by_text('carol shows {"typing":true}').wait_for()
         world.call(carol.leave)
         log.get_by_text("carol left").wait_for()
         members.get_by_text("carol").wait_for(state="detached")

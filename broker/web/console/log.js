@@ -75,6 +75,7 @@ export class MessageLog {
       case "user_joined": return note("note", `${notice.user_id} came in`);
       case "user_left": return note("note", `${notice.user_id} left`);
       case "presence_changed": return note("note", `${count(notice.joined.length)} came in, ${count(notice.left.length)} left`);
+      case "presence_update": return note("note", cut(`${notice.user_id} shows ${shown(notice)}`));
       case "gap": return note("gap", `messages ${notice.from} to ${notice.to} are no longer held`);
       case "console_note": return note("gap", notice.text);
       default: return this.#message(notice);
@@ -98,7 +99,13 @@ export class MessageLog {
 }
 
 function note(className, text) {
-  return make("li", { className }, make("span"), make("span", { className: "said", textContent: text }), make("span"));
+  const said = make("span", { className: "said" }, ...[text].flat());
+  return make("li", { className }, make("span"), said, make("span"));
+}
+
+function shown({ info, state }) {
+  const parts = [info, state].filter((part) => part !== undefined);
+  return parts.length ? parts.map((part) => JSON.stringify(part)).join(" and ") : "nothing";
 }
 
 function cut(text) {

@@ -6,6 +6,7 @@ import { pause } from "./sse.js";
 
 const MOST_SHOWN = 500;
 const MANY = 20;
+const MOST_INFO = 24;
 const AT_MOST_EVERY_MS = 1000;
 
 export class Members {
@@ -56,9 +57,11 @@ export class Members {
         remove.addEventListener("click", () => this.#onRemove(user_id));
         return make("li", {}, make("span", { className: "who", title: user_id }), make("span", { className: "faint" }), remove);
       },
-      update: (line, { user_id, connections }) => {
+      update: (line, { user_id, connections, info }) => {
         setName(line.children[0], user_id);
-        setText(line.children[1], connections > 1 ? `× ${connections}` : "");
+        const shown = info === undefined ? "" : JSON.stringify(info);
+        setText(line.children[1], `${connections > 1 ? `× ${connections} ` : ""}${shown.slice(0, MOST_INFO)}`.trim());
+        line.children[1].title = shown;
       },
     });
     const hidden = found.length - MOST_SHOWN;

@@ -101,7 +101,7 @@ export class RoomView {
         members.refresh();
         return;
       case "reconnect": return;
-      case "user_joined": case "user_left": case "presence_changed":
+      case "user_joined": case "user_left": case "presence_changed": case "presence_update":
         members.refresh();
     }
     this.#log.add(notice);
