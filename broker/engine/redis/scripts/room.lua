@@ -18,6 +18,9 @@ local function load_room(meta, stream)
     -- An earlier version does not keep the last two.
     age_ms = tonumber(age_ms), oldest_ms = tonumber(oldest_ms or 0), expires_ms = tonumber(expires_ms or 0),
   }
+  room.saved = {
+    first = room.first, age_ms = room.age_ms, oldest_ms = room.oldest_ms, expires_ms = room.expires_ms,
+  }
   local held = room.offset - room.first + 1
   if redis.call('XLEN', stream) ~= held then
     return nil
@@ -28,7 +31,16 @@ local function load_room(meta, stream)
   return room
 end
 
+-- Most appends change the offset and the bytes alone.
 local function save_room(meta, room)
+  local saved = room.saved
+  if
+    saved and saved.first == room.first and saved.age_ms == room.age_ms and saved.oldest_ms == room.oldest_ms
+    and saved.expires_ms == room.expires_ms
+  then
+    redis.call('HSET', meta, 'offset', room.offset, 'bytes', room.bytes)
+    return
+  end
   redis.call(
     'HSET', meta, 'epoch', room.epoch, 'offset', room.offset, 'first', room.first, 'bytes', room.bytes,
     'age_ms', room.age_ms, 'oldest_ms', room.oldest_ms, 'expires_ms', room.expires_ms
