@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from broker.auth.keys import load_keys
+from broker.auth.keys import load_all_keys
 from broker.config.check import check_settings, place_of
 from broker.config.problems import Problem
 from broker.config.settings import Settings
@@ -29,7 +29,7 @@ def find_problems(
     problems = check_settings(settings, dev=dev, engine_schemes=ENGINE_SCHEMES, origins=origins)
     # A setting with a problem need not be tried.
     tries: dict[str, Callable[[], object]] = {
-        "auth.": lambda: load_keys(settings.auth),
+        "auth.": lambda: load_all_keys(settings.auth),
         "server.engine": lambda: check_engine(settings),
     }
     for key, attempt in tries.items():

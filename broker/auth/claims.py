@@ -4,7 +4,9 @@ Pure: what is refused is raised as `Disconnect` with 4001 and a reason that name
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import attrs
 
 from broker.errors import CloseCode, Disconnect, RefusalReason, Refused
 from broker.model import (
@@ -28,6 +30,54 @@ _LAST_NUMBER = 2.0**53
 # The last second of the year 9999, the latest date of most libraries ("never"). As milliseconds it is in January 1978, so
 # whoever writes milliseconds of today, or smaller units, is above it.
 _LAST_SECOND = 253_402_300_799.0
+
+
+@attrs.frozen
+class ClaimNames:
+    """The claims in which an issuer says who a user is, and what the user may do."""
+
+    user: str = "sub"
+    rooms: str = "rooms"
+    can: str = "can"
+
+
+def with_usual_names(payload: Mapping[str, object], names: ClaimNames) -> Mapping[str, object]:
+    """Return `payload` with the named claims as `sub`, `rooms` and `can`; its own claims of those names are dropped.
+
+    A name is that of a claim as it stands, such as `https://app.example/rooms`; else `a.b` is `b` in the object `a`.
+    """
+    if names == USUAL_NAMES:
+        return payload
+    usual = {name: value for name, value in payload.items() if name not in {"sub", "rooms", "can"}}
+    for name, asked in (("sub", names.user), ("rooms", names.rooms), ("can", names.can)):
+        value = _find(payload, asked)
+        if value is not _MISSING:
+            usual[name] = value
+    return usual
+
+
+def _find(payload: Mapping[str, object], name: str) -> object:
+    if name in payload:
+        return payload[name]
+    value: object = payload
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return _MISSING
+        value = value[part]
+    return value
+
+
+USUAL_NAMES = ClaimNames()
+_MISSING = object()
+
+
+def check_authorized_party(payload: Mapping[str, object], parties: Sequence[str]) -> None:
+    """Check that `azp` (OpenID Connect Core 1.0, section 2) is one of `parties`, if there are any.
+
+    :raises Disconnect: 4001 if it is missing or another.
+    """
+    if parties and payload.get("azp") not in parties:
+        raise _unauthorized("token is for another party (azp)", RefusalReason.TOKEN_AUDIENCE)
 
 
 def parse_claims(payload: Mapping[str, object], *, info_bytes: int = MAX_TOKEN_CHARACTERS) -> Claims:

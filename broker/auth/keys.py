@@ -15,7 +15,7 @@ from broker.auth.jwks import read_jwks
 from broker.auth.secret import SECRET, check_secret, is_shared_secret
 from broker.config.key_urls import discovery_url
 from broker.config.settings import AuthSettings
-from broker.config.token_keys import public_key_settings
+from broker.config.token_keys import KeySettings, has_own_keys, public_key_settings
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
 PREVIOUS_SECRET = "auth.previous_secret (GREENROOM_PREVIOUS_SECRET)"  # noqa: S105  # the name of a setting
@@ -78,7 +78,7 @@ def _no_key(reason: str) -> Disconnect:
     return Disconnect(CloseCode.UNAUTHORIZED, reason, why=RefusalReason.TOKEN_KEY)
 
 
-def load_keys(settings: AuthSettings) -> KeyRing:
+def load_keys(settings: KeySettings, place: str = "auth") -> KeyRing:
     """Load the secret and the public keys of the settings, but those of `key_source`. Blocks while it reads files.
 
     :raises ConfigurationError: if a key is missing, unreadable, weak, private or of the wrong type, or if an
@@ -86,22 +86,38 @@ def load_keys(settings: AuthSettings) -> KeyRing:
     """
     shared = [name for name in settings.algorithms if is_shared_secret(name)]
     public = [name for name in settings.algorithms if not is_shared_secret(name)]
-    keys = _load_public(settings, public)
+    keys = _load_public(settings, public, place)
     if public and key_source(settings) is not None:
         public = []
     served = {name for key in keys for name in key.algorithms}
     for name in public:
         if name not in served:
             raise ConfigurationError(
-                f"auth.algorithms: no key for {name}: "
-                "auth.public_key_file or auth.jwks_file must hold one that fits"
+                f"{place}.algorithms: no key for {name}: "
+                f"{place}.public_key_file or {place}.jwks_file must hold one that fits"
             )
     if shared:
-        keys.append(_load_secrets(settings, shared))
+        keys.append(_load_secrets(settings, shared, place))
     return KeyRing(tuple(keys))
 
 
-def key_source(settings: AuthSettings) -> KeySource | None:
+def load_all_keys(auth: AuthSettings) -> None:
+    """Load the keys of all issuers, to find what prevents a start. Blocks while it reads files.
+
+    :raises ConfigurationError: as `load_keys`.
+    """
+    if has_own_keys(auth):
+        load_keys(auth)
+    for index, entry in enumerate(auth.issuers):
+        load_keys(entry, issuer_place(index))
+
+
+def issuer_place(index: int) -> str:
+    """Return the name of an issuer's table in messages."""
+    return f"auth.issuers[{index}]"
+
+
+def key_source(settings: KeySettings) -> KeySource | None:
     """Return where the public keys of the settings are fetched from; None if they are in a file, or there are none."""
     algorithms = tuple(name for name in settings.algorithms if not is_shared_secret(name))
     if settings.jwks_url is not None:
@@ -112,27 +128,28 @@ def key_source(settings: AuthSettings) -> KeySource | None:
     return None
 
 
-def _load_public(settings: AuthSettings, allowed: Sequence[str]) -> list[VerificationKey]:
-    named = public_key_settings(settings)
+def _load_public(settings: KeySettings, allowed: Sequence[str], place: str) -> list[VerificationKey]:
+    named = public_key_settings(settings, place)
     if len(named) > 1:
         raise ConfigurationError(f"{' and '.join(named)} are both set: use one of them")
     if named and not allowed:
         raise ConfigurationError(
-            f"{named[0]} is set, but auth.algorithms ({', '.join(settings.algorithms)}) uses no public key"
+            f"{named[0]} is set, but {place}.algorithms ({', '.join(settings.algorithms)}) uses no public key"
         )
     if settings.public_key_file is not None:
-        return [_load_pem(settings.public_key_file, allowed)]
+        return [_load_pem(settings.public_key_file, allowed, place)]
     if settings.jwks_file is not None:
-        place = f"auth.jwks_file {settings.jwks_file}"
-        return list(read_jwks(_read(settings.jwks_file, place), allowed=allowed, place=place))
+        file = f"{place}.jwks_file {settings.jwks_file}"
+        return list(read_jwks(_read(settings.jwks_file, file), allowed=allowed, place=file))
     return []
 
 
-def _load_secrets(settings: AuthSettings, algorithms: Sequence[str]) -> VerificationKey:
-    key = _load_secret(settings.secret, algorithms, SECRET)
+def _load_secrets(settings: KeySettings, algorithms: Sequence[str], place: str) -> VerificationKey:
+    names = (SECRET, PREVIOUS_SECRET) if place == "auth" else (f"{place}.secret", f"{place}.previous_secret")
+    key = _load_secret(settings.secret, algorithms, names[0])
     previous = None
     if settings.previous_secret:
-        previous = _load_secret(settings.previous_secret, algorithms, PREVIOUS_SECRET)
+        previous = _load_secret(settings.previous_secret, algorithms, names[1])
     return VerificationKey(key, tuple(algorithms), previous=previous)
 
 
@@ -149,8 +166,8 @@ def _load_secret(secret: str | None, algorithms: Sequence[str], setting: str) ->
     return key
 
 
-def _load_pem(file: str, allowed: Sequence[str]) -> VerificationKey:
-    place = f"auth.public_key_file {file}"
+def _load_pem(file: str, allowed: Sequence[str], table: str) -> VerificationKey:
+    place = f"{table}.public_key_file {file}"
     data = _read(file, place)
     if b"PRIVATE KEY-----" in data:
         raise ConfigurationError(

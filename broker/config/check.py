@@ -12,8 +12,8 @@ from broker.config.keys import SHORT_VARIABLES, read_schema, tables_of
 from broker.config.named_keys import NO_HEADER_WORD, api_key_problems, is_header_word
 from broker.config.origins import normal_origin
 from broker.config.problems import Problem
-from broker.config.settings import AuthSettings, Settings
-from broker.config.token_keys import algorithm_flaws, key_url_flaws
+from broker.config.settings import AuthSettings, IssuerSettings, Settings
+from broker.config.token_keys import algorithm_flaws, has_own_keys, issuer_flaws, key_url_flaws
 
 API_KEY_BYTES = 16
 
@@ -80,7 +80,7 @@ def with_normal_origins(settings: Settings) -> Settings:
     )
 
 
-def hmac_algorithms(auth: AuthSettings) -> list[str]:
+def hmac_algorithms(auth: AuthSettings | IssuerSettings) -> list[str]:
     """Return those of the allowed algorithms that the shared secret both signs and verifies."""
     return [algorithm for algorithm in auth.algorithms if algorithm.startswith("HS")]
 
@@ -103,9 +103,9 @@ def weakness(secret: str, *, least: int) -> str | None:
     return None
 
 
-def _least_secret_bytes(auth: AuthSettings) -> int:
+def _least_secret_bytes(auth: AuthSettings | IssuerSettings) -> int:
     """RFC 7518 section 3.2: a key is at least as long as the hash it feeds, 32 bytes for HS256."""
-    return max(int(algorithm.removeprefix("HS")) // 8 for algorithm in hmac_algorithms(auth))
+    return max(int(algorithm.removeprefix("HS")) // 8 for algorithm in hmac_algorithms(auth) or ["HS256"])
 
 
 def _weakness_of_key(key: str) -> str | None:
@@ -129,11 +129,17 @@ class _Checker:
 
     def secrets(self) -> Iterator[Problem]:
         auth, http = self.settings.auth, self.settings.http
-        if hmac_algorithms(auth):
+        if hmac_algorithms(auth) and has_own_keys(auth):
             yield from self.secret("auth.secret", auth.secret, _least_secret_bytes(auth))
             if auth.previous_secret:
                 least = _least_secret_bytes(auth)
                 yield from self.secret("auth.previous_secret", auth.previous_secret, least)
+        for index, entry in enumerate(auth.issuers):
+            least = _least_secret_bytes(entry)
+            for name in ("secret", "previous_secret"):
+                if (secret := getattr(entry, name)) and (why := weakness(secret, least=least)):
+                    message = f"{why}; at least {least} random bytes are needed"
+                    yield self.problem(f"auth.issuers[{index}].{name}", message)
         # With keys that may do some things, none that may do everything is needed.
         if http.api_key or not http.api_keys:
             yield from self.secret("http.api_key", http.api_key, API_KEY_BYTES)
@@ -172,7 +178,7 @@ class _Checker:
 
     def token_keys(self) -> Iterator[Problem]:
         auth = self.settings.auth
-        for name, message in (*algorithm_flaws(auth), *key_url_flaws(auth)):
+        for name, message in (*algorithm_flaws(auth), *key_url_flaws(auth), *issuer_flaws(auth)):
             yield self.problem(f"auth.{name}", message)
 
     def engine(self) -> Iterator[Problem]:

@@ -19,7 +19,14 @@ SHORT_VARIABLES: Mapping[str, str] = {
 }
 """The secrets, and the variables that an operator knows them by. Their values are shown nowhere."""
 
-TABLE_SECRETS = frozenset({"http.api_keys.key", "http.api_keys.previous_key"})
+TABLE_SECRETS = frozenset(
+    {
+        "http.api_keys.key",
+        "http.api_keys.previous_key",
+        "auth.issuers.secret",
+        "auth.issuers.previous_secret",
+    }
+)
 """The secrets in lists of tables, which have no variables. Their values are shown nowhere."""
 
 SECRETS = frozenset(SHORT_VARIABLES) | TABLE_SECRETS

@@ -61,6 +61,34 @@ class ServerSettings(Section, frozen=True):
     ] = 30.0
 
 
+class IssuerSettings(Section, frozen=True):
+    """One issuer of client tokens among several, chosen by a token's `iss`, with keys and claims of its own."""
+
+    issuer: Annotated[str, Meta(min_length=1), _doc("iss of its tokens")]
+    secret: Annotated[str | None, _doc("key of its HS256/384/512 tokens, at least 32 bytes")] = None
+    previous_secret: Annotated[
+        str | None, _doc("verifies its tokens as secret does: the old one while it is replaced")
+    ] = None
+    algorithms: Annotated[
+        tuple[Algorithm, ...], Meta(min_length=1), _doc("the only signature algorithms accepted of it")
+    ] = ("RS256",)
+    public_key_file: Annotated[str | None, _doc("PEM public key of its tokens")] = None
+    jwks_file: Annotated[str | None, _doc("JSON Web Key Set of its tokens")] = None
+    jwks_url: Annotated[str | None, _doc("address of its JSON Web Key Set, as auth.jwks_url")] = None
+    discovery: Annotated[bool, _doc("find its key set by the metadata of issuer")] = False
+    audience: Annotated[str | None, _doc("aud that its tokens must carry")] = None
+    authorized_parties: Annotated[
+        tuple[str, ...], _doc("azp that its tokens must carry one of; none: any or none")
+    ] = ()
+    user_claim: Annotated[str, Meta(min_length=1), _doc("claim with the user's id")] = "sub"
+    rooms_claim: Annotated[
+        str,
+        Meta(min_length=1),
+        _doc("claim used as rooms; a.b is b in the object a, if there is no claim a.b"),
+    ] = "rooms"
+    can_claim: Annotated[str, Meta(min_length=1), _doc("claim used as can, likewise")] = "can"
+
+
 class AuthSettings(Section, frozen=True):
     """The keys and claims of client tokens."""
 
@@ -83,6 +111,9 @@ class AuthSettings(Section, frozen=True):
     ] = False
     audience: Annotated[str | None, _doc("aud that a token must carry")] = None
     issuer: Annotated[str | None, _doc("iss that a token must carry")] = None
+    issuers: Annotated[
+        tuple[IssuerSettings, ...], _doc("more issuers, each with keys of its own: see [[auth.issuers]]")
+    ] = ()
     leeway_seconds: Annotated[float, Meta(ge=0, le=300), _doc("clock difference forgiven in exp and nbf")] = (
         0.0
     )

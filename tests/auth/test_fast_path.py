@@ -45,12 +45,12 @@ def check(token: str, **settings: Any) -> object:
     fast = verifier(**settings)
     found = outcome(fast, token)
     # Not only equal: 1 is equal to 1.0 and to True.
-    assert repr(found) == repr(outcome(attrs.evolve(fast, fast_paths=()), token))
+    assert repr(found) == repr(outcome(attrs.evolve(fast, own=attrs.evolve(fast._own, fast_paths=())), token))
     return found
 
 
 def takes_fast_path(token: str, **settings: Any) -> bool:
-    return any(path.payload_of(token) is not None for path in verifier(**settings)._fast_paths)
+    return any(path.payload_of(token) is not None for path in verifier(**settings)._own.fast_paths)
 
 
 SCALARS = st.one_of(
