@@ -19,6 +19,19 @@ def recovery_start(claims: Claims, since: Position | None) -> Position | None:
     return since if Capability.HISTORY in claims.can else None
 
 
+def check_last(claims: Claims | None, last: int, since: Position | None) -> None:
+    """Check that a join may ask for the `last` events of a room; `claims` is None for a bearer of the API key.
+
+    :raises Refused: `invalid_message` if `last` is not positive, or there is a `since`; `forbidden` without `history`.
+    """
+    if last < 1:
+        raise Refused(ErrorCode.INVALID_MESSAGE, "last: an integer from 1")
+    if since is not None:
+        raise Refused(ErrorCode.INVALID_MESSAGE, "last: not together with since")
+    if claims is not None and Capability.HISTORY not in claims.can:
+        raise _forbidden(f"the token does not allow {Capability.HISTORY} (claim can)")
+
+
 def find_rule(rules: Sequence[RoomRule], room: str) -> RoomRule | None:
     """Return the first of `rules` whose pattern fits `room`."""
     for rule in rules:

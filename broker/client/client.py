@@ -137,13 +137,17 @@ class Client:
         return ClientStatistics(self._state, len(tracks), len(self._answers), waiting_bytes)
 
     @asynccontextmanager
-    async def join(self, room: str, *, since: Position | None = None) -> AsyncIterator[Room]:
+    async def join(
+        self, room: str, *, since: Position | None = None, last: int | None = None
+    ) -> AsyncIterator[Room]:
         """Join a room for the block; waits until the server has confirmed it.
 
-        With `since`, the first messages are those after that position.
+        With `since`, the first messages are those after that position; with `last`, at most so many of the newest ones
+        that the server holds (1000 by its default setting), followed by each later one.
 
         :raises RefusedError: if the room may not be joined.
-        :raises NotSentError: if its name is no text, or cannot be written.
+        :raises NotSentError: if its name is no text, or cannot be written; if `last` is no positive integer, or given
+            together with `since`.
         :raises ClosedError: if the server does not want this client.
         :raises ValueError: if this client is in the room already.
         """
@@ -152,7 +156,9 @@ class Client:
         if not isinstance(room, str):
             # Bytes would go out as base64, and the answer would be of another room.
             raise NotSentError(f"room: a text, not {type(room).__name__}")
-        effects = self._core.join(room, since, self._clock())
+        if last is not None and (since is not None or last < 1):
+            raise NotSentError("last: a positive integer, not together with since")
+        effects = self._core.join(room, since, self._clock(), last)
         self._changes[room] = Signal()
         try:
             self._apply(effects)

@@ -129,8 +129,8 @@ class ClientCore:
             effects.append(RoomChanged(track.name))
         return effects
 
-    def join(self, room: str, since: Position | None, now: float) -> list[Effect]:
-        """Follow a room.
+    def join(self, room: str, since: Position | None, now: float, last: int | None = None) -> list[Effect]:
+        """Follow a room, from the position `since` or with the `last` events before.
 
         :raises ValueError: if it is followed already.
         :raises NotSentError: if the name cannot be written.
@@ -139,7 +139,7 @@ class ClientCore:
             raise ValueError(f"this client is in {room!r} already")
         # A name that cannot be written is refused here, not on the connection later.
         write_message({"room": room, "epoch": None if since is None else since.epoch})
-        track = self.rooms[room] = RoomTrack(room, self.room_bytes, since)
+        track = self.rooms[room] = RoomTrack(room, self.room_bytes, since, last)
         return self._join(track, now)
 
     def leave(self, room: str) -> list[Effect]:

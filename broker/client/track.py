@@ -33,6 +33,8 @@ class RoomTrack:
     """Bound of the bytes that wait for the application; the messages of one `joined` may exceed it."""
     position: Position | None
     """Position of the last event that waits or was read."""
+    last: int | None = None
+    """How many of the newest events to ask for while there is no position."""
     is_behind: bool = True
     is_member: bool = False
     """Whether the server has confirmed the join on the present connection."""
@@ -72,6 +74,8 @@ class RoomTrack:
         self._asked_from_position = self._has_space()
         if self._asked_from_position and self.position is not None:
             message["since"] = {"offset": self.position.offset, "epoch": self.position.epoch}
+        elif self.position is None and self.last is not None:
+            message["last"] = self.last
         return message
 
     def disconnected(self) -> None:
@@ -92,6 +96,8 @@ class RoomTrack:
             return
         now_at = Position(message["epoch"], message["offset"])
         before = self.position if missed else now_at
+        if before is None:
+            before = Position(missed[0]["epoch"], missed[0]["offset"] - 1)
         size_each = size // (len(missed) + 1)
         self._put(self.joined, size_each, before)
         for event in missed:

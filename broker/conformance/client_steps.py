@@ -108,7 +108,7 @@ async def _expect_join(stage: Stage, *, returns: bool, refused: str | None) -> N
     peer.join = None
     if refused is None:
         peer.is_member = True
-        for message in stage.room.joined(since, join.id):
+        for message in stage.room.joined(since, join.id, join.last):
             await stage.send(message)
         await stage.send({"type": "user_joined", "room": ROOM, "user_id": USER, "room_size": 2})
     elif peer.is_by_address:

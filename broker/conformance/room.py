@@ -59,9 +59,10 @@ class PlayedRoom:
         self.epoch, self.offset = f"epoch-{next(self._epochs)}", 0
         self.forget()
 
-    def joined(self, since: Position | None, request_id: RequestId) -> list[Message]:
+    def joined(self, since: Position | None, request_id: RequestId, last: int | None = None) -> list[Message]:
         """Return the answer to a join, and the missed events that are more than one page."""
         missed = None if since is None else self._after(since)
+        newest = self._held[-last:] if last is not None else []
         here: list[Message] = []
         size = 0
         for event in missed or ():
@@ -77,7 +78,7 @@ class PlayedRoom:
             "offset": here[-1]["offset"] if rest else self.offset,
             "epoch": self.epoch,
             "recovered": missed is not None,
-            "messages": here,
+            "messages": newest or here,
         }
         return [with_id(answer, request_id), *rest]
 

@@ -264,7 +264,7 @@ class Stage:
             raise ViolationError(f"a request for the room {room!r}")
         match command:
             case Join() if peer.is_member:
-                for message in self.room.joined(_position(command.since), command.id):
+                for message in self.room.joined(_position(command.since), command.id, command.last):
                     await self._reply(peer, message)
             case Join():
                 peer.join = command

@@ -68,10 +68,17 @@ class Ping(Command, frozen=True, tag="ping"):
 
 
 class Join(Command, frozen=True, tag="join"):
-    """Join a room; with `since`, get the missed events."""
+    """Join a room; with `since`, get the missed events, or with `last` the newest ones."""
 
     room: RoomName
     since: Since | None = None
+    last: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="Most events in `messages` of `joined`: the newest ones, at most `history.page_messages` (1000); "
+            "not together with `since`."
+        ),
+    ] = None
     presence: Annotated[By | None, Meta(description="The form in which `joined` is to list the members.")] = (
         None
     )

@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from actors import Context
-from broker.engine.base import Engine, Receipt
+from broker.engine.base import Engine, Receipt, Run
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position
 from broker.notices import Notice, RoomEvent
 from broker.rooms.feed_order import order_feed_events
-from broker.rooms.history import read_missed
+from broker.rooms.history import read_missed, read_page
 from broker.rooms.messages import CatchUp, FeedEvents, RoomMessage
 from broker.rooms.recovery import missed_notices
 from broker.rooms.state import RoomOptions, RoomState
@@ -91,6 +91,31 @@ class Delivery:
             self.position.offset,
             page_messages=self._options.page_messages,
             most_bytes=self._options.recovery_bytes,
+        )
+
+    async def newest(self, count: int) -> tuple[Event, ...]:
+        """Return the newest `count` held events up to the last delivered one, oldest first; at most a page of them.
+
+        :raises EngineUnavailableError: if the engine cannot be read.
+        """
+        count = min(count, self._options.page_messages)
+        run = await self._read_newest(count)
+        if run.position != self.position:
+            # Another node has appended events that this one has not received yet.
+            await self.catch_up()
+            run = await self._read_newest(count)
+        if run.position.epoch != self.position.epoch:
+            return ()
+        # Later ones are still to be delivered, also to this member.
+        return tuple(
+            e for e in reversed(run.events) if e.offset is not None and e.offset <= self.position.offset
+        )
+
+    async def _read_newest(self, count: int) -> Run:
+        return await read_page(
+            *(self._engine, self._state.name, None, count),
+            reverse=True,
+            most_bytes=self._options.page_bytes,
         )
 
     async def or_retry(self, action: Callable[[], Awaitable[None]]) -> None:

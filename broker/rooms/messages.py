@@ -18,7 +18,8 @@ from broker.rooms.member import Member
 class Join:
     """Add a member and send it `joined`; a present member is sent `joined` again.
 
-    If the reply fails, the member was not added. With `by`, `joined` lists the members.
+    If the reply fails, the member was not added. With `by`, `joined` lists the members. With `last`, which excludes
+    `since`, `joined` has the newest `last` events that are held.
     """
 
     member: Member
@@ -26,6 +27,7 @@ class Join:
     request_id: RequestId
     reply: Reply[None]
     by: PresenceBy | None = None
+    last: int | None = None
 
 
 @attrs.frozen

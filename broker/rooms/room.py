@@ -199,7 +199,10 @@ class Room(Actor[RoomMessage]):
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member
         await self._subscribe()
-        events, is_recovered = await self._delivery.missed_since(join.since)
+        if join.last is None:
+            events, is_recovered = await self._delivery.missed_since(join.since)
+        else:
+            events, is_recovered = await self._delivery.newest(join.last), False
         is_new = state.presence.add(member)
         member.added_to(state.name, self._context.ref)
         listed = None

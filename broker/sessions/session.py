@@ -10,7 +10,7 @@ import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
 from broker.auth.pending import KeysPending
-from broker.auth.permissions import recovery_start
+from broker.auth.permissions import check_last, recovery_start
 from broker.errors import (
     CloseCode,
     Disconnect,
@@ -157,14 +157,18 @@ class Session:
         """Ask the peer to reconnect after a delay."""
         self.outbox.reply(Reconnect(after_ms))
 
-    async def join_initial_room(self, since: Position | None, by: PresenceBy | None = None) -> None:
+    async def join_initial_room(
+        self, since: Position | None, by: PresenceBy | None = None, last: int | None = None
+    ) -> None:
         """Join the room that the connection was made to, with a list of its members in the form `by`.
+
+        It is answered with the events after `since`, or else with the newest `last` ones.
 
         :raises Disconnect: 4003 if that is forbidden, 4129 if rate-limited, 1013 if engine or node cannot serve.
         """
         assert self._initial_room is not None
         try:
-            await self._join(self._initial_room, since, None, by)
+            await self._join(self._initial_room, since, None, by, last)
         except Refused as refused:
             code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
             raise Disconnect(code, refused.message, why=refused.why) from None
@@ -264,7 +268,7 @@ class Session:
             case commands.Join():
                 since = commands.position_of(command.since)
                 by = None if command.presence is None else PresenceBy(command.presence)
-                await self._join(command.room, since, command.id, by)
+                await self._join(command.room, since, command.id, by, command.last)
             case commands.Presence():
                 _, ref = self._membership(command.room)
                 self._check_can(Capability.PRESENCE)
@@ -349,12 +353,19 @@ class Session:
         return IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
 
     async def _join(
-        self, name: str, since: Position | None, request_id: RequestId, by: PresenceBy | None
+        self,
+        name: str,
+        since: Position | None,
+        request_id: RequestId,
+        by: PresenceBy | None,
+        last: int | None,
     ) -> None:
         room = check_room_name(name)
         self._services.policy.check(self.claims, room, Capability.JOIN)
         if by is not None:
             self._check_can(Capability.PRESENCE)
+        if last is not None:
+            check_last(self.claims, last, since)
         was_in = room in self._memberships
         if not was_in and len(self._memberships) >= self._services.settings.limits.rooms_per_connection:
             raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
@@ -362,7 +373,7 @@ class Session:
         with self._waiting_for_room():
             ref = await self._services.rooms.tell(
                 room,
-                Join(self, recovery_start(self.claims, since), request_id, reply, by),
+                Join(self, recovery_start(self.claims, since), request_id, reply, by, last),
                 on_start=self._charge_room,
             )
             try:

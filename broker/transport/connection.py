@@ -66,10 +66,12 @@ class Destination:
     since: Position | None
     presence: PresenceBy | None = None
     """The form in which `joined` is to list the members."""
+    last: int | None = None
+    """How many of the newest events `joined` is to have; 0 if that is not readable."""
 
 
 def parse_destination(path: str, query: str) -> Destination | None:
-    """Read `/ws` or `/ws/{room}` with `offset`, `epoch` and `presence`; None for any other path."""
+    """Read `/ws` or `/ws/{room}` with `offset`, `epoch`, `last` and `presence`; None for any other path."""
     if path.rstrip("/") == "/ws":
         return Destination(None, None)
     if not path.startswith("/ws/"):
@@ -80,7 +82,8 @@ def parse_destination(path: str, query: str) -> Destination | None:
     since = None if offset is None else Position(epoch, offset)
     by = fields.get("presence")
     presence = PresenceBy(by) if by in set(PresenceBy) else None
-    return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since, presence)
+    last = (parse_offset(fields["last"]) or 0) if "last" in fields else None
+    return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since, presence, last)
 
 
 class ServedConnection:
@@ -299,7 +302,8 @@ class ServedConnection:
         """Handle the messages that have to wait, until the peer closes; all others are handled as they are read."""
         destination = self._destination
         if destination.initial_room is not None:
-            await self._await(partial(session.join_initial_room, destination.since, destination.presence))
+            since, by, last = destination.since, destination.presence, destination.last
+            await self._await(partial(session.join_initial_room, since, by, last))
         limit_bytes = self._settings.message_bytes
         while (message := await self._websocket.receive()) is not None:
             if isinstance(message, bytes):

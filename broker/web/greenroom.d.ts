@@ -161,6 +161,11 @@ export interface RoomOptions {
      * that this client is in already goes on from where it is.
      */
     since?: Position | null;
+    /**
+     * So many of the newest events that are held come first, in the same turn as the join: none is missing before the next
+     * one. At most 1000 (a setting of the server); not together with `since`.
+     */
+    last?: number;
 }
 export type RoomState = "joining" | "joined" | "left";
 /** One room, for as long as one is in it; it outlives lost connections. */

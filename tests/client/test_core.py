@@ -63,6 +63,23 @@ def test_an_answer_to_an_earlier_join_is_not_taken_for_this_one(core):
     assert core.rooms["a"].position == Position("e", 8)
 
 
+def test_the_newest_events_are_asked_for_until_there_is_a_position(core):
+    (lost,) = sent([*core.connected(0.0), *core.join("a", None, 0.0, 2)])
+    core.disconnected(1006)
+    (join,) = sent(core.connected(1.0))
+    assert [message.get("last") for message in (lost, join)] == [2, 2]
+    core.received(joined(join["id"], 7, messages=[chat(6), chat(7)]), 10, 1.0)
+    assert core.rooms["a"].position == Position("e", 7)
+    taken = []
+    for _ in range(3):
+        core.next_message("a", 1.0)
+        taken.append(core.rooms["a"].taken)
+    assert taken == [Position("e", 5), Position("e", 6), Position("e", 7)]
+    core.disconnected(1006)
+    (again,) = sent(core.connected(2.0))
+    assert (again.get("last"), again["since"]) == (None, {"offset": 7, "epoch": "e"})
+
+
 def test_what_was_sent_too_long_ago_is_not_sent_again(core):
     enter(core)
     core.request(ask("old"), 0.0)

@@ -153,6 +153,30 @@ async def test_a_last_event_id_recovers_the_missed_events(world):
             await world.say("other", 1)
 
 
+async def test_a_stream_begins_with_the_newest_messages_and_returns_to_where_it_was(world):
+    for number in range(1, 5):
+        await world.say("lobby", number)
+    async with world.connect() as client:
+        listener = await listen(client, query="?last=2")
+        assert (await listener.message())["recovered"] is False
+        assert [(await listener.message())["n"] for _ in range(2)] == [3, 4]
+        last_id = listener.last_id
+    await world.say("lobby", 5)
+    async with world.connect() as client:
+        # A browser asks for the same address again.
+        listener = await listen(client, "lobby", f"Last-Event-ID: {last_id}", query="?last=2")
+        assert (await listener.message())["recovered"] is True
+        assert (await listener.message())["n"] == 5
+    for query in ("last=0", "last=x", "last=", f"last=1&last_event_id={last_id}"):
+        async with world.connect() as client:
+            await client.request("GET", f"/api/rooms/lobby/events?{query}")
+            assert (await client.head())[0] == 400
+    async with world.connect() as client:
+        token = world.token(can=["join"])
+        await client.send(f"GET /api/rooms/lobby/events?last=2&token={token} HTTP/1.1\r\nHost: t\r\n\r\n")
+        assert (await client.head())[0] == 403
+
+
 async def test_a_client_that_received_only_joined_recovers_as_well(world):
     async with world.connect() as client:
         listener = await listen(client)

@@ -120,10 +120,11 @@ class Stage:
         room: str = "den",
         since: Position | None = None,
         request_id: RequestId = None,
+        last: int | None = None,
     ) -> Person:
         """Join as a session does, and wait until everyone has been told."""
         reply: Reply[None] = Reply()
-        ref = self.refs[room] = await self.rooms.tell(room, Join(person, since, request_id, reply))
+        ref = self.refs[room] = await self.rooms.tell(room, Join(person, since, request_id, reply, last=last))
         await ref.wait_reply(reply)
         await wait_all_tasks_blocked()
         return person

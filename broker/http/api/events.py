@@ -17,7 +17,7 @@ from quart.wrappers.response import ResponseBody
 from actors import ActorError, ActorStoppedError, Ref, Reply
 from broker.auth.api_keys import READ
 from broker.auth.pending import KeysPending
-from broker.auth.permissions import recovery_start
+from broker.auth.permissions import check_last, recovery_start
 from broker.errors import (
     CloseCode,
     Disconnect,
@@ -62,6 +62,10 @@ class EventsQuery(msgspec.Struct, frozen=True):
         PresenceBy | UnsetType,
         Meta(description="`joined` lists the members: each user, each connection, or counts"),
     ] = UNSET
+    last: Annotated[
+        Annotated[int, Meta(ge=1)] | UnsetType,
+        Meta(description="begin with so many of the newest messages; not with `last_event_id`"),
+    ] = UNSET
 
 
 class EventsHeaders(msgspec.Struct, frozen=True, rename={"last_event_id": "Last-Event-ID"}):
@@ -103,8 +107,8 @@ class EventRoutes:
         """Listen to a room as server-sent events.
 
         The first event is `joined`. With a Last-Event-ID, the messages missed since then follow, if `joined` says
-        `recovered`. A client token makes its user a member of the room; the API key listens without being seen.
-        The stream ends with an event of type `close` (data `code` and `reason`, as a WebSocket's close), or with
+        `recovered`; without one, and with `last`, the newest messages do. A client token makes its user a member of the
+        room; the API key listens without being seen. The stream ends with an event of type `close` (data `code` and `reason`, as a WebSocket's close), or with
         `reconnect` when the server is stopping.
         """
         check_room_name(room)
@@ -117,7 +121,10 @@ class EventRoutes:
         if claims is not None:
             self.services.policy.check(claims, room, Capability.JOIN)
         check_parameters(EventsQuery)
-        by = read_query(EventsQuery).presence
+        query = read_query(EventsQuery)
+        by = query.presence
+        if query.last is not UNSET:
+            check_last(claims, query.last, parse_event_id(query.last_event_id or None))
         if by is not UNSET and claims is not None and Capability.PRESENCE not in claims.can:
             raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {Capability.PRESENCE}")
         if this_request().method == "HEAD":
@@ -148,7 +155,10 @@ class EventRoutes:
             raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         request = this_request()
         request.end_with_client()
-        event_id = request.headers.get("Last-Event-ID") or read_query(EventsQuery).last_event_id or None
+        query = read_query(EventsQuery)
+        event_id = request.headers.get("Last-Event-ID") or query.last_event_id or None
+        # A browser that reconnects asks for the same address again, with the header.
+        last = None if event_id is not None or query.last is UNSET else query.last
         settings = self.services.settings
         stream = EventStream(
             self.protocol,
@@ -169,7 +179,7 @@ class EventRoutes:
             since = parse_event_id(event_id)
             since = since if claims is None else recovery_start(claims, since)
             allowance = None if claims is None else self._enter(claims)
-            await stream.join(self.services.rooms, room, since, allowance, by)
+            await stream.join(self.services.rooms, room, since, allowance, by, last=last)
         return stream
 
     def _note_end(self, address: str | None, ending: Disconnect) -> None:
@@ -273,6 +283,8 @@ class EventStream:
         since: Position | None,
         allowance: Allowance | None = None,
         by: PresenceBy | None = None,
+        *,
+        last: int | None = None,
     ) -> None:
         """Join the room. Call `end` after it, also if it fails or is cancelled.
 
@@ -283,7 +295,7 @@ class EventStream:
         reply: Reply[None] = Reply()
         # The Ref is kept as soon as the join is in the mailbox: from then on `end` sends a leave behind it.
         pay = None if allowance is None else lambda: allowance.take_room(trio.current_time())
-        self._ref = await rooms.tell(room, Join(self, since, None, reply, by), on_start=pay)
+        self._ref = await rooms.tell(room, Join(self, since, None, reply, by, last), on_start=pay)
         await self._ref.wait_reply(reply)
 
     def end(self) -> None:

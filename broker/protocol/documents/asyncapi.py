@@ -112,6 +112,11 @@ def _channels() -> dict[str, Any]:
                         "description": "With `epoch`, as `since` of a join.",
                     },
                     "epoch": {"$ref": "#/components/schemas/Epoch"},
+                    "last": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "description": "As `last` of a join; not together with `offset`.",
+                    },
                 }
             ),
         },

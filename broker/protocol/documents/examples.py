@@ -37,6 +37,7 @@ COMMANDS: Sequence[Example] = (
     {"type": "ping", "id": 2},
     {"type": "join", "room": _ROOM, "id": 3},
     {"type": "join", "room": _ROOM, "since": _SINCE, "id": 4},
+    {"type": "join", "room": _ROOM, "last": 50, "id": 14},
     {"type": "leave", "room": _ROOM, "id": 5},
     {"type": "presence", "room": _ROOM, "id": 6},
     {"type": "join", "room": _ROOM, "presence": "connection", "id": 10},

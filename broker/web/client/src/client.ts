@@ -97,11 +97,11 @@ export class RoomsClient implements Client, Host {
     });
   }
 
-  #member(name: string, { since }: RoomOptions): Member {
+  #member(name: string, { since, last }: RoomOptions): Member {
     if (this.#end) throw this.#end;
     let member = this.#rooms.get(name);
     if (!member) {
-      member = new Member(name, this, since ?? null);
+      member = new Member(name, this, since ?? null, last);
       this.#rooms.set(name, member);
       if (this.#isUp) this.#join(member);
       this.#flush();
@@ -121,10 +121,13 @@ export class RoomsClient implements Client, Host {
       id,
       room,
       kind: "once",
-      text: JSON.stringify({ type: "join", room, since: member.position ?? undefined, id }),
+      text: JSON.stringify({ type: "join", room, ...member.startingPoint(), id }),
       when: () => (isCurrent() ? "now" : "never"),
       resolve: (joined) => {
-        if (isCurrent() && member.enter(joined)) this.#hold();
+        const unheard = isCurrent() ? member.enter(joined) : null;
+        if (!unheard) return;
+        this.#inbox.unshift(...unheard);
+        this.#hold();
       },
       reject: (error) => {
         // With the next connection it is asked for again.

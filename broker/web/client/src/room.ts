@@ -24,20 +24,27 @@ export interface Host {
 export class Member implements Room {
   readonly name: string;
   readonly #host: Host;
+  readonly #last: number | undefined;
   readonly #emitter = new Emitter();
   readonly #streams = new Set<EventStream<RoomEvent>>();
   #waiting: Array<{ resolve(): void; reject(error: GreenroomError): void }> = [];
   state: RoomState = "joining";
   position: Position | null;
 
-  constructor(name: string, host: Host, since: Position | null) {
+  constructor(name: string, host: Host, since: Position | null, last?: number) {
     this.name = name;
     this.#host = host;
+    this.#last = last;
     this.position = since;
   }
 
   on(type: string, listener: (event: any) => void): () => void {
     return this.#emitter.on(type, listener);
+  }
+
+  /** The events with which a join is to be answered: those that are missing, or the newest ones. */
+  startingPoint(): { since?: Position; last?: number | undefined } {
+    return this.position ? { since: this.position } : { last: this.#last };
   }
 
   joined(): Promise<void> {
@@ -84,18 +91,19 @@ export class Member implements Room {
     return this.events();
   }
 
-  /** We are in; returns whether somebody waited for it. */
-  enter({ room, room_size, recovered, offset, epoch, messages, connection }: any): boolean {
+  /** We are in. If somebody waited for it, returns the messages for `hear`, who has to be able to listen first. */
+  enter({ room, room_size, recovered, offset, epoch, messages, connection }: any): object[] | null {
     const since = this.position;
     this.state = "joined";
-    this.position = since ?? { offset, epoch };
+    this.position = since ?? { offset: offset - messages.length, epoch };
     this.#tell({ type: "joined", room, room_size, recovered, offset, epoch, connection });
     if (since && !isComplete(since, { recovered, offset, epoch })) this.#miss({ offset, epoch });
-    for (const message of messages) this.hear(message);
-    this.position = { offset, epoch };
     const waiting = this.#waiting.splice(0);
     for (const { resolve } of waiting) resolve();
-    return waiting.length > 0;
+    if (waiting.length) return messages;
+    for (const message of messages) this.hear(message);
+    this.position = { offset, epoch };
+    return null;
   }
 
   hear(event: any): void {

@@ -182,6 +182,11 @@ export interface RoomOptions {
    * that this client is in already goes on from where it is.
    */
   since?: Position | null;
+  /**
+   * So many of the newest events that are held come first, in the same turn as the join: none is missing before the next
+   * one. At most 1000 (a setting of the server); not together with `since`.
+   */
+  last?: number;
 }
 
 export type RoomState = "joining" | "joined" | "left";

@@ -342,6 +342,24 @@ test("a page that was loaded anew goes on from the position that it kept", async
   assert.deepEqual([types.slice(0, 2), stale.position, fresh.position], [["joined", "gap"], room.position, room.position]);
 });
 
+test("a join brings the newest events, for those who wait for it as well, and none twice", async () => {
+  const bob = await open(server.url, { token: token("bob") }).join("newest");
+  for (const text of ["1", "2", "3"]) await bob.chat(text);
+  const client = open(server.url, { token: token("ann") });
+  const room = await client.join("newest", { last: 2 });
+  const heard: RoomEvent[] = [];
+  room.on("*", (event) => heard.push(event));
+  await bob.chat("4");
+  await until(() => textsOf(heard).length === 3);
+  assert.deepEqual([textsOf(heard), heard.some((event) => event.type === "gap")], [["2", "3", "4"], false]);
+  const other = open(server.url, { token: token("cas") }).room("newest", { last: 1 });
+  const types: string[] = [];
+  other.on("*", (event) => types.push(event.type));
+  await other.joined();
+  await until(() => types.length > 1);
+  assert.deepEqual(types.slice(0, 2), ["joined", "chat"]);
+});
+
 test("a token that ran out, as no other was to be had, is replaced, and nothing is lost or heard twice", async () => {
   let asked = 0;
   let isOpen = false;
