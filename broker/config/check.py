@@ -10,7 +10,7 @@ from broker.config.findings import path_of
 from broker.config.flaws import flaw_of, flaw_of_pattern
 from broker.config.keys import SHORT_VARIABLES, read_schema, tables_of
 from broker.config.named_keys import NO_HEADER_WORD, api_key_problems, is_header_word
-from broker.config.origins import normal_origin
+from broker.config.origins import ANY, OPAQUE, normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, IssuerSettings, Settings
 from broker.config.token_keys import algorithm_flaws, has_own_keys, issuer_flaws, key_url_flaws
@@ -40,6 +40,7 @@ def check_settings(
         *checker.keys(),
         *checker.previous(),
         *checker.token_keys(),
+        *checker.cookie(),
         *checker.engine(),
         *checker.page_origins(),
         *checker.named_keys(dev=dev),
@@ -180,6 +181,16 @@ class _Checker:
         auth = self.settings.auth
         for name, message in (*algorithm_flaws(auth), *key_url_flaws(auth), *issuer_flaws(auth)):
             yield self.problem(f"auth.{name}", message)
+
+    def cookie(self) -> Iterator[Problem]:
+        """Check that a cookie counts for listed pages only: browsers send it for every page there is."""
+        origins = {origin.strip().lower() for origin in self.settings.websocket.allowed_origins}
+        if self.settings.auth.cookie is not None and (not origins or origins & {ANY, *OPAQUE}):
+            message = (
+                "needs a list of origins in websocket.allowed_origins, without *, null and file://: "
+                "browsers send a cookie for pages of strangers too (RFC 6455 section 10.2)"
+            )
+            yield self.problem("auth.cookie", message)
 
     def engine(self) -> Iterator[Problem]:
         scheme, separator, _ = self.settings.server.engine.partition("://")

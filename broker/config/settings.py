@@ -122,6 +122,10 @@ class AuthSettings(Section, frozen=True):
         Meta(ge=0, le=8192),
         _doc("most JSON in a token's info, which other members are shown; 0: no info"),
     ] = 1024
+    cookie: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")] | None,
+        _doc("cookie with a token, for pages of websocket.allowed_origins, which must then be listed"),
+    ] = None
     private_user_rooms: Annotated[bool, _doc("a room user_{id} is only for the user whose sub is {id}")] = (
         True
     )

@@ -12,7 +12,7 @@ from werkzeug.routing import MapAdapter
 
 from broker.http.api.access import Access
 from broker.http.api.batch import BatchRoutes
-from broker.http.api.cors import Cors
+from broker.http.api.cors import Cors, cookie_origins
 from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
 from broker.http.api.openapi import add_openapi, need_of, query_of
@@ -88,7 +88,7 @@ def create_app(
     add_problem_handlers(app)
     app.before_request(check_path)
     app.before_request(partial(check_query, app))
-    cors = Cors(settings.cors_origins)
+    cors = Cors(settings.cors_origins, lambda: cookie_origins(services.settings))
     cors.add_to(app)
     services.requests.add_to(app)
     refusals = RequestRefusals(services.refusals)

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from broker.auth.bearer import find_token
+from broker.auth.cookies import find_cookie_token
 from broker.auth.tokens import verify_with_patience
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
 from broker.log import Log
@@ -276,7 +277,11 @@ class ServedConnection:
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin not in allowed:
             raise Disconnect(CloseCode.FORBIDDEN, "origin not allowed", why=RefusalReason.ORIGIN)
-        return find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
+        token = find_token(query=head.query, headers=head.headers, subprotocols=offered_subprotocols(head))
+        cookie = self._services.sessions.settings.auth.cookie
+        if token is None and cookie is not None:
+            return find_cookie_token(head.headers, name=cookie, origins=allowed)
+        return token
 
     def _open_session(self, claims: Claims) -> Session:
         """Return the session of an authenticated connection, which is to be ended."""

@@ -1,12 +1,16 @@
 """Calls of the API by pages of configured other origins (the Fetch standard's CORS protocol).
 
-Credentials in the sense of that standard (cookies) are never allowed: callers present a token or a key.
+Credentials in the sense of that standard (cookies) are allowed only for event streams, to pages that may use the cookie
+of `auth.cookie`; all other callers present a token or a key.
 """
+
+from collections.abc import Callable, Collection
 
 import attrs
 from quart import Response
 from quart_trio import QuartTrio
 
+from broker.config.settings import Settings
 from broker.http.exchange import this_request
 
 METHODS = "GET, POST, DELETE"
@@ -15,11 +19,18 @@ RESPONSE_HEADERS = "Retry-After, WWW-Authenticate"
 MAX_AGE_SECONDS = 7200  # the longest that Chromium keeps a preflight
 
 
+def cookie_origins(settings: Settings) -> Collection[str]:
+    """Return the origins whose pages may use the cookie with a token; none if no cookie is configured."""
+    return settings.websocket.allowed_origins if settings.auth.cookie is not None else ()
+
+
 @attrs.frozen
 class Cors:
     """Answers preflights and marks responses, for paths below /api/."""
 
     origins: tuple[str, ...]
+    cookie_origins: Callable[[], Collection[str]] = tuple
+    """Returns the origins whose pages may use a cookie."""
 
     def add_to(self, app: QuartTrio) -> None:
         """Put it in front of everything else in `app`, but do nothing if no origin is allowed."""
@@ -42,6 +53,8 @@ class Cors:
         if allowed is not None:
             headers.append(("Access-Control-Allow-Origin", allowed))
             headers.append(("Access-Control-Expose-Headers", RESPONSE_HEADERS))
+        if allowed == origin and origin in self.cookie_origins() and path.endswith("/events"):
+            headers.append(("Access-Control-Allow-Credentials", "true"))
         return headers
 
     def _allowed_origin(self, origin: str | None, path: str) -> str | None:
