@@ -212,6 +212,8 @@ class Claims:
     hidden: bool = False
     info: bytes | None = None
     """JSON that the other members of a room are shown with the user's id; None for a token without the claim."""
+    auto_join: tuple[str, ...] = ()
+    """The rooms that a WebSocket is in from its start."""
 
     def has_expired(self, now: float, leeway_seconds: float) -> bool:
         """Whether `leeway_seconds` have passed since `expires_at`; `now` is Unix seconds."""

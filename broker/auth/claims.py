@@ -93,6 +93,7 @@ def parse_claims(payload: Mapping[str, object], *, info_bytes: int = MAX_TOKEN_C
         # A claim of this name in an application's own sense hides nobody and is refused to nobody.
         hidden=payload.get("hidden") is True,
         info=_info(payload.get("info"), info_bytes),
+        auto_join=_auto_join(payload.get("auto_join", [])),
     )
 
 
@@ -201,6 +202,16 @@ def _rooms(payload: Mapping[str, object]) -> tuple[str, ...] | None:
             f"claim rooms: a list of at most {MAX_ROOM_PATTERNS} strings "
             f"of 1 to {MAX_ROOM_NAME_CHARACTERS} characters"
         )
+    return tuple(value)
+
+
+def _auto_join(value: object) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or len(value) > MAX_ROOM_PATTERNS
+        or not all(isinstance(name, str) and _fits_room_name(name) for name in value)
+    ):
+        raise _unauthorized(f"claim auto_join: a list of at most {MAX_ROOM_PATTERNS} names of rooms")
     return tuple(value)
 
 

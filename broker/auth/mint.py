@@ -27,6 +27,7 @@ def make_token(
     can: Sequence[str] | None = None,
     is_hidden: bool = False,
     info: object = None,
+    auto_join: Sequence[str] | None = None,
 ) -> str:
     """Return a token that a server with these settings accepts; see `mint_token`.
 
@@ -48,6 +49,7 @@ def make_token(
         can=can,
         is_hidden=is_hidden,
         info=info,
+        auto_join=auto_join,
         info_bytes=auth.info_bytes,
         audience=auth.audience,
         issuer=auth.issuer,
@@ -65,6 +67,7 @@ def mint_token(
     can: Sequence[str] | None = None,
     is_hidden: bool = False,
     info: object = None,
+    auto_join: Sequence[str] | None = None,
     info_bytes: int = MAX_TOKEN_CHARACTERS,
     audience: str | None = None,
     issuer: str | None = None,
@@ -87,6 +90,7 @@ def mint_token(
         "can": _list(can),
         "hidden": is_hidden or None,
         "info": info,
+        "auto_join": _list(auto_join),
         "aud": audience,
         "iss": issuer,
     }

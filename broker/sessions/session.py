@@ -167,8 +167,26 @@ class Session:
         :raises Disconnect: 4003 if that is forbidden, 4129 if rate-limited, 1013 if engine or node cannot serve.
         """
         assert self._initial_room is not None
+        await self._join_at_start(self._initial_room, since, by, last)
+
+    async def join_auto_rooms(self) -> None:
+        """Join the rooms of the claim `auto_join` of its first token, in their order.
+
+        :raises Disconnect: as `join_initial_room`, also if they are more rooms than a connection may be in.
+        """
+        for room in self.claims.auto_join:
+            if room not in self._memberships:
+                await self._join_at_start(room)
+
+    async def _join_at_start(
+        self,
+        room: str,
+        since: Position | None = None,
+        by: PresenceBy | None = None,
+        last: int | None = None,
+    ) -> None:
         try:
-            await self._join(self._initial_room, since, None, by, last)
+            await self._join(room, since, None, by, last)
         except Refused as refused:
             code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
             raise Disconnect(code, refused.message, why=refused.why) from None

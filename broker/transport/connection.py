@@ -309,6 +309,8 @@ class ServedConnection:
         if destination.initial_room is not None:
             since, by, last = destination.since, destination.presence, destination.last
             await self._await(partial(session.join_initial_room, since, by, last))
+        if session.claims.auto_join:
+            await self._await(session.join_auto_rooms)
         limit_bytes = self._settings.message_bytes
         while (message := await self._websocket.receive()) is not None:
             if isinstance(message, bytes):
