@@ -6,8 +6,8 @@ reads it as if nothing had been read before: the bytes, and what is left of the 
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 
 import attrs
@@ -144,8 +144,9 @@ class PostFastPath:
             return _Next.CLOSE
         if len(self._held) < end:
             return _Next.HYPERCORN
-        with self._answering():
-            answer = await self._options.answers.answer(call, self._held[call.post.head_bytes : end])
+        self._begin_answering()
+        answer = await self._options.answers.answer(call, self._held[call.post.head_bytes : end])
+        self._is_answering = False
         if answer is None:
             return _Next.HYPERCORN
         is_last = self._options.is_stopping()
@@ -153,10 +154,12 @@ class PostFastPath:
         return await self._finish(end, is_last=is_last)
 
     async def _answer_lines(self, call: Call, end: int) -> "_Next":
-        with self._answering():
-            content = self._held[call.post.head_bytes : end]
-            if not await self._options.answers.answer_lines(call, content, self._send_part):
-                return _Next.HYPERCORN
+        self._begin_answering()
+        content = self._held[call.post.head_bytes : end]
+        is_answered = await self._options.answers.answer_lines(call, content, self._send_part)
+        self._is_answering = False
+        if not is_answered:
+            return _Next.HYPERCORN
         return await self._finish(end, is_last=self._options.is_stopping())
 
     async def _finish(self, end: int, *, is_last: bool) -> "_Next":
@@ -168,13 +171,10 @@ class PostFastPath:
             await trio.lowlevel.checkpoint()
         return _Next.CLOSE if is_last else _Next.POST
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
+    def _begin_answering(self) -> None:
         self._is_answering = True
         if self._is_reset:
             self._stream.note_reset()
-        yield
-        self._is_answering = False
 
     def _note_reset(self) -> None:
         """End the connection, and an answer that is waited for, as hypercorn does; a read sees the reset itself."""
