@@ -21,6 +21,7 @@ from broker.auth.api_keys import ApiKeys
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import AccessPolicy, RoomPolicy
 from broker.auth.remote_keys import RemoteKeySets
+from broker.auth.revocations import RevocationTable
 from broker.auth.tokens import open_verifier
 from broker.clocks import Clock
 from broker.clocks import boot_clock as system_boot_clock
@@ -46,6 +47,7 @@ from broker.rooms.directory import RetentionPolicy, Rooms, open_rooms
 from broker.server import Broker
 from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
+from broker.sessions.revocations import Revocations
 from broker.sessions.services import SessionServices
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
@@ -159,8 +161,8 @@ async def open_assembly(
     """
     settings = with_normal_origins(settings)
     wall_clock = parts.get("wall_clock", time.time)
-    remote_keys = RemoteKeySets()
-    verifier = open_verifier(settings.auth, wall_clock=wall_clock, remote=remote_keys)
+    remote_keys, revoked = RemoteKeySets(), RevocationTable(wall_clock)
+    verifier = open_verifier(settings.auth, wall_clock=wall_clock, remote=remote_keys, revocations=revoked)
     api_keys = ApiKeys.from_settings(settings.http)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining = trio.Event()
@@ -182,6 +184,8 @@ async def open_assembly(
         nursery.start_soon(remote_keys.run, own_log)
         if engine.presence is not None:
             engine.presence.on_close_user(partial(_close_user, connections))
+        revocations = Revocations(revoked, engine.revocations, connections, wall_clock)
+        await nursery.start(revocations.follow)
         nursery.start_soon(
             partial(run_heartbeat, connections, wall_clock, interval_seconds=HEARTBEAT_SECONDS)
         )
@@ -211,6 +215,8 @@ async def open_assembly(
                 engine=engine,
                 verifier=verifier,
                 remote_keys=remote_keys,
+                revoked=revoked,
+                revocations=revocations,
                 policy=policy,
                 api_keys=api_keys,
                 metrics_key=_metrics_key(settings.http),

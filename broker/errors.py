@@ -81,6 +81,8 @@ class RefusalReason(StrEnum):
     TOKEN_ISSUER = "token_issuer"
     TOKEN_CLAIM = "token_claim"
     TOKEN_OTHER_USER = "token_other_user"
+    TOKEN_REVOKED = "token_revoked"
+    REVOCATIONS_FULL = "revocations_full"
     API_KEY_MISSING = "api_key_missing"
     API_KEY_WRONG = "api_key_wrong"
     API_KEY_SCOPE = "api_key_scope"

@@ -203,6 +203,7 @@ class Claims:
 
     `expires_at` is Unix seconds, None for a token without `exp`. `rooms` holds the patterns of rooms that it may
     join, None if the room rules decide that. A bearer who is `hidden` is in rooms and does not show there.
+    `token_id` is `jti`; `issued_at` is `iat` in Unix seconds. Both are None where the token has none that can be used.
     """
 
     user_id: str
@@ -214,6 +215,8 @@ class Claims:
     """JSON that the other members of a room are shown with the user's id; None for a token without the claim."""
     auto_join: tuple[str, ...] = ()
     """The rooms that a WebSocket is in from its start."""
+    token_id: str | None = None
+    issued_at: float | None = None
 
     def has_expired(self, now: float, leeway_seconds: float) -> bool:
         """Whether `leeway_seconds` have passed since `expires_at`; `now` is Unix seconds."""

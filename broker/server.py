@@ -112,7 +112,9 @@ class Broker:
         plan = plan_reload(self.settings, changed)
         settings = with_normal_origins(plan.settings)
         http, sessions = self._http, self._services.sessions
-        verifier = open_verifier(settings.auth, wall_clock=http.wall_clock, remote=http.remote_keys)
+        verifier = open_verifier(
+            settings.auth, wall_clock=http.wall_clock, remote=http.remote_keys, revocations=http.revoked
+        )
         keys = settings.http
         http.api_keys.replace(keys)
         if http.metrics_key is not None and keys.metrics_key is not None:

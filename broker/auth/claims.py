@@ -23,13 +23,14 @@ from broker.portable_json import has_number_out_of_range
 
 MAX_TOKEN_CHARACTERS = 8192
 MAX_ROOM_PATTERNS = 256
+MAX_JTI_CHARACTERS = 512
 
 # The last whole number that JSON readers agree on (RFC 8259 section 6).
 _LAST_NUMBER = 2.0**53
 
 # The last second of the year 9999, the latest date of most libraries ("never"). As milliseconds it is in January 1978, so
 # whoever writes milliseconds of today, or smaller units, is above it.
-_LAST_SECOND = 253_402_300_799.0
+LAST_SECOND = 253_402_300_799.0
 
 
 @attrs.frozen
@@ -94,11 +95,13 @@ def parse_claims(payload: Mapping[str, object], *, info_bytes: int = MAX_TOKEN_C
         hidden=payload.get("hidden") is True,
         info=_info(payload.get("info"), info_bytes),
         auto_join=_auto_join(payload.get("auto_join", [])),
+        token_id=_token_id(payload),
+        issued_at=_issued_at(payload),
     )
 
 
 def check_times(payload: Mapping[str, object], *, now: float, leeway_seconds: float) -> None:
-    """Check `exp` and `nbf` (RFC 7519 sections 4.1.4 and 4.1.5); `iat` decides nothing.
+    """Check `exp` and `nbf` (RFC 7519 sections 4.1.4 and 4.1.5); `iat` decides here nothing.
 
     A token is good while nbf - leeway <= now < exp + leeway.
 
@@ -181,12 +184,28 @@ def _seconds(payload: Mapping[str, object], claim: str) -> float | None:
     is_truth = isinstance(value, bool)
     # NaN, which Python's JSON reader lets in, is in no range.
     if isinstance(value, int | float) and not is_truth and -_LAST_NUMBER <= value <= _LAST_NUMBER:
-        if value > _LAST_SECOND:
+        if value > LAST_SECOND:
             raise _unauthorized(
                 f"claim {claim}: a number of seconds since 1970; this looks like milliseconds (RFC 7519 section 2)"
             )
         return float(value)
     raise _unauthorized(f"claim {claim}: a number of seconds since 1970")
+
+
+def _token_id(payload: Mapping[str, object]) -> str | None:
+    """Return `jti` (RFC 7519 section 4.1.7); a number counts as its digits. Another value, and a longer one, names no token."""
+    value = payload.get("jti")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) <= _LAST_NUMBER else None
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_JTI_CHARACTERS else None
+
+
+def _issued_at(payload: Mapping[str, object]) -> float | None:
+    """Return `iat` (RFC 7519 section 4.1.6), as it decides whether a token was taken back; None if it is no time."""
+    try:
+        return _seconds(payload, "iat")
+    except Disconnect:
+        return None
 
 
 def _rooms(payload: Mapping[str, object]) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from broker.auth.issuers import TrustedIssuer, unverified_issuer
 from broker.auth.keys import KeyRing, Keys, KeySource, issuer_place, key_source, load_keys
 from broker.auth.pending import KeysPending
 from broker.auth.remote_keys import RemoteKeySets
+from broker.auth.revocations import RevocationTable
 from broker.config.settings import AuthSettings, IssuerSettings
 from broker.config.token_keys import has_own_keys
 from broker.errors import CloseCode, Disconnect, RefusalReason
@@ -24,9 +25,13 @@ KEYS_PATIENCE_SECONDS = 5.0
 
 
 def open_verifier(
-    settings: AuthSettings, *, wall_clock: WallClock, remote: RemoteKeySets | None = None
+    settings: AuthSettings,
+    *,
+    wall_clock: WallClock,
+    remote: RemoteKeySets | None = None,
+    revocations: RevocationTable | None = None,
 ) -> "TokenVerifier":
-    """Load the keys that `settings` name and return what verifies tokens with them.
+    """Load the keys that `settings` name and return what verifies tokens with them, and refuses those in `revocations`.
 
     `remote` has the keys that are fetched, without which settings with such keys cannot be used.
 
@@ -50,6 +55,7 @@ def open_verifier(
         leeway_seconds=settings.leeway_seconds,
         info_bytes=settings.info_bytes,
         wall_clock=wall_clock,
+        revocations=RevocationTable(wall_clock) if revocations is None else revocations,
     )
 
 
@@ -68,7 +74,7 @@ async def verify_with_patience(verifier: "TokenVerifier", token: str | None) -> 
 
 @attrs.frozen(kw_only=True)
 class TokenVerifier:
-    """Turns a token into claims, or refuses it. Holds no state but keys: safe to share between tasks."""
+    """Turns a token into claims, or refuses it. Safe to share between tasks."""
 
     _own: TrustedIssuer | None
     """That of `[auth]` itself, for tokens whose `iss` is none of the issuers."""
@@ -76,9 +82,10 @@ class TokenVerifier:
     _leeway_seconds: float
     _info_bytes: int
     _wall_clock: WallClock
+    _revocations: RevocationTable
 
     def verify(self, token: str | None) -> Claims:
-        """Return what `token` says, if it is signed by a key of its issuer, in force, and meant for us.
+        """Return what `token` says, if a key of its issuer signed it, and it is in force, meant for us and not taken back.
 
         `Claims.expires_at` is `exp` itself; the leeway of `auth.leeway_seconds` comes on top of it.
 
@@ -95,7 +102,10 @@ class TokenVerifier:
         issuer = self._issuer_of(token)
         payload = issuer.signed_payload(token)
         check_times(payload, now=self._wall_clock(), leeway_seconds=self._leeway_seconds)
-        return parse_claims(issuer.claims_of(payload), info_bytes=self._info_bytes)
+        claims = parse_claims(issuer.claims_of(payload), info_bytes=self._info_bytes)
+        if self._revocations.revokes(claims):
+            raise _unauthorized("token was revoked", RefusalReason.TOKEN_REVOKED)
+        return claims
 
     @property
     def sources(self) -> tuple[KeySource, ...]:

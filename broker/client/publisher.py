@@ -14,7 +14,16 @@ from broker.client import routes
 from broker.client.errors import NotSentError
 from broker.client.http_client import PerProcess, StepTimeouts, open_client, raise_if_lasting
 from broker.client.reasons import why
-from broker.client.results import MessagePage, OnlineUser, Outcome, Published, RoomDetails, RoomPage, UserPage
+from broker.client.results import (
+    MessagePage,
+    OnlineUser,
+    Outcome,
+    Published,
+    Revoked,
+    RoomDetails,
+    RoomPage,
+    UserPage,
+)
 from broker.client.retries import ATTEMPT_SECONDS, Attempts, RetryAfter
 from broker.client.routes import Call, Message
 from broker.clocks import Clock, boot_clock
@@ -199,8 +208,25 @@ class Publisher:
         return self._send(routes.remove(room, user_id))
 
     def disconnect(self, user_id: str) -> int:
-        """Close all connections of a user for good (4004); returns those of the node that was asked."""
+        """Close all connections of a user for good (4004); returns how many those were, on all nodes."""
         return self._send(routes.disconnect(user_id))
+
+    def revoke_token(self, jti: str, *, expires_at: float | None = None) -> Revoked:
+        """Take one token back, by its `jti`: its connections are closed with 4001, and it is refused until `expires_at`.
+
+        `expires_at` is Unix seconds, at best the token's `exp`; by default the server's `auth.revocation_seconds` from now.
+        """
+        return self._send(routes.revoke_token(jti, expires_at))
+
+    def revoke_user(
+        self, user_id: str, *, issued_before: float | None = None, expires_at: float | None = None
+    ) -> Revoked:
+        """Take the tokens of a user back, likewise: all, those issued later too, until `expires_at`.
+
+        With `issued_before` (Unix seconds), only those whose `iat` is before it, and those without `iat`; so a user who
+        has signed in anew comes in with a new token.
+        """
+        return self._send(routes.revoke_user(user_id, issued_before, expires_at))
 
     def close(self) -> None:
         """Close the connections."""
@@ -328,6 +354,16 @@ class AsyncPublisher:
     async def disconnect(self, user_id: str) -> int:
         """See `Publisher.disconnect`."""
         return await self._send(routes.disconnect(user_id))
+
+    async def revoke_token(self, jti: str, *, expires_at: float | None = None) -> Revoked:
+        """See `Publisher.revoke_token`."""
+        return await self._send(routes.revoke_token(jti, expires_at))
+
+    async def revoke_user(
+        self, user_id: str, *, issued_before: float | None = None, expires_at: float | None = None
+    ) -> Revoked:
+        """See `Publisher.revoke_user`."""
+        return await self._send(routes.revoke_user(user_id, issued_before, expires_at))
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -109,6 +109,18 @@ class UserRoom:
 
 
 @attrs.frozen
+class Revoked:
+    """The connections that had the tokens, on all nodes but the `silent_nodes`, and until when the tokens are refused.
+
+    `expires_at` is Unix seconds. Connections of silent nodes are closed too, and not counted.
+    """
+
+    disconnected: int
+    expires_at: float
+    silent_nodes: int = 0
+
+
+@attrs.frozen
 class OnlineUser:
     """The open connections of a user on all nodes but the `silent_nodes`, which did not answer in time."""
 

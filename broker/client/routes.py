@@ -1,6 +1,7 @@
 """The calls of the HTTP API: what is sent, and how the answer is read. Pure; shared by both publishers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -14,6 +15,7 @@ from broker.client.results import (
     OnlineUser,
     Outcome,
     Published,
+    Revoked,
     RoomDetails,
     RoomPage,
     UserPage,
@@ -41,9 +43,10 @@ class Call(Generic[T]):
     @property
     def headers(self) -> dict[str, str]:
         """The headers besides those of every request."""
-        if self.idempotency_key is None:
-            return {}
-        return {"Content-Type": "application/json", "Idempotency-Key": self.idempotency_key}
+        content = {} if self.body is None else {"Content-Type": "application/json"}
+        return (
+            content if self.idempotency_key is None else {**content, "Idempotency-Key": self.idempotency_key}
+        )
 
 
 def publish(room: str, message: Message, idempotency_key: str | None, *, ephemeral: bool) -> Call[Published]:
@@ -112,6 +115,27 @@ def disconnect(user_id: str) -> Call[int]:
     return Call("DELETE", f"/api/users/{_segment('user_id', user_id)}", read_count("disconnected"))
 
 
+def revoke_token(jti: str, expires_at: float | None) -> Call[Revoked]:
+    """See `Publisher.revoke_token`."""
+    _check_unicode("jti", jti)
+    return _revoke({"jti": jti, "expires_at": _as_time("expires_at", expires_at)})
+
+
+def revoke_user(user_id: str, issued_before: float | None, expires_at: float | None) -> Call[Revoked]:
+    """See `Publisher.revoke_user`."""
+    _check_unicode("user_id", user_id)
+    times = {
+        "issued_before": _as_time("issued_before", issued_before),
+        "expires_at": _as_time("expires_at", expires_at),
+    }
+    return _revoke({"user_id": user_id, **times})
+
+
+def _revoke(given: Mapping[str, str | float | None]) -> Call[Revoked]:
+    body = encode_message({name: value for name, value in given.items() if value is not None})
+    return Call("POST", "/api/revocations", _reader(Revoked), body)
+
+
 def _post(
     path: str, body: Message, key: str | None, read: Callable[[bytes], T], is_ephemeral: bool
 ) -> Call[T]:
@@ -143,10 +167,8 @@ def _segment(name: str, value: str) -> str:
 
 
 def _quoted(name: str, value: str) -> str:
-    try:
-        return quote(value, safe="")
-    except UnicodeEncodeError:
-        raise NotSentError(f"{name}: must be Unicode text") from None
+    _check_unicode(name, value)
+    return quote(value, safe="")
 
 
 def _page_query(prefix: str, limit: int, cursor: str | None) -> str:
@@ -171,6 +193,30 @@ def _check_text(name: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise NotSentError(f"{name}: a text, not {type(value).__name__}")
+
+
+def _check_unicode(name: str, value: object) -> None:
+    """Check that an argument is text that has a form in UTF-8.
+
+    :raises NotSentError: if it has none.
+    """
+    _check_text(name, value)
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise NotSentError(f"{name}: must be Unicode text") from None
+
+
+def _as_time(name: str, value: object) -> float | None:
+    """Return Unix seconds.
+
+    :raises NotSentError: if it is no finite number, such as a datetime.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -inf < value < inf:
+        raise NotSentError(f"{name}: Unix seconds, not {type(value).__name__}")
+    return value
 
 
 def _as_integer(name: str, value: object) -> int:

@@ -126,6 +126,11 @@ class AuthSettings(Section, frozen=True):
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")] | None,
         _doc("cookie with a token, for pages of websocket.allowed_origins, which must then be listed"),
     ] = None
+    revocation_seconds: Annotated[
+        float,
+        Meta(gt=0, le=3660 * 86_400),
+        _doc("how long a revocation holds that names no end: the longest that your tokens live"),
+    ] = 2_592_000.0
     private_user_rooms: Annotated[bool, _doc("a room user_{id} is only for the user whose sub is {id}")] = (
         True
     )

@@ -32,6 +32,7 @@ import msgspec
 from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
 from broker.engine.presence import PresenceBus
+from broker.engine.revocations import RevocationStore
 from broker.errors import EngineUnavailableError
 from broker.model import Draft, Event, Position
 
@@ -119,6 +120,11 @@ class Engine(ABC):
     @property
     def cluster(self) -> Cluster | None:
         """The questions to other nodes; None if there are no other nodes."""
+        return None
+
+    @property
+    def revocations(self) -> RevocationStore | None:
+        """What keeps revocations of tokens; None if it keeps none, so that they end with the node."""
         return None
 
     @abstractmethod

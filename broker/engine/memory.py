@@ -17,6 +17,7 @@ import trio
 from broker.clocks import Clock
 from broker.engine.age_clock import EngineClock
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
+from broker.engine.revocations import MemoryRevocations
 from broker.log import Log, stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
 
@@ -103,6 +104,7 @@ class MemoryEngine(Engine):
         self._total_bytes = total_bytes
         # In the order of their latest appends; a new room is the last.
         self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
+        self._revocations = MemoryRevocations(wall_clock)
         self._held_bytes = 0
         self._evicted = 0
         self._generation = make_epoch()
@@ -114,6 +116,11 @@ class MemoryEngine(Engine):
         self._keys: OrderedDict[tuple[str, IdempotencyKey], tuple[Position | None, float]] = OrderedDict()
         self._forget_at = math.inf
         """When the first key or check is due, at the earliest."""
+
+    @property
+    def revocations(self) -> MemoryRevocations:
+        """See Engine."""
+        return self._revocations
 
     async def position(self, room: str) -> Position:
         """See Engine."""

@@ -19,6 +19,7 @@ from broker.http.api.openapi import add_openapi, need_of, query_of
 from broker.http.api.plain_posts import PlainPosts
 from broker.http.api.protocol_documents import ProtocolRoutes
 from broker.http.api.publishing import RoomPublisher
+from broker.http.api.revocations import RevocationRoutes
 from broker.http.api.rooms import RoomRoutes
 from broker.http.api.status import StatusRoutes
 from broker.http.api.users import UserRoutes
@@ -98,6 +99,7 @@ def create_app(
     api = Blueprint("api", __name__, url_prefix=API_PREFIX)
     RoomRoutes(services, publisher).add_to(api)
     UserRoutes(services).add_to(api)
+    RevocationRoutes(services).add_to(api)
     BatchRoutes(services).add_to(api)
     NodeRoutes(services).add_to(api)
     if services.makes_tokens:

@@ -9,6 +9,7 @@ from broker.auth.api_keys import ApiKeys
 from broker.auth.bearer import ApiKey
 from broker.auth.permissions import AccessPolicy
 from broker.auth.remote_keys import RemoteKeySets
+from broker.auth.revocations import RevocationTable
 from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
@@ -24,6 +25,7 @@ from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.allowance import Allowances
 from broker.sessions.connections import ConnectionIds, Connections
+from broker.sessions.revocations import Revocations
 
 
 @attrs.define
@@ -39,6 +41,9 @@ class HttpServices:
     engine: Engine
     verifier: TokenVerifier
     remote_keys: RemoteKeySets
+    revoked: RevocationTable
+    """The revocations that verifiers of these services refuse tokens by."""
+    revocations: Revocations
     policy: AccessPolicy
     api_keys: ApiKeys
     wall_clock: WallClock

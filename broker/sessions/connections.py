@@ -8,7 +8,9 @@ from typing import Protocol
 
 import trio
 
-from broker.errors import CloseCode
+from broker.auth.revocations import Revocation, RevocationKind
+from broker.errors import CloseCode, RefusalReason
+from broker.model import Claims
 
 
 class Connection(Protocol):
@@ -25,6 +27,11 @@ class Connection(Protocol):
         ...
 
     @property
+    def claims(self) -> Claims | None:
+        """The claims of its newest token; None for the bearer of an API key."""
+        ...
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes waiting for its peer to read."""
         ...
@@ -37,8 +44,8 @@ class Connection(Protocol):
         """Ask its peer to reconnect after a delay."""
         ...
 
-    def disconnect(self, code: CloseCode, reason: str) -> None:
-        """Start to close it; the first call decides the code and the reason."""
+    def disconnect(self, code: CloseCode, reason: str, *, why: RefusalReason | None = None) -> None:
+        """Start to close it; the first call decides the code and the reason. `why` is for metrics and log."""
         ...
 
 
@@ -123,6 +130,12 @@ class Connections:
         if "/" in user_id:
             return {}
         return Counter(room for connection in self._by_user.get(user_id, ()) for room in connection.rooms)
+
+    def bearers(self, revocation: Revocation) -> list[Connection]:
+        """Return the open connections whose tokens a revocation means."""
+        is_of_user = revocation.kind is not RevocationKind.TOKEN
+        among = self._by_user.get(revocation.name, ()) if is_of_user else self
+        return [each for each in among if each.claims is not None and revocation.means(each.claims)]
 
     async def wait_empty(self) -> None:
         """Wait until no connection is open."""

@@ -156,6 +156,12 @@ class ServedConnection:
         return () if self._session is None else self._session.rooms
 
     @property
+    def claims(self) -> Claims:
+        """See sessions.connections.Connection."""
+        assert self._session is not None
+        return self._session.claims
+
+    @property
     def queued_bytes(self) -> int:
         """See sessions.connections.Connection."""
         return self._outbox.statistics().blocked_bytes
@@ -193,9 +199,9 @@ class ServedConnection:
                 Disconnect(CloseCode.TOO_MANY, "too many frames", why=RefusalReason.TOO_MANY_FRAMES)
             )
 
-    def disconnect(self, code: CloseCode, reason: str) -> None:
+    def disconnect(self, code: CloseCode, reason: str, *, why: RefusalReason | None = None) -> None:
         """See sessions.connections.Connection."""
-        self._begin_end(Disconnect(code, reason))
+        self._begin_end(Disconnect(code, reason, why=why))
 
     def _begin_end(self, ending: Disconnect) -> None:
         if self._ending is None:
@@ -234,6 +240,8 @@ class ServedConnection:
             return
         try:
             token = self._check_handshake()
+            # Nothing may come between a token's verification and the place among the open connections, where it is taken
+            # back.
             session = self._open_session(await verify_with_patience(self._services.sessions.verifier, token))
             try:
                 await self._handle_messages(session)

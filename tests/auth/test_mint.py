@@ -53,6 +53,7 @@ def test_the_server_takes_everything_that_was_asked_for() -> None:
         expires_at=1_700_000_061,
         rooms=("lobby", "team.*"),
         can=frozenset({Capability.JOIN}),
+        issued_at=1_700_000_000,
     )
 
 

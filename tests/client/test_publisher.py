@@ -3,12 +3,14 @@
 import inspect
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
 
 import attrs
+import jwt
 import pytest
 import trio
 
@@ -20,6 +22,7 @@ from broker.client import (
     Published,
     Publisher,
     RefusedError,
+    Revoked,
     RoomSummary,
     UnavailableError,
     UserConnections,
@@ -27,7 +30,7 @@ from broker.client import (
 )
 from tests.support.names import is_allowed, some_names
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.secrets import API_KEY
+from tests.support.secrets import API_KEY, SECRET
 
 PLACED = '{"room":"lobby","offset":1,"epoch":"e","members":0}'
 
@@ -266,6 +269,15 @@ async def test_it_asks_all_that_the_api_has(serve, open_publisher):
             assert (await publisher.user(name)).connections == 1
             assert await publisher.disconnect(name) == 1
             assert (await bob.close_code())[0] == 4004
+        end = time.time() + 3600
+        token = jwt.encode({"sub": "cid", "jti": "c1"}, SECRET)
+        async with served.dial(f"/ws?token={token}") as cid, served.connect("/ws", "dan") as dan:
+            for client in (cid, dan):
+                await client.ask("pong", type="ping")
+            assert await publisher.revoke_token("c1", expires_at=end) == Revoked(1, end)
+            assert await publisher.revoke_user("dan", issued_before=end, expires_at=end) == Revoked(1, end)
+            for client in (cid, dan):
+                assert await client.close_code() == (4001, "token was revoked")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +295,12 @@ async def test_it_asks_all_that_the_api_has(serve, open_publisher):
         ("user", {"user_id": ""}, "user_id: the id of a user"),
         ("disconnect", {"user_id": "a/b"}, "user_id: the id of a user"),
         ("remove", {"room": "a", "user_id": "\ud800"}, "user_id: must be Unicode text"),
+        ("revoke_token", {"jti": 5}, "jti: a text, not int"),
+        ("revoke_token", {"jti": "\ud800"}, "jti: must be Unicode text"),
+        ("revoke_token", {"jti": "a", "expires_at": float("nan")}, "expires_at: Unix seconds, not float"),
+        ("revoke_user", {"user_id": None}, "user_id: a text, not NoneType"),
+        ("revoke_user", {"user_id": "a", "issued_before": "1"}, "issued_before: Unix seconds, not str"),
+        ("revoke_user", {"user_id": "a", "expires_at": True}, "expires_at: Unix seconds, not bool"),
         ("delete_history", {"room": ".."}, "room: "),
     ],
 )

@@ -81,7 +81,7 @@ async def test_a_user_is_sent_away_from_all_servers(redis: RedisServer, serve: "
                     1,
                     [{"room": "den", "connections": 1}],
                 )
-            assert (await east.http.delete("/api/users/bob")).json() == {"disconnected": 0}
+            assert (await east.http.delete("/api/users/bob")).json() == {"disconnected": 1}
             assert await bob.close_code() == (4004, "removed by the application")
             assert (await ann.receive("user_left"))["room_size"] == 1
 

@@ -36,6 +36,7 @@ NEEDS = {
     ("/api/users", "get"): "read",
     ("/api/users/{user}", "get"): "read",
     ("/api/users/{user}", "delete"): "admin",
+    ("/api/revocations", "post"): "admin",
     ("/api/node", "get"): "read",
 }
 

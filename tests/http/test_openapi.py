@@ -68,6 +68,7 @@ def check(document, schema, value):
         "array": list,
         "string": str,
         "integer": int,
+        "number": (int, float),
         "boolean": bool,
         "null": type(None),
     }
@@ -112,6 +113,7 @@ async def test_answers_are_as_described(world, document):
         ("/api/rooms/{room}/messages", "delete"): await world.client.delete("/api/rooms/a/messages"),
         ("/api/users", "get"): await world.client.get("/api/users"),
         ("/api/users/{user}", "get"): await world.client.get("/api/users/ann"),
+        ("/api/revocations", "post"): await world.client.post("/api/revocations", json={"user_id": "ann"}),
         ("/health", "get"): await world.client.get("/health"),
         ("/ready", "get"): await world.client.get("/ready"),
     }

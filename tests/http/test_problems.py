@@ -39,7 +39,7 @@ async def test_a_wrong_method_is_a_405(world):
 
 async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
     class Broken:
-        presence = cluster = None
+        presence = cluster = revocations = None
 
         async def wait_ready(self):
             raise ZeroDivisionError("the inside story")
@@ -62,7 +62,7 @@ async def fail(*_arguments, **_options):
 class Failing:
     """An engine, a publisher and an application, all of whose calls fail."""
 
-    presence = cluster = None
+    presence = cluster = revocations = None
     wait_ready = publish = __call__ = staticmethod(fail)
 
 
@@ -91,7 +91,7 @@ async def test_lines_of_failures_are_bounded_whatever_fails(open_world, autojump
 @pytest.mark.parametrize("code", CloseCode)
 async def test_every_close_code_is_a_problem_and_none_is_a_failure(open_world, code):
     class Ending:
-        presence = cluster = None
+        presence = cluster = revocations = None
 
         async def wait_ready(self):
             raise Disconnect(code, "why it ends")

@@ -7,8 +7,8 @@ from typing import TypeVar
 import trio
 
 from actors import Ref
-from broker.errors import CloseCode
-from broker.model import Shown
+from broker.errors import CloseCode, RefusalReason
+from broker.model import Claims, Shown
 from broker.notices import Joined, Notice, RoomEvent
 from broker.rooms.messages import RoomMessage
 
@@ -101,6 +101,7 @@ class Person:
     ) -> None:
         self.user_id = user_id
         self.shown = shown or Shown(user_id)
+        self.claims = None if "/" in user_id else Claims(user_id)
         self.is_visible = is_visible
         self.outbox = outbox or RecordingOutbox(codec or NoticesCodec())
         self.rooms: list[str] = []
@@ -118,7 +119,7 @@ class Person:
     def removed_from(self, room: str) -> None:
         self.removals.append(room)
 
-    def disconnect(self, code: CloseCode, reason: str) -> None:
+    def disconnect(self, code: CloseCode, reason: str, *, why: RefusalReason | None = None) -> None:
         self.disconnects.append((code, reason))
         if self.disconnect_fault is not None:
             raise self.disconnect_fault

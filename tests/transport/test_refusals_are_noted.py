@@ -323,6 +323,9 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         RefusalReason.TOKEN_NOT_YET_VALID,
         # Keys that are fetched: tests/auth/test_remote_keys.py and tests/server/test_fetched_keys.py.
         RefusalReason.KEYS_AWAY,
+        # Tokens taken back: tests/server/test_revocations.py.
+        RefusalReason.TOKEN_REVOKED,
+        RefusalReason.REVOCATIONS_FULL,
     }
     covered = {why for _, _, why, _ in SCENARIOS}
     assert covered | elsewhere == {*RefusalReason, *ErrorCode}

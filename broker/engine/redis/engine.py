@@ -27,6 +27,7 @@ from broker.engine.redis.replies import (
     parse_removal,
     parse_run,
 )
+from broker.engine.redis.revocations import RedisRevocations
 from broker.engine.redis.ring import Ring
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import RedisServer
@@ -68,7 +69,9 @@ class RedisEngine(Engine, Feed):
         self._presence = RedisPresence(
             servers, self._ring, scripts, keyspace, node=node, lease_seconds=lease_seconds
         )
-        self._cluster = RedisCluster(servers[self._ring.index_of("")], keyspace, node=node, log=log)
+        nodes_server = servers[self._ring.index_of("")]
+        self._cluster = RedisCluster(nodes_server, keyspace, node=node, log=log)
+        self._revocations = RedisRevocations(nodes_server, scripts.revoke, keyspace)
         self._clock = clock
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch or _epochs()
@@ -91,6 +94,11 @@ class RedisEngine(Engine, Feed):
     def cluster(self) -> RedisCluster:
         """See Engine."""
         return self._cluster
+
+    @property
+    def revocations(self) -> RedisRevocations:
+        """See Engine."""
+        return self._revocations
 
     async def position(self, room: str) -> Position:
         """See Engine."""

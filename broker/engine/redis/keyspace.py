@@ -81,6 +81,21 @@ class Keyspace:
         """The key with a random id that is lost whenever the presence data is lost."""
         return f"{self.prefix}:board"
 
+    @property
+    def revocations(self) -> str:
+        """The key with the time at which each revocation of tokens runs out."""
+        return f"{self.prefix}:revocations"
+
+    @property
+    def revocations_issued(self) -> str:
+        """The key with the time before which the tokens of a revocation were issued, for those that have one."""
+        return f"{self.prefix}:revocations:issued"
+
+    @property
+    def revocations_channel(self) -> str:
+        """The channel with the revocations of all nodes."""
+        return self._channel("revocations")
+
     def _channel(self, name: str) -> str:
         # Channels are the same in all databases of a server.
         return f"{self.prefix}:{self.database}:{name}"

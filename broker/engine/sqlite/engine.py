@@ -30,6 +30,8 @@ from broker.engine.sqlite.file import (
 )
 from broker.engine.sqlite.location import check_path, has_log, lock_database
 from broker.engine.sqlite.resume import Resumed, resume
+from broker.engine.sqlite.revocation_rows import Revoke
+from broker.engine.sqlite.revocations import SqliteRevocations
 from broker.engine.sqlite.rows import Append, Clear, Reader, Writer
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
@@ -55,7 +57,7 @@ No client can use the room's name."""
 class _Pending:
     """An append that waits for its commit."""
 
-    append: Append | Clear
+    append: Append | Clear | Revoke
     receipts: Sequence[Receipt] = ()
     error: EngineUnavailableError | None = None
     done: trio.Event = attrs.Factory(trio.Event)
@@ -82,6 +84,12 @@ class SqliteEngine(Engine):
         self._is_reading_refused = False
         self._commits = 0
         self._messages = 0
+        self._revocations = SqliteRevocations(self._commit, self._read)
+
+    @property
+    def revocations(self) -> SqliteRevocations:
+        """See Engine."""
+        return self._revocations
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -145,7 +153,7 @@ class SqliteEngine(Engine):
             finally:
                 self._readers.append(reader)
 
-    async def _commit(self, append: Append | Clear) -> Sequence[Receipt]:
+    async def _commit(self, append: Append | Clear | Revoke) -> Sequence[Receipt]:
         if self._is_closed:
             raise EngineUnavailableError("the engine is closed")
         pending = _Pending(append)

@@ -56,6 +56,10 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE events ADD COLUMN header BLOB;
     """,
+    """
+    CREATE TABLE revocations (key TEXT PRIMARY KEY, expires_at REAL NOT NULL, issued_before REAL) WITHOUT ROWID;
+    CREATE INDEX revocations_by_expiry ON revocations (expires_at);
+    """,
 )
 """Statements that bring a file of version n to version n + 1; the version is the file's `user_version`.
 
@@ -67,9 +71,11 @@ MIGRATIONS: tuple[str, ...] = (
 
 `events.header` is a MessagePack array, see EventHeader; NULL for events stored before there was one.
 
+`revocations` has Unix seconds of the wall clock, as tokens have.
+
 `clock` has at most one row: the note of the age clock (`broker.engine.age_clock`), and a time that it has shown since.
 `events.time_ms` is the wall clock's time, which was `skew_ms` ahead of the age clock; every other time in the file is
-the age clock's.
+the age clock's, but those of revocations.
 """
 
 LOG_BYTES = 1 << 24

@@ -23,6 +23,7 @@ from broker.engine.age_clock import ClockNote, Moment
 from broker.engine.base import Receipt, Retention, Run
 from broker.engine.sqlite.file import note_clock, read_clock
 from broker.engine.sqlite.resume import MODULUS, Resumed, bucket_weight, room_weight
+from broker.engine.sqlite.revocation_rows import Revoke, store_row
 from broker.model import Draft, Event, EventHeader, Position
 from broker.protocol.content import read_header
 
@@ -108,7 +109,7 @@ class Writer:
         self._clock_note, self._clock_noted_ms = read_clock(connection)
 
     def append(
-        self, appends: Sequence[Append | Clear], now: Moment, clock_note: ClockNote
+        self, appends: Sequence[Append | Clear | Revoke], now: Moment, clock_note: ClockNote
     ) -> list[list[Receipt]]:
         """Store all or nothing, as durable as `synchronous` makes it; returns a list of receipts for each append.
 
@@ -120,10 +121,7 @@ class Writer:
         run("BEGIN IMMEDIATE")
         self._next_total = self._total
         try:
-            receipts = [
-                self._clear(each, now) if isinstance(each, Clear) else self._append(each, now)
-                for each in appends
-            ]
+            receipts = [self._execute(each, now) for each in appends]
             self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
             notes_clock = (
                 clock_note != self._clock_note or now.age_ms - self._clock_noted_ms >= CLOCK_NOTED_EVERY_MS
@@ -173,6 +171,16 @@ class Writer:
             is_same = False
         if not is_same:
             raise sqlite3.OperationalError("the file, or the -wal beside it, was removed or replaced")
+
+    def _execute(self, each: Append | Clear | Revoke, now: Moment) -> list[Receipt]:
+        match each:
+            case Append():
+                return self._append(each, now)
+            case Clear():
+                return self._clear(each, now)
+            case Revoke():
+                store_row(self._connection, each)
+                return []
 
     def _append(self, append: Append, now: Moment) -> list[Receipt]:
         row = self._room(append.room)

@@ -262,6 +262,11 @@ class EventStream:
         return () if self._room is None else (self._room,)
 
     @property
+    def claims(self) -> Claims | None:
+        """See Connection."""
+        return self._claims
+
+    @property
     def queued_bytes(self) -> int:
         """See Connection."""
         return self._outbox.queued_bytes
@@ -325,9 +330,9 @@ class EventStream:
         """See Member: the stream has no other purpose."""
         self.disconnect(CloseCode.REMOVED, "removed from the room")
 
-    def disconnect(self, code: CloseCode, reason: str) -> None:
+    def disconnect(self, code: CloseCode, reason: str, *, why: RefusalReason | None = None) -> None:
         """See Member: send a close event and end. The queue of a slow reader is dropped."""
-        ending = Disconnect(code, reason)
+        ending = Disconnect(code, reason, why=why)
         self._close(ending, last=close_event(ending, self._protocol))
 
     def _close(self, ending: Disconnect, *, last: bytes) -> None:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from quart import Response
 
+from broker.auth.claims import LAST_SECOND, MAX_JTI_CHARACTERS
 from broker.model import PresenceBy
 from broker.protocol.fields import Id, Offset
 from broker.protocol.messages import Connection, User
@@ -229,10 +230,45 @@ class Cleared(msgspec.Struct, frozen=True):
     deleted: int
 
 
-class Disconnected(msgspec.Struct, frozen=True):
-    """How many connections are being closed."""
+class Disconnected(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many connections are being closed, over all nodes; without those of the `silent_nodes`, left out if none."""
 
     disconnected: int
+    silent_nodes: SilentNodes = 0
+
+
+UnixSeconds = Annotated[float, Meta(ge=0, le=LAST_SECOND)]
+
+
+class RevocationRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The tokens to take back: one by its `jti`, or those of a user, all or those issued before a time."""
+
+    jti: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=MAX_JTI_CHARACTERS)] | UnsetType,
+        Meta(description="the claim jti of the token"),
+    ] = UNSET
+    user_id: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType,
+        Meta(
+            description="all tokens with this sub, those issued later too; with `issued_before`, only older ones"
+        ),
+    ] = UNSET
+    issued_before: Annotated[
+        UnixSeconds | UnsetType,
+        Meta(description="only tokens whose iat is before this time, or that have no iat; Unix seconds"),
+    ] = UNSET
+    expires_at: Annotated[
+        UnixSeconds | UnsetType,
+        Meta(description="how long it holds, Unix seconds; by default auth.revocation_seconds from now"),
+    ] = UNSET
+
+
+class Revoked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many connections had the tokens, over all nodes, and until when the tokens are refused (Unix seconds)."""
+
+    disconnected: int
+    expires_at: float
+    silent_nodes: SilentNodes = 0
 
 
 class Health(msgspec.Struct, frozen=True):

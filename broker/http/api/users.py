@@ -64,13 +64,13 @@ class UserRoutes:
     async def disconnect(self, user: str) -> Response:
         """Close all connections of a user with 4004, after which clients do not reconnect.
 
-        On all nodes; the answer counts those of the node that was asked.
+        On all nodes, counted just before; nodes that do not answer within `http.nodes_seconds` are counted in
+        `silent_nodes`, and close theirs all the same.
         """
-        removed = self.services.connections.disconnect_user(
-            user, CloseCode.REMOVED, "removed by the application"
-        )
+        online = await find_online_users(self.services, UsersQuestion(user_id=user))
+        self.services.connections.disconnect_user(user, CloseCode.REMOVED, "removed by the application")
         presence = self.services.engine.presence
         if presence is not None:
             with answer_within(self.services.settings.http.request_seconds):
                 await presence.close_user(user)
-        return answer(Disconnected(removed))
+        return answer(Disconnected(dict(online.counts).get(user, 0), online.silent_nodes))

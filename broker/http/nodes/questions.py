@@ -1,12 +1,14 @@
 """The questions that nodes ask each other, and their answers."""
 
 import heapq
+from math import inf
 from typing import TypeAlias
 
 import attrs
 import msgspec
 import trio
 
+from broker.auth.revocations import Revocation
 from broker.http.nodes.node_view import COUNTED_PER_TURN, NodeView
 from broker.http.nodes.scrape import pack_metrics
 from broker.http.nodes.states import NodeQuery, NodeState, NodeSummary
@@ -45,6 +47,22 @@ class UsersReply(msgspec.Struct, frozen=True):
     rooms: dict[str, int] = {}
 
 
+class BearersQuestion(msgspec.Struct, frozen=True, tag="bearers"):
+    """Asks every node how many connections have a token that a revocation means."""
+
+    key: str
+    """See `Revocation.key`."""
+    issued_before: float | None = None
+
+
+class BearersReply(msgspec.Struct, frozen=True):
+    """The answer of a node."""
+
+    node: str
+    started_ms: int
+    count: int
+
+
 class NodeReply(msgspec.Struct, frozen=True):
     """The answer of a node."""
 
@@ -52,7 +70,7 @@ class NodeReply(msgspec.Struct, frozen=True):
     state: NodeState | None
 
 
-Question: TypeAlias = MetricsQuestion | NodeQuestion | UsersQuestion
+Question: TypeAlias = MetricsQuestion | NodeQuestion | UsersQuestion | BearersQuestion
 
 _decoder: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _replies = msgspec.json.Decoder(NodeReply)
@@ -87,11 +105,23 @@ class NodeAnswers:
             return self.metrics()
         if isinstance(question, UsersQuestion):
             return msgspec.json.encode(await self.users(question))
+        if isinstance(question, BearersQuestion):
+            return self.bearers(question)
         return msgspec.json.encode(await self.reply(question.query))
 
     def metrics(self) -> bytes:
         """Return the metrics of this worker."""
         return pack_metrics((self.services.metrics, self.services.requests.registry))
+
+    def bearers(self, question: BearersQuestion) -> bytes:
+        """Return how many connections of this node have such a token; nothing for a kind of a later version."""
+        node = self.services.node
+        try:
+            revocation = Revocation.of_key(question.key, inf, question.issued_before)
+        except ValueError:
+            return b""
+        count = len(self.services.connections.bearers(revocation))
+        return msgspec.json.encode(BearersReply(node.name, node.started_ms, count))
 
     async def users(self, question: UsersQuestion) -> UsersReply:
         """Return the users of this node, without those who listen with the API key."""

@@ -77,6 +77,7 @@ class Scripts:
     summary: Script
     close: Script
     clear: Script
+    revoke: Script
 
 
 def load_scripts() -> Scripts:
@@ -98,4 +99,5 @@ def load_scripts() -> Scripts:
         load("summary"),
         load("close"),
         load("clear", room),
+        load("revoke"),
     )
