@@ -49,16 +49,10 @@ from broker.rooms.messages import (
     SetState,
     ShowInfo,
 )
-from broker.sessions.allowance import Allowance, ByteMeter, rate_limited
-from broker.sessions.rate import TokenBucket
+from broker.sessions.allowance import Allowance
+from broker.sessions.message_rate import MessageRate
 from broker.sessions.services import SessionServices
 from broker.sessions.wire_protocol import Decoder
-
-REFUSALS_PER_MESSAGE = 2
-"""Refusals for the rate, for each message that the rate permits, before the connection is closed.
-
-A client that sends one message at a time and waits for `retry_after_ms` is refused once for each, rarely twice.
-"""
 
 Rest: TypeAlias = Callable[[], Awaitable[None]]
 """The part of a command that has to be awaited."""
@@ -110,11 +104,7 @@ class Session:
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
-        self._bytes = ByteMeter(self._allowance, claims.info)
-        self._bucket = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
-        self._refusals = TokenBucket(
-            limits.messages_per_second * REFUSALS_PER_MESSAGE, limits.refused_burst, now
-        )
+        self._rate = MessageRate(limits, self._allowance, claims.info, now)
 
     @property
     def user_id(self) -> str:
@@ -150,7 +140,7 @@ class Session:
         for ref in self._memberships.values():
             self._send_leave(ref)
         self._memberships.clear()
-        self._bytes.close()
+        self._rate.close()
         self._services.allowances.release(self._allowance, trio.current_time())
 
     def send_reconnect(self, after_ms: int) -> None:
@@ -211,7 +201,7 @@ class Session:
         :raises Disconnect: if the connection must end.
         """
         try:
-            self._check_rate(text)
+            self._rate.check(text)
             command = self._decoder.decode(text)
         except commands.BadCommandError as bad:
             self._refuse(bad.refused, bad.request_id)
@@ -241,22 +231,6 @@ class Session:
         """Answer one request with an error; the connection goes on."""
         self._on_refused(refused.why or refused.code)
         self.outbox.reply(Failed(refused, request_id))
-
-    def _check_rate(self, text: str) -> None:
-        now = trio.current_time()
-        if wait_seconds := self._bucket.take(now):
-            raise self._over_rate(now, wait_seconds, "too many messages")
-        if wait_seconds := self._bytes.take(now, text):
-            message = "too many bytes (limits.user_bytes_per_second)"
-            raise self._over_rate(now, wait_seconds, message, RefusalReason.USER_BYTES)
-
-    def _over_rate(
-        self, now: float, wait_seconds: float, message: str, why: RefusalReason | None = None
-    ) -> Refused | Disconnect:
-        """Return the refusal of a message above the rate; past the budget of refusals, the end of the connection."""
-        if self._refusals.take(now):
-            return Disconnect(CloseCode.TOO_MANY, message, why=why)
-        return rate_limited(message, wait_seconds, why)
 
     def _execute_nowait(self, command: commands.AnyCommand) -> Rest | None:
         """Execute a command as far as that needs no wait; returns the rest."""
@@ -419,8 +393,7 @@ class Session:
             yield
         finally:
             self.is_waiting_for_room = False
-            # Its messages arrived meanwhile, at a rate that is unknown.
-            self._bucket.credit_elapsed(trio.current_time())
+            self._rate.credit_elapsed()
 
     def _refresh(self, command: commands.Refresh) -> Rest | None:
         """Replace the token; returns the rest, if the rooms are to show another info."""
@@ -447,7 +420,7 @@ class Session:
         if claims.info == self.shown.info:
             return None
         self.shown = msgspec.structs.replace(self.shown, info=claims.info)
-        self._bytes.set_info(claims.info)
+        self._rate.set_info(claims.info)
         return self._show_info
 
     async def _show_info(self) -> None:
