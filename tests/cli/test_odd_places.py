@@ -199,7 +199,8 @@ CASES = [
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with something said in its lobby."""
-    environ = {"PATH": os.environ["PATH"], **SECRETS}
+    # `top` shows the lobby, however long after that it is.
+    environ = {"PATH": os.environ["PATH"], **SECRETS, "GREENROOM_ROOM__IDLE_SECONDS": "86400"}
     command = [sys.executable, "-m", "broker", "serve", "--port", "0"]
     folder = tmp_path_factory.mktemp("server")
     with subprocess.Popen(command, env=environ, cwd=folder, stderr=subprocess.PIPE, text=True) as server:

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.model import Event, Position
+from broker.model import Event, Position, Shown
 from broker.notices import HistoryPage, Joined, RoomEvent
 from broker.protocol.codec import encode_notice
 from broker.rooms.messages import SendHistory
@@ -91,8 +91,8 @@ def test_the_joins_of_a_crowd_come_in_notices_that_can_be_read() -> None:
     batch = PresenceBatch("den", 0)
     users = [f"{number}".ljust(128, "\U0001f4a9") for number in range(2 * NAMES_PER_NOTICE + 1)]
     for size, user in enumerate(users, 1):
-        assert batch.joined(user, size) == []
-        assert batch.left(user, size) == []
+        assert batch.joined(Shown(user), size) == []
+        assert batch.left(Shown(user), size) == []
     notices = batch.take(7)
     told = [msgspec.json.decode(encode_notice(notice)) for notice in notices]
     assert [user for notice in told for user in notice["joined"]] == users
