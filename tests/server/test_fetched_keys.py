@@ -32,12 +32,6 @@ async def test_clients_are_known_by_the_keys_of_the_provider(serve, provider):
             await ann.receive("joined")
             assert (await served.http.get("/ready")).status_code == 200
 
-            # A new key is fetched as its first token comes.
-            provider.publish(ONE, TWO)
-            # The fetch before was less than ten seconds ago, so it is the last word.
-            async with served.dial(f"/ws/lobby?token={token(provider, TWO, 'bob')}") as bob:
-                assert (await bob.close_code())[0] == 4001
-            # Nothing of that ends the others.
             answered = await ann.ask("refreshed", type="refresh", token=token(provider))
             assert answered["expires_at"]
         stream = f"/api/rooms/lobby/events?token={token(provider)}"
@@ -81,3 +75,17 @@ async def test_a_reload_changes_the_provider_and_ends_no_connection(serve, provi
             served.broker.reload(changed(after, auth={"jwks_url": None, "jwks_file": "/nowhere"}))
         async with served.dial(f"/ws/lobby?token={token(provider, TWO, 'cid')}") as cid:
             await cid.receive("joined")
+
+
+async def test_a_new_token_whose_key_cannot_be_fetched_is_to_be_sent_again_and_ends_no_connection(
+    serve, provider
+):
+    provider.publish(ONE)
+    async with serve(auth=auth(provider)) as served, served.dial(f"/ws/lobby?token={token(provider)}") as ann:
+        await ann.receive("joined")
+        provider.answers["/new"] = answer({}, 503)
+        more = {"discovery": False, "jwks_url": f"{provider.url}/new"}
+        served.broker.reload(changed(served.broker.settings, auth=more))
+        refused = await ann.ask("error", type="refresh", token=token(provider, TWO), id=1)
+        assert (refused["code"], refused["retry_after_ms"], refused["id"]) == ("unavailable", 1000, 1)
+        await ann.ask("presence", type="presence")
