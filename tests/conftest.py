@@ -1,5 +1,6 @@
 """For all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ settings.register_profile("greenroom", deadline=None, suppress_health_check=[Hea
 # `--hypothesis-profile=few`: for runs whose point is other versions, and not other examples.
 settings.register_profile("few", settings.get_profile("greenroom"), max_examples=10)
 settings.load_profile("greenroom")
+
+# A shell without job control starts what is behind it with SIGINT ignored (POSIX.1, Shell Command Language, 2.11), and
+# each process hands that on: tests that interrupt one would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 SLOW = (
