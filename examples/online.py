@@ -1,4 +1,4 @@
-"""Who is online on all servers, in any room or none. Run `python online.py`; `python online.py 7` tells whether user 7 is."""
+"""The users who are online on all servers, in any room or none. Run `python online.py`; `python online.py 7` tells whether user 7 is."""
 
 import os
 import sys

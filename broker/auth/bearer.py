@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
+from broker.config.named_keys import is_header_word
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
 _TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - a prefix, not a secret
@@ -44,7 +45,7 @@ def find_token(
 
 
 def _is_header_word(api_key: "ApiKey", _attribute: object, key: str) -> None:
-    if not key or not all("!" <= c <= "~" for c in key):
+    if not key or not is_header_word(key):
         raise ConfigurationError(
             f"{api_key.setting}: printable ASCII without spaces, as it travels in a header"
         )

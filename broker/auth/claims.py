@@ -78,7 +78,7 @@ def check_authorized_party(payload: Mapping[str, object], parties: Sequence[str]
     :raises Disconnect: 4001 if it is missing or another.
     """
     if parties and payload.get("azp") not in parties:
-        raise _unauthorized("token is for another party (azp)", RefusalReason.TOKEN_AUDIENCE)
+        raise unauthorized("token is for another party (azp)", RefusalReason.TOKEN_AUDIENCE)
 
 
 def parse_claims(payload: Mapping[str, object], *, info_bytes: int = MAX_TOKEN_CHARACTERS) -> Claims:
@@ -109,10 +109,10 @@ def check_times(payload: Mapping[str, object], *, now: float, leeway_seconds: fl
     """
     expires_at = _seconds(payload, "exp")
     if expires_at is not None and now >= expires_at + leeway_seconds:
-        raise _unauthorized("token has expired (exp)", RefusalReason.TOKEN_EXPIRED)
+        raise unauthorized("token has expired (exp)", RefusalReason.TOKEN_EXPIRED)
     begins_at = _seconds(payload, "nbf")
     if begins_at is not None and now < begins_at - leeway_seconds:
-        raise _unauthorized("token is not valid yet (nbf)", RefusalReason.TOKEN_NOT_YET_VALID)
+        raise unauthorized("token is not valid yet (nbf)", RefusalReason.TOKEN_NOT_YET_VALID)
 
 
 def check_audience(payload: Mapping[str, object], audience: str | None) -> None:
@@ -124,10 +124,10 @@ def check_audience(payload: Mapping[str, object], audience: str | None) -> None:
     """
     if "aud" not in payload:
         if audience is not None:
-            raise _unauthorized("token has no audience (aud)", RefusalReason.TOKEN_AUDIENCE)
+            raise unauthorized("token has no audience (aud)", RefusalReason.TOKEN_AUDIENCE)
         return
     if audience is None:
-        raise _unauthorized(
+        raise unauthorized(
             "token has an audience (aud), but this server has none (auth.audience)",
             RefusalReason.TOKEN_AUDIENCE,
         )
@@ -135,9 +135,9 @@ def check_audience(payload: Mapping[str, object], audience: str | None) -> None:
     if isinstance(named, str):
         named = [named]
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise _unauthorized("claim aud: a string or a list of strings", RefusalReason.TOKEN_AUDIENCE)
+        raise unauthorized("claim aud: a string or a list of strings", RefusalReason.TOKEN_AUDIENCE)
     if audience not in named:
-        raise _unauthorized("token is for another audience (aud)", RefusalReason.TOKEN_AUDIENCE)
+        raise unauthorized("token is for another audience (aud)", RefusalReason.TOKEN_AUDIENCE)
 
 
 def check_issuer(payload: Mapping[str, object], issuer: str | None) -> None:
@@ -148,14 +148,14 @@ def check_issuer(payload: Mapping[str, object], issuer: str | None) -> None:
     if issuer is None:
         return
     if "iss" not in payload:
-        raise _unauthorized("token has no issuer (iss)", RefusalReason.TOKEN_ISSUER)
+        raise unauthorized("token has no issuer (iss)", RefusalReason.TOKEN_ISSUER)
     if payload["iss"] != issuer:
-        raise _unauthorized("token is from another issuer (iss)", RefusalReason.TOKEN_ISSUER)
+        raise unauthorized("token is from another issuer (iss)", RefusalReason.TOKEN_ISSUER)
 
 
 def _user_id(payload: Mapping[str, object]) -> str:
     if "sub" not in payload:
-        raise _unauthorized("token has no sub claim: it is the user's id")
+        raise unauthorized("token has no sub claim: it is the user's id")
     value = payload["sub"]
     if (
         not isinstance(value, str)
@@ -163,7 +163,7 @@ def _user_id(payload: Mapping[str, object]) -> str:
         or is_dot_segment(value)
         or not _fits_room_name(PRIVATE_PREFIX + value)
     ):
-        raise _unauthorized(
+        raise unauthorized(
             "claim sub: a string of 1 to 128 characters, none a control character or '/'; not '.' or '..'"
         )
     return value
@@ -185,11 +185,11 @@ def _seconds(payload: Mapping[str, object], claim: str) -> float | None:
     # NaN, which Python's JSON reader lets in, is in no range.
     if isinstance(value, int | float) and not is_truth and -_LAST_NUMBER <= value <= _LAST_NUMBER:
         if value > LAST_SECOND:
-            raise _unauthorized(
+            raise unauthorized(
                 f"claim {claim}: a number of seconds since 1970; this looks like milliseconds (RFC 7519 section 2)"
             )
         return float(value)
-    raise _unauthorized(f"claim {claim}: a number of seconds since 1970")
+    raise unauthorized(f"claim {claim}: a number of seconds since 1970")
 
 
 def _token_id(payload: Mapping[str, object]) -> str | None:
@@ -217,7 +217,7 @@ def _rooms(payload: Mapping[str, object]) -> tuple[str, ...] | None:
         or len(value) > MAX_ROOM_PATTERNS
         or not all(isinstance(p, str) and 1 <= len(p) <= room_name_limit(p) for p in value)
     ):
-        raise _unauthorized(
+        raise unauthorized(
             f"claim rooms: a list of at most {MAX_ROOM_PATTERNS} strings "
             f"of 1 to {MAX_ROOM_NAME_CHARACTERS} characters"
         )
@@ -230,7 +230,7 @@ def _auto_join(value: object) -> tuple[str, ...]:
         or len(value) > MAX_ROOM_PATTERNS
         or not all(isinstance(name, str) and _fits_room_name(name) for name in value)
     ):
-        raise _unauthorized(f"claim auto_join: a list of at most {MAX_ROOM_PATTERNS} names of rooms")
+        raise unauthorized(f"claim auto_join: a list of at most {MAX_ROOM_PATTERNS} names of rooms")
     return tuple(value)
 
 
@@ -239,7 +239,7 @@ def _capabilities(payload: Mapping[str, object]) -> frozenset[Capability]:
         return ALL_CAPABILITIES
     value = payload["can"]
     if not isinstance(value, list) or not all(isinstance(c, str) and c in ALL_CAPABILITIES for c in value):
-        raise _unauthorized(f"claim can: a list out of {', '.join(Capability)}")
+        raise unauthorized(f"claim can: a list out of {', '.join(Capability)}")
     return frozenset(Capability(c) for c in value)
 
 
@@ -252,13 +252,14 @@ def _info(value: object, most_bytes: int) -> bytes | None:
     except (ValueError, RecursionError):
         packed = None
     if packed is None or has_number_out_of_range(packed):
-        raise _unauthorized(
+        raise unauthorized(
             "claim info: JSON of Unicode strings, and of numbers that are 64-bit integers or within the range of a double"
         )
     if len(packed) > most_bytes:
-        raise _unauthorized(f"claim info: at most {most_bytes} bytes of JSON (auth.info_bytes)")
+        raise unauthorized(f"claim info: at most {most_bytes} bytes of JSON (auth.info_bytes)")
     return packed
 
 
-def _unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_CLAIM) -> Disconnect:
+def unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_CLAIM) -> Disconnect:
+    """Return the refusal of a token."""
     return Disconnect(CloseCode.UNAUTHORIZED, reason, why=why)

@@ -16,13 +16,14 @@ from broker.auth.claims import (
     check_audience,
     check_authorized_party,
     check_issuer,
+    unauthorized,
     with_usual_names,
 )
 from broker.auth.fast_path import ALGORITHM, FastPath
 from broker.auth.keys import KeyRing, Keys, KeySource
 from broker.auth.remote_keys import RemoteKeys
 from broker.config.settings import AuthSettings, IssuerSettings
-from broker.errors import CloseCode, Disconnect, RefusalReason
+from broker.errors import Disconnect, RefusalReason
 from broker.portable_json import is_deep
 
 
@@ -89,11 +90,13 @@ class TrustedIssuer:
         try:
             payload = json.loads(_shallow(self._verified_bytes(token)))
         except InvalidSignatureError:
-            raise _unauthorized("token signature is wrong", RefusalReason.TOKEN_SIGNATURE) from None
+            raise unauthorized("token signature is wrong", RefusalReason.TOKEN_SIGNATURE) from None
         except (PyJWTError, ValueError, RecursionError):
-            raise _unauthorized("token is malformed") from None
+            raise unauthorized("token is malformed", RefusalReason.TOKEN_MALFORMED) from None
         if not isinstance(payload, dict):
-            raise _unauthorized("token is malformed: its payload is not an object")
+            raise unauthorized(
+                "token is malformed: its payload is not an object", RefusalReason.TOKEN_MALFORMED
+            )
         return payload
 
     def _verified_bytes(self, token: str) -> bytes:
@@ -102,7 +105,7 @@ class TrustedIssuer:
         # RFC 7515 section 4.1.11: extensions marked critical must be understood, and we know none.
         # Header members that carry or point to keys (jwk, jku, x5c, x5u) are never read.
         if "crit" in header:
-            raise _unauthorized("token header asks for an extension (crit)")
+            raise unauthorized("token header asks for an extension (crit)", RefusalReason.TOKEN_MALFORMED)
         key = self.keys.choose(algorithm=header.get("alg"), kid=header.get("kid"))
         *others, last = key.candidates()
         for other in others:
@@ -147,7 +150,3 @@ def _shallow(json_bytes: bytes) -> str:
     if is_deep(text):
         raise ValueError("nested too deep")
     return text
-
-
-def _unauthorized(reason: str, why: RefusalReason = RefusalReason.TOKEN_MALFORMED) -> Disconnect:
-    return Disconnect(CloseCode.UNAUTHORIZED, reason, why=why)

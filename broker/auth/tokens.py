@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 import trio
 
-from broker.auth.claims import MAX_TOKEN_CHARACTERS, check_times, parse_claims
+from broker.auth.claims import MAX_TOKEN_CHARACTERS, check_times, parse_claims, unauthorized
 from broker.auth.issuers import TrustedIssuer, unverified_issuer
 from broker.auth.keys import KeyRing, Keys, KeySource, issuer_place, key_source, load_keys
 from broker.auth.pending import KeysPending
@@ -17,7 +17,7 @@ from broker.auth.remote_keys import RemoteKeySets
 from broker.auth.revocations import RevocationTable
 from broker.config.settings import AuthSettings, IssuerSettings
 from broker.config.token_keys import has_own_keys
-from broker.errors import CloseCode, Disconnect, RefusalReason
+from broker.errors import RefusalReason
 from broker.model import Claims, WallClock
 
 KEYS_PATIENCE_SECONDS = 5.0
@@ -94,9 +94,9 @@ class TokenVerifier:
             token.
         """
         if not token:
-            raise _unauthorized("token is missing", RefusalReason.TOKEN_MISSING)
+            raise unauthorized("token is missing", RefusalReason.TOKEN_MISSING)
         if len(token) > MAX_TOKEN_CHARACTERS:
-            raise _unauthorized(
+            raise unauthorized(
                 f"token is longer than {MAX_TOKEN_CHARACTERS} characters", RefusalReason.TOKEN_MALFORMED
             )
         issuer = self._issuer_of(token)
@@ -104,7 +104,7 @@ class TokenVerifier:
         check_times(payload, now=self._wall_clock(), leeway_seconds=self._leeway_seconds)
         claims = parse_claims(issuer.claims_of(payload), info_bytes=self._info_bytes)
         if self._revocations.revokes(claims):
-            raise _unauthorized("token was revoked", RefusalReason.TOKEN_REVOKED)
+            raise unauthorized("token was revoked", RefusalReason.TOKEN_REVOKED)
         return claims
 
     @property
@@ -133,9 +133,5 @@ class TokenVerifier:
             found = None if name is None else self._issuers.get(name)
         issuer = found or self._own
         if issuer is None:
-            raise _unauthorized("token is from another issuer (iss)", RefusalReason.TOKEN_ISSUER)
+            raise unauthorized("token is from another issuer (iss)", RefusalReason.TOKEN_ISSUER)
         return issuer
-
-
-def _unauthorized(reason: str, why: RefusalReason) -> Disconnect:
-    return Disconnect(CloseCode.UNAUTHORIZED, reason, why=why)

@@ -1,4 +1,4 @@
-"""What one step of a script leaves for the next."""
+"""The values that one step of a script leaves for the next."""
 
 import attrs
 import trio

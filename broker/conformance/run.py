@@ -24,7 +24,7 @@ Client: TypeAlias = Callable[[Stage, Case, str], Awaitable[None]]
 
 @attrs.frozen
 class Failure:
-    """What a client should have done, and what it did."""
+    """The action that a client should have taken, and the one that it took."""
 
     expected: str
     came: str

@@ -124,7 +124,7 @@ class Engine(ABC):
 
     @property
     def revocations(self) -> RevocationStore | None:
-        """What keeps revocations of tokens; None if it keeps none, so that they end with the node."""
+        """The store of revocations of tokens; None if it keeps none, so that they end with the node."""
         return None
 
     @abstractmethod
