@@ -5,6 +5,7 @@ No input is trusted to have the right shape: every parser raises ValueError for 
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from math import isfinite
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
@@ -243,6 +244,14 @@ def parse_announced_version(reply: object) -> int:
 def parse_count(reply: object) -> int:
     """Parse the reply to PUBLISH."""
     return _integer(reply)
+
+
+def parse_scores(reply: object) -> dict[str, float]:
+    """Parse the members of a sorted set with their scores, all finite."""
+    scores = {_text(member): float(_text(score)) for member, score in _pairs(_list(reply))}
+    if not all(map(isfinite, scores.values())):
+        raise ValueError("not a number within its bounds")
+    return scores
 
 
 def parse_close_counts(reply: object) -> tuple[int, int]:

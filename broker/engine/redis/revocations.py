@@ -1,15 +1,13 @@
 """Revocations of tokens in Redis, on the server with the channel of all nodes."""
 
 from collections.abc import Sequence
-from math import isfinite
-from typing import Any
 
 import msgspec
 import trio
 
 from broker.auth.revocations import Revocation
 from broker.engine.redis.keyspace import Keyspace
-from broker.engine.redis.replies import parse_count
+from broker.engine.redis.replies import parse_count, parse_scores
 from broker.engine.redis.scripts import Script
 from broker.engine.redis.server import RedisServer
 from broker.engine.revocations import OnRevocation, RevocationStore
@@ -33,27 +31,6 @@ def _parse(payload: bytes) -> Revocation:
         return Revocation.of_key(*_messages.decode(payload))
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
-
-
-def _parse_scores(reply: object) -> dict[str, float]:
-    """Parse the members of a sorted set with their scores.
-
-    :raises ValueError: for anything else.
-    """
-    if type(reply) is not list or len(reply) % 2:
-        raise ValueError("not the array that was expected")
-    scores = {
-        _text(member): float(_text(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)
-    }
-    if not all(map(isfinite, scores.values())):
-        raise ValueError("not a number within its bounds")
-    return scores
-
-
-def _text(value: Any) -> str:
-    if type(value) is not bytes:
-        raise ValueError("not a string")
-    return value.decode()
 
 
 class RedisRevocations(RevocationStore):
@@ -85,11 +62,11 @@ class RedisRevocations(RevocationStore):
         """See RevocationStore."""
         request, keyspace = self._server.link.request, self._keyspace
         expiries = await request(
-            *("ZRANGEBYSCORE", keyspace.revocations, f"({now!r}", "+inf", "WITHSCORES"), parse=_parse_scores
+            *("ZRANGEBYSCORE", keyspace.revocations, f"({now!r}", "+inf", "WITHSCORES"), parse=parse_scores
         )
         # Read later, so that each that is needed is here: both are written in one script.
         issued = await request(
-            *("ZRANGE", keyspace.revocations_issued, 0, -1, "WITHSCORES"), parse=_parse_scores
+            *("ZRANGE", keyspace.revocations_issued, 0, -1, "WITHSCORES"), parse=parse_scores
         )
         found = []
         for number, (key, expires_at) in enumerate(expiries.items(), 1):
