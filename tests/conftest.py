@@ -8,8 +8,11 @@ from hypothesis import HealthCheck, settings
 
 # A test is not wrong because the machine has other things to do.
 settings.register_profile("greenroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `--hypothesis-profile=same`: the same examples in every run, for the check of a change, which is to say the same of the
+# same code. Each other run looks for new ones.
+settings.register_profile("same", settings.get_profile("greenroom"), derandomize=True)
 # `--hypothesis-profile=few`: for runs whose point is other versions, and not other examples.
-settings.register_profile("few", settings.get_profile("greenroom"), max_examples=10)
+settings.register_profile("few", settings.get_profile("same"), max_examples=10)
 settings.load_profile("greenroom")
 
 # A shell without job control starts what is behind it with SIGINT ignored (POSIX.1, Shell Command Language, 2.11), and

@@ -96,8 +96,8 @@ class PostAnswers(Protocol):
         """Return who posts, if the post will be answered should its content be good, as far as its head shows."""
         ...
 
-    async def answer(self, call: Call, content: bytes) -> Answer | None:
-        """Return the answer; None if a route has to refuse the content, and nothing was published."""
+    async def answer(self, call: Call, content: bytes) -> Answer:
+        """Return the answer to a post whose content is whole."""
         ...
 
     async def answer_lines(self, call: Call, content: bytes, send: Callable[[Part], Awaitable[None]]) -> bool:

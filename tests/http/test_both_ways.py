@@ -145,8 +145,6 @@ OTHERS = {
     "a huge length": post(length="Content-Length: " + "9" * 30),
     "a length over the limit": post(length="Content-Length: 2001"),
     "no length": post(length=""),
-    "no content": post(body=b""),
-    "a length that is too short": post(length="Content-Length: 5"),
     "a length in the name of another": post("X-Content-Length: 5", length="Content_Length: 21"),
     "no host": post(host=""),
     "two hosts": post("Host: other"),
@@ -182,6 +180,7 @@ OTHERS = {
 """Requests whose first hypercorn answers."""
 
 CONTENTS = {
+    "nothing": b"",
     "no JSON": b"{",
     "nothing but a blank": b" ",
     "no object": b"[1]",
@@ -222,8 +221,9 @@ def test_contents_that_are_refused():
         for name, content in CONTENTS.items()
     }
     for name, seen in compare(scripts).items():
-        assert seen.fast_answers == 1, "the one behind"
+        assert seen.fast_answers == 2, name
         assert seen.statuses[0] in {400, 422}, name
+    compare({"a length that is too short": [post(length="Content-Length: 5"), post()]})
 
 
 @pytest.mark.parametrize("is_over", [True, False])
@@ -263,6 +263,18 @@ def test_content_that_comes_slowly(seconds):
     seen = compare({"slowly": steps})["slowly"]
     assert seen.fast_answers >= 1
     assert seen.statuses[0] == (200 if seconds < REQUEST_SECONDS else 408)
+
+
+@pytest.mark.parametrize("seconds", [KEEP_ALIVE_SECONDS - 1, KEEP_ALIVE_SECONDS, KEEP_ALIVE_SECONDS + 1])
+def test_content_that_is_refused_after_the_idle_time(seconds):
+    """A connection with an open request is not idle, whatever becomes of the request."""
+    requests = {name: post(body=content) for name, content in CONTENTS.items() if content}
+    scripts = {name: [request[:-1], seconds, request[-1:], post()] for name, request in requests.items()}
+    scripts |= {f"{name}, later": [post(), *steps] for name, steps in scripts.items()}
+    for name, seen in compare(scripts).items():
+        assert [status < 500 for status in seen.statuses] == [True] * (3 if name.endswith(", later") else 2)
+    ends = {str(steps): steps for steps in ([HEAD, seconds, "eof"], [post(), HEAD, seconds, BODY[:5], "eof"])}
+    compare(ends)
 
 
 @pytest.mark.parametrize("pause", [KEEP_ALIVE_SECONDS - 1, KEEP_ALIVE_SECONDS + 1])

@@ -63,10 +63,9 @@ class CountingPosts:
     def admit(self, post: PlainPost) -> Caller | None:
         return self.inner.admit(post)
 
-    async def answer(self, call: Call, content: bytes) -> Answer | None:
-        answer = await self.inner.answer(call, content)
-        self.answers += answer is not None
-        return answer
+    async def answer(self, call: Call, content: bytes) -> Answer:
+        self.answers += 1
+        return await self.inner.answer(call, content)
 
     async def answer_lines(self, call: Call, content: bytes, send: Callable[[Part], Awaitable[None]]) -> bool:
         is_answered = await self.inner.answer_lines(call, content, send)

@@ -1,7 +1,7 @@
 """Answers plain posts of messages: as the routes do, by the same functions, without Quart.
 
-Only what succeeds, or fails in a room, is answered here. A post that the gate or a route would refuse is left to them:
-nothing has been done for it yet. So are more lines than a batch looks ahead.
+A post whose head the gate or a route would refuse is left to them: nothing has been done for it yet. So are more lines
+than a batch looks ahead.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +16,7 @@ from broker.http.api.batch import LOOK_AHEAD_LINES, NDJSON_TYPE, Batch, encode_r
 from broker.http.api.cors import Cors
 from broker.http.api.models import Broadcast, BroadcastResults
 from broker.http.api.publishing import FAILURES, RoomPublisher, make_draft, make_key
-from broker.http.bodies import decode_json
+from broker.http.bodies import check_utf8, decode_json
 from broker.http.gate import Gate
 from broker.http.plain_post import LINES, Answer, Call, Part, PlainPost
 from broker.http.problems import (
@@ -63,14 +63,11 @@ class PlainPosts:
             return None
         return caller
 
-    async def answer(self, call: Call, content: bytes) -> Answer | None:
+    async def answer(self, call: Call, content: bytes) -> Answer:
         """See PostAnswers. Only a checkpoint if a room cannot store the message at once."""
         try:
-            rooms, message = _parse(call.post, content)
+            rooms, message = _parse(call.post, check_utf8(content))
             draft = make_draft(message, make_key(call.post.key), is_ephemeral=call.post.is_ephemeral)
-        except Refused:
-            return None
-        try:
             result = await self._publish(call, rooms, draft)
         except FAILURES as error:
             return self._refuse(call, *problem_of(error))

@@ -143,12 +143,12 @@ class PostFastPath:
             await self._send(self._options.answers.answer_too_slow(call))
             return _Next.CLOSE
         if len(self._held) < end:
+            # A connection with an open request is not idle.
+            self._note_idle()
             return _Next.HYPERCORN
         self._begin_answering()
         answer = await self._options.answers.answer(call, self._held[call.post.head_bytes : end])
         self._is_answering = False
-        if answer is None:
-            return _Next.HYPERCORN
         is_last = self._options.is_stopping()
         await self._send(answer)
         return await self._finish(end, is_last=is_last)
