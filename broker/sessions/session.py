@@ -1,34 +1,24 @@
 """A session: executes the commands of one connection, and leaves its rooms at the end."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
 import trio
 
-from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
+from actors import ActorStoppedError, Ref
 from broker.auth.pending import KeysPending
-from broker.auth.permissions import check_last, recovery_start
 from broker.errors import (
     CloseCode,
     Disconnect,
-    EngineTrouble,
     EngineUnavailableError,
     ErrorCode,
     RefusalReason,
     Refused,
 )
-from broker.model import (
-    Capability,
-    Claims,
-    Draft,
-    IdempotencyKey,
-    Position,
-    PresenceBy,
-    check_room_name,
-)
+from broker.model import Capability, Claims, Draft, IdempotencyKey, PresenceBy
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
 from broker.protocol.content import (
@@ -39,23 +29,12 @@ from broker.protocol.content import (
     custom_header,
 )
 from broker.rooms.member import Outbox
-from broker.rooms.messages import (
-    Join,
-    Leave,
-    Publish,
-    RoomMessage,
-    SendHistory,
-    SendPresence,
-    SetState,
-    ShowInfo,
-)
+from broker.rooms.messages import Publish, RoomMessage, SendHistory, SendPresence, SetState, ShowInfo
 from broker.sessions.allowance import Allowance
+from broker.sessions.memberships import JoinOptions, Memberships, Rest, check_can
 from broker.sessions.message_rate import MessageRate
 from broker.sessions.services import SessionServices
 from broker.sessions.wire_protocol import Decoder
-
-Rest: TypeAlias = Callable[[], Awaitable[None]]
-"""The part of a command that has to be awaited."""
 
 
 class SessionOutbox(Outbox, Protocol):
@@ -86,8 +65,6 @@ class Session:
     ) -> None:
         """`on_refused` is called for each request that is answered with an `error`."""
         self.claims = claims
-        self.is_waiting_for_room = False
-        """Whether this session waits for a room, so that its peer's messages may stay unread meanwhile."""
         self._is_visible = not claims.hidden
         self._services = services
         self._decoder = decoder
@@ -96,7 +73,6 @@ class Session:
         self._on_disconnect = on_disconnect
         self._on_refused = on_refused
         self._initial_room = initial_room
-        self._memberships: dict[str, Ref[RoomMessage]] = {}
         self.shown = services.make_shown(claims)
         """See Member. Its `connection` names this connection in the headers of its events, from its start to its end."""
         # Of a new token too, which is the same user's.
@@ -105,6 +81,8 @@ class Session:
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
         self._rate = MessageRate(limits, self._allowance, claims.info, now)
+        on_waited = self._rate.credit_elapsed
+        self._memberships = Memberships(self, services, self._allowance, on_waited, initial_room=initial_room)
 
     @property
     def user_id(self) -> str:
@@ -119,15 +97,20 @@ class Session:
     @property
     def rooms(self) -> tuple[str, ...]:
         """The rooms that it has joined."""
-        return tuple(self._memberships)
+        return self._memberships.rooms
+
+    @property
+    def is_waiting_for_room(self) -> bool:
+        """Whether this session waits for a room, so that its peer's messages may stay unread meanwhile."""
+        return self._memberships.is_waiting
 
     def added_to(self, room: str, ref: Ref[RoomMessage]) -> None:
         """See Member. Membership follows the room's own order: a removal that came before this join is over."""
-        self._memberships[room] = ref
+        self._memberships.add(room, ref)
 
     def removed_from(self, room: str) -> None:
         """See Member. If this is the initial room of the connection, the connection ends with 4004."""
-        self._memberships.pop(room, None)
+        self._memberships.discard(room)
         if room == self._initial_room:
             self.disconnect(CloseCode.REMOVED, "removed from the room")
 
@@ -137,9 +120,7 @@ class Session:
 
     def end(self) -> None:
         """Leave every room; safe to call twice."""
-        for ref in self._memberships.values():
-            self._send_leave(ref)
-        self._memberships.clear()
+        self._memberships.leave_all()
         self._rate.close()
         self._services.allowances.release(self._allowance, trio.current_time())
 
@@ -147,41 +128,15 @@ class Session:
         """Ask the peer to reconnect after a delay."""
         self.outbox.reply(Reconnect(after_ms))
 
-    async def join_initial_room(
-        self, since: Position | None, by: PresenceBy | None = None, last: int | None = None
-    ) -> None:
-        """Join the room that the connection was made to, with a list of its members in the form `by`.
+    async def join_at_start(self, options: JoinOptions) -> None:
+        """Join the room that the connection was made to, if there is one, and those of the claim `auto_join`.
 
-        It is answered with the events after `since`, or else with the newest `last` ones.
-
-        :raises Disconnect: 4003 if that is forbidden, 4129 if rate-limited, 1013 if engine or node cannot serve.
+        :raises Disconnect: 4003 if one is forbidden or they are too many, 4129 if rate-limited, 1013 if engine or node
+            cannot serve.
         """
-        assert self._initial_room is not None
-        await self._join_at_start(self._initial_room, since, by, last)
-
-    async def join_auto_rooms(self) -> None:
-        """Join the rooms of the claim `auto_join` of its first token, in their order.
-
-        :raises Disconnect: as `join_initial_room`, also if they are more rooms than a connection may be in.
-        """
-        for room in self.claims.auto_join:
-            if room not in self._memberships:
-                await self._join_at_start(room)
-
-    async def _join_at_start(
-        self,
-        room: str,
-        since: Position | None = None,
-        by: PresenceBy | None = None,
-        last: int | None = None,
-    ) -> None:
-        try:
-            await self._join(room, since, None, by, last)
-        except Refused as refused:
-            code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
-            raise Disconnect(code, refused.message, why=refused.why) from None
-        except EngineUnavailableError:
-            raise Disconnect(CloseCode.TRY_AGAIN_LATER, "engine unavailable") from None
+        if self._initial_room is not None:
+            await self._memberships.join_initial_room(options)
+        await self._memberships.join_auto_rooms()
 
     async def handle(self, text: str) -> None:
         """Execute one message; errors are answered. Blocks while a room's mailbox is full.
@@ -240,9 +195,7 @@ class Session:
             case commands.Ping():
                 self.outbox.reply(Pong(command.id))
             case commands.Leave():
-                room, ref = self._membership(command.room)
-                del self._memberships[room]
-                self._send_leave(ref, Leave(self, is_answered=True, request_id=command.id))
+                self._memberships.leave(command.room, command.id)
             case commands.Refresh():
                 return self._refresh(command)
             case commands.SetState():
@@ -260,31 +213,33 @@ class Session:
             case commands.Join():
                 since = commands.position_of(command.since)
                 by = None if command.presence is None else PresenceBy(command.presence)
-                await self._join(command.room, since, command.id, by, command.last)
+                await self._memberships.join(command.room, JoinOptions(since, by, command.last), command.id)
             case commands.Presence():
-                _, ref = self._membership(command.room)
-                self._check_can(Capability.PRESENCE)
+                _, ref = self._memberships.find(command.room)
+                check_can(self.claims, Capability.PRESENCE)
                 by = PresenceBy(command.by)
-                await self._ask(ref, lambda reply: SendPresence(self, command.id, reply, by))
+                await self._memberships.ask(ref, lambda reply: SendPresence(self, command.id, reply, by))
             case commands.History():
-                _, ref = self._membership(command.room)
-                self._check_can(Capability.HISTORY)
+                _, ref = self._memberships.find(command.room)
+                check_can(self.claims, Capability.HISTORY)
                 page = self._services.settings.history.page_messages
                 limit = page if command.limit is None else min(command.limit, page)
                 since = commands.position_of(command.since)
-                await self._ask(ref, partial(SendHistory, self, since, limit, command.reverse, command.id))
+                await self._memberships.ask(
+                    ref, partial(SendHistory, self, since, limit, command.reverse, command.id)
+                )
 
     def _publish_nowait(self, command: commands.Chat | commands.Publish) -> Rest | None:
         """Publish; if the room's mailbox is full, returns the rest, which waits for space."""
         ref, publish = self._make_publish(command)
-        return self._tell_nowait(ref, publish)
+        return self._memberships.tell_nowait(ref, publish)
 
     def _set_state_nowait(self, command: commands.SetState) -> Rest | None:
         """Set the state in a room; if the room's mailbox is full, returns the rest, which waits for space.
 
         Whoever may join may show a state: it says less than the presence of the connection does.
         """
-        room, ref = self._membership(command.room)
+        room, ref = self._memberships.find(command.room)
         if not self.is_visible:
             raise Refused(ErrorCode.FORBIDDEN, "a hidden connection shows no state")
         if not self._services.shows_data(room):
@@ -295,46 +250,27 @@ class Session:
                 ErrorCode.INVALID_MESSAGE, f"state: at most {limit} bytes of JSON (limits.state_bytes)"
             )
         check_numbers("state", command.state)
-        return self._tell_nowait(ref, SetState(self, None if state == b"null" else state, command.id))
-
-    def _tell_nowait(self, ref: Ref[RoomMessage], message: RoomMessage) -> Rest | None:
-        try:
-            ref.tell_nowait(message)
-        except MailboxFullError:
-            return partial(self._wait_tell, ref, message)
-        except ActorStoppedError:
-            raise Disconnect(CloseCode.INTERNAL_ERROR, "room failed") from None
-        return None
-
-    async def _wait_tell(self, ref: Ref[RoomMessage], message: RoomMessage) -> None:
-        with self._waiting_for_room():
-            await ref.tell(message)
+        return self._memberships.tell_nowait(
+            ref, SetState(self, None if state == b"null" else state, command.id)
+        )
 
     def _make_publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
         """Return the room and its message."""
-        room, ref = self._membership(command.room)
+        room, ref = self._memberships.find(command.room)
         info = self.shown.info
         if info is not None and not self._services.shows_data(room):
             info = None
         if isinstance(command, commands.Chat):
-            self._check_can(Capability.CHAT)
+            check_can(self.claims, Capability.CHAT)
             limit = self._services.settings.limits.text_characters
             content = chat_content(self.user_id, command.text, limit, info)
             draft = Draft(content, False, self._key(command.id), self._chat_header)
         else:
-            self._check_can(Capability.PUBLISH)
+            check_can(self.claims, Capability.PUBLISH)
             content = custom_content(self.user_id, command.event, command.data, info)
             header = custom_header(self.user_id, command.event, self.shown.connection)
             draft = Draft(content, command.ephemeral, self._key(command.id), header)
         return ref, Publish(draft, self, command.id)
-
-    async def _ask(self, ref: Ref[RoomMessage], make_message: Callable[[Reply[None]], RoomMessage]) -> None:
-        """Wait until a room's answer is in the outbox."""
-        try:
-            with self._waiting_for_room():
-                await ref.ask(make_message)
-        except ActorFailedError as error:
-            raise EngineUnavailableError("the room failed", trouble=EngineTrouble.ROOM_FAILED) from error
 
     def _key(self, request_id: RequestId) -> IdempotencyKey | None:
         if request_id is None:
@@ -343,57 +279,6 @@ class Session:
         # 1 and "1" are two ids.
         kind = "i" if isinstance(request_id, int) else "s"
         return IdempotencyKey(f"user {self.user_id}", f"{kind}{request_id}")
-
-    async def _join(
-        self,
-        name: str,
-        since: Position | None,
-        request_id: RequestId,
-        by: PresenceBy | None,
-        last: int | None,
-    ) -> None:
-        room = check_room_name(name)
-        self._services.policy.check(self.claims, room, Capability.JOIN)
-        if by is not None:
-            self._check_can(Capability.PRESENCE)
-        if last is not None:
-            check_last(self.claims, last, since)
-        was_in = room in self._memberships
-        if not was_in and len(self._memberships) >= self._services.settings.limits.rooms_per_connection:
-            raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
-        reply: Reply[None] = Reply()
-        with self._waiting_for_room():
-            ref = await self._services.rooms.tell(
-                room,
-                Join(self, recovery_start(self.claims, since), request_id, reply, by, last),
-                on_start=self._charge_room,
-            )
-            try:
-                await ref.wait_reply(reply)
-            except EngineUnavailableError:
-                # The room did not add the member.
-                raise
-            except ActorError as error:
-                if not was_in:
-                    self._memberships.pop(room, None)
-                    self._send_leave(ref)
-                raise EngineUnavailableError("the room failed", trouble=EngineTrouble.ROOM_FAILED) from error
-            except BaseException:
-                # Cancelled: the join may still be handled, so a leave follows it.
-                self._send_leave(ref)
-                raise
-
-    def _charge_room(self) -> None:
-        self._allowance.take_room(trio.current_time())
-
-    @contextmanager
-    def _waiting_for_room(self) -> Iterator[None]:
-        self.is_waiting_for_room = True
-        try:
-            yield
-        finally:
-            self.is_waiting_for_room = False
-            self._rate.credit_elapsed()
 
     def _refresh(self, command: commands.Refresh) -> Rest | None:
         """Replace the token; returns the rest, if the rooms are to show another info."""
@@ -409,14 +294,7 @@ class Session:
         self.claims = claims
         seconds_left = self._services.verifier.seconds_left(claims)
         self.outbox.reply(Refreshed(claims.expires_at, seconds_left, command.id))
-        for room, ref in list(self._memberships.items()):
-            try:
-                self._services.policy.check(claims, room, Capability.JOIN)
-            except Refused as refused:
-                if room == self._initial_room:
-                    raise Disconnect(CloseCode.FORBIDDEN, refused.message) from None
-                del self._memberships[room]
-                self._send_leave(ref, Leave(self, is_answered=True))
+        self._memberships.leave_forbidden(claims)
         if claims.info == self.shown.info:
             return None
         self.shown = msgspec.structs.replace(self.shown, info=claims.info)
@@ -425,36 +303,10 @@ class Session:
 
     async def _show_info(self) -> None:
         """Have all rooms show the present info."""
-        for ref in list(self._memberships.values()):
+        for _, ref in self._memberships.refs():
             with suppress(ActorStoppedError):
-                await self._wait_tell(ref, ShowInfo(self))
-
-    def _membership(self, name: str | None) -> tuple[str, Ref[RoomMessage]]:
-        room = self._initial_room if name is None else name
-        if room is None:
-            raise Refused(ErrorCode.INVALID_MESSAGE, "room: needed, as this connection was made to no room")
-        ref = self._memberships.get(room)
-        if ref is None:
-            raise Refused(ErrorCode.NOT_IN_ROOM, "join the room first")
-        return room, ref
-
-    def _check_can(self, capability: Capability) -> None:
-        # The join has checked that the token permits the room.
-        if capability not in self.claims.can:
-            raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {capability}")
-
-    def _send_leave(self, ref: Ref[RoomMessage], leave: Leave | None = None) -> None:
-        # A room that has stopped has no members any more.
-        with suppress(ActorStoppedError):
-            # One leave for each join: bounded, so it need not wait for space.
-            ref.tell_always(leave or Leave(self))
+                await self._memberships.tell(ref, ShowInfo(self))
 
 
 KEYS_RETRY_MS = 1000
 """When a client may offer its new token again whose key was being fetched."""
-
-_CLOSE_CODES = {
-    ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,
-    ErrorCode.UNAVAILABLE: CloseCode.TRY_AGAIN_LATER,
-}
-"""Close codes of a connection that may join its initial room later."""

@@ -16,9 +16,10 @@ from broker.model import Claims, Position, PresenceBy, parse_offset
 from broker.refusals import Refusals
 from broker.sessions.connections import Connections
 from broker.sessions.liveness import Liveness, LivenessAction
+from broker.sessions.memberships import JoinOptions, Rest
 from broker.sessions.rate import TokenBucket
 from broker.sessions.services import SessionServices
-from broker.sessions.session import Rest, Session
+from broker.sessions.session import Session
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.byte_stream import ByteStream
 from broker.transport.flusher import Flusher
@@ -314,11 +315,9 @@ class ServedConnection:
     async def _handle_messages(self, session: Session) -> None:
         """Handle the messages that have to wait, until the peer closes; all others are handled as they are read."""
         destination = self._destination
-        if destination.initial_room is not None:
-            since, by, last = destination.since, destination.presence, destination.last
-            await self._await(partial(session.join_initial_room, since, by, last))
-        if session.claims.auto_join:
-            await self._await(session.join_auto_rooms)
+        if destination.initial_room is not None or session.claims.auto_join:
+            options = JoinOptions(destination.since, destination.presence, destination.last)
+            await self._await(partial(session.join_at_start, options))
         limit_bytes = self._settings.message_bytes
         while (message := await self._websocket.receive()) is not None:
             if isinstance(message, bytes):

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import trio
 
 from broker.errors import CloseCode
-from broker.sessions.session import Rest
+from broker.sessions.memberships import Rest
 from broker.transport.byte_stream import ByteStream
 from broker.transport.fast_path import FastPath
 from broker.transport.frame_boundaries import FrameBoundaries
