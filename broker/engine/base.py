@@ -31,6 +31,7 @@ import msgspec
 
 from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
+from broker.engine.outbox import Outbox
 from broker.engine.presence import PresenceBus
 from broker.engine.revocations import RevocationStore
 from broker.errors import EngineUnavailableError
@@ -125,6 +126,11 @@ class Engine(ABC):
     @property
     def revocations(self) -> RevocationStore | None:
         """The store of revocations of tokens; None if it keeps none, so that they end with the node."""
+        return None
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """The queues of what happened, for those who are to be told; None if it has none."""
         return None
 
     @abstractmethod

@@ -17,6 +17,8 @@ import trio
 from broker.clocks import Clock
 from broker.engine.age_clock import EngineClock
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
+from broker.engine.memory_outbox import MemoryOutbox
+from broker.engine.outbox import Queue
 from broker.engine.revocations import MemoryRevocations
 from broker.log import Log, stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
@@ -96,6 +98,7 @@ class MemoryEngine(Engine):
         log: Log | None = None,
         idempotency_seconds: float,
         total_bytes: int = TOTAL_BYTES,
+        queues: Sequence[Queue] = (),
         make_epoch: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._clock = EngineClock(wall_clock, log or stdlib_log(), boot_clock=boot_clock)
@@ -105,6 +108,12 @@ class MemoryEngine(Engine):
         # In the order of their latest appends; a new room is the last.
         self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
         self._revocations = MemoryRevocations(wall_clock)
+        self._outbox = (
+            MemoryOutbox(queues, epoch=make_epoch(), now_ms=lambda: int(wall_clock() * 1000))
+            if queues
+            else None
+        )
+        self._message_queues = None if self._outbox is None else self._outbox.message_queues
         self._held_bytes = 0
         self._evicted = 0
         self._generation = make_epoch()
@@ -121,6 +130,11 @@ class MemoryEngine(Engine):
     def revocations(self) -> MemoryRevocations:
         """See Engine."""
         return self._revocations
+
+    @property
+    def outbox(self) -> MemoryOutbox | None:
+        """See Engine."""
+        return self._outbox
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -265,7 +279,10 @@ class MemoryEngine(Engine):
             log.appended_at.append(now)
             log.bytes += len(draft.content)
             log.memory_bytes += _memory_bytes(event)
-            receipt = Receipt(Position(log.epoch, log.offset), event)
+            position = Position(log.epoch, log.offset)
+            receipt = Receipt(position, event)
+            if self._message_queues is not None and self._outbox is not None:
+                self._outbox.write_message(self._message_queues(room), room, position, event)
         if draft.key is not None:
             expires_at = now + self._idempotency_seconds
             self._keys[room, draft.key] = (receipt.position, expires_at)

@@ -1,6 +1,6 @@
 """Opens the engine that a URL names."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,6 +9,7 @@ from broker.clocks import Clock
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
+from broker.engine.outbox import Queue
 from broker.engine.redis.open import check_redis, open_redis
 from broker.engine.sqlite.engine import open_sqlite
 from broker.engine.sqlite.location import check_path
@@ -22,11 +23,17 @@ ENGINE_SCHEMES = ("memory", "sqlite", "redis", "rediss")
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, *, wall_clock: WallClock, log: Log, boot_clock: Clock | None = None
+    settings: Settings,
+    *,
+    wall_clock: WallClock,
+    log: Log,
+    boot_clock: Clock | None = None,
+    queues: Sequence[Queue] = (),
 ) -> AsyncIterator[Engine]:
     """Open the engine that `server.engine` names; leaving the block flushes and closes it.
 
-    Ages are measured by `boot_clock`; without one, by the wall clock, as in a test with a single clock.
+    Ages are measured by `boot_clock`; without one, by the wall clock, as in a test with a single clock. With `queues`,
+    whose names are all different, it has an outbox.
 
     :raises ConfigurationError: if there is no such engine, or it cannot be opened.
     """
@@ -39,6 +46,7 @@ async def open_engine(
             log=log,
             idempotency_seconds=idempotency_seconds,
             total_bytes=settings.history.total_bytes,
+            queues=queues,
         )
     elif scheme == "sqlite":
         async with open_sqlite(

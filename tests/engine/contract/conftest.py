@@ -1,6 +1,6 @@
 """Every engine by its URL; the suite in this directory runs over all of them."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from secrets import token_hex
 
@@ -11,6 +11,7 @@ from broker.clocks import Clock
 from broker.config.settings import HistorySettings, RedisSettings, ServerSettings, Settings, SqliteSettings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
+from broker.engine.outbox import Queue
 from broker.log import stdlib_log
 from broker.model import WallClock
 from tests.support.redis import RedisServer, shared_redis
@@ -51,7 +52,9 @@ def open_engine_under_test(
         return str(request.param).replace("PATH", str(tmp_path_factory.mktemp("engine") / "rooms.db"))
 
     @asynccontextmanager
-    async def opened(wall_clock: WallClock, boot_clock: Clock | None = None) -> AsyncIterator[Engine]:
+    async def opened(
+        wall_clock: WallClock, boot_clock: Clock | None = None, queues: Sequence[Queue] = ()
+    ) -> AsyncIterator[Engine]:
         settings = Settings(
             server=ServerSettings(engine=make_url()),
             history=HistorySettings(idempotency_seconds=300.0),
@@ -59,7 +62,7 @@ def open_engine_under_test(
             sqlite=SqliteSettings(witness_directory=str(tmp_path_factory.getbasetemp())),
         )
         async with open_engine(
-            settings, wall_clock=wall_clock, boot_clock=boot_clock, log=stdlib_log()
+            settings, wall_clock=wall_clock, boot_clock=boot_clock, log=stdlib_log(), queues=queues
         ) as engine:
             yield engine
 

@@ -1,0 +1,219 @@
+"""The outbox of a single process: entries in memory, which are lost with it."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+import attrs
+import msgspec
+import trio
+
+from broker.engine.local_lease import LocalLease
+from broker.engine.outbox import (
+    POLL_SECONDS,
+    AsideEntry,
+    Entry,
+    Kind,
+    Outbox,
+    Queue,
+    QueueStatistics,
+    message_fields,
+    message_queues,
+    user_of,
+)
+from broker.model import Event, Position
+from broker.wakeup import Wakeup
+
+PARTITION = "memory"
+
+QUEUE_BYTES = 1 << 26
+"""Memory of the entries of a queue that wait, and of those put aside; past it the oldest are dropped."""
+
+ENTRY_BYTES = 512
+"""Memory of an entry besides its fields."""
+
+
+def _memory_bytes(entry: Entry) -> int:
+    return ENTRY_BYTES + len(entry.fields)
+
+
+@attrs.define(eq=False)
+class _Queue:
+    """The entries of one queue, by their numbers, which rise."""
+
+    waiting: OrderedDict[int, Entry] = attrs.Factory(OrderedDict)
+    waiting_bytes: int = 0
+    aside: OrderedDict[int, AsideEntry] = attrs.Factory(OrderedDict)
+    aside_bytes: int = 0
+    number: int = 0
+    dropped: int = 0
+    news: Wakeup = attrs.Factory(Wakeup)
+
+    def add(self, entry: Entry) -> None:
+        self.waiting[entry.number] = entry
+        self.waiting_bytes += _memory_bytes(entry)
+        self.news.set()
+
+    def take(self, number: int) -> Entry | None:
+        entry = self.waiting.pop(number, None)
+        if entry is not None:
+            self.waiting_bytes -= _memory_bytes(entry)
+        return entry
+
+    def take_aside(self, number: int) -> AsideEntry | None:
+        found = self.aside.pop(number, None)
+        if found is not None:
+            self.aside_bytes -= _memory_bytes(found.entry)
+        return found
+
+    def sort(self) -> None:
+        self.waiting = OrderedDict(sorted(self.waiting.items()))
+
+    def drop_oldest(self, most_bytes: int) -> None:
+        while self.waiting_bytes > most_bytes:
+            self.take(next(iter(self.waiting)))
+            self.dropped += 1
+        while self.aside_bytes > most_bytes:
+            self.take_aside(next(iter(self.aside)))
+            self.dropped += 1
+
+
+class MemoryOutbox(Outbox):
+    """See Outbox. Each queue is bounded: past `queue_bytes` its oldest entries are dropped, and counted."""
+
+    def __init__(
+        self,
+        queues: Iterable[Queue],
+        *,
+        epoch: str,
+        now_ms: Callable[[], int],
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        """`now_ms` returns Unix milliseconds."""
+        configured = tuple(queues)
+        self._queues = {queue.name: _Queue() for queue in configured}
+        self.message_queues = message_queues(configured)
+        """Returns the queues that get the messages of a room; None if there are none for any."""
+        self._epoch = epoch
+        self._now_ms = now_ms
+        self._queue_bytes = queue_bytes
+        self._lease = LocalLease()
+
+    def write_message(self, queues: Sequence[Queue], room: str, position: Position, event: Event) -> None:
+        """Write the entry of a stored event to queues."""
+        fields = message_fields(position, event.content)
+        for queue in queues:
+            self._write(
+                *(queue.name, Kind.MESSAGE),
+                time_ms=event.time_ms,
+                room=room,
+                user=user_of(event),
+                fields=fields,
+            )
+
+    def _write(
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        time_ms: int,
+        room: str | None,
+        user: str | None,
+        fields: msgspec.Raw,
+    ) -> None:
+        queue = self._queues[name]
+        queue.number += 1
+        queue.add(Entry(self._epoch, queue.number, kind, time_ms, self._now_ms(), room, user, fields))
+        queue.drop_oldest(self._queue_bytes)
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """See Outbox."""
+        return (PARTITION,)
+
+    async def lease(self, partition: str, holder: str, seconds: float) -> int | None:  # noqa: ARG002
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self._lease.take(holder, seconds)
+
+    async def release(self, partition: str, holder: str) -> None:  # noqa: ARG002
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._lease.release(holder)
+
+    async def read(self, partition: str, queue: str, *, limit: int, after: int = 0) -> Sequence[Entry]:  # noqa: ARG002
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        found = self._queues[queue]
+        found.news.clear()
+        return list(islice((each for number, each in found.waiting.items() if number > after), limit))
+
+    async def remove(self, partition: str, queue: str, numbers: Sequence[int], fence: int) -> None:  # noqa: ARG002
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._lease.check(fence)
+        for number in numbers:
+            self._queues[queue].take(number)
+
+    async def put_aside(
+        self,
+        partition: str,  # noqa: ARG002
+        queue: str,
+        numbers: Sequence[int],
+        reason: str,
+        fence: int,
+    ) -> None:
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._lease.check(fence)
+        found, now_ms = self._queues[queue], self._now_ms()
+        for number in numbers:
+            entry = found.take(number)
+            if entry is not None:
+                found.aside[number] = AsideEntry(entry, now_ms, reason)
+                found.aside_bytes += _memory_bytes(entry)
+        found.drop_oldest(self._queue_bytes)
+
+    async def list_aside(
+        self,
+        partition: str,  # noqa: ARG002
+        queue: str,
+        *,
+        limit: int,
+        after: int = 0,
+    ) -> Sequence[AsideEntry]:
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        aside = self._queues[queue].aside
+        return [aside[number] for number in sorted(aside) if number > after][:limit]
+
+    async def repeat(self, partition: str, queue: str, numbers: Sequence[int] | None = None) -> int:  # noqa: ARG002
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        found, now_ms, count = self._queues[queue], self._now_ms(), 0
+        for number in list(found.aside) if numbers is None else numbers:
+            returned = found.take_aside(number)
+            if returned is not None:
+                found.add(msgspec.structs.replace(returned.entry, queued_ms=now_ms))
+                count += 1
+        found.sort()
+        found.drop_oldest(self._queue_bytes)
+        return count
+
+    async def statistics(self) -> Sequence[QueueStatistics]:
+        """See Outbox."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return [
+            QueueStatistics(
+                *(PARTITION, name, len(queue.waiting)),
+                min((entry.queued_ms for entry in queue.waiting.values()), default=None),
+                len(queue.aside),
+                queue.dropped,
+            )
+            for name, queue in self._queues.items()
+        ]
+
+    async def wait_new(self, partition: str, queue: str) -> None:  # noqa: ARG002
+        """See Outbox."""
+        with trio.move_on_after(POLL_SECONDS):
+            await self._queues[queue].news.wait()
