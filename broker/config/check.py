@@ -14,6 +14,7 @@ from broker.config.origins import ANY, OPAQUE, normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, IssuerSettings, Settings
 from broker.config.token_keys import algorithm_flaws, has_own_keys, issuer_flaws, key_url_flaws
+from broker.config.webhooks import webhook_problems
 
 API_KEY_BYTES = 16
 
@@ -44,8 +45,13 @@ def check_settings(
         *checker.engine(),
         *checker.page_origins(),
         *checker.named_keys(dev=dev),
+        *checker.webhooks(),
     ]
     return problems if dev else [*checker.secrets(), *problems]
+
+
+PATTERNS = frozenset({"rooms.pattern", "webhooks.rooms"})
+"""Patterns of rooms, whose names may have blanks and quotes."""
 
 
 def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) -> Iterator[Problem]:
@@ -56,9 +62,10 @@ def find_flaws(settings: Settings, *, origins: Mapping[str, str] = _NO_ORIGINS) 
         if flaw is not None:
             yield Problem(place_of(key.dotted, origins), flaw)
     for dotted, keys in schema.lists.items():
-        # The names of rooms, so the patterns of rules, may have blanks and quotes.
-        for index, table in enumerate(() if dotted == "rooms" else tables_of(settings, dotted)):
+        for index, table in enumerate(tables_of(settings, dotted)):
             for key in keys.values():
+                if key.dotted in PATTERNS:
+                    continue
                 flaw = flaw_of(key, getattr(table, key.name))
                 if flaw is not None:
                     yield Problem(place_of(path_of(key, index), origins), flaw)
@@ -159,6 +166,11 @@ class _Checker:
     def named_keys(self, *, dev: bool) -> Iterator[Problem]:
         """Check `[[http.api_keys]]`."""
         for path, message in api_key_problems(self.settings.http, weakness=None if dev else _weakness_of_key):
+            yield self.problem(path, message)
+
+    def webhooks(self) -> Iterator[Problem]:
+        """Check `[[webhooks]]`; a weak secret is one in a trial too, as the application has to be told it."""
+        for path, message in webhook_problems(self.settings.webhooks):
             yield self.problem(path, message)
 
     def keys(self) -> Iterator[Problem]:

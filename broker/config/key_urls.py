@@ -1,7 +1,9 @@
 """Addresses that keys are fetched from. Pure."""
 
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
+
+from broker.config.urls import check_url
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 
@@ -13,19 +15,7 @@ def check_key_url(text: str) -> None:
 
     :raises ValueError: with the reason, which does not hold the address.
     """
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError("is no address") from None
-    if parts.scheme not in {"https", "http"} or not parts.hostname or not text.isascii() or port == 0:
-        raise ValueError("must be an address such as https://issuer.example/keys")
-    if any(not "!" <= character <= "~" for character in text):
-        raise ValueError("must be printable ASCII without blanks")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("holds a user or a password, which key sets do not need")
-    if "#" in text:
-        raise ValueError("has a fragment, which is sent to no server")
+    parts = check_url(text, example="https://issuer.example/keys")
     if parts.scheme == "http" and not _is_loopback(parts):
         raise ValueError("must begin with https://, as whoever changes the keys on their way can sign tokens")
 

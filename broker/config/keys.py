@@ -25,6 +25,8 @@ TABLE_SECRETS = frozenset(
         "http.api_keys.previous_key",
         "auth.issuers.secret",
         "auth.issuers.previous_secret",
+        "webhooks.secret",
+        "webhooks.previous_secret",
     }
 )
 """The secrets in lists of tables, which have no variables. Their values are shown nowhere."""

@@ -349,6 +349,53 @@ class RoomRule(Section, frozen=True):
     history_age_seconds: Annotated[SecondsOrNone | None, _doc("instead of history.age_seconds")] = None
 
 
+WebhookKind = Literal[
+    "message", "user_joined", "user_left", "room_occupied", "room_vacated", "user_online", "user_offline"
+]
+
+
+class WebhookSettings(Section, frozen=True):
+    """An address of the application that is told of what happened, in batches and in order."""
+
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$"),
+        _doc("names its queue; another name is another queue"),
+    ]
+    url: Annotated[str, Meta(min_length=1), _doc("where batches are posted to")]
+    secret: Annotated[
+        str | None, _doc("signs each request: whsec_ and the base64 of 24 to 64 random bytes")
+    ] = None
+    previous_secret: Annotated[
+        str | None, _doc("signs each request as well: the old one while it is replaced")
+    ] = None
+    kinds: Annotated[tuple[WebhookKind, ...], Meta(min_length=1), _doc("kinds of entries that it gets")] = (
+        "user_joined",
+        "user_left",
+        "room_occupied",
+        "room_vacated",
+        "user_online",
+        "user_offline",
+    )
+    rooms: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...],
+        Meta(min_length=1, max_length=100),
+        _doc("rooms that it is told of; * is any run of characters"),
+    ] = ("*",)
+    hold_back_seconds: Annotated[
+        float,
+        Meta(ge=0, le=3600),
+        _doc("user_left, user_offline and room_vacated wait so long, and are no event if all is as before"),
+    ] = 5.0
+    batch: Annotated[int, Meta(ge=1, le=1000), _doc("most entries in a request")] = 50
+    timeout_seconds: Annotated[
+        float, Meta(gt=0, le=300), _doc("longest a request may take to be answered")
+    ] = 10.0
+    give_up_seconds: Annotated[
+        float, Meta(gt=0, le=366 * 86_400), _doc("age at which an entry that is not taken is put aside")
+    ] = 86_400.0
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -363,3 +410,6 @@ class Settings(Section, frozen=True):
     room: RoomSettings = RoomSettings()
     log: LogSettings = LogSettings()
     rooms: Annotated[tuple[RoomRule, ...], _doc("room rules, first match wins")] = ()
+    webhooks: Annotated[
+        tuple[WebhookSettings, ...], Meta(max_length=100), _doc("addresses that are told of what happened")
+    ] = ()

@@ -48,6 +48,9 @@ CASES: dict[str, Case] = {
     "an API key from no file": text(
         '[[http.api_keys]]\nname = "a"\nkey_file = "FOLDER/none"\nscopes = ["read"]'
     ),
+    "a webhook whose secret is none": text(
+        '[[webhooks]]\nname = "a"\nurl = "https://a.example"\nsecret = "hunter2"'
+    ),
     "a secret from no file": text('[auth]\nprevious_secret_file = "FOLDER/none"'),
     "a secret in the place of its file": variables(API_KEY="", API_KEY_FILE="hunter2/hunter2"),
     "an engine from an empty file": variables(SERVER__ENGINE_FILE="/dev/null"),
