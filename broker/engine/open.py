@@ -85,6 +85,17 @@ def check_engine(settings: Settings) -> None:
         check_redis(settings.server.engine, settings.redis)
 
 
+def database_path(url: str) -> Path:
+    """Return the path of the file that an engine's URL names.
+
+    :raises ConfigurationError: if the engine keeps no file.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme != "sqlite":
+        raise ConfigurationError(f"server.engine: {scheme}:// keeps no file; only sqlite:// does")
+    return sqlite_path(rest)
+
+
 def sqlite_path(rest: str) -> Path:
     """Return the path of sqlite:///relative or sqlite:////absolute, given the part after `sqlite://`.
 

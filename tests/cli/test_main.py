@@ -47,6 +47,8 @@ def test_the_commands_have_one_order_everywhere() -> None:
         "send",
         "tail",
         "top",
+        "backup",
+        "restore",
         "conformance",
     ]
 
