@@ -166,7 +166,6 @@ async def open_assembly(
     api_keys = ApiKeys.from_settings(settings.http)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining = trio.Event()
-    connections = Connections(settings.limits.connections_per_user)
     async with (
         given_or_stdlib_log(log) as own_log,
         open_engine_and_rooms(
@@ -182,6 +181,7 @@ async def open_assembly(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(remote_keys.run, own_log)
+        connections = Connections(settings.limits.connections_per_user, engine.attendance)
         if engine.presence is not None:
             engine.presence.on_close_user(partial(_close_user, connections))
         revocations = Revocations(revoked, engine.revocations, connections, wall_clock)

@@ -29,6 +29,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import msgspec
 
+from broker.engine.attendance import Attendance
 from broker.engine.cluster import Cluster
 from broker.engine.feed import Feed
 from broker.engine.outbox import Outbox
@@ -131,6 +132,11 @@ class Engine(ABC):
     @property
     def outbox(self) -> Outbox | None:
         """The queues of what happened, for those who are to be told; None if it has none."""
+        return None
+
+    @property
+    def attendance(self) -> Attendance | None:
+        """The book of who is present; None if no queue of the outbox wants to know."""
         return None
 
     @abstractmethod

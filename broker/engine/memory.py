@@ -16,6 +16,7 @@ import trio
 
 from broker.clocks import Clock
 from broker.engine.age_clock import EngineClock
+from broker.engine.attendance import Attendance
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.memory_outbox import MemoryOutbox
 from broker.engine.outbox import Queue
@@ -108,11 +109,7 @@ class MemoryEngine(Engine):
         # In the order of their latest appends; a new room is the last.
         self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
         self._revocations = MemoryRevocations(wall_clock)
-        self._outbox = (
-            MemoryOutbox(queues, epoch=make_epoch(), now_ms=lambda: int(wall_clock() * 1000))
-            if queues
-            else None
-        )
+        self._outbox = MemoryOutbox(queues, epoch=make_epoch(), now=self._clock.moment) if queues else None
         self._message_queues = None if self._outbox is None else self._outbox.message_queues
         self._held_bytes = 0
         self._evicted = 0
@@ -135,6 +132,11 @@ class MemoryEngine(Engine):
     def outbox(self) -> MemoryOutbox | None:
         """See Engine."""
         return self._outbox
+
+    @property
+    def attendance(self) -> Attendance | None:
+        """See Engine."""
+        return self._outbox if self._outbox is not None and self._outbox.has_book else None
 
     async def position(self, room: str) -> Position:
         """See Engine."""

@@ -1,4 +1,4 @@
-"""The outbox of a single process: entries in memory, which are lost with it."""
+"""The outbox of a single process, and its book of who is present: in memory, and lost with it."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,8 @@ import attrs
 import msgspec
 import trio
 
+from broker.engine.age_clock import Moment
+from broker.engine.attendance import Attendance, Book, Held, QueuesAtPlaces
 from broker.engine.local_lease import LocalLease
 from broker.engine.outbox import (
     POLL_SECONDS,
@@ -17,6 +19,7 @@ from broker.engine.outbox import (
     Outbox,
     Queue,
     QueueStatistics,
+    info_fields,
     message_fields,
     message_queues,
     user_of,
@@ -47,6 +50,8 @@ class _Queue:
     aside_bytes: int = 0
     number: int = 0
     dropped: int = 0
+    held: OrderedDict[tuple[Kind, str, str], tuple[int, Held]] = attrs.Factory(OrderedDict)
+    """Those held back, with when they are due. All are held back for the same time, so that the first is due first."""
     news: Wakeup = attrs.Factory(Wakeup)
 
     def add(self, entry: Entry) -> None:
@@ -78,24 +83,31 @@ class _Queue:
             self.dropped += 1
 
 
-class MemoryOutbox(Outbox):
-    """See Outbox. Each queue is bounded: past `queue_bytes` its oldest entries are dropped, and counted."""
+class MemoryOutbox(Outbox, Attendance):
+    """See Outbox, Attendance and BookStore.
+
+    Each queue is bounded: past `queue_bytes` its oldest entries are dropped, and counted.
+    """
 
     def __init__(
         self,
         queues: Iterable[Queue],
         *,
         epoch: str,
-        now_ms: Callable[[], int],
+        now: Callable[[], Moment],
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        """`now_ms` returns Unix milliseconds."""
         configured = tuple(queues)
+        self._configured = {queue.name: queue for queue in configured}
         self._queues = {queue.name: _Queue() for queue in configured}
+        at_places = QueuesAtPlaces(configured)
+        self.has_book = not at_places.is_empty
+        self._book = Book(at_places, self)
+        self._present: dict[str, set[str]] = {}
         self.message_queues = message_queues(configured)
         """Returns the queues that get the messages of a room; None if there are none for any."""
         self._epoch = epoch
-        self._now_ms = now_ms
+        self._now = now
         self._queue_bytes = queue_bytes
         self._lease = LocalLease()
 
@@ -103,7 +115,7 @@ class MemoryOutbox(Outbox):
         """Write the entry of a stored event to queues."""
         fields = message_fields(position, event.content)
         for queue in queues:
-            self._write(
+            self.write(
                 *(queue.name, Kind.MESSAGE),
                 time_ms=event.time_ms,
                 room=room,
@@ -111,9 +123,54 @@ class MemoryOutbox(Outbox):
                 fields=fields,
             )
 
-    def _write(
+    def came(self, place: str, user_id: str, info: bytes | None) -> None:
+        """See Attendance."""
+        self._book.came(place, user_id, info_fields(info), self._now())
+
+    def left(self, place: str, user_id: str) -> None:
+        """See Attendance."""
+        self._book.left(place, user_id, self._now())
+
+    def add(self, place: str, user: str) -> bool:
+        """See BookStore."""
+        users = self._present.setdefault(place, set())
+        if user in users:
+            return False
+        users.add(user)
+        return True
+
+    def discard(self, place: str, user: str) -> bool:
+        """See BookStore."""
+        users = self._present.get(place, set())
+        if user not in users:
+            return False
+        users.remove(user)
+        if not users:
+            del self._present[place]
+        return True
+
+    def is_vacant(self, place: str) -> bool:
+        """See BookStore."""
+        return place not in self._present
+
+    def hold(self, queue: str, held: Held, due_ms: int) -> None:
+        """See BookStore."""
+        self._queues[queue].held[held.kind, held.place, held.user] = (due_ms, held)
+
+    def take_held(self, queue: str, kind: Kind, place: str, user: str) -> bool:
+        """See BookStore."""
+        return self._queues[queue].held.pop((kind, place, user), None) is not None
+
+    def take_due(self, queue: str, age_ms: int) -> Sequence[Held]:
+        """See BookStore."""
+        waiting, due = self._queues[queue].held, []
+        while waiting and next(iter(waiting.values()))[0] <= age_ms:
+            due.append(waiting.popitem(last=False)[1][1])
+        return due
+
+    def write(
         self,
-        name: str,
+        queue: str,
         kind: Kind,
         *,
         time_ms: int,
@@ -121,10 +178,12 @@ class MemoryOutbox(Outbox):
         user: str | None,
         fields: msgspec.Raw,
     ) -> None:
-        queue = self._queues[name]
-        queue.number += 1
-        queue.add(Entry(self._epoch, queue.number, kind, time_ms, self._now_ms(), room, user, fields))
-        queue.drop_oldest(self._queue_bytes)
+        """See BookStore."""
+        found = self._queues[queue]
+        found.number += 1
+        queued_ms = self._now().time_ms
+        found.add(Entry(self._epoch, found.number, kind, time_ms, queued_ms, room, user, fields))
+        found.drop_oldest(self._queue_bytes)
 
     @property
     def partitions(self) -> Sequence[str]:
@@ -145,6 +204,7 @@ class MemoryOutbox(Outbox):
         """See Outbox."""
         await trio.lowlevel.checkpoint_if_cancelled()
         found = self._queues[queue]
+        self._book.write_due(self._configured[queue], self._now())
         found.news.clear()
         return list(islice((each for number, each in found.waiting.items() if number > after), limit))
 
@@ -166,7 +226,7 @@ class MemoryOutbox(Outbox):
         """See Outbox."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self._lease.check(fence)
-        found, now_ms = self._queues[queue], self._now_ms()
+        found, now_ms = self._queues[queue], self._now().time_ms
         for number in numbers:
             entry = found.take(number)
             if entry is not None:
@@ -190,7 +250,7 @@ class MemoryOutbox(Outbox):
     async def repeat(self, partition: str, queue: str, numbers: Sequence[int] | None = None) -> int:  # noqa: ARG002
         """See Outbox."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        found, now_ms, count = self._queues[queue], self._now_ms(), 0
+        found, now_ms, count = self._queues[queue], self._now().time_ms, 0
         for number in list(found.aside) if numbers is None else numbers:
             returned = found.take_aside(number)
             if returned is not None:

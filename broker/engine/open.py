@@ -9,7 +9,7 @@ from broker.clocks import Clock
 from broker.config.settings import Settings
 from broker.engine.base import Engine
 from broker.engine.memory import MemoryEngine
-from broker.engine.outbox import Queue
+from broker.engine.outbox import Kind, Queue
 from broker.engine.redis.open import check_redis, open_redis
 from broker.engine.sqlite.engine import open_sqlite
 from broker.engine.sqlite.location import check_path
@@ -28,16 +28,17 @@ async def open_engine(
     wall_clock: WallClock,
     log: Log,
     boot_clock: Clock | None = None,
-    queues: Sequence[Queue] = (),
+    queues: Sequence[Queue] | None = None,
 ) -> AsyncIterator[Engine]:
     """Open the engine that `server.engine` names; leaving the block flushes and closes it.
 
-    Ages are measured by `boot_clock`; without one, by the wall clock, as in a test with a single clock. With `queues`,
-    whose names are all different, it has an outbox.
+    Ages are measured by `boot_clock`; without one, by the wall clock, as in a test with a single clock. It has an outbox
+    if there are `queues`, whose names are all different; by default there is one for each webhook.
 
     :raises ConfigurationError: if there is no such engine, or it cannot be opened.
     """
     scheme, _, rest = settings.server.engine.partition("://")
+    queues = queues_of(settings) if queues is None else queues
     idempotency_seconds = settings.history.idempotency_seconds
     if scheme == "memory":
         yield MemoryEngine(
@@ -57,6 +58,7 @@ async def open_engine(
             wall_clock=wall_clock,
             boot_clock=boot_clock,
             log=log,
+            queues=queues,
         ) as engine:
             yield engine
     elif scheme in {"redis", "rediss"}:
@@ -71,6 +73,14 @@ async def open_engine(
             yield engine
     else:
         raise ConfigurationError(f"server.engine: {scheme}:// is none of {', '.join(ENGINE_SCHEMES)}")
+
+
+def queues_of(settings: Settings) -> tuple[Queue, ...]:
+    """Return the queues of the outbox: one for each webhook, with its name."""
+    return tuple(
+        Queue(each.name, frozenset(map(Kind, each.kinds)), each.rooms, each.hold_back_seconds)
+        for each in settings.webhooks
+    )
 
 
 def check_engine(settings: Settings) -> None:

@@ -251,7 +251,7 @@ async def open_rooms(
         )
         batch = PresenceBatch(name, settings.room.gather_above)
         presence = RoomPresence(
-            *(name, Roster(member_count), batch, engine.presence),
+            *(name, Roster(member_count), batch, engine.presence, engine.attendance),
             shows_data=shows_presence_data(settings, name),
         )
         state = RoomState(name, presence, Fanout(name, tally, log, bulk_slice), FeedSubscription(name))
@@ -261,8 +261,7 @@ async def open_rooms(
     def give_up(name: str, error: Exception) -> None:
         log.exception("room given up", room=name, exc_info=error)
         states[name].subscription.close()
-        if engine.presence is not None:
-            engine.presence.clear(name)
+        states[name].presence.abandon()
         for member in states[name].roster:
             member.disconnect(CloseCode.INTERNAL_ERROR, "room failed")
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import trio
 
 from broker.auth.revocations import Revocation, RevocationKind
+from broker.engine.attendance import Attendance, user_place
 from broker.errors import CloseCode, RefusalReason
 from broker.model import Claims
 
@@ -65,10 +66,14 @@ class ConnectionIds:
 
 
 class Connections:
-    """All open connections, limited to `per_user` for each user."""
+    """All open connections, limited to `per_user` for each user.
 
-    def __init__(self, per_user: int) -> None:
+    `attendance` notes the users who have any, hidden ones too; bearers of the API key are no users.
+    """
+
+    def __init__(self, per_user: int, attendance: Attendance | None = None) -> None:
         self._per_user = per_user
+        self._attendance = attendance
         self._by_user: dict[str, dict[Connection, None]] = {}
         self._count = 0
         self._listeners = 0
@@ -96,6 +101,9 @@ class Connections:
         group = self._by_user.setdefault(connection.user_id, {})
         if len(group) >= self._per_user:
             return False
+        if self._attendance is not None and not group and not _is_listener(connection):
+            info = None if connection.claims is None else connection.claims.info
+            self._attendance.came(user_place(connection.user_id), connection.user_id, info)
         group[connection] = None
         self._count += 1
         self._listeners += _is_listener(connection)
@@ -110,6 +118,8 @@ class Connections:
             self._listeners -= _is_listener(connection)
             if not group:
                 del self._by_user[connection.user_id]
+                if self._attendance is not None and not _is_listener(connection):
+                    self._attendance.left(user_place(connection.user_id), connection.user_id)
             if not self._count:
                 self._emptied.unpark_all()
 

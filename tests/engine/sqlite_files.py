@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from broker.engine.base import Retention
+from broker.engine.outbox import Queue
 from broker.engine.sqlite.engine import SqliteEngine, open_sqlite
 from broker.engine.sqlite.file import Synchronous
 from broker.errors import EngineUnavailableError
@@ -37,6 +38,7 @@ async def opened(
     boot: str = "first",
     idempotency_seconds: float = 300.0,
     witnesses: Path | None = None,
+    queues: Sequence[Queue] = (),
 ) -> AsyncIterator[SqliteEngine]:
     if witnesses is None:
         # Beside the directory, and not restored with it.
@@ -51,6 +53,7 @@ async def opened(
             log=stdlib_log(),
             boot=boot,
             witness_directory=witnesses,
+            queues=queues,
         ) as engine:
             yield engine
 

@@ -3,6 +3,7 @@
 import trio
 import trio.testing
 
+from broker.engine.age_clock import Moment
 from broker.engine.memory_outbox import ENTRY_BYTES, PARTITION, MemoryOutbox
 from broker.engine.outbox import Kind, Queue
 from broker.model import Event, Position
@@ -11,7 +12,7 @@ QUEUE = Queue("q", frozenset(Kind))
 
 
 def opened(queue_bytes: int = 1 << 20) -> MemoryOutbox:
-    return MemoryOutbox([QUEUE], epoch="e", now_ms=lambda: 0, queue_bytes=queue_bytes)
+    return MemoryOutbox([QUEUE], epoch="e", now=lambda: Moment(0, 0), queue_bytes=queue_bytes)
 
 
 def write(outbox: MemoryOutbox, offset: int) -> None:

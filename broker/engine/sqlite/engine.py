@@ -18,7 +18,9 @@ import trio
 from broker.clocks import Clock
 from broker.config.settings import SqliteSettings
 from broker.engine.age_clock import EngineClock
+from broker.engine.attendance import QueuesAtPlaces
 from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, Retention, Run, is_kept
+from broker.engine.outbox import Queue
 from broker.engine.sqlite.file import (
     Synchronous,
     close_writer,
@@ -29,10 +31,11 @@ from broker.engine.sqlite.file import (
     read_secret,
 )
 from broker.engine.sqlite.location import check_path, has_log, lock_database
+from broker.engine.sqlite.outbox import SqliteAttendance, SqliteOutbox
+from broker.engine.sqlite.outbox_rows import has_absent
 from broker.engine.sqlite.resume import Resumed, resume
-from broker.engine.sqlite.revocation_rows import Revoke
 from broker.engine.sqlite.revocations import SqliteRevocations
-from broker.engine.sqlite.rows import Append, Clear, Reader, Writer
+from broker.engine.sqlite.rows import Append, Change, Clear, Reader, Writer
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Event, Position, WallClock
@@ -46,6 +49,9 @@ READERS = 4
 MAX_APPENDS_PER_COMMIT = 1000
 """Bounds how long one commit can take, and so how long the next one waits."""
 
+FAREWELL_SECONDS = 1.0
+"""How long an engine that closes may take to store who has left; else the next start finds that nobody is present."""
+
 WITNESS_DIRECTORY = Path(SqliteSettings().witness_directory)
 
 PROBE = Append("/", (Draft(bytes(65_536)),), Retention(1, 1 << 20, 86_400.0))
@@ -57,7 +63,7 @@ No client can use the room's name."""
 class _Pending:
     """An append that waits for its commit."""
 
-    append: Append | Clear | Revoke
+    append: Change
     receipts: Sequence[Receipt] = ()
     error: EngineUnavailableError | None = None
     done: trio.Event = attrs.Factory(trio.Event)
@@ -71,7 +77,17 @@ class _Pending:
 class SqliteEngine(Engine):
     """See the module; made by `open_sqlite`."""
 
-    def __init__(self, writer: Writer, readers: Sequence[Reader], clock: EngineClock, log: Log) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Sequence[Reader],
+        clock: EngineClock,
+        log: Log,
+        queues: Sequence[Queue] = (),
+        *,
+        has_absent: bool = False,
+    ) -> None:
+        """`has_absent`: the file has users who were present when the last process ended."""
         self._writer = writer
         self._clock = clock
         self._log = log
@@ -85,11 +101,26 @@ class SqliteEngine(Engine):
         self._commits = 0
         self._messages = 0
         self._revocations = SqliteRevocations(self._commit, self._read)
+        self._outbox = (
+            SqliteOutbox(queues, self._commit, self._read, lambda: clock.moment().age_ms) if queues else None
+        )
+        self._attendance = SqliteAttendance(self._commit, has_absent)
+        self._has_book = not QueuesAtPlaces(queues).is_empty
 
     @property
     def revocations(self) -> SqliteRevocations:
         """See Engine."""
         return self._revocations
+
+    @property
+    def outbox(self) -> SqliteOutbox | None:
+        """See Engine."""
+        return self._outbox
+
+    @property
+    def attendance(self) -> SqliteAttendance | None:
+        """See Engine."""
+        return self._attendance if self._has_book else None
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -137,6 +168,20 @@ class SqliteEngine(Engine):
         self._is_closed = True
         self._has_work.set()
 
+    async def run_attendance(self) -> None:
+        """Write who is present, until `close_attendance`."""
+        await self._attendance.run()
+
+    async def close_attendance(self) -> None:
+        """Let `run_attendance` write what was noted, for FAREWELL_SECONDS at most, and return."""
+        with trio.move_on_after(FAREWELL_SECONDS):
+            await self.attendance_written()
+        self._attendance.close()
+
+    async def attendance_written(self) -> None:
+        """Wait until all is written that was noted of who is present."""
+        await self._attendance.wait_written()
+
     async def _read(self, read: Callable[[Reader], T]) -> T:
         async with self._reading:
             reader = self._readers.pop()
@@ -153,7 +198,7 @@ class SqliteEngine(Engine):
             finally:
                 self._readers.append(reader)
 
-    async def _commit(self, append: Append | Clear | Revoke) -> Sequence[Receipt]:
+    async def _commit(self, append: Change) -> Sequence[Receipt]:
         if self._is_closed:
             raise EngineUnavailableError("the engine is closed")
         pending = _Pending(append)
@@ -182,6 +227,7 @@ class SqliteEngine(Engine):
     async def _commit_batch(self, batch: Sequence[_Pending]) -> None:
         """Commit appends together, or end them with the error; if a faulty append is among them, each by itself."""
         appends = [pending.append for pending in batch]
+        entries_before = self._writer.outbox.written
         try:
             # Not abandoned on cancellation: a commit is bounded by MAX_APPENDS_PER_COMMIT.
             now, note = self._clock.moment(), self._clock.note()
@@ -195,6 +241,8 @@ class SqliteEngine(Engine):
             for pending in batch:
                 await self._commit_batch([pending])
         else:
+            if self._outbox is not None and self._writer.outbox.written > entries_before:
+                self._outbox.entries_written()
             self._answer(batch, results)
 
     def _answer(self, batch: Sequence[_Pending], results: Sequence[Sequence[Receipt]]) -> None:
@@ -241,6 +289,7 @@ async def open_sqlite(
     boot_clock: Clock | None = None,
     boot: str | None = None,
     witness_directory: Path = WITNESS_DIRECTORY,
+    queues: Sequence[Queue] = (),
 ) -> AsyncIterator[SqliteEngine]:
     """Open the engine on a file, which is made if it does not exist; leaving the block commits pending appends.
 
@@ -263,11 +312,18 @@ async def open_sqlite(
         _log_resumed(resumed, path, log)
         secret = read_secret(connection)
         readers = [Reader(stack.enter_context(closing(open_reader(path))), secret) for _ in range(READERS)]
-        writer = Writer(connection, path, resumed, secret=secret, idempotency_seconds=idempotency_seconds)
+        writer = Writer(
+            *(connection, path, resumed),
+            secret=secret,
+            idempotency_seconds=idempotency_seconds,
+            queues=queues,
+        )
         note, latest_ms = read_clock(connection)
         clock = EngineClock(wall_clock, log, boot_clock=boot_clock, boot=boot, note=note, latest_ms=latest_ms)
-        engine = SqliteEngine(writer, readers, clock, log)
+        engine = SqliteEngine(writer, readers, clock, log, queues, has_absent=has_absent(connection))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run_writer)
+            nursery.start_soon(engine.run_attendance)
             yield engine
+            await engine.close_attendance()
             engine.close()

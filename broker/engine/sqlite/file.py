@@ -60,6 +60,21 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE revocations (key TEXT PRIMARY KEY, expires_at REAL NOT NULL, issued_before REAL) WITHOUT ROWID;
     CREATE INDEX revocations_by_expiry ON revocations (expires_at);
     """,
+    """
+    CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, epoch TEXT NOT NULL, queue TEXT NOT NULL, kind TEXT NOT NULL,
+        time_ms INTEGER NOT NULL, queued_ms INTEGER NOT NULL, room TEXT, user TEXT, fields BLOB NOT NULL,
+        aside_ms INTEGER, reason TEXT
+    );
+    CREATE INDEX outbox_waiting ON outbox (queue, number) WHERE aside_ms IS NULL;
+    CREATE INDEX outbox_aside ON outbox (queue, number) WHERE aside_ms IS NOT NULL;
+    CREATE TABLE held (
+        id INTEGER PRIMARY KEY, queue TEXT NOT NULL, kind TEXT NOT NULL, place TEXT NOT NULL, user TEXT NOT NULL,
+        time_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, UNIQUE (queue, kind, place, user)
+    );
+    CREATE INDEX held_by_due ON held (queue, due_ms);
+    CREATE TABLE present (place TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (place, user)) WITHOUT ROWID;
+    """,
 )
 """Statements that bring a file of version n to version n + 1; the version is the file's `user_version`.
 
@@ -73,9 +88,13 @@ MIGRATIONS: tuple[str, ...] = (
 
 `revocations` has Unix seconds of the wall clock, as tokens have.
 
+`outbox` has the entries of all queues, under numbers that are never used again. `aside_ms` and `reason` are NULL for
+those that wait; `time_ms`, `queued_ms` and `aside_ms` are the wall clock's. `held` has the entries that are held back,
+and `present` the users at each place (`broker.engine.attendance`).
+
 `clock` has at most one row: the note of the age clock (`broker.engine.age_clock`), and a time that it has shown since.
 `events.time_ms` is the wall clock's time, which was `skew_ms` ahead of the age clock; every other time in the file is
-the age clock's, but those of revocations.
+the age clock's, but those of revocations and of the outbox.
 """
 
 LOG_BYTES = 1 << 24

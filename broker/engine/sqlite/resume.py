@@ -1,6 +1,6 @@
 """Decides at start whether the epochs of a SQLite file are still valid, by one number for its content. Blocking; no trio.
 
-The total of a file changes with every event stored and every row of a room deleted. So a file whose total is not the
+The total of a file changes with every event stored, every row of a room deleted and every entry of the outbox. So a file whose total is not the
 one noted last is an older state, or no state at all, as when a file was put beside another one's write-ahead log.
 """
 
@@ -28,12 +28,19 @@ def bucket_weight(bucket: int) -> int:
     return crc32(b"generation", bucket) << 24
 
 
+def outbox_weight() -> int:
+    """Return how much each entry that was ever written to the outbox adds to the file's total."""
+    return crc32(b"outbox") << 20
+
+
 def read_total(connection: sqlite3.Connection) -> int:
     """Return the total of a file; takes about a second for a million rooms."""
     rooms = connection.execute("SELECT id, epoch, offset FROM rooms WHERE offset > 0")
     buckets = connection.execute("SELECT bucket, generation FROM forgotten")
     total: int = sum(room_weight(room, epoch) * offset for room, epoch, offset in rooms)
     total += sum(bucket_weight(bucket) * generation for bucket, generation in buckets)
+    numbers = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+    total += sum(outbox_weight() * latest for [latest] in numbers)
     return total % MODULUS
 
 

@@ -15,14 +15,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 import msgspec
 
 from broker.engine.age_clock import ClockNote, Moment
 from broker.engine.base import Receipt, Retention, Run
+from broker.engine.outbox import Queue
 from broker.engine.sqlite.file import note_clock, read_clock
-from broker.engine.sqlite.resume import MODULUS, Resumed, bucket_weight, room_weight
+from broker.engine.sqlite.outbox_rows import OutboxChange, OutboxWriter
+from broker.engine.sqlite.resume import MODULUS, Resumed, bucket_weight, outbox_weight, room_weight
 from broker.engine.sqlite.revocation_rows import Revoke, store_row
 from broker.model import Draft, Event, EventHeader, Position
 from broker.protocol.content import read_header
@@ -61,6 +64,9 @@ class Clear:
     deleted: int = 0
 
 
+Change: TypeAlias = Append | Clear | Revoke | OutboxChange
+
+
 @attrs.define
 class _RoomRow:
     id: int
@@ -96,8 +102,10 @@ class Writer:
         *,
         secret: bytes,
         idempotency_seconds: float,
+        queues: Sequence[Queue] = (),
     ) -> None:
         self._connection = connection
+        self.outbox = OutboxWriter(connection, queues, secret=secret)
         self._witness = resumed.witness
         self._total = self._next_total = resumed.total
         # Both files exist after the first read.
@@ -108,9 +116,7 @@ class Writer:
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._clock_note, self._clock_noted_ms = read_clock(connection)
 
-    def append(
-        self, appends: Sequence[Append | Clear | Revoke], now: Moment, clock_note: ClockNote
-    ) -> list[list[Receipt]]:
+    def append(self, appends: Sequence[Change], now: Moment, clock_note: ClockNote) -> list[list[Receipt]]:
         """Store all or nothing, as durable as `synchronous` makes it; returns a list of receipts for each append.
 
         `clock_note` is stored as well when it has changed, and at least every CLOCK_NOTED_EVERY_MS.
@@ -120,8 +126,10 @@ class Writer:
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
         self._next_total = self._total
+        entries_before = self.outbox.written
         try:
             receipts = [self._execute(each, now) for each in appends]
+            self._next_total += outbox_weight() * (self.outbox.written - entries_before)
             self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
             notes_clock = (
                 clock_note != self._clock_note or now.age_ms - self._clock_noted_ms >= CLOCK_NOTED_EVERY_MS
@@ -172,7 +180,7 @@ class Writer:
         if not is_same:
             raise sqlite3.OperationalError("the file, or the -wal beside it, was removed or replaced")
 
-    def _execute(self, each: Append | Clear | Revoke, now: Moment) -> list[Receipt]:
+    def _execute(self, each: Change, now: Moment) -> list[Receipt]:
         match each:
             case Append():
                 return self._append(each, now)
@@ -181,20 +189,30 @@ class Writer:
             case Revoke():
                 store_row(self._connection, each)
                 return []
+            case _:
+                self.outbox.execute(each, now)
+                return []
 
     def _append(self, append: Append, now: Moment) -> list[Receipt]:
         row = self._room(append.room)
         known = row.offset
         receipts = [self._place(row, draft, now) for draft in append.drafts]
         skew_ms = now.time_ms - now.age_ms
+        stored = [
+            receipt.event
+            for receipt in receipts
+            if receipt.event is not None and receipt.event.offset is not None
+        ]
         self._connection.executemany(
             "INSERT INTO events (room, offset, time_ms, content, skew_ms, header) VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (row.id, event.offset, event.time_ms, event.content, skew_ms, _pack(event.header))
-                for event in (receipt.event for receipt in receipts)
-                if event is not None and event.offset is not None
+                for event in stored
             ],
         )
+        if self.outbox.message_queues is not None:
+            queues = self.outbox.message_queues(append.room)
+            self.outbox.write_messages(queues, append.room, row.epoch, stored, now)
         self._next_total += room_weight(row.id, row.epoch) * (row.offset - known)
         self._trim(row, append.retention, now.age_ms, known)
         age_ms = int(append.retention.age_seconds * 1000)

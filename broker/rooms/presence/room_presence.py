@@ -7,6 +7,7 @@ from itertools import chain
 import attrs
 import msgspec
 
+from broker.engine.attendance import Attendance
 from broker.engine.presence import PresenceBus, RemoteChange
 from broker.model import Shown
 from broker.notices import Notice
@@ -28,6 +29,8 @@ class RoomPresence:
     batch: PresenceBatch
     bus: PresenceBus | None = None
     """Exchanges presence with other nodes; None for an engine of one node."""
+    attendance: Attendance | None = None
+    """Notes the users in the engine's book; None if it keeps none."""
     remote: RemoteMembers = attrs.Factory(RemoteMembers)
     shows_data: bool = True
     """Whether members are shown each other's info and state."""
@@ -80,6 +83,8 @@ class RoomPresence:
         shown = self.roster.shown_by(member)
         assert shown is not None, "it was added"
         self._announce(shown.connection, shown)
+        if self.attendance is not None and self.roster.connections_of(shown.user_id) == 1:
+            self.attendance.came(self.room, shown.user_id, member.shown.info)
         return self.batch.joined(shown, self.size)
 
     def remove(self, member: Member) -> list[Notice]:
@@ -91,7 +96,17 @@ class RoomPresence:
         if not member.is_visible:
             return []
         self._announce(shown.connection, None)
+        if self.attendance is not None and not self.roster.connections_of(shown.user_id):
+            self.attendance.left(self.room, shown.user_id)
         return self.batch.left(shown, self.size)
+
+    def abandon(self) -> None:
+        """Tell the engine that nobody is in the room any more, as its actor is gone for good."""
+        if self.bus is not None:
+            self.bus.clear(self.room)
+        if self.attendance is not None:
+            for user_id, _ in self.roster.users():
+                self.attendance.left(self.room, user_id)
 
     def show_info(self, member: Member) -> list[Notice]:
         """Show the present info of a member, if it is in the roster."""
