@@ -53,8 +53,13 @@ from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.native_protocol import native_protocol
 from broker.transport.pump import open_pump
+from broker.webhooks.deliveries import open_deliveries
+from broker.webhooks.queues import queues_of
 
 HEARTBEAT_SECONDS = 1.0
+
+STOP_GRACE_SECONDS = 1.0
+"""Time after the drain window for the requests of webhooks under way; the engine and the log have the rest of the 5 s."""
 
 
 class OwnParts(TypedDict, total=False):
@@ -80,7 +85,7 @@ class OwnParts(TypedDict, total=False):
     """Returns seconds since some moment and never goes back: the ages of events and of idempotency keys; see
     `broker.clocks`."""
     random: Random | None
-    """Spreads the return of clients after a drain; it keeps no secret."""
+    """Spreads the return of clients after a drain, and retries; it keeps no secret."""
 
 
 @asynccontextmanager
@@ -176,6 +181,15 @@ async def open_assembly(
             wall_clock=wall_clock,
             boot_clock=parts.get("boot_clock", system_boot_clock),
         ) as (engine, rooms),
+        open_deliveries(
+            settings.webhooks,
+            engine.outbox,
+            log=own_log,
+            wall_clock=wall_clock,
+            random=parts.get("random") or SystemRandom(),
+            draining=draining,
+            stop_seconds=settings.server.drain_seconds + STOP_GRACE_SECONDS,
+        ) as webhooks,
         open_pump() as pump,
         open_flusher() as flusher,
         trio.open_nursery() as nursery,
@@ -204,6 +218,7 @@ async def open_assembly(
             engine,
             refusals,
             own_log,
+            webhooks=webhooks,
             build={"version": node.version, "engine": scheme},
             is_draining=draining.is_set,
             registry=parts.get("registry"),
@@ -258,7 +273,10 @@ async def open_engine_and_rooms(
     """
     async with AsyncExitStack() as stack:
         if engine is None:
-            opening = open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log)
+            queues = queues_of(settings.webhooks)
+            opening = open_engine(
+                settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log, queues=queues
+            )
             engine = await stack.enter_async_context(opening)
         async with open_rooms(settings, engine, log, retention=retention, policy=restarts) as rooms:
             yield engine, rooms

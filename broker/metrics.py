@@ -3,7 +3,7 @@
 Names and help follow https://prometheus.io/docs/practices/naming/; `promtool check metrics` finds nothing to say.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 
@@ -19,6 +19,8 @@ from broker.refusals import Refusals
 from broker.rooms.delay_histogram import BOUNDS_SECONDS, BUCKETS_PER_DOUBLING
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
+from broker.webhooks.progress import FailureReason
+from broker.webhooks.tally import Tally
 
 PUBLISH_BUCKETS = range(2 * BUCKETS_PER_DOUBLING, len(BOUNDS_SECONDS), 2 * BUCKETS_PER_DOUBLING)
 """Those of the bounds of DelayHistogram that are told, each four times the one before: 61 µs to 64 s."""
@@ -32,6 +34,7 @@ def open_metrics(
     refusals: Refusals,
     log: Log,
     *,
+    webhooks: Sequence[Tally] = (),
     build: Mapping[str, str],
     is_draining: Callable[[], bool],
     registry: CollectorRegistry | None = None,
@@ -52,6 +55,7 @@ def open_metrics(
         RefusalCollector(refusals, rooms),
         EngineCollector(engine),
         LogCollector(log),
+        WebhookCollector(webhooks),
         NodeCollector(dict(build), is_draining),
     ]
     with ExitStack() as registered:
@@ -212,3 +216,54 @@ class LogCollector(Collector):
             "Log lines dropped because their reader stood still",
             self._log.lines_dropped(),
         )
+
+
+@attrs.frozen(eq=False)
+class WebhookCollector(Collector):
+    """Turns the counts of webhooks into metrics, and the lengths of the queues that this node delivers from."""
+
+    _tallies: Sequence[Tally]
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        if not self._tallies:
+            return
+        delivered = CounterMetricFamily(
+            "greenroom_webhook_delivered", "Entries of a webhook that were delivered", labels=["webhook"]
+        )
+        failures = CounterMetricFamily(
+            "greenroom_webhook_failures",
+            "Requests of a webhook that failed, by reason",
+            labels=["webhook", "reason"],
+        )
+        dropped = CounterMetricFamily(
+            "greenroom_webhook_dropped",
+            "Entries that were lost, as the queue was full; only with memory://",
+            labels=["webhook"],
+        )
+        waiting = GaugeMetricFamily(
+            "greenroom_webhook_waiting",
+            "Entries that wait for their delivery, where this node delivers",
+            labels=["webhook"],
+        )
+        oldest = GaugeMetricFamily(
+            "greenroom_webhook_oldest_seconds",
+            "For how long the oldest of them has waited",
+            labels=["webhook"],
+        )
+        aside = GaugeMetricFamily(
+            "greenroom_webhook_aside",
+            "Entries put aside, as they could not be delivered, where this node delivers",
+            labels=["webhook"],
+        )
+        for tally in self._tallies:
+            lengths = tally.lengths()
+            delivered.add_metric([tally.name], tally.delivered_count)
+            # All reasons from the start, so that an alert sees the first failure as a step.
+            for reason in FailureReason:
+                failures.add_metric([tally.name, reason.value], tally.failures[reason])
+            dropped.add_metric([tally.name], lengths.dropped)
+            waiting.add_metric([tally.name], lengths.waiting)
+            oldest.add_metric([tally.name], lengths.oldest_seconds)
+            aside.add_metric([tally.name], lengths.aside)
+        yield from (delivered, failures, dropped, waiting, oldest, aside)
