@@ -54,7 +54,6 @@ from broker.transport.flusher import open_flusher
 from broker.transport.native_protocol import native_protocol
 from broker.transport.pump import open_pump
 from broker.webhooks.deliveries import open_deliveries
-from broker.webhooks.queues import queues_of
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -183,7 +182,7 @@ async def open_assembly(
         ) as (engine, rooms),
         open_deliveries(
             settings.webhooks,
-            engine.outbox,
+            engine.outbox if settings.webhooks else None,
             log=own_log,
             wall_clock=wall_clock,
             random=parts.get("random") or SystemRandom(),
@@ -273,10 +272,7 @@ async def open_engine_and_rooms(
     """
     async with AsyncExitStack() as stack:
         if engine is None:
-            queues = queues_of(settings.webhooks)
-            opening = open_engine(
-                settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log, queues=queues
-            )
+            opening = open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log)
             engine = await stack.enter_async_context(opening)
         async with open_rooms(settings, engine, log, retention=retention, policy=restarts) as rooms:
             yield engine, rooms

@@ -12,6 +12,7 @@ import click
 import httpx2
 import msgspec
 
+from broker.cli.calls import UnreachableError, call_server, name_of
 from broker.cli.durations import Duration
 from broker.cli.lazy import TextCommand
 from broker.cli.printing import json_line
@@ -19,9 +20,7 @@ from broker.cli.rates import Order, Rates, RoomSummary, Row, sort_rows
 from broker.cli.remote import find_api_key, url_option, usage_error
 from broker.client.errors import NotSentError
 from broker.client.http_client import open_client
-from broker.client.reasons import why
 from broker.clocks import boot_clock
-from broker.errors import GreenroomError
 
 PAGE_ROOMS = 1000
 MOST_ROOMS = 10_000
@@ -29,17 +28,9 @@ MOST_ROOMS = 10_000
 TIMEOUT_SECONDS = 5.0
 
 
-class UnreachableError(GreenroomError):
-    """The server gave no answer that can be used."""
-
-
 class _Page(msgspec.Struct, frozen=True):
     rooms: list[RoomSummary]
     cursor: str | None
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    detail: str
 
 
 @click.command("top", cls=TextCommand)
@@ -112,7 +103,7 @@ class Watch:
         return f"{self._server()} · {_count(len(self.rows), 'room')} · {members} · {rate:,.1f} events/s"
 
     def _server(self) -> str:
-        return self._client.base_url.netloc.decode()
+        return name_of(self._client)
 
     def _rooms(self) -> Iterator[RoomSummary]:
         cursor: str | None = ""
@@ -125,26 +116,7 @@ class Watch:
 
     def _page(self, cursor: str) -> _Page:
         params = {"prefix": self._prefix, "limit": str(PAGE_ROOMS), "cursor": cursor}
-        try:
-            response = self._client.get("/api/rooms", params=params)
-        except httpx2.RequestError as error:
-            what = "connect to" if isinstance(error, httpx2.ConnectError) else "ask"
-            raise UnreachableError(f"cannot {what} {self._server()}: {why(error)}") from None
-        if response.status_code != 200:
-            raise UnreachableError(_refusal(response))
-        try:
-            return msgspec.json.decode(response.content, type=_Page)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            raise UnreachableError(f"{self._client.base_url} is no Greenroom server") from None
-
-
-def _refusal(response: httpx2.Response) -> str:
-    try:
-        detail = msgspec.json.decode(response.content, type=_Problem).detail
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return f"the server answered with status {response.status_code}"
-    hint = "; put the server's into GREENROOM_API_KEY" if response.status_code == 401 else ""
-    return f"the server answered with status {response.status_code}: {detail}{hint}"
+        return call_server(self._client, "GET", "/api/rooms", _Page, params=params)
 
 
 def _count(number: int, thing: str) -> str:

@@ -23,6 +23,7 @@ from broker.http.api.revocations import RevocationRoutes
 from broker.http.api.rooms import RoomRoutes
 from broker.http.api.status import StatusRoutes
 from broker.http.api.users import UserRoutes
+from broker.http.api.webhooks import WebhookRoutes
 from broker.http.bodies import check_parameters
 from broker.http.console.browser_client import BrowserClientRoutes, load_client_files
 from broker.http.console.page import PageRoutes, load_web_files
@@ -100,6 +101,7 @@ def create_app(
     RoomRoutes(services, publisher).add_to(api)
     UserRoutes(services).add_to(api)
     RevocationRoutes(services).add_to(api)
+    WebhookRoutes(services).add_to(api)
     BatchRoutes(services).add_to(api)
     NodeRoutes(services).add_to(api)
     if services.makes_tokens:

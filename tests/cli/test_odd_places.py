@@ -347,6 +347,9 @@ NOT_UTF8: dict[str, tuple[list[str], dict[str, str]]] = {
     "secret": (["token", "--user", "ann"], {"GREENROOM_SECRET": BEYOND_UTF8}),
     "key": (["top", "--once"], {"GREENROOM_API_KEY": BEYOND_UTF8}),
     "room of tail": (["tail", BEYOND_UTF8], {}),
+    "name of webhooks aside": (["webhooks", "aside", BEYOND_UTF8], {}),
+    "id of webhooks repeat": (["webhooks", "repeat", "shop", BEYOND_UTF8], {}),
+    "URL of webhooks": (["webhooks", "--url", BEYOND_UTF8], {}),
     "prefix of top": (["top", "--prefix", BEYOND_UTF8], {}),
     "user of token": (["token", "--user", BEYOND_UTF8], {}),
     "room of token": (["token", "--user", "ann", "--room", BEYOND_UTF8], {}),
@@ -392,7 +395,9 @@ def test_what_is_not_utf8_is_refused_by_a_process_too(name: str, tmp_path: Path)
     ],
     ids=["folder", "none", "none in none", "memory", "long", "beyond UTF-8", "below a device"],
 )
-@pytest.mark.parametrize("command", ["serve", "token", "config show", "config check", "send", "top"])
+@pytest.mark.parametrize(
+    "command", ["serve", "token", "config show", "config check", "send", "top", "webhooks"]
+)
 def test_a_configuration_that_cannot_be_read_is_one_line_and_2(
     command: str, make: Callable[[Path], Path], tmp_path: Path
 ) -> None:

@@ -225,11 +225,11 @@ class World:
         return answer
 
 
-def make_settings(**sections: dict[str, Any]) -> Settings:
+def make_settings(**sections: Any) -> Settings:
     """Return settings with some keys changed: make_settings(http={"body_bytes": 100})."""
     plain: dict[str, Any] = {"auth": {"secret": SECRET}, "http": {"api_key": API_KEY}}
     for section, keys in sections.items():
-        plain[section] = {**plain.get(section, {}), **keys}
+        plain[section] = {**plain.get(section, {}), **keys} if isinstance(keys, dict) else keys
     return msgspec.convert(plain, Settings)
 
 

@@ -46,7 +46,7 @@ async def test_every_route_of_the_api_wants_the_key(world, authorization):
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="greenroom"'
         assert response.headers["Content-Type"] == "application/problem+json"
         tried += 1
-    assert tried == 14
+    assert tried == 17
 
 
 async def test_everything_else_is_open(world):
@@ -66,7 +66,7 @@ async def test_a_client_token_is_no_api_key(world):
 
 async def test_secrets_are_in_no_log(open_world, api_key):
     class Broken:
-        presence = cluster = revocations = None
+        presence = cluster = revocations = attendance = None
 
         async def wait_ready(self):
             raise ZeroDivisionError

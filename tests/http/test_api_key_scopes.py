@@ -37,6 +37,9 @@ NEEDS = {
     ("/api/users/{user}", "get"): "read",
     ("/api/users/{user}", "delete"): "admin",
     ("/api/revocations", "post"): "admin",
+    ("/api/webhooks", "get"): "read",
+    ("/api/webhooks/{name}/aside", "get"): "read",
+    ("/api/webhooks/{name}/repeat", "post"): "admin",
     ("/api/node", "get"): "read",
 }
 

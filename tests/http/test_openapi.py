@@ -114,6 +114,7 @@ async def test_answers_are_as_described(world, document):
         ("/api/users", "get"): await world.client.get("/api/users"),
         ("/api/users/{user}", "get"): await world.client.get("/api/users/ann"),
         ("/api/revocations", "post"): await world.client.post("/api/revocations", json={"user_id": "ann"}),
+        ("/api/webhooks", "get"): await world.client.get("/api/webhooks"),
         ("/health", "get"): await world.client.get("/health"),
         ("/ready", "get"): await world.client.get("/ready"),
     }

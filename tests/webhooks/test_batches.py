@@ -5,10 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.engine.outbox import Entry, Kind
+from broker.engine.outbox import Entry
 from broker.webhooks.batches import make_batch
-from broker.webhooks.queues import queues_of
-from tests.webhooks.entries import entry, webhook
+from tests.webhooks.entries import entry
 
 
 def test_the_fields_of_a_kind_stand_beside_those_of_all_and_never_hide_them() -> None:
@@ -63,12 +62,3 @@ def test_an_id_names_the_entries_of_a_request() -> None:
     assert one.id == same.id
     assert one.id != make_batch([entry(1)]).id
     assert one.id != make_batch([entry(1), entry(3)]).id
-
-
-def test_each_webhook_has_a_queue_of_its_name() -> None:
-    [queue, other] = queues_of(
-        [webhook(rooms=("a.*",), hold_back_seconds=2), webhook(name="b", kinds=("message",))]
-    )
-    assert (queue.name, queue.rooms, queue.hold_back_seconds) == ("shop", ("a.*",), 2)
-    assert queue.kinds == frozenset(Kind) - {Kind.MESSAGE}
-    assert (other.name, other.kinds) == ("b", frozenset({Kind.MESSAGE}))

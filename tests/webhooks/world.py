@@ -9,15 +9,16 @@ import attrs
 import msgspec
 import trio
 
-from broker.config.settings import WebhookSettings
+from broker.config.settings import Settings, WebhookSettings
+from broker.engine.age_clock import Moment
 from broker.engine.memory_outbox import PARTITION, MemoryOutbox
+from broker.engine.open import queues_of
 from broker.engine.outbox import Outbox
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position, WallClock
 from broker.webhooks.batches import Batch
 from broker.webhooks.deliveries import open_deliveries
 from broker.webhooks.progress import Failure
-from broker.webhooks.queues import queues_of
 from broker.webhooks.tally import Tally
 from tests.support.logs import RecordingLog
 from tests.webhooks.entries import webhook
@@ -105,8 +106,8 @@ class Shop:
     @classmethod
     def of(cls, *webhooks: WebhookSettings) -> "Shop":
         chosen = webhooks or (webhook(kinds=("message",)),)
-        now_ms = lambda: int(virtual_wall_clock() * 1000)  # noqa: E731
-        outbox = FlakyOutbox(queues_of(chosen), epoch="e", now_ms=now_ms)
+        now = lambda: Moment(int(virtual_wall_clock() * 1000), int(virtual_wall_clock() * 1000))  # noqa: E731
+        outbox = FlakyOutbox(queues_of(Settings(webhooks=chosen)), epoch="e", now=now)
         return cls(chosen, outbox, {each.name: Application() for each in chosen})
 
     @property
