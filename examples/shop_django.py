@@ -21,6 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from broker import Publisher
 from broker.client import Published
+from broker.hooks import SignatureError, verify
 
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
@@ -37,6 +38,9 @@ publisher = Publisher(
 )
 background = ThreadPoolExecutor(1)
 customers = {"5": "7"}
+# In a model: `told` is then a unique field, saved in the same transaction as `online`.
+told: set[str] = set()
+online: set[str] = set()
 
 
 def note_failure(done: Future[Published]) -> None:
@@ -68,9 +72,33 @@ def update_order_status(request: HttpRequest, order_id: str) -> JsonResponse:
     return JsonResponse({"order_id": order_id, "status": status})
 
 
+@csrf_exempt
+def webhooks(request: HttpRequest) -> HttpResponse:
+    try:
+        entries = verify(request.headers, request.body, os.environ["WEBHOOK_SECRET"])
+    except SignatureError:
+        return HttpResponse(status=401)
+    for entry in entries:
+        # An entry may come again.
+        if entry["id"] in told:
+            continue
+        told.add(entry["id"])
+        if entry["type"] == "user_online":
+            online.add(entry["user"])
+        elif entry["type"] == "user_offline":
+            online.discard(entry["user"])
+    return HttpResponse(status=204)
+
+
+def list_online(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(sorted(online), safe=False)
+
+
 urlpatterns = [
     path("token", token),
     path("", page),
+    path("webhooks", webhooks),
+    path("online", list_online),
     path("orders/<order_id>/status", update_order_status),
 ]
 application = get_wsgi_application()

@@ -6,16 +6,20 @@ from enum import StrEnum
 from pathlib import Path
 
 import jwt
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, PlainTextResponse
 
 from broker import AsyncPublisher
+from broker.hooks import SignatureError, verify
 
 app = FastAPI()
 publisher = AsyncPublisher(
     os.environ.get("GREENROOM_URL", "http://localhost:8000"), os.environ["GREENROOM_API_KEY"]
 )
 customers = {"5": "7"}
+# In a database: `told` is then a unique column, written in the same transaction as `online`.
+told: set[str] = set()
+online: set[str] = set()
 
 
 class OrderStatus(StrEnum):
@@ -40,3 +44,25 @@ async def update_order_status(order_id: str, status: OrderStatus) -> dict[str, s
     room = f"user_{customers[order_id]}"
     await publisher.publish(room, {"type": "order_update", "order_id": order_id, "status": status})
     return {"order_id": order_id, "status": status}
+
+
+@app.post("/webhooks", status_code=204)
+async def webhooks(request: Request) -> None:
+    try:
+        entries = verify(request.headers, await request.body(), os.environ["WEBHOOK_SECRET"])
+    except SignatureError:
+        raise HTTPException(401) from None
+    for entry in entries:
+        # An entry may come again.
+        if entry["id"] in told:
+            continue
+        told.add(entry["id"])
+        if entry["type"] == "user_online":
+            online.add(entry["user"])
+        elif entry["type"] == "user_offline":
+            online.discard(entry["user"])
+
+
+@app.get("/online")
+async def list_online() -> list[str]:
+    return sorted(online)

@@ -4,15 +4,19 @@ import os
 import time
 
 import jwt
-from flask import Flask, Response, request, send_from_directory
+from flask import Flask, Response, abort, request, send_from_directory
 
 from broker import Publisher
+from broker.hooks import SignatureError, verify
 
 app = Flask(__name__)
 publisher = Publisher(
     os.environ.get("GREENROOM_URL", "http://localhost:8000"), os.environ["GREENROOM_API_KEY"]
 )
 customers = {"5": "7"}
+# In a database: `told` is then a unique column, written in the same transaction as `online`.
+told: set[str] = set()
+online: set[str] = set()
 
 
 @app.get("/token")
@@ -33,3 +37,26 @@ def update_order_status(order_id: str) -> dict[str, str]:
     room = f"user_{customers[order_id]}"
     publisher.publish(room, {"type": "order_update", "order_id": order_id, "status": status})
     return {"order_id": order_id, "status": status}
+
+
+@app.post("/webhooks")
+def webhooks() -> tuple[str, int]:
+    try:
+        entries = verify(request.headers, request.get_data(), os.environ["WEBHOOK_SECRET"])
+    except SignatureError:
+        abort(401)
+    for entry in entries:
+        # An entry may come again.
+        if entry["id"] in told:
+            continue
+        told.add(entry["id"])
+        if entry["type"] == "user_online":
+            online.add(entry["user"])
+        elif entry["type"] == "user_offline":
+            online.discard(entry["user"])
+    return "", 204
+
+
+@app.get("/online")
+def list_online() -> list[str]:
+    return sorted(online)

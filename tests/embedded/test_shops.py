@@ -4,15 +4,22 @@ The shops are programs as a reader of the README would write them; each is start
 """
 
 import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import httpx2
 import pytest
 import trio
 
 from broker.client import ClosedError, connect
+from broker.signatures import sign
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.programs import COMMANDS, EXAMPLES, run_example
+from tests.support.receiver import SECRET as WEBHOOK_SECRET
 from tests.support.secrets import API_KEY, SECRET
+from tests.support.served import Served
 
 SECRETS = {"GREENROOM_SECRET": SECRET, "GREENROOM_API_KEY": API_KEY}
 
@@ -54,9 +61,64 @@ def shop(request: pytest.FixtureRequest) -> str:
 
 
 async def test_a_service_beside_the_server(serve, shop):
-    async with serve() as served:
-        with run_example(shop, GREENROOM_URL=served.url, **SECRETS) as (address, _):
-            await order_is_shipped_and_the_customer_hears(served.url, address)
+    if shop == "shop_express":
+        async with serve() as served:
+            with run_example(shop, GREENROOM_URL=served.url, **SECRETS) as (address, _):
+                await order_is_shipped_and_the_customer_hears(served.url, address)
+        return
+    async with open_relay() as (url, relay_to):
+        webhook = {"name": "shop", "url": f"{url}/webhooks", "secret": WEBHOOK_SECRET, "hold_back_seconds": 0}
+        async with serve(webhooks=[webhook]) as served:
+            environ = {"GREENROOM_URL": served.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, **SECRETS}
+            with run_example(shop, **environ) as (address, _):
+                relay_to(int(address.rpartition(":")[2]))
+                await order_is_shipped_and_the_customer_hears(served.url, address)
+                await the_shop_is_told_who_is_online(served, address)
+
+
+async def the_shop_is_told_who_is_online(served: Served, shop: str) -> None:
+    async with httpx2.AsyncClient(base_url=shop, timeout=PATIENCE_SECONDS) as http:
+
+        async def wait_online(*users: str) -> None:
+            with trio.fail_after(PATIENCE_SECONDS):
+                while (await http.get("/online")).raise_for_status().json() != list(users):
+                    await trio.sleep(0.05)
+
+        async with served.connect("/ws/lobby", "8"), served.connect("/ws", "9"):
+            await wait_online("8", "9")
+        await wait_online()
+        body = b'[{"id":"1","type":"user_online","user":"mallory"}]'
+        forged = sign("msg_1", int(time.time()), body, [b"another key of at least 24 bytes"])
+        for headers in ({}, forged):
+            assert (await http.post("/webhooks", content=body, headers=headers)).status_code == 401
+        await wait_online()
+
+
+@asynccontextmanager
+async def open_relay() -> AsyncIterator[tuple[str, Callable[[int], None]]]:
+    """Pass connections on to a port that is not known yet; gives an address, and what tells the port."""
+    ports: list[int] = []
+
+    async def copy(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await sink.send_all(data)
+            await sink.send_eof()
+
+    async def pass_on(stream: trio.SocketStream) -> None:
+        # Until then a connection is closed, as by an application that is starting.
+        if ports:
+            async with (
+                await trio.open_tcp_stream("127.0.0.1", ports[0]) as other,
+                trio.open_nursery() as both,
+            ):
+                both.start_soon(copy, stream, other)
+                both.start_soon(copy, other, stream)
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, pass_on, 0, host="127.0.0.1"))
+        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}", ports.append
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_shop_with_its_rooms_inside_makes_up_its_secrets():
