@@ -55,6 +55,11 @@ def is_user_place(place: str) -> bool:
     return place.startswith(USER_PLACES)
 
 
+def name_of_place(place: str) -> str:
+    """Return the name of the room or the user, by which the partition is chosen."""
+    return place.removeprefix(USER_PLACES)
+
+
 @attrs.frozen
 class Pair:
     """The kinds of an entry for the first one who came, and for the last one who left."""
@@ -87,6 +92,11 @@ class QueuesAtPlaces:
         self._find = find
         self.is_empty = all(queue.kinds <= {Kind.MESSAGE} for queue in configured)
         """Whether no queue wants any pair, so that no book is needed."""
+
+    def want(self, place: str) -> bool:
+        """Whether any queue wants to know who is at a place."""
+        pairs = (CONNECTEDNESS,) if is_user_place(place) else (OCCUPANCY, MEMBERSHIP)
+        return any(self.of(pair, place) for pair in pairs)
 
     def of(self, pair: Pair, place: str) -> tuple[Queue, ...]:
         """Return the queues that want the first or the last kind of a pair."""

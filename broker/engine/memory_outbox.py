@@ -125,11 +125,13 @@ class MemoryOutbox(Outbox, Attendance):
 
     def came(self, place: str, user_id: str, info: bytes | None) -> None:
         """See Attendance."""
-        self._book.came(place, user_id, info_fields(info), self._now())
+        if self._book.queues.want(place):
+            self._book.came(place, user_id, info_fields(info), self._now())
 
     def left(self, place: str, user_id: str) -> None:
         """See Attendance."""
-        self._book.left(place, user_id, self._now())
+        if self._book.queues.want(place):
+            self._book.left(place, user_id, self._now())
 
     def add(self, place: str, user: str) -> bool:
         """See BookStore."""
@@ -266,7 +268,7 @@ class MemoryOutbox(Outbox, Attendance):
         return [
             QueueStatistics(
                 *(PARTITION, name, len(queue.waiting)),
-                min((entry.queued_ms for entry in queue.waiting.values()), default=None),
+                next((entry.queued_ms for entry in queue.waiting.values()), None),
                 len(queue.aside),
                 queue.dropped,
             )

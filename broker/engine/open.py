@@ -69,6 +69,7 @@ async def open_engine(
             wall_clock=wall_clock,
             boot_clock=boot_clock,
             log=log,
+            queues=queues,
         ) as engine:
             yield engine
     else:

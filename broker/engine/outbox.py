@@ -105,7 +105,7 @@ class QueueStatistics:
     waiting: int
     """Entries to be read, without those held back."""
     oldest_ms: int | None
-    """When the oldest of them came into the queue, in Unix milliseconds; None if there is none."""
+    """When the first of them came into the queue, in Unix milliseconds; None if there is none."""
     aside: int
     """Entries put aside."""
     dropped: int = 0

@@ -8,12 +8,17 @@ from random import Random
 import attrs
 import trio
 
+from broker.engine.attendance import QueuesAtPlaces
 from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, Retention, Run, is_kept
 from broker.engine.feed import Feed, FeedListener
+from broker.engine.outbox import Queue
 from broker.engine.presence import PresenceBus
 from broker.engine.redis.cluster import RedisCluster
 from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.node_clock import NodeClock
+from broker.engine.redis.outbox import RedisOutbox
+from broker.engine.redis.packed_queues import message_packer
+from broker.engine.redis.presence.attendance import RedisAttendance
 from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
     is_remote_change,
@@ -59,6 +64,7 @@ class RedisEngine(Engine, Feed):
         clock: NodeClock,
         idempotency_seconds: float,
         log: Log,
+        queues: Sequence[Queue] = (),
         make_epoch: Callable[[], str] | None = None,
     ) -> None:
         self._servers = servers
@@ -73,6 +79,12 @@ class RedisEngine(Engine, Feed):
         self._cluster = RedisCluster(nodes_server, keyspace, node=node, log=log)
         self._revocations = RedisRevocations(nodes_server, scripts.revoke, keyspace)
         self._clock = clock
+        self._outbox = RedisOutbox(queues, servers, scripts, keyspace, clock.now_ms) if queues else None
+        at_places = QueuesAtPlaces(queues)
+        writers = [server.attendance for server in servers if server.attendance is not None]
+        self._attendance = RedisAttendance(writers, self._ring.index_of, at_places) if writers else None
+        self._told = message_packer(queues, keyspace) or _nobody
+        self._append = scripts.append if self._told is _nobody else scripts.append_and_tell
         self._idempotency_ms = int(idempotency_seconds * 1000)
         self._make_epoch = make_epoch or _epochs()
         # Both take as long to find as the rest of a command.
@@ -100,6 +112,16 @@ class RedisEngine(Engine, Feed):
         """See Engine."""
         return self._revocations
 
+    @property
+    def outbox(self) -> RedisOutbox | None:
+        """See Engine."""
+        return self._outbox
+
+    @property
+    def attendance(self) -> RedisAttendance | None:
+        """See Engine."""
+        return self._attendance
+
     async def position(self, room: str) -> Position:
         """See Engine."""
         _, keys = self._place(room)
@@ -113,7 +135,7 @@ class RedisEngine(Engine, Feed):
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled or unavailable, all the drafts may be stored all the same, or none of them."""
         keys, args, now_ms = self._append_command(room, drafts, retention)
-        receipts = await self._scripts.append.run(
+        receipts = await self._append.run(
             self._place(room)[0].link,
             keys,
             *args,
@@ -132,7 +154,7 @@ class RedisEngine(Engine, Feed):
         """See Engine."""
         drafts = (draft,)
         keys, args, now_ms = self._append_command(room, drafts, retention)
-        return self._scripts.append.run_soon(
+        return self._append.run_soon(
             self._place(room)[0].link,
             keys,
             *args,
@@ -166,7 +188,7 @@ class RedisEngine(Engine, Feed):
         )
         args: list[str | bytes | int] = [
             *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, room_keys.channel),
-            *(retention.messages, retention.bytes, age_ms),
+            *(retention.messages, retention.bytes, age_ms, self._told(room)),
         ]
         for draft in drafts:
             if draft.key is not None:
@@ -240,6 +262,11 @@ class RedisEngine(Engine, Feed):
 
     def _find_place(self, room: str) -> tuple[RedisServer, RoomKeys]:
         return self._servers[self._ring.index_of(room)], self._keyspace.room(room)
+
+
+def _nobody(_room: str) -> bytes:
+    """Return the queues that get a room's messages, where none gets any."""
+    return b""
 
 
 def _epochs() -> Callable[[], str]:

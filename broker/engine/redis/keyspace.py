@@ -27,6 +27,32 @@ class RoomKeys:
 
 
 @attrs.frozen
+class OutboxKeys:
+    """The keys of the outbox on one server, and its channel, on which the names of queues are published."""
+
+    stem: str
+    channel: str
+
+    def waiting(self, queue: str) -> str:
+        """Return the key with the entries of a queue."""
+        return f"{self.stem}waiting:{queue}"
+
+    def aside(self, queue: str) -> str:
+        """Return the key with the entries of a queue that were put aside."""
+        return f"{self.stem}aside:{queue}"
+
+    @property
+    def lease(self) -> str:
+        """The key with the holder of the lease."""
+        return f"{self.stem}lease"
+
+    @property
+    def fence(self) -> str:
+        """The key with the number of the latest holder."""
+        return f"{self.stem}fence"
+
+
+@attrs.frozen
 class Keyspace:
     """All keys and channels under one prefix."""
 
@@ -95,6 +121,25 @@ class Keyspace:
     def revocations_channel(self) -> str:
         """The channel with the revocations of all nodes."""
         return self._channel("revocations")
+
+    @property
+    def outbox(self) -> OutboxKeys:
+        """The keys of the outbox."""
+        return OutboxKeys(f"{self.prefix}:outbox:", self._channel("outbox"))
+
+    @property
+    def book(self) -> str:
+        """The beginning of the keys of the book of who is present."""
+        return f"{self.prefix}:book:"
+
+    @property
+    def book_nodes(self) -> str:
+        """The key with the nodes that have users in the book."""
+        return f"{self.book}nodes"
+
+    def book_places(self, node: str) -> str:
+        """Return the key with the places at which a node has users in the book."""
+        return f"{self.book}of:{node}"
 
     def _channel(self, name: str) -> str:
         # Channels are the same in all databases of a server.

@@ -1,7 +1,7 @@
 """Opens the Redis engine."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random, SystemRandom
@@ -12,6 +12,8 @@ import trio
 
 from broker.clocks import Clock
 from broker.config.settings import RedisSettings
+from broker.engine.attendance import QueuesAtPlaces
+from broker.engine.outbox import Queue
 from broker.engine.redis.client.address import Address, RedisUrl, parse_redis_url
 from broker.engine.redis.client.connection import Connection, Endpoint, open_connection
 from broker.engine.redis.client.health import Health
@@ -22,6 +24,7 @@ from broker.engine.redis.engine import RedisEngine
 from broker.engine.redis.keyspace import Keyspace
 from broker.engine.redis.node_clock import NodeClock
 from broker.engine.redis.presence.announcer import PresenceAnnouncer
+from broker.engine.redis.presence.attendance import AttendanceWriter
 from broker.engine.redis.presence.heartbeat import Heartbeat, HeartbeatOptions
 from broker.engine.redis.presence.node_watch import NodeWatch
 from broker.engine.redis.scripts import Scripts, load_scripts
@@ -44,6 +47,7 @@ async def open_redis(
     log: Log,
     boot_clock: Clock | None = None,
     random: Random | None = None,
+    queues: Sequence[Queue] = (),
 ) -> AsyncIterator[RedisEngine]:
     """Open the engine on the servers of a redis:// or rediss:// URL; leaving the block closes it.
 
@@ -61,6 +65,7 @@ async def open_redis(
         token_hex(8),
         random or SystemRandom(),
         NodeClock(wall_clock, log, boot_clock=boot_clock),
+        QueuesAtPlaces(queues),
     )
     servers: list[RedisServer] = []
     async with AsyncExitStack() as stack:
@@ -80,6 +85,7 @@ async def open_redis(
             clock=factory.clock,
             idempotency_seconds=idempotency_seconds,
             log=log,
+            queues=queues,
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         for server in servers:
@@ -88,7 +94,7 @@ async def open_redis(
         yield engine
         with trio.move_on_after(FAREWELL_SECONDS):
             for server in servers:
-                await server.announcer.wait_announced()
+                await server.wait_announced()
         nursery.cancel_scope.cancel()
 
 
@@ -127,6 +133,7 @@ class _ServerFactory:
     node: str
     random: Random
     clock: NodeClock
+    queues: QueuesAtPlaces
 
     def make(
         self, endpoint: Endpoint, health: Health, connection: Connection | EngineUnavailableError
@@ -144,7 +151,8 @@ class _ServerFactory:
         announcer = PresenceAnnouncer(
             link, self.scripts.announce, self.keyspace, node=self.node, lease_ms=lease_ms
         )
-        node_watch = NodeWatch(announcer)
+        attendance = self._make_attendance(link, lease_ms)
+        node_watch = NodeWatch(announcer, attendance)
         heartbeat = Heartbeat(
             link,
             subscriptions,
@@ -161,7 +169,18 @@ class _ServerFactory:
             ),
         )
         return RedisServer(
-            str(endpoint.address), link, subscriptions, announcer, node_watch, heartbeat, health
+            *(str(endpoint.address), link, subscriptions, announcer, node_watch, heartbeat, health),
+            attendance,
+        )
+
+    def _make_attendance(self, link: Link, lease_ms: int) -> AttendanceWriter | None:
+        if self.queues.is_empty:
+            return None
+        return AttendanceWriter(
+            *(link, self.scripts, self.keyspace, self.queues),
+            node=self.node,
+            lease_ms=lease_ms,
+            now_ms=self.clock.now_ms,
         )
 
 

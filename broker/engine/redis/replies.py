@@ -12,6 +12,7 @@ import attrs
 import msgspec
 
 from broker.engine.base import Receipt, Run
+from broker.engine.outbox import AsideEntry, Entry, Kind, message_fields
 from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomSummary
 from broker.model import Draft, Event, EventHeader, Position, Shown
 from broker.protocol.content import read_header
@@ -54,6 +55,33 @@ class _Member(msgspec.Struct, frozen=True, array_like=True):
     state: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    """An entry of the outbox. A further field goes to the end and has a default."""
+
+    number: int
+    epoch: str
+    kind: Kind
+    time_ms: int
+    queued_ms: int
+    room: str
+    user: str
+    fields: str
+    header: str | None = None
+    """Of a message, whose fields are its content."""
+    offset: int = 0
+    room_epoch: str = ""
+
+
+class _StoredAside(msgspec.Struct, frozen=True, array_like=True):
+    """An entry that was put aside."""
+
+    aside_ms: int
+    reason: str
+    entry: _Stored
+
+
+_ENTRY = msgspec.msgpack.Decoder(_Stored)
+_ASIDE = msgspec.msgpack.Decoder(_StoredAside)
 _PUBLISHED = msgspec.msgpack.Decoder(_Published)
 _HEADER = msgspec.json.Decoder(EventHeader)
 _CHANGE = msgspec.msgpack.Decoder(_Change)
@@ -234,6 +262,53 @@ def parse_lease(reply: object) -> tuple[bool, int, list[str]]:
     """Parse the reply of the script `lease`: whether the node had none, the server's time in ms, the dead nodes."""
     had_none, server_ms, *dead = _list(reply)
     return _integer(had_none) == 1, _integer(server_ms), [_text(node) for node in dead]
+
+
+@_of_msgspec
+def parse_entries(reply: object) -> list[Entry]:
+    """Parse entries of the outbox."""
+    return [_entry_of(_ENTRY.decode(_bytes(packed))) for packed in _list(reply)]
+
+
+@_of_msgspec
+def parse_aside(reply: object) -> list[AsideEntry]:
+    """Parse entries of the outbox that were put aside."""
+    found = [_ASIDE.decode(_bytes(packed)) for packed in _list(reply)]
+    return [AsideEntry(_entry_of(each.entry), each.aside_ms, each.reason) for each in found]
+
+
+@_of_msgspec
+def parse_queue_counts(reply: object) -> tuple[int, int | None, int]:
+    """Parse the reply of the script `outbox_count`: entries that wait, when the first was queued, entries aside."""
+    waiting, first, aside = _list(reply, 3)
+    oldest_ms = next((_ENTRY.decode(_bytes(packed)).queued_ms for packed in _list(first)), None)
+    return _integer(waiting), oldest_ms, _integer(aside)
+
+
+def _entry_of(stored: _Stored) -> Entry:
+    user, fields = stored.user, msgspec.Raw(stored.fields.encode())
+    if stored.header is not None:
+        user = parse_header(stored.header).sender or ""
+        fields = message_fields(Position(stored.room_epoch, stored.offset), bytes(fields))
+    return Entry(
+        *(stored.epoch, stored.number, stored.kind, stored.time_ms, stored.queued_ms),
+        *(stored.room or None, user or None, fields),
+    )
+
+
+def parse_text(reply: object) -> str:
+    """Parse a string."""
+    return _text(reply)
+
+
+def parse_names(reply: object) -> list[str]:
+    """Parse strings."""
+    return [_text(name) for name in _list(reply)]
+
+
+def parse_left_in_book(reply: object) -> int:
+    """Parse the reply of the script `bury`: users that are left, -1 if the node is alive."""
+    return _integer(reply, -1)
 
 
 def parse_announced_version(reply: object) -> int:

@@ -104,8 +104,9 @@ class SqliteEngine(Engine):
         self._outbox = (
             SqliteOutbox(queues, self._commit, self._read, lambda: clock.moment().age_ms) if queues else None
         )
-        self._attendance = SqliteAttendance(self._commit, has_absent)
-        self._has_book = not QueuesAtPlaces(queues).is_empty
+        at_places = QueuesAtPlaces(queues)
+        self._attendance = SqliteAttendance(self._commit, at_places, has_absent)
+        self._has_book = not at_places.is_empty
 
     @property
     def revocations(self) -> SqliteRevocations:

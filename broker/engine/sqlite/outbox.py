@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import trio
 
-from broker.engine.attendance import Attendance
+from broker.engine.attendance import Attendance, QueuesAtPlaces
 from broker.engine.local_lease import LocalLease
 from broker.engine.outbox import (
     POLL_SECONDS,
@@ -147,6 +147,7 @@ class SqliteAttendance(Attendance):
     """See Attendance; `run` it in a nursery. If there are absent ones, who were present in an earlier process, they leave first."""
 
     _commit: Commit
+    _queues: QueuesAtPlaces
     _has_absent: bool
     _changes: list[Presence] = attrs.Factory(list)
     _has_work: Wakeup = attrs.Factory(Wakeup)
@@ -163,6 +164,8 @@ class SqliteAttendance(Attendance):
         self._note(Presence(place, user_id, is_present=False, fields=info_fields(None)))
 
     def _note(self, change: Presence) -> None:
+        if not self._queues.want(change.place):
+            return
         self._changes.append(change)
         self._has_work.set()
 

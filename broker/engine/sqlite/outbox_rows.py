@@ -288,11 +288,12 @@ def count_entries(connection: sqlite3.Connection, queues: Sequence[str]) -> list
     """
     found = []
     for queue in queues:
-        [(waiting, oldest_ms)] = connection.execute(
-            "SELECT count(*), min(queued_ms) FROM outbox WHERE queue = ? AND aside_ms IS NULL", (queue,)
+        [(waiting,)] = connection.execute(
+            "SELECT count(*) FROM outbox WHERE queue = ? AND aside_ms IS NULL", (queue,)
         )
+        first = read_waiting(connection, queue, 0, 1)
         [(aside,)] = connection.execute(
             "SELECT count(*) FROM outbox WHERE queue = ? AND aside_ms IS NOT NULL", (queue,)
         )
-        found.append(QueueStatistics(PARTITION, queue, waiting, oldest_ms, aside))
+        found.append(QueueStatistics(PARTITION, queue, waiting, first[0].queued_ms if first else None, aside))
     return found

@@ -69,6 +69,8 @@ class Scripts:
     """All scripts of the engine."""
 
     append: Script
+    append_and_tell: Script
+    """The same with the functions of the outbox, for events that queues of it get."""
     position: Script
     read: Script
     lease: Script
@@ -78,12 +80,22 @@ class Scripts:
     close: Script
     clear: Script
     revoke: Script
+    attend: Script
+    bury: Script
+    lost_nodes: Script
+    outbox_read: Script
+    outbox_take: Script
+    outbox_repeat: Script
+    outbox_lease: Script
+    outbox_count: Script
 
 
 def load_scripts() -> Scripts:
     """Read all scripts from their files."""
     directory = files(__name__)
-    room = directory.joinpath("room.lua").read_text()
+    room, outbox, book = (
+        directory.joinpath(f"{name}.lua").read_text() for name in ("room", "outbox", "book")
+    )
 
     def load(name: str, prelude: str = "") -> Script:
         text = prelude + directory.joinpath(f"{name}.lua").read_text()
@@ -91,6 +103,7 @@ def load_scripts() -> Scripts:
 
     return Scripts(
         load("append", room),
+        load("append", room + outbox),
         load("position", room),
         load("read", room),
         load("lease"),
@@ -100,4 +113,12 @@ def load_scripts() -> Scripts:
         load("close"),
         load("clear", room),
         load("revoke"),
+        load("attend", outbox + book),
+        load("bury", outbox + book),
+        load("lost_nodes"),
+        load("outbox_read", outbox + book),
+        load("outbox_take"),
+        load("outbox_repeat"),
+        load("outbox_lease"),
+        load("outbox_count"),
     )

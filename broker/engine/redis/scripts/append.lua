@@ -2,8 +2,9 @@
 --
 -- KEYS: hash, stream, then one for each idempotency key.
 -- ARGV: epoch if the room is new, now, window of idempotency keys, expiry of the room (ms each), channel, messages,
---   bytes and age (ms) to keep; then for each draft: the index in KEYS of its idempotency key or 0, 1 if it is
---   ephemeral, its content, its header.
+--   bytes and age (ms) to keep, the queues that get an entry of each stored event or empty (MessagePack of { outbox, room,
+--   names }; it needs the functions of the outbox); then for each draft: the index in KEYS of its idempotency key or 0, 1
+--   if it is ephemeral, its content, its header.
 -- Returns the epoch, then for each draft its offset, 0 if it is ephemeral; -1 - offset for one stored before.
 
 local meta, stream = KEYS[1], KEYS[2]
@@ -11,6 +12,12 @@ local now_ms, window_ms, keep_room_ms = tonumber(ARGV[2]), tonumber(ARGV[3]), to
 local keep_messages, keep_bytes, keep_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local keeps = keep_messages > 0 and keep_bytes > 0 and keep_ms > 0
 
+local told = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or nil
+if told then
+  for _, name in ipairs(told.names) do
+    check_queue(told.outbox, name)
+  end
+end
 local room = load_room(meta, stream) or make_room(meta, stream, ARGV[1], keep_room_ms)
 local first_held, was_empty = room.first, room.first > room.offset
 
@@ -40,6 +47,14 @@ local function place(key, is_ephemeral, content, header)
     redis.call('SET', key, room.epoch .. ' ' .. offset .. ' ' .. until_ms, 'PX', window_ms + 60000)
   end
   return offset
+end
+
+local function tell(offset, content, header)
+  for _, name in ipairs(told.names) do
+    write_entry(
+      told.outbox, name, { 0, '', 'message', now_ms, now_ms, told.room, '', content, header, offset, room.epoch }
+    )
+  end
 end
 
 local function drop_oldest(oldest)
@@ -110,7 +125,7 @@ if keep_ms > room.age_ms then
   drop_expired()
 end
 local answer, published, headers, changes = { room.epoch }, {}, {}, false
-for at = 9, #ARGV, 4 do
+for at = 10, #ARGV, 4 do
   local key, is_ephemeral, content, header = KEYS[tonumber(ARGV[at])], ARGV[at + 1] == '1', ARGV[at + 2], ARGV[at + 3]
   changes = changes or key ~= nil or not is_ephemeral
   local sent = find_sent(key)
@@ -119,6 +134,9 @@ for at = 9, #ARGV, 4 do
   else
     local offset = place(key, is_ephemeral, content, header)
     answer[#answer + 1] = offset
+    if told and offset > 0 then
+      tell(offset, content, header)
+    end
     published[#published + 1] = offset
     published[#published + 1] = content
     headers[#headers + 1] = header
