@@ -3,6 +3,7 @@
 `greenroom config check` and a start report the same problems, as both call `find_problems`.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -15,6 +16,7 @@ from broker.config.settings import Settings
 from broker.engine.open import ENGINE_SCHEMES, check_engine
 from broker.errors import ConfigurationError
 from broker.transport.listening import bind_all
+from broker.transport.unix_socket import socket_path
 
 _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
@@ -43,6 +45,11 @@ def find_host_problems(settings: Settings, *, origins: Mapping[str, str] = _NO_O
 
     A start finds that out as it listens. The configured port is not tried: a running server may have it.
     """
+    path = socket_path(settings.server.host)
+    if path is not None:
+        is_usable = os.access(path.parent, os.W_OK | os.X_OK)
+        reason = f"cannot serve on {settings.server.host}: {path.parent} is no directory that can be written"
+        return [] if is_usable else [Problem(place_of("server.host", origins), reason)]
     try:
         sockets = bind_all(msgspec.structs.replace(settings.server, port=0), shared=False)
     except OSError as error:

@@ -19,6 +19,7 @@ from broker.log import Log
 from broker.log.stdlib import given_or_stdlib_log
 from broker.reloading import Hangups
 from broker.server import Broker
+from broker.service_manager import NO_MANAGER, READY, STOPPING, ServiceManager
 from broker.signals import handling_signals
 from broker.transport.descriptors import connections_possible, raise_limit
 from broker.transport.listening import closing, open_listeners
@@ -39,6 +40,7 @@ async def run_server(
     make_app: Callable[[Broker], ASGIFramework | None] = lambda _broker: None,
     log: Log | None = None,
     on_listening: Callable[[str], None] = lambda _url: None,
+    manager: ServiceManager = NO_MANAGER,
     listeners: list[trio.SocketListener] | None = None,
     siblings: Siblings | None = None,
     dev: bool = False,
@@ -52,7 +54,8 @@ async def run_server(
     window, or the process still runs 1 s after a second signal, a watchdog ends it with status 1.
 
     `make_app` gets the broker, to publish with, and returns an application. That, `listeners` and `on_listening`
-    are as for `Broker.serve`, and `siblings` and `parts` as for `open_broker`.
+    are as for `Broker.serve`, and `siblings` and `parts` as for `open_broker`. `manager` is told when the
+    server serves and when it stops; its sockets are used if there are no `listeners`.
 
     :raises StoppedAtOnceError: if a second signal cut the drain short.
     :raises ConfigurationError: if the broker cannot be opened as configured.
@@ -66,6 +69,7 @@ async def run_server(
             make_app,
             own_log,
             on_listening,
+            manager=manager,
             listeners=listeners,
             hangups=Hangups(own_log, reload, log),
         )
@@ -78,13 +82,14 @@ async def _run_server(
     log: Log,
     on_listening: Callable[[str], None],
     *,
+    manager: ServiceManager,
     listeners: list[trio.SocketListener] | None,
     hangups: Hangups,
 ) -> None:
     raise_limit()
     # Before the nurseries, so that the error of a port in use is raised outside any group.
-    listeners = listeners or await open_listeners(settings.server)
-    stop = _Stop(log, hangups)
+    listeners = listeners or manager.listeners() or await open_listeners(settings.server)
+    stop = _Stop(log, hangups, manager)
     with (
         watchdog(
             log,
@@ -101,6 +106,7 @@ async def _run_server(
             app = make_app(broker)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(hangups.run, broker)
+                nursery.start_soon(manager.run_heartbeat)
                 nursery.start_soon(
                     partial(
                         run_collector,
@@ -109,7 +115,7 @@ async def _run_server(
                         interval_seconds=COLLECTOR_SECONDS,
                     )
                 )
-                report = partial(_log_listening, log, settings, on_listening)
+                report = partial(_report_listening, log, settings, manager, on_listening)
                 await broker.serve(app=app, listeners=listeners, on_listening=report)
                 nursery.cancel_scope.cancel()
     if stop.is_at_once:
@@ -123,6 +129,7 @@ class _Stop:
 
     log: Log
     hangups: Hangups
+    manager: ServiceManager
     broker: Broker | None = None
     everything: trio.CancelScope = attrs.Factory(trio.CancelScope)
     is_asked: bool = False
@@ -137,6 +144,8 @@ class _Stop:
         if number is signal.SIGHUP:
             self.hangups.note()
             return
+        if not self.is_asked:
+            self.manager.notify_nowait(STOPPING)
         if self.is_asked:
             self.is_at_once = True
             self.everything.cancel()
@@ -147,11 +156,14 @@ class _Stop:
         self.is_asked = True
 
 
-def _log_listening(log: Log, settings: Settings, on_listening: Callable[[str], None], url: str) -> None:
+def _report_listening(
+    log: Log, settings: Settings, manager: ServiceManager, on_listening: Callable[[str], None], url: str
+) -> None:
     log.info(
         "listening",
         url=url,
         engine=settings.server.engine.partition("://")[0],
         most_connections=min(settings.limits.connections, connections_possible()),
     )
+    manager.notify_nowait(READY)
     on_listening(url)

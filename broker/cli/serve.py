@@ -24,6 +24,7 @@ from broker.errors import ConfigurationError
 from broker.log import open_log
 from broker.preflight import find_problems
 from broker.process import run_server
+from broker.service_manager import take_service_manager
 from broker.transport.listening import authority
 
 _LOG_SECONDS = 0.2
@@ -83,7 +84,8 @@ def command(
     loaded, kept = load_dev_secrets(loaded, dev_file) if dev else (loaded, None)
     settings = loaded.settings
     refuse(find_problems(settings, dev=dev, origins=loaded.origins))
-    check_workers(workers, settings.server.engine)
+    manager = take_service_manager(os.environ, os.getpid())
+    check_workers(workers, settings.server, manager)
 
     def greet(address: str) -> None:
         drain_log(_LOG_SECONDS)
@@ -106,11 +108,12 @@ def command(
             serve_as_worker(settings, worker_index, workers, siblings, log=log, dev=dev, reload=reload)
         elif workers > 1:
             arguments = _arguments_of_workers(host, engine, config_file, dev=dev)
-            serve_with_workers(loaded, workers, arguments, log=log, on_listening=on_listening)
-        else:
-            trio.run(
-                partial(run_server, settings, log=log, on_listening=on_listening, dev=dev, reload=reload)
+            serve_with_workers(
+                loaded, workers, arguments, log=log, manager=manager, on_listening=on_listening
             )
+        else:
+            serving = partial(run_server, settings, log=log, manager=manager, on_listening=on_listening)
+            trio.run(partial(serving, dev=dev, reload=reload))
     except OSError as error:
         where = authority(settings.server.host, settings.server.port)
         hint = _HINT_OF_PORT if error.errno == errno.EADDRINUSE else ""

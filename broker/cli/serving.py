@@ -11,12 +11,14 @@ import trio
 
 from broker.config.dev import DEV
 from broker.config.load import Loaded
-from broker.config.settings import Settings
+from broker.config.settings import ServerSettings, Settings
 from broker.errors import ConfigurationError
 from broker.http.nodes.siblings import Siblings, sibling_folder
 from broker.log import Log
 from broker.process import run_server
+from broker.service_manager import ServiceManager
 from broker.transport.listening import authority
+from broker.transport.unix_socket import socket_path
 from broker.watchdog import watchdog
 from broker.workers.heartbeat import send_heartbeats, write_line
 from broker.workers.parent_pipe import drain_without_parent
@@ -33,12 +35,17 @@ FORCE_SECONDS = 1.0
 """How long after the workers are killed the parent is ended by force."""
 
 
-def check_workers(count: int, engine: str) -> None:
-    """Check that so many workers can share an engine.
+def check_workers(count: int, server: ServerSettings, manager: ServiceManager) -> None:
+    """Check that so many workers can share an engine and a port.
 
     :raises ConfigurationError: if not.
     """
-    scheme = engine.partition("://")[0]
+    if count > 1 and (manager.sockets or socket_path(server.host) is not None):
+        raise ConfigurationError(
+            f"--workers {count}: workers share a TCP port that they open themselves; "
+            "a Unix socket, or one that is handed over, is for one process"
+        )
+    scheme = server.engine.partition("://")[0]
     if count > 1 and scheme not in SHARED_ENGINES:
         raise ConfigurationError(
             f"--workers {count}: workers meet in a shared engine, and {scheme}:// is for one process; "
@@ -85,6 +92,7 @@ def serve_with_workers(
     arguments: Sequence[str],
     *,
     log: Log,
+    manager: ServiceManager,
     on_listening: Callable[[str], None],
 ) -> None:
     """Supervise workers until a signal; `arguments` are those of each worker's `greenroom serve`.
@@ -116,6 +124,7 @@ def serve_with_workers(
             stop_seconds=stop_seconds,
             silence_seconds=server.worker_silence_seconds,
             on_serving=report_serving,
+            manager=manager,
         )
 
         async def run() -> None:

@@ -7,8 +7,12 @@ from ipaddress import IPv6Address
 
 from broker.config.keys import Key
 from broker.config.patterns import matches
+from broker.config.settings import UNIX_PREFIX
 from broker.model import is_dot_segment
 from broker.output.text import is_utf8
+
+MAX_SOCKET_PATH_BYTES = 103
+"""That is all that some systems take (sockaddr_un.sun_path, with a NUL behind it)."""
 
 _QUOTES = frozenset(
     {"''", '""', "``", "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"}
@@ -56,6 +60,10 @@ def flaw_of_pattern(text: str, earlier: Sequence[str] = ()) -> str | None:
 
 def _flaw_of_host(text: str) -> str | None:
     """Return why nothing can listen on a host, None if that is for the system to say."""
+    if text.startswith(UNIX_PREFIX):
+        if len(text.removeprefix(UNIX_PREFIX).encode()) in range(1, MAX_SOCKET_PATH_BYTES + 1):
+            return None
+        return f"is no Unix socket: unix: and a path of at most {MAX_SOCKET_PATH_BYTES} bytes"
     if text == "*":
         return "is no host: :: is every address"
     if any(character in text for character in "/?#@"):

@@ -41,11 +41,20 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+UNIX_PREFIX = "unix:"
+"""Begins a `server.host` that is the path of a Unix socket."""
+
+
 class ServerSettings(Section, frozen=True):
     """The address, the engine and the lifetime of the server."""
 
-    host: Annotated[str, _doc("address or name to listen on; :: is every address, of IPv4 too")] = "127.0.0.1"
+    host: Annotated[
+        str, _doc("address or name to listen on, or unix:PATH; :: is every address, of IPv4 too")
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), _doc("TCP port; 0 takes a free one")] = 8000
+    socket_mode: Annotated[
+        str, Meta(pattern="^[0-7]{3}$"), _doc("rights of a Unix socket, octal: who may connect")
+    ] = "660"
     node_name: Annotated[
         str | None, _doc("name of this machine in metrics and the console; not set: its host name")
     ] = None

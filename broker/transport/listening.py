@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import trio
 
 from broker.config.settings import ServerSettings
+from broker.transport.unix_socket import listen_on_path, socket_path
 
 Address: TypeAlias = tuple[Any, ...]
 """Host and port, and for IPv6 two numbers more."""
@@ -23,11 +24,15 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
 async def open_listeners(server: ServerSettings) -> list[trio.SocketListener]:
-    """Listen on every address of the configured host, all with the same port.
+    """Listen on every address of the configured host, all with the same port, or on its Unix socket.
 
     :raises OSError: if one cannot be bound; its text names host and port.
     """
     try:
+        path = socket_path(server.host)
+        if path is not None:
+            sock = listen_on_path(path, int(server.socket_mode, 8), server.backlog)
+            return [trio.SocketListener(trio.socket.from_stdlib_socket(sock))]
         # Name resolution blocks.
         sockets = await trio.to_thread.run_sync(partial(bind_all, server, shared=False))
         return listen_on(sockets, server.backlog)
@@ -126,7 +131,9 @@ def without_brackets(host: str) -> str:
 
 
 def authority(host: str, port: int) -> str:
-    """Return host and port; an IPv6 host is put in brackets (RFC 3986 section 3.2.2)."""
+    """Return host and port; an IPv6 host is put in brackets (RFC 3986 section 3.2.2). That of a Unix socket is its path."""
+    if socket_path(host) is not None:
+        return host
     host = without_brackets(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

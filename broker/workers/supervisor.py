@@ -10,6 +10,7 @@ import trio
 
 from broker.errors import ConfigurationError, GreenroomError, StoppedAtOnceError
 from broker.log import Log
+from broker.service_manager import NO_MANAGER, READY, STOPPING, ServiceManager
 from broker.workers.heartbeat import Silence, interval_seconds
 from broker.workers.restarts import Restarts
 
@@ -60,12 +61,13 @@ class Supervisor:
         stop_seconds: float,
         silence_seconds: float,
         on_serving: Callable[[], None],
+        manager: ServiceManager = NO_MANAGER,
         random: Random | None = None,
     ) -> None:
         """`command` gives the arguments of worker 0, 1, …; workers that drain longer than `stop_seconds` are killed.
 
         So are those that have written nothing for `silence_seconds`. `on_serving` is called once, when all
-        workers serve.
+        workers serve; `manager` is told so, too.
         """
         self._command = command
         self._environ = environ
@@ -73,6 +75,7 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._silence_seconds = silence_seconds
         self._on_serving = on_serving
+        self._manager = manager
         random = random or SystemRandom()
         self._workers = [_Worker(index, Restarts(random)) for index in range(count)]
         self._stopping = trio.Event()
@@ -91,6 +94,7 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._handle_signals, signals)
                 nursery.start_soon(self._stop_all)
+                nursery.start_soon(self._manager.run_heartbeat)
                 async with trio.open_nursery() as keeping:
                     for worker in self._workers:
                         keeping.start_soon(self._keep, worker)
@@ -123,6 +127,7 @@ class Supervisor:
     async def _stop_all(self) -> None:
         await self._stopping.wait()
         self._log.info("stopping workers")
+        self._manager.notify_nowait(STOPPING)
         self._signal_all(signal.SIGTERM)
         await trio.sleep(self._stop_seconds)
         self._signal_all(signal.SIGKILL)
@@ -193,6 +198,7 @@ class Supervisor:
             if SERVING in lines and not worker.was_ready:
                 worker.was_ready = True
                 if all(other.was_ready for other in self._workers):
+                    self._manager.notify_nowait(READY)
                     self._on_serving()
 
     async def _watch(self, worker: _Worker, process: trio.Process, silence: Silence) -> None:
