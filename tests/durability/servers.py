@@ -73,19 +73,26 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(path: Path) -> AsyncIterator[Server]:
-    """Start a server on a file; what is left of it at the end is killed."""
+async def serve(
+    path: Path, *, engine: str | None = None, config: Path | None = None, **environ: str
+) -> AsyncIterator[Server]:
+    """Start a server on a file, or on another engine; what is left of it at the end is killed.
+
+    `config` is a configuration file, and `environ` are further variables.
+    """
     witnesses = path.parent.parent / "witnesses"
     witnesses.mkdir(exist_ok=True)
     # What is killed writes no coverage down.
     others = {
         name: value for name, value in untraced(os.environ).items() if not name.startswith("GREENROOM_")
     }
+    configured = [] if config is None else ["--config", str(config)]
+    engine = engine or f"sqlite:///{path}"
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "broker", "serve", "--port", "0", "--engine", f"sqlite:///{path}"],
+        [sys.executable, "-m", "broker", "serve", "--port", "0", "--engine", engine, *configured],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**others, **ENVIRON, "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(witnesses)},
+        env={**others, **ENVIRON, "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(witnesses), **environ},
     )
     server = Server(process)
     try:
