@@ -9,6 +9,7 @@ from secrets import token_hex
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from broker.config.settings import RedisSettings
 from broker.engine.attendance import user_place
@@ -294,3 +295,19 @@ async def test_each_server_is_a_partition_with_the_rooms_and_users_of_its_own(
         assert not one & other
         assert one | other == set(rooms)
         assert sum(each.waiting for each in await engine.outbox.statistics()) == 20 * 4
+
+
+async def test_a_visit_that_ends_while_it_is_noted_and_a_lease_is_renewed_leaves_nothing_to_note(
+    shared_redis: RedisServer,
+) -> None:
+    async with Cluster(shared_redis.url).open_node() as engine:
+        assert engine.attendance is not None
+        [writer] = engine.attendance._writers
+        come(engine, "ann")
+        engine.attendance.left("den", "ann")
+        # The change is on its way.
+        await trio.testing.wait_all_tasks_blocked()
+        writer.lease_renewed(had_none=True)
+        await engine.attendance.wait_written()
+        come(engine, "bob")
+        assert (JOINED, "bob") in await told(engine)

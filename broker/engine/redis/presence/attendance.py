@@ -203,6 +203,8 @@ class AttendanceWriter:
             self._mark_dirty(place)
         elif found.is_empty:
             del self._places[place]
+            # A renewed lease may have asked for all that is known, and there is nothing.
+            self._dirty.pop(place, None)
 
     async def _bury_dead(self) -> None:
         """After each renewal of this node's lease remove the users of nodes that have lost theirs."""
