@@ -5,7 +5,7 @@ last; tests and benchmarks that need less use one of the others, so that nothing
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random, SystemRandom
@@ -31,6 +31,8 @@ from broker.config.settings import HttpSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
 from broker.errors import CloseCode
+from broker.hooks.opening import open_hooks
+from broker.hooks.own import Hook
 from broker.http.nodes.busiest import SampleWindow
 from broker.http.nodes.node import this_node
 from broker.http.nodes.questions import NodeAnswers
@@ -73,6 +75,9 @@ class OwnParts(TypedDict, total=False):
     policy: AccessPolicy | None
     """Decides who may join a room, instead of the token's `rooms`, the settings' `rooms` and `auth.private_user_rooms`:
     for each join, and for each joined room when a token is replaced."""
+    hooks: Sequence[Hook]
+    """Decide who may connect, join and publish, before the `hooks` of the settings: `broker.hooks.Hook`, whose async
+    callable gets the question and returns the answer. They may wait."""
     retention: RetentionPolicy | None
     """Returns how much history a room keeps, instead of `history` and `rooms`; called once for each start of a room."""
     registry: CollectorRegistry | None
@@ -166,12 +171,20 @@ async def open_assembly(
     settings = with_normal_origins(settings)
     wall_clock = parts.get("wall_clock", time.time)
     remote_keys, revoked = RemoteKeySets(), RevocationTable(wall_clock)
-    verifier = open_verifier(settings.auth, wall_clock=wall_clock, remote=remote_keys, revocations=revoked)
+    own_hooks = parts.get("hooks", ())
+    verifier = open_verifier(
+        settings.auth,
+        wall_clock=wall_clock,
+        remote=remote_keys,
+        revocations=revoked,
+        keeps_payload=bool(own_hooks or settings.hooks),
+    )
     api_keys = ApiKeys.from_settings(settings.http)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining = trio.Event()
     async with (
         given_or_stdlib_log(log) as own_log,
+        open_hooks(settings, own_hooks, log=own_log, wall_clock=wall_clock) as hooks,
         open_engine_and_rooms(
             settings,
             log=own_log,
@@ -204,7 +217,7 @@ async def open_assembly(
         )
         traffic, samples = Traffic(), SampleWindow()
         nursery.start_soon(run_traffic, traffic, samples, TrafficMeter(rooms, connections, wall_clock).read)
-        sessions = SessionServices(settings, rooms, policy, verifier, wall_clock=wall_clock)
+        sessions = SessionServices(settings, rooms, policy, verifier, wall_clock=wall_clock, hooks=hooks)
         refusals = Refusals(own_log)
         services = ConnectionServices(
             sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals
@@ -221,6 +234,7 @@ async def open_assembly(
             build={"version": node.version, "engine": scheme},
             is_draining=draining.is_set,
             registry=parts.get("registry"),
+            hooks=hooks,
         ) as metrics:
             http = HttpServices(
                 settings=settings,
@@ -246,6 +260,7 @@ async def open_assembly(
                 connection_ids=sessions.connection_ids,
                 is_dev=dev,
                 refusals=refusals,
+                hooks=hooks,
             )
             if engine.cluster is not None:
                 engine.cluster.on_question(NodeAnswers(http).answer)

@@ -83,6 +83,8 @@ class RefusalReason(StrEnum):
     TOKEN_OTHER_USER = "token_other_user"
     TOKEN_REVOKED = "token_revoked"
     REVOCATIONS_FULL = "revocations_full"
+    HOOK = "hook"
+    HOOK_AWAY = "hook_away"
     API_KEY_MISSING = "api_key_missing"
     API_KEY_WRONG = "api_key_wrong"
     API_KEY_SCOPE = "api_key_scope"

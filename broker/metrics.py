@@ -14,6 +14,9 @@ from prometheus_client.registry import Collector
 
 from broker.engine.base import Engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason
+from broker.hooks.gate import BOUNDS_SECONDS as ANSWER_BOUNDS_SECONDS
+from broker.hooks.gate import Outcome
+from broker.hooks.hooks import Hooks
 from broker.log import Log
 from broker.refusals import Refusals
 from broker.rooms.delay_histogram import BOUNDS_SECONDS, BUCKETS_PER_DOUBLING
@@ -38,6 +41,7 @@ def open_metrics(
     build: Mapping[str, str],
     is_draining: Callable[[], bool],
     registry: CollectorRegistry | None = None,
+    hooks: Hooks | None = None,
 ) -> Iterator[CollectorRegistry]:
     """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
 
@@ -58,6 +62,8 @@ def open_metrics(
         WebhookCollector(webhooks),
         NodeCollector(dict(build), is_draining),
     ]
+    if hooks is not None:
+        collectors.append(HookCollector(hooks))
     with ExitStack() as registered:
         for collector in collectors:
             registry.register(collector)
@@ -201,6 +207,41 @@ class RefusalCollector(Collector):
         for code in sorted({*map(str, map(int, CloseCode)), *self._refusals.closes}):
             closes.add_metric([code], self._refusals.closes.get(code, 0))
         yield closes
+
+
+@attrs.frozen(eq=False)
+class HookCollector(Collector):
+    """Turns the statistics of hooks into metrics; the labels are places in the configuration, as /metrics may be open."""
+
+    _hooks: Hooks
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        questions = CounterMetricFamily(
+            "greenroom_hook_questions",
+            "Questions to the application, by hook and outcome",
+            labels=["hook", "outcome"],
+        )
+        seconds = HistogramMetricFamily(
+            "greenroom_hook_answer_seconds",
+            "Time from a question, with its wait in the queue, until its answer",
+            labels=["hook"],
+        )
+        away = GaugeMetricFamily(
+            "greenroom_hook_away",
+            "Whether the application does not answer a hook, so that it is seldom asked",
+            labels=["hook"],
+        )
+        for gate in self._hooks.gates:
+            for outcome in Outcome:
+                questions.add_metric([gate.name, outcome.value], gate.outcomes[outcome])
+            until = list(accumulate(gate.buckets))
+            buckets = [
+                (str(bound), count) for bound, count in zip(ANSWER_BOUNDS_SECONDS, until, strict=False)
+            ]
+            seconds.add_metric([gate.name], [*buckets, ("+Inf", until[-1])], gate.sum_seconds)
+            away.add_metric([gate.name], float(gate.is_away))
+        yield from (questions, seconds, away)
 
 
 @attrs.frozen(eq=False)

@@ -1,7 +1,7 @@
 """The values that all layers share: positions, drafts, events, claims."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TypeAlias
@@ -217,6 +217,8 @@ class Claims:
     """The rooms that a WebSocket is in from its start."""
     token_id: str | None = None
     issued_at: float | None = None
+    payload: Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
+    """All claims as they were signed, where hooks are told them; else None."""
 
     def has_expired(self, now: float, leeway_seconds: float) -> bool:
         """Whether `leeway_seconds` have passed since `expires_at`; `now` is Unix seconds."""

@@ -77,6 +77,8 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.TOKEN_OTHER_USER: "refresh with a token of the same sub",
         RefusalReason.TOKEN_REVOKED: "the application took the token back: its user has to sign in again",
         RefusalReason.REVOCATIONS_FULL: "give revocations an expires_at no later than the exp of the tokens",
+        RefusalReason.HOOK: "the application refused it: see the answer of its hook",
+        RefusalReason.HOOK_AWAY: "see hook away and hook failed in the log",
         RefusalReason.API_KEY_MISSING: "send Authorization: Bearer with the API key",
         RefusalReason.API_KEY_WRONG: "let the notifier have the server's GREENROOM_API_KEY",
         RefusalReason.API_KEY_SCOPE: "give the key of that name the scope, in [[http.api_keys]]",

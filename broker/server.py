@@ -113,7 +113,11 @@ class Broker:
         settings = with_normal_origins(plan.settings)
         http, sessions = self._http, self._services.sessions
         verifier = open_verifier(
-            settings.auth, wall_clock=http.wall_clock, remote=http.remote_keys, revocations=http.revoked
+            settings.auth,
+            wall_clock=http.wall_clock,
+            remote=http.remote_keys,
+            revocations=http.revoked,
+            keeps_payload=sessions.hooks is not None,
         )
         keys = settings.http
         http.api_keys.replace(keys)

@@ -100,6 +100,18 @@ def parse_claims(payload: Mapping[str, object], *, info_bytes: int = MAX_TOKEN_C
     )
 
 
+def with_payload(claims: Claims, payload: Mapping[str, object]) -> Claims:
+    """Return `claims` with all claims of their token, which a hook is told.
+
+    :raises Disconnect: 4001 if these cannot be written as JSON: NaN and infinities, which readers of a token let in.
+    """
+    try:
+        json.dumps(payload, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise unauthorized("token has a claim that is not JSON") from None
+    return attrs.evolve(claims, payload=payload)
+
+
 def check_times(payload: Mapping[str, object], *, now: float, leeway_seconds: float) -> None:
     """Check `exp` and `nbf` (RFC 7519 sections 4.1.4 and 4.1.5); `iat` decides here nothing.
 

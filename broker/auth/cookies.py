@@ -21,7 +21,7 @@ def find_cookie_token(
 
     :raises Disconnect: 4003 if the page is not of one of `origins`; 4001 for two different cookies of that name.
     """
-    found = {value for value in _values(headers, name) if value}
+    found = {value for value in cookie_values(headers, name) if value}
     if not found:
         return None
     if not _is_listed(headers, origins, may_lack_origin=may_lack_origin):
@@ -40,7 +40,7 @@ def _is_listed(headers: Headers, origins: Collection[str], *, may_lack_origin: b
     return ANY not in origins and len(named) == 1 and named[0].decode("latin-1") in origins
 
 
-def _values(headers: Headers, name: str) -> Iterator[str]:
+def cookie_values(headers: Headers, name: str) -> Iterator[str]:
     """Yield the values of a cookie, without the quotes that they may have (RFC 6265 section 4.1.1)."""
     for header in _header(headers, b"cookie"):
         for pair in header.decode("latin-1").split(";"):

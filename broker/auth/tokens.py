@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import attrs
 import trio
 
-from broker.auth.claims import MAX_TOKEN_CHARACTERS, check_times, parse_claims, unauthorized
+from broker.auth.claims import MAX_TOKEN_CHARACTERS, check_times, parse_claims, unauthorized, with_payload
 from broker.auth.issuers import TrustedIssuer, unverified_issuer
 from broker.auth.keys import KeyRing, Keys, KeySource, issuer_place, key_source, load_keys
 from broker.auth.pending import KeysPending
@@ -30,10 +30,11 @@ def open_verifier(
     wall_clock: WallClock,
     remote: RemoteKeySets | None = None,
     revocations: RevocationTable | None = None,
+    keeps_payload: bool = False,
 ) -> "TokenVerifier":
     """Load the keys that `settings` name and return what verifies tokens with them, and refuses those in `revocations`.
 
-    `remote` has the keys that are fetched, without which settings with such keys cannot be used.
+    With `keeps_payload`, `Claims.payload` has all claims of a token. `remote` has the keys that are fetched, without which settings with such keys cannot be used.
 
     :raises ConfigurationError: as `broker.auth.keys.load_keys`.
     """
@@ -56,6 +57,7 @@ def open_verifier(
         info_bytes=settings.info_bytes,
         wall_clock=wall_clock,
         revocations=RevocationTable(wall_clock) if revocations is None else revocations,
+        keeps_payload=keeps_payload,
     )
 
 
@@ -83,6 +85,7 @@ class TokenVerifier:
     _info_bytes: int
     _wall_clock: WallClock
     _revocations: RevocationTable
+    _keeps_payload: bool = False
 
     def verify(self, token: str | None) -> Claims:
         """Return what `token` says, if a key of its issuer signed it, and it is in force, meant for us and not taken back.
@@ -105,7 +108,7 @@ class TokenVerifier:
         claims = parse_claims(issuer.claims_of(payload), info_bytes=self._info_bytes)
         if self._revocations.revokes(claims):
             raise unauthorized("token was revoked", RefusalReason.TOKEN_REVOKED)
-        return claims
+        return with_payload(claims, payload) if self._keeps_payload else claims
 
     @property
     def sources(self) -> tuple[KeySource, ...]:

@@ -14,7 +14,7 @@ from broker.config.origins import ANY, OPAQUE, normal_origin
 from broker.config.problems import Problem
 from broker.config.settings import AuthSettings, IssuerSettings, Settings
 from broker.config.token_keys import algorithm_flaws, has_own_keys, issuer_flaws, key_url_flaws
-from broker.config.webhooks import webhook_problems
+from broker.config.webhooks import hook_problems, webhook_problems
 
 API_KEY_BYTES = 16
 
@@ -45,12 +45,13 @@ def check_settings(
         *checker.engine(),
         *checker.page_origins(),
         *checker.named_keys(dev=dev),
+        *checker.hooks(),
         *checker.webhooks(),
     ]
     return problems if dev else [*checker.secrets(), *problems]
 
 
-PATTERNS = frozenset({"rooms.pattern", "webhooks.rooms"})
+PATTERNS = frozenset({"rooms.pattern", "hooks.rooms", "webhooks.rooms"})
 """Patterns of rooms, whose names may have blanks and quotes."""
 
 
@@ -166,6 +167,11 @@ class _Checker:
     def named_keys(self, *, dev: bool) -> Iterator[Problem]:
         """Check `[[http.api_keys]]`."""
         for path, message in api_key_problems(self.settings.http, weakness=None if dev else _weakness_of_key):
+            yield self.problem(path, message)
+
+    def hooks(self) -> Iterator[Problem]:
+        """Check `[[hooks]]`, likewise in a trial."""
+        for path, message in hook_problems(self.settings.hooks):
             yield self.problem(path, message)
 
     def webhooks(self) -> Iterator[Problem]:

@@ -25,6 +25,8 @@ TABLE_SECRETS = frozenset(
         "http.api_keys.previous_key",
         "auth.issuers.secret",
         "auth.issuers.previous_secret",
+        "hooks.secret",
+        "hooks.previous_secret",
         "webhooks.secret",
         "webhooks.previous_secret",
     }

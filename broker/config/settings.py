@@ -363,6 +363,45 @@ WebhookKind = Literal[
 ]
 
 
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
+"""The name of a header or a cookie (RFC 9110 section 5.6.2)."""
+
+
+class HookSettings(Section, frozen=True):
+    """An address of the application that decides who may connect, join and publish."""
+
+    on: Annotated[
+        tuple[Literal["connect", "join", "publish"], ...],
+        Meta(min_length=1),
+        _doc("steps of clients that it decides about; the first hook for a step and a room decides"),
+    ]
+    url: Annotated[str, Meta(min_length=1), _doc("where each question is posted to")]
+    secret: Annotated[
+        str | None, _doc("signs each question: whsec_ and the base64 of 24 to 64 random bytes")
+    ] = None
+    previous_secret: Annotated[
+        str | None, _doc("signs each question as well: the old one while it is replaced")
+    ] = None
+    rooms: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...],
+        Meta(min_length=1, max_length=100),
+        _doc("rooms that it decides about, not for connect; * is any run of characters"),
+    ] = ("*",)
+    timeout_seconds: Annotated[
+        float, Meta(gt=0, le=60), _doc("longest that a client waits for an answer, in the queue too")
+    ] = 2.0
+    concurrency: Annotated[int, Meta(ge=1, le=1000), _doc("questions on their way at once")] = 16
+    queue: Annotated[
+        int, Meta(ge=0, le=100_000), _doc("questions that wait for their turn; further ones are not asked")
+    ] = 256
+    headers: Annotated[tuple[Name, ...], _doc("headers of the client's handshake that are passed on")] = ()
+    cookies: Annotated[tuple[Name, ...], _doc("cookies of the client's handshake that are passed on")] = ()
+    when_away: Annotated[
+        Literal["refuse", "allow"],
+        _doc("while the application does not answer: clients get unavailable, or are let through"),
+    ] = "refuse"
+
+
 class WebhookSettings(Section, frozen=True):
     """An address of the application that is told of what happened, in batches and in order."""
 
@@ -419,6 +458,9 @@ class Settings(Section, frozen=True):
     room: RoomSettings = RoomSettings()
     log: LogSettings = LogSettings()
     rooms: Annotated[tuple[RoomRule, ...], _doc("room rules, first match wins")] = ()
+    hooks: Annotated[
+        tuple[HookSettings, ...], _doc("addresses that decide what clients may do: see [[hooks]]")
+    ] = ()
     webhooks: Annotated[
         tuple[WebhookSettings, ...], Meta(max_length=100), _doc("addresses that are told of what happened")
     ] = ()

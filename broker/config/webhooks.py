@@ -1,9 +1,9 @@
-"""The checks of `[[webhooks]]`. Pure."""
+"""The checks of `[[hooks]]` and `[[webhooks]]`, whose requests are signed in the same way. Pure."""
 
 from collections.abc import Iterator, Sequence
 
 from broker.config.flaws import flaw_of_pattern
-from broker.config.settings import WebhookSettings
+from broker.config.settings import HookSettings, WebhookSettings
 from broker.config.urls import check_url
 from broker.errors import ConfigurationError
 from broker.signatures import LEAST_KEY_BYTES, read_secret
@@ -29,6 +29,16 @@ def webhook_problems(webhooks: Sequence[WebhookSettings]) -> Iterator[Flaw]:
             yield f"{path}.{name}", message
 
 
+def hook_problems(hooks: Sequence[HookSettings]) -> Iterator[Flaw]:
+    """Return what is wrong with the hooks."""
+    for index, hook in enumerate(hooks):
+        path = f"hooks[{index}]"
+        for name, message in _flaws_of(hook):
+            yield f"{path}.{name}", message
+        if set(hook.on) == {"connect"} and hook.rooms != ("*",):
+            yield f"{path}.rooms", "has no meaning for connect, which is of no room"
+
+
 def flaw_of_secret(secret: str) -> str | None:
     """Return why a text is no secret that signs requests, None if it is one. The text never holds it."""
     try:
@@ -40,7 +50,7 @@ def flaw_of_secret(secret: str) -> str | None:
     return None
 
 
-def _flaws_of(webhook: WebhookSettings) -> Iterator[Flaw]:
+def _flaws_of(webhook: HookSettings | WebhookSettings) -> Iterator[Flaw]:
     try:
         check_url(webhook.url, example="https://app.example/greenroom")
     except ValueError as error:

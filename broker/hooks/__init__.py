@@ -1,9 +1,17 @@
-"""Hooks: the application decides who may connect, join, publish and call.
+"""Hooks: the application decides who may connect, join and publish.
 
 An application verifies the requests of hooks and webhooks in one line, with nothing of the server imported:
-`call = verify(request.headers, request.body, SECRET)`.
+`ask = verify(request.headers, request.body, SECRET)`. A program with rooms inside gives `open_broker` a `Hook`.
 """
 
+from typing import TYPE_CHECKING
+
+from broker.lazy_names import lazy_names
 from broker.signatures import SignatureError, verify
 
-__all__ = ["SignatureError", "verify"]
+if TYPE_CHECKING:
+    from broker.hooks.own import Hook
+
+__all__ = ["Hook", "SignatureError", "verify"]
+
+__getattr__ = lazy_names(__name__, {"Hook": "broker.hooks.own"})

@@ -14,6 +14,7 @@ from broker.auth.tokens import TokenVerifier
 from broker.config.check import hmac_algorithms
 from broker.config.settings import Settings
 from broker.engine.base import Engine
+from broker.hooks.hooks import Hooks
 from broker.http.metrics import HttpMetrics
 from broker.http.nodes.busiest import SampleWindow
 from broker.http.nodes.node import Node, this_node
@@ -65,6 +66,8 @@ class HttpServices:
     connection_ids: ConnectionIds = attrs.Factory(ConnectionIds)
     """The same as the sessions'."""
     is_dev: bool = False
+    hooks: Hooks | None = None
+    """The same as the sessions'."""
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 
     @property

@@ -1,6 +1,6 @@
 """The rooms of one connection: its joins and leaves, and its waits for rooms."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -23,6 +23,7 @@ from broker.notices import RequestId
 from broker.rooms.member import Member
 from broker.rooms.messages import Join, Leave, RoomMessage
 from broker.sessions.allowance import Allowance
+from broker.sessions.decisions import Decisions
 from broker.sessions.services import SessionServices
 
 Rest: TypeAlias = Callable[[], Awaitable[None]]
@@ -55,16 +56,27 @@ class Memberships:
         on_waited: Callable[[], None],
         *,
         initial_room: str | None,
+        decisions: Decisions | None = None,
     ) -> None:
-        """`on_waited` is called after each wait for a room; `initial_room` is meant where a command names none."""
-        self.is_waiting = False
-        """Whether a room is waited for."""
+        """`on_waited` is called after each wait for a room; `initial_room` is meant where a command names none.
+
+        With `decisions`, the application is asked about joins.
+        """
+        self._waits = 0
+        self._joining: set[str] = set()
+        """Rooms that are being joined, where the application is asked: several at once."""
+        self._decisions = decisions
         self._member = member
         self._services = services
         self._allowance = allowance
         self._on_waited = on_waited
         self._initial_room = initial_room
         self._refs: dict[str, Ref[RoomMessage]] = {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a room, or the application, is waited for."""
+        return self._waits > 0
 
     @property
     def rooms(self) -> tuple[str, ...]:
@@ -102,20 +114,30 @@ class Memberships:
         :raises Disconnect: 4003 if that is forbidden, 4129 if rate-limited, 1013 if engine or node cannot serve.
         """
         assert self._initial_room is not None
-        await self._join_at_start(self._initial_room, options)
+        await self._at_start(partial(self.join, self._initial_room, options))
 
     async def join_auto_rooms(self) -> None:
         """Join the rooms of the claim `auto_join`, in their order.
 
         :raises Disconnect: as `join_initial_room`, also if they are more rooms than a connection may be in.
         """
-        for room in self._member.claims.auto_join:
+        rooms = [room for room in self._member.claims.auto_join if room not in self._refs]
+        if self._decisions is not None and rooms:
+            # All at once: in their order, each would wait for the answers about those before it.
+            await self._at_start(partial(self._decide_auto_rooms, self._decisions, rooms))
+        for room in rooms:
             if room not in self._refs:
-                await self._join_at_start(room, JoinOptions())
+                await self._at_start(partial(self._join_decided, room, JoinOptions()))
 
-    async def _join_at_start(self, room: str, options: JoinOptions) -> None:
+    async def _decide_auto_rooms(self, decisions: Decisions, rooms: Sequence[str]) -> None:
+        for room in rooms:
+            self._check_join(room, JoinOptions())
+        with self._waiting():
+            await decisions.join_all(list(dict.fromkeys(rooms)))
+
+    async def _at_start(self, join: Rest) -> None:
         try:
-            await self.join(room, options)
+            await join()
         except Refused as refused:
             code = _CLOSE_CODES.get(refused.code, CloseCode.FORBIDDEN)
             raise Disconnect(code, refused.message, why=refused.why) from None
@@ -128,18 +150,26 @@ class Memberships:
         :raises Refused: if the name or the options are invalid, or the token, a limit or the node forbids it.
         :raises EngineUnavailableError: if the engine cannot serve, or the room failed.
         """
-        claims, member = self._member.claims, self._member
-        room = check_room_name(name)
-        self._services.policy.check(claims, room, Capability.JOIN)
-        if options.by is not None:
-            check_can(claims, Capability.PRESENCE)
-        if options.last is not None:
-            check_last(claims, options.last, options.since)
-        was_in = room in self._refs
-        if not was_in and len(self._refs) >= self._services.settings.limits.rooms_per_connection:
-            raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
+        if self._decisions is None:
+            await self._join_decided(name, options, request_id)
+            return
+        room = self._check_join(name, options)
+        # Before the room hears of it. A present member whose join is refused stays.
+        with self._waiting():
+            await self._decisions.join(room)
+        self._check_join(name, options)
+        self._joining.add(room)
+        try:
+            await self._join_decided(name, options, request_id)
+        finally:
+            self._joining.discard(room)
+
+    async def _join_decided(self, name: str, options: JoinOptions, request_id: RequestId = None) -> None:
+        """Join a room about which the application has decided; the token may be another since, and its rooms more."""
+        room = self._check_join(name, options)
+        member, was_in = self._member, room in self._refs
         reply: Reply[None] = Reply()
-        since = recovery_start(claims, options.since)
+        since = recovery_start(member.claims, options.since)
         message = Join(member, since, request_id, reply, options.by, options.last)
         with self._waiting():
             ref = await self._services.rooms.tell(room, message, on_start=self._charge_room)
@@ -157,6 +187,22 @@ class Memberships:
                 # Cancelled: the join may still be handled, so a leave follows it.
                 send_leave(ref, Leave(member))
                 raise
+
+    def _check_join(self, name: str, options: JoinOptions) -> str:
+        """Return the room, if the present token and the limits allow the join."""
+        claims = self._member.claims
+        room = check_room_name(name)
+        self._services.policy.check(claims, room, Capability.JOIN)
+        if options.by is not None:
+            check_can(claims, Capability.PRESENCE)
+        if options.last is not None:
+            check_last(claims, options.last, options.since)
+        limit = self._services.settings.limits.rooms_per_connection
+        if self._joining:
+            limit -= len(self._joining.difference(self._refs, (room,)))
+        if room not in self._refs and len(self._refs) >= limit:
+            raise Refused(ErrorCode.TOO_MANY_ROOMS, "leave a room before joining another")
+        return room
 
     def leave(self, name: str | None, request_id: RequestId) -> None:
         """Leave a room, which answers with `left`.
@@ -224,11 +270,11 @@ class Memberships:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        self.is_waiting = True
+        self._waits += 1
         try:
             yield
         finally:
-            self.is_waiting = False
+            self._waits -= 1
             self._on_waited()
 
 

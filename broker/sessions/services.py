@@ -9,6 +9,7 @@ import attrs
 from broker.auth.permissions import AccessPolicy
 from broker.auth.tokens import TokenVerifier
 from broker.config.settings import Settings
+from broker.hooks.hooks import Hooks
 from broker.model import Claims, Shown, WallClock
 from broker.rooms.directory import Rooms, shows_presence_data
 from broker.sessions.allowance import Allowances
@@ -34,7 +35,10 @@ class SessionServices:
     )
     """Whether a room shows info and state. As the rooms do, it keeps to the settings of the start."""
 
-    def make_shown(self, claims: Claims) -> Shown:
-        """Return what a new connection shows, with an id of its own."""
+    hooks: Hooks | None = None
+    """The decisions of the application; None if it is asked about nothing."""
+
+    def make_shown(self, claims: Claims, connection: str | None = None) -> Shown:
+        """Return what a new connection shows, with an id of its own if it has none yet."""
         since_ms = int(self.wall_clock() * 1000)
-        return Shown(claims.user_id, self.connection_ids.make(), since_ms, claims.info)
+        return Shown(claims.user_id, connection or self.connection_ids.make(), since_ms, claims.info)

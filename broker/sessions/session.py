@@ -18,6 +18,7 @@ from broker.errors import (
     RefusalReason,
     Refused,
 )
+from broker.hooks.ask import HookKind
 from broker.model import Capability, Claims, Draft, IdempotencyKey, PresenceBy
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
@@ -31,6 +32,8 @@ from broker.protocol.content import (
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Publish, RoomMessage, SendHistory, SendPresence, SetState, ShowInfo
 from broker.sessions.allowance import Allowance
+from broker.sessions.decisions import Decisions
+from broker.sessions.lanes import Lanes, StartTask
 from broker.sessions.memberships import JoinOptions, Memberships, Rest, check_can
 from broker.sessions.message_rate import MessageRate
 from broker.sessions.services import SessionServices
@@ -48,7 +51,8 @@ class SessionOutbox(Outbox, Protocol):
 class Session:
     """One authenticated connection; a Member of each room it is in.
 
-    Messages are handled one after another, each to its end before the next. `end` may be called at any time: it never
+    Messages are handled one after another, each to its end before the next; those of a room that wait for the application
+    hold up only what comes behind them in that room. `end` may be called at any time: it never
     waits, and after it the leave of every room is in that room's mailbox, behind all that this session sent before.
     """
 
@@ -62,8 +66,13 @@ class Session:
         *,
         initial_room: str | None = None,
         on_refused: Callable[[ErrorCode | RefusalReason], None] = lambda _why: None,
+        decisions: Decisions | None = None,
+        start_task: StartTask | None = None,
     ) -> None:
-        """`on_refused` is called for each request that is answered with an `error`."""
+        """`on_refused` is called for each request that is answered with an `error`.
+
+        With `decisions`, the application is asked, in tasks that `start_task` starts.
+        """
         self.claims = claims
         self._is_visible = not claims.hidden
         self._services = services
@@ -73,7 +82,12 @@ class Session:
         self._on_disconnect = on_disconnect
         self._on_refused = on_refused
         self._initial_room = initial_room
-        self.shown = services.make_shown(claims)
+        self._decisions = decisions
+        self._lanes: Lanes | None = None
+        if decisions is not None:
+            assert start_task is not None, "lanes are tasks of the connection"
+            self._lanes = Lanes(start_task, self._execute_in_lane)
+        self.shown = services.make_shown(claims, None if decisions is None else decisions.caller.connection)
         """See Member. Its `connection` names this connection in the headers of its events, from its start to its end."""
         # Of a new token too, which is the same user's.
         self._chat_header = chat_header(claims.user_id, self.shown.connection)
@@ -82,7 +96,9 @@ class Session:
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
         self._rate = MessageRate(limits, self._allowance, claims.info, now)
         on_waited = self._rate.credit_elapsed
-        self._memberships = Memberships(self, services, self._allowance, on_waited, initial_room=initial_room)
+        self._memberships = Memberships(
+            self, services, self._allowance, on_waited, initial_room=initial_room, decisions=decisions
+        )
 
     @property
     def user_id(self) -> str:
@@ -118,8 +134,20 @@ class Session:
         """See Member."""
         self._on_disconnect(code, reason)
 
+    def drop_waiting(self) -> None:
+        """Execute nothing more of what waits for the application; safe to call twice."""
+        if self._lanes is not None:
+            self._lanes.close()
+
+    async def finish_waiting(self) -> None:
+        """Wait until all that waits for the application is decided, at most for the time of one decision."""
+        if self._lanes is not None and self._decisions is not None:
+            with trio.move_on_after(self._decisions.hooks.longest_seconds):
+                await self._lanes.wait_empty()
+
     def end(self) -> None:
         """Leave every room; safe to call twice."""
+        self.drop_waiting()
         self._memberships.leave_all()
         self._rate.close()
         self._services.allowances.release(self._allowance, trio.current_time())
@@ -165,11 +193,49 @@ class Session:
             self._refuse(refused, self._decoder.request_id(text))
             return None
         try:
+            if self._lanes is not None and (room := self._lane_of(command)) is not None:
+                self._lanes.put(room, command)
+                return None
             rest = self._execute_nowait(command)
         except Refused as refused:
             self._refuse(refused, command.id)
             return None
         return None if rest is None else partial(self._execute_rest, rest, command.id)
+
+    def _lane_of(self, command: commands.AnyCommand) -> str | None:
+        """Return the room behind whose waiting commands this one belongs; None if it is executed at once."""
+        assert self._lanes is not None
+        assert self._decisions is not None
+        if isinstance(command, commands.Ping | commands.Refresh):
+            return None
+        room = self._initial_room if command.room is None else command.room
+        if room is None or room in self._lanes:
+            return room
+        match command:
+            case commands.Chat() | commands.Publish():
+                is_asked_about = self._decisions.are_asked_about(HookKind.PUBLISH, room)
+            case commands.Join():
+                is_asked_about = self._decisions.are_asked_about(HookKind.JOIN, room)
+            case _:
+                is_asked_about = False
+        return room if is_asked_about else None
+
+    async def _execute_in_lane(self, room: str, command: commands.AnyCommand) -> None:
+        """Execute a command of a room, once the application has decided; its errors are answered."""
+        await self._execute_rest(partial(self._execute_decided, room, command), command.id)
+
+    async def _execute_decided(self, room: str, command: commands.AnyCommand) -> None:
+        assert self._decisions is not None
+        if isinstance(command, commands.Chat | commands.Publish) and self._decisions.are_asked_about(
+            HookKind.PUBLISH, room
+        ):
+            # The application is asked about what may be published otherwise.
+            self._check_publish(command)
+            limit = self._services.settings.limits.text_characters
+            command = await self._decisions.publish(room, command, text_characters=limit)
+        rest = self._execute_nowait(command)
+        if rest is not None:
+            await rest()
 
     async def _execute_rest(self, rest: Rest, request_id: RequestId) -> None:
         """Execute the rest of a command, and answer its errors."""
@@ -254,6 +320,14 @@ class Session:
             ref, SetState(self, None if state == b"null" else state, command.id)
         )
 
+    def _check_publish(self, command: commands.Chat | commands.Publish) -> None:
+        self._memberships.find(command.room)
+        if isinstance(command, commands.Chat):
+            check_can(self.claims, Capability.CHAT)
+        else:
+            check_can(self.claims, Capability.PUBLISH)
+            check_numbers("data", command.data)
+
     def _make_publish(self, command: commands.Chat | commands.Publish) -> tuple[Ref[RoomMessage], Publish]:
         """Return the room and its message."""
         room, ref = self._memberships.find(command.room)
@@ -291,6 +365,8 @@ class Session:
             raise Disconnect(
                 CloseCode.UNAUTHORIZED, "the new token is another user's", why=RefusalReason.TOKEN_OTHER_USER
             )
+        if self._decisions is not None:
+            claims = self._decisions.apply(claims)
         self.claims = claims
         seconds_left = self._services.verifier.seconds_left(claims)
         self.outbox.reply(Refreshed(claims.expires_at, seconds_left, command.id))

@@ -11,10 +11,12 @@ from broker.auth.bearer import find_token
 from broker.auth.cookies import find_cookie_token
 from broker.auth.tokens import verify_with_patience
 from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
+from broker.hooks.hooks import Hooks
 from broker.log import Log
 from broker.model import Claims, Position, PresenceBy, parse_offset
 from broker.refusals import Refusals
 from broker.sessions.connections import Connections
+from broker.sessions.decisions import Decisions
 from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.memberships import JoinOptions, Rest
 from broker.sessions.rate import TokenBucket
@@ -139,6 +141,9 @@ class ServedConnection:
             (limits.messages_burst + limits.refused_burst) * FRAMES_PER_MESSAGE,
             trio.current_time(),
         )
+        self._handshake_headers: Sequence[tuple[bytes, bytes]] = ()
+        """Kept for the hooks alone."""
+        self._decisions: Decisions | None = None
         self._session: Session | None = None
         self._liveness = Liveness(self._settings.ping_seconds, self._settings.pong_seconds)
         self._awaiting: trio.CancelScope | None = None
@@ -210,6 +215,8 @@ class ServedConnection:
             self._websocket.stop()
             if self._awaiting is not None:
                 self._awaiting.cancel()
+            if self._session is not None:
+                self._session.drop_waiting()
 
     async def serve(self) -> None:
         """Serve until the end. A failure of this connection ends it alone, and is logged in one line.
@@ -241,9 +248,12 @@ class ServedConnection:
             return
         try:
             token = self._check_handshake()
+            claims = await verify_with_patience(self._services.sessions.verifier, token)
+            if self._services.sessions.hooks is not None:
+                claims = await self._ask_connect(self._services.sessions.hooks, token, claims)
             # Nothing may come between a token's verification and the place among the open connections, where it is taken
             # back.
-            session = self._open_session(await verify_with_patience(self._services.sessions.verifier, token))
+            session = self._open_session(claims)
             try:
                 await self._handle_messages(session)
             finally:
@@ -277,6 +287,8 @@ class ServedConnection:
         """Begin to read, check that the client may connect, and return its token."""
         head, self._head = self._head, None
         assert head is not None, "called once"
+        if self._services.sessions.hooks is not None:
+            self._handshake_headers = head.headers
         self._websocket.start(head.behind)
         if self._refusal is not None:
             raise self._refusal
@@ -292,6 +304,24 @@ class ServedConnection:
             return find_cookie_token(head.headers, name=cookie, origins=allowed)
         return token
 
+    async def _ask_connect(self, hooks: Hooks, token: str | None, claims: Claims) -> Claims:
+        """Let the application decide about the connection; returns the claims as its answer changes them."""
+        sessions = self._services.sessions
+        headers, self._handshake_headers = self._handshake_headers, ()
+        self._decisions = Decisions.of(
+            hooks,
+            claims,
+            sessions.connection_ids.make(),
+            transport="websocket",
+            address=self._address,
+            headers=headers,
+        )
+        await self._decisions.connect(self._destination.initial_room)
+        if self._services.is_draining():
+            raise Disconnect(CloseCode.SERVICE_RESTART, "service restart", why=RefusalReason.DRAINING)
+        # It may have expired or been taken back meanwhile.
+        return self._decisions.apply(sessions.verifier.verify(token))
+
     def _open_session(self, claims: Claims) -> Session:
         """Return the session of an authenticated connection, which is to be ended."""
         decoder = self._protocol.decoder
@@ -304,6 +334,8 @@ class ServedConnection:
             self.disconnect,
             initial_room=self._destination.initial_room,
             on_refused=self._note_refused,
+            decisions=self._decisions,
+            start_task=self._start_command,
         )
         self._session = session
         if not self._services.connections.add(self):
@@ -331,6 +363,9 @@ class ServedConnection:
             rest = self._handle_nowait(message)
             if rest is not None:
                 await self._await(rest)
+        if self._decisions is not None:
+            # Messages that came whole before the peer closed are handled.
+            await self._await(session.finish_waiting)
 
     async def _await(self, rest: Rest) -> None:
         """Await the rest of a command, until the connection is to end."""
@@ -375,6 +410,19 @@ class ServedConnection:
         """End this connection, and no other, over a fault of ours."""
         self._services.refusals.log_failure("connection failed", self._address, error)
         self.disconnect(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
+
+    def _start_command(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that executes commands; an error in it ends this connection and no other."""
+
+        async def run_command() -> None:
+            try:
+                await run()
+            except Disconnect as ending:
+                self._begin_end(ending)
+            except Exception as error:  # noqa: BLE001
+                self._fail(error)
+
+        self._start_task(run_command)
 
     def _start_task(self, run: Callable[[], Awaitable[None]]) -> None:
         assert self._nursery is not None, "nothing is read or written before or behind the nursery"

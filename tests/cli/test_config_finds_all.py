@@ -48,6 +48,9 @@ CASES: dict[str, Case] = {
     "an API key from no file": text(
         '[[http.api_keys]]\nname = "a"\nkey_file = "FOLDER/none"\nscopes = ["read"]'
     ),
+    "a hook whose secret is none": text(
+        '[[hooks]]\non = ["join"]\nurl = "https://a.example"\nsecret = "hunter2"'
+    ),
     "a webhook whose secret is none": text(
         '[[webhooks]]\nname = "a"\nurl = "https://a.example"\nsecret = "hunter2"'
     ),

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import ConfigurationError
@@ -39,6 +39,7 @@ def test_it_is_the_signature_of_other_libraries() -> None:
     assert verify(HEADERS, BODY, SECRET, now=NOW) == {"test": 2432232314}
 
 
+@settings(max_examples=30)
 @given(ids, bodies, st.lists(secrets, min_size=1, max_size=3), st.lists(secrets, max_size=2), st.data())
 def test_it_is_accepted_if_any_key_of_one_side_is_one_of_the_other(
     message_id: str, body: bytes, mine: list[str], more: list[str], data: st.DataObject

@@ -32,6 +32,7 @@ from broker.config.settings import (
     WebSocketSettings,
 )
 from broker.engine.base import Engine
+from broker.hooks import Hook
 from broker.log import open_log
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
@@ -220,6 +221,7 @@ async def _open_node(
     adapt: Callable[[SessionServices], SessionServices] = lambda services: services,
     protocols: Sequence[WireProtocol] = (),
     heartbeat_seconds: float | None = None,
+    hooks: Sequence[Hook] = (),
     **sections: Any,
 ) -> AsyncIterator[Node]:
     settings = make_settings(**sections)
@@ -236,6 +238,7 @@ async def _open_node(
         engine=None if engine is None else engine(wall_clock),
         wall_clock=wall_clock,
         boot_clock=wall_clock,
+        hooks=hooks,
     )
     async with opening as assembly, trio.open_nursery() as nursery:
         services = attrs.evolve(

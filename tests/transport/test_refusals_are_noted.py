@@ -326,6 +326,9 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         # Tokens taken back: tests/server/test_revocations.py.
         RefusalReason.TOKEN_REVOKED,
         RefusalReason.REVOCATIONS_FULL,
+        # The application refuses or is away: tests/sessions/test_hooks.py and tests/hooks/test_gate.py.
+        RefusalReason.HOOK,
+        RefusalReason.HOOK_AWAY,
     }
     covered = {why for _, _, why, _ in SCENARIOS}
     assert covered | elsewhere == {*RefusalReason, *ErrorCode}

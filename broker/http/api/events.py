@@ -151,10 +151,13 @@ class EventRoutes:
         )
 
     async def _open_stream(self, room: str, claims: Claims | None, by: PresenceBy | None) -> "EventStream":
-        if self.services.is_draining():
-            raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         request = this_request()
         request.end_with_client()
+        connection = self.services.connection_ids.make()
+        if claims is not None:
+            claims = await self.access.ask_hooks(claims, room, connection)
+        if self.services.is_draining():
+            raise Refused(ErrorCode.UNAVAILABLE, "the server is stopping", 1000)
         query = read_query(EventsQuery)
         event_id = request.headers.get("Last-Event-ID") or query.last_event_id or None
         # A browser that reconnects asks for the same address again, with the header.
@@ -166,7 +169,7 @@ class EventRoutes:
             settings.websocket.outbox_bytes,
             settings.auth.leeway_seconds,
             on_end=partial(self._note_end, address_of(request.scope)),
-            connection=self.services.connection_ids.make(),
+            connection=connection,
             since_ms=int(self.services.wall_clock() * 1000),
         )
         if not self.services.connections.add(stream):
@@ -203,7 +206,7 @@ def _asks_for_event_stream() -> bool:
 def _passing_refusal(error: Exception) -> Disconnect | None:
     """Return the close that stands for a temporary refusal, or None for a lasting one."""
     match error:
-        case Disconnect(code=CloseCode.TOO_MANY):
+        case Disconnect(code=CloseCode.TOO_MANY | CloseCode.TRY_AGAIN_LATER):
             return error
         case Refused(retry_after_ms=None) | Disconnect():
             return None

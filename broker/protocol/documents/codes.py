@@ -11,10 +11,10 @@ ERROR_MEANINGS: Mapping[ErrorCode, str] = MappingProxyType(
         ErrorCode.INVALID_MESSAGE: "a field is missing or wrong; `message` names it and its rule",
         ErrorCode.UNKNOWN_TYPE: "the server knows no request of this type",
         ErrorCode.NOT_IN_ROOM: "the connection is not in the room",
-        ErrorCode.FORBIDDEN: "the token or the room rules do not allow it",
+        ErrorCode.FORBIDDEN: "the token, the room rules or the application do not allow it",
         ErrorCode.TOO_MANY_ROOMS: "the connection is in as many rooms as it may be; leave one first",
         ErrorCode.RATE_LIMITED: "over a limit; send it again after `retry_after_ms`",
-        ErrorCode.UNAVAILABLE: "the engine or the node cannot serve it now; send it again after `retry_after_ms`",
+        ErrorCode.UNAVAILABLE: "the engine, the node or the application cannot serve it now; send it again after `retry_after_ms`",
     }
 )
 
@@ -28,10 +28,10 @@ CLOSE_MEANINGS: Mapping[CloseCode, str] = MappingProxyType(
         CloseCode.MESSAGE_TOO_BIG: "a message over `websocket.message_bytes`",
         CloseCode.INTERNAL_ERROR: "a fault of the server",
         CloseCode.SERVICE_RESTART: "service restart; follows `reconnect`",
-        CloseCode.TRY_AGAIN_LATER: "the engine or the node cannot serve the room of the address now",
+        CloseCode.TRY_AGAIN_LATER: "the engine, the node or the application cannot serve it now",
         CloseCode.UNAUTHORIZED: "the token is missing or not accepted; after a reason that begins with `token has expired` or "
         "`token is not valid yet`, another token may be",
-        CloseCode.FORBIDDEN: "the token does not allow the room of the address, its name is not allowed, or the origin is not",
+        CloseCode.FORBIDDEN: "the token or the application does not allow the room of the address, its name is not allowed, or the origin is not",
         CloseCode.REMOVED: "removed by the application",
         CloseCode.TOKEN_EXPIRED: "the token expired during the connection",
         CloseCode.TOO_SLOW: "reads too slowly",

@@ -1,0 +1,90 @@
+"""The request that a hook is sent: who asks to do what, in which room."""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+import msgspec
+
+
+class HookKind(StrEnum):
+    """The step of a client about which the application decides."""
+
+    CONNECT = "connect"
+    JOIN = "join"
+    PUBLISH = "publish"
+
+
+class ChatText(msgspec.Struct, frozen=True, tag_field="type", tag="chat"):
+    """A `chat` of a client, cut to `limits.text_characters`."""
+
+    text: str
+
+
+class OwnEvent(msgspec.Struct, frozen=True, tag_field="type", tag="publish"):
+    """A `publish` of a client."""
+
+    event: str
+    data: msgspec.Raw
+    ephemeral: bool
+
+
+Message = ChatText | OwnEvent
+
+
+@attrs.frozen
+class Caller:
+    """One connection, as its hooks are told of it; `claims` are all claims of its first token, as it was signed."""
+
+    user_id: str
+    connection: str
+    transport: str
+    """`websocket` or `event_stream`."""
+    address: str | None
+    claims: Mapping[str, object] = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """Those headers of its handshake that any hook asks for, by their names in lower case."""
+    cookies: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
+class Ask:
+    """A question to the application. `room` is None only for a connection that is made to no room."""
+
+    kind: HookKind
+    caller: Caller
+    room: str | None = None
+    message: Message | None = None
+
+
+class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
+    type: str
+    user_id: str
+    connection: str
+    transport: str
+    claims: msgspec.Raw
+    address: str | None = None
+    headers: dict[str, str] = {}
+    cookies: dict[str, str] = {}
+    room: str | None = None
+    message: ChatText | OwnEvent | None = None
+
+
+def encode_ask(ask: Ask, *, headers: frozenset[str], cookies: frozenset[str]) -> bytes:
+    """Return a question as JSON, with those headers and cookies of the handshake that are named."""
+    caller = ask.caller
+    body = _Body(
+        ask.kind.value,
+        caller.user_id,
+        caller.connection,
+        caller.transport,
+        # In ASCII: a claim may hold half of a surrogate pair.
+        msgspec.Raw(json.dumps(caller.claims).encode()),
+        caller.address,
+        {name: value for name, value in caller.headers.items() if name in headers},
+        {name: value for name, value in caller.cookies.items() if name in cookies},
+        ask.room,
+        ask.message,
+    )
+    return msgspec.json.encode(body)
