@@ -1,0 +1,143 @@
+"""Whatever an application answers, whenever: every request is answered in time, in order, and holds up no other room."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from broker.hooks import Hook
+from tests.support.node import _open_node as open_node
+from tests.support.peers import Client
+
+ROOMS = ("slow a", "slow b", "free")
+LIMIT_SECONDS = 2.0
+REFUSAL = {"allow": False, "reason": "no"}
+
+answers = st.sampled_from(["allow", "refuse", "hang", "rubbish", "raise", "slow", "change"])
+
+
+@attrs.define
+class Application:
+    """Answers each message as the message itself says, after a while."""
+
+    async def decide(self, ask: Mapping[str, Any]) -> Mapping[str, Any]:
+        if ask["type"] == "join":
+            return {"allow": True}
+        answer, _, seconds = ask["message"]["text"].partition(" ")[2].partition(" ")
+        await trio.sleep(float(seconds))
+        match answer:
+            case "allow" | "slow":
+                return {"allow": True}
+            case "change":
+                return {"allow": True, "message": {"text": ask["message"]["text"] + " changed"}}
+            case "refuse":
+                return REFUSAL
+            case "rubbish":
+                return {"allow": "perhaps"}
+            case "raise":
+                raise ValueError
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@attrs.frozen
+class Step:
+    """A message of a client in a room, sent at a time."""
+
+    at: float
+    client: int
+    room: str
+    answer: str
+    takes: float
+
+
+steps = st.builds(
+    Step,
+    at=st.floats(0, 6).map(lambda at: round(at, 2)),
+    client=st.integers(0, 2),
+    room=st.sampled_from(ROOMS),
+    answer=answers,
+    takes=st.sampled_from([0, 0.01, 0.5, 1.5, 1.99, 2.5]),
+)
+
+
+async def run(script: list[Step], when_away: str) -> None:
+    hook = Hook(
+        Application().decide,
+        on=["join", "publish"],
+        rooms=["slow*"],
+        timeout_seconds=LIMIT_SECONDS,
+        when_away="allow" if when_away == "allow" else "refuse",
+    )
+    async with open_node(hooks=[hook]) as node:
+        clients = [await node.client(f"user {number}", auto_join=list(ROOMS)) for number in range(3)]
+        for client in clients:
+            await client.settle()
+        began = trio.current_time()
+        answered: dict[int, tuple[float, str]] = {}
+        heard: list[list[tuple[str, str]]] = [[] for _ in clients]
+
+        async def read(number: int, client: Client) -> None:
+            while True:
+                message = await client.receive()
+                if message["type"] in {"ack", "error"}:
+                    assert message["id"] not in answered, "answered twice"
+                    answered[message["id"]] = (trio.current_time() - began, message["type"])
+                elif message["type"] == "chat":
+                    heard[number].append((message["room"], message["text"]))
+
+        async def send(index: int, step: Step) -> None:
+            await trio.sleep(step.at)
+            text = f"{index} {step.answer} {step.takes}"
+            await clients[step.client].send(type="chat", room=step.room, text=text, id=index)
+
+        async with trio.open_nursery() as nursery:
+            for number, client in enumerate(clients):
+                nursery.start_soon(read, number, client)
+            for index, step in enumerate(script):
+                nursery.start_soon(send, index, step)
+            await trio.sleep(10 + LIMIT_SECONDS * len(script))
+            nursery.cancel_scope.cancel()
+        check(script, answered, heard, when_away)
+
+
+def check(
+    script: list[Step],
+    answered: dict[int, tuple[float, str]],
+    heard: list[list[tuple[str, str]]],
+    when_away: str,
+) -> None:
+    assert sorted(answered) == list(range(len(script))), "each request is answered"
+    for index, step in enumerate(script):
+        at, kind = answered[index]
+        if step.room == "free":
+            assert (at - step.at < 0.01, kind) == (True, "ack"), "no room waits for another"
+            continue
+        # Those before it in the same room of the same connection, and nobody else, may each take the limit.
+        before = [other for other in script if (other.client, other.room) == (step.client, step.room)]
+        ahead = sum(other.at <= step.at for other in before)
+        assert at - step.at <= LIMIT_SECONDS * ahead + 0.01
+        if step.answer == "refuse" and step.takes < LIMIT_SECONDS and when_away == "refuse":
+            assert kind == "error"
+    for texts in heard:
+        assert texts == heard[0], "everybody hears the same, in one order"
+        for client in range(3):
+            for room in ROOMS:
+                said = [int(text.split(" ")[0]) for where, text in texts if where == room]
+                own = [index for index in said if script[index].client == client]
+                assert own == sorted(own, key=lambda index: script[index].at), "in the order of its sender"
+    acked = {index for index, (_, kind) in answered.items() if kind == "ack"}
+    assert {int(text.split(" ")[0]) for _, text in heard[0]} == acked, "what is acknowledged is heard"
+
+
+@given(
+    st.lists(steps, min_size=1, max_size=14, unique_by=lambda step: step.at),
+    st.sampled_from(["refuse", "allow"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_request_is_answered_in_time_and_in_order(script: list[Step], when_away: str) -> None:
+    trio.run(run, script, when_away, clock=MockClock(autojump_threshold=0))
