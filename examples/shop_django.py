@@ -94,12 +94,24 @@ def list_online(request: HttpRequest) -> JsonResponse:
     return JsonResponse(sorted(online), safe=False)
 
 
+@csrf_exempt
+def decide(request: HttpRequest) -> HttpResponse:
+    """Greenroom asks whether a customer may join the room of an order."""
+    try:
+        ask = verify(request.headers, request.body, os.environ["HOOK_SECRET"])
+    except SignatureError:
+        return HttpResponse(status=401)
+    order_id = ask["room"].removeprefix("order-")
+    return JsonResponse({"allow": customers.get(order_id) == ask["user_id"], "reason": "not your order"})
+
+
 urlpatterns = [
     path("token", token),
     path("", page),
     path("webhooks", webhooks),
     path("online", list_online),
     path("orders/<order_id>/status", update_order_status),
+    path("hook", decide),
 ]
 application = get_wsgi_application()
 

@@ -66,3 +66,14 @@ async def webhooks(request: Request) -> None:
 @app.get("/online")
 async def list_online() -> list[str]:
     return sorted(online)
+
+
+@app.post("/hook")
+async def decide(request: Request) -> dict[str, object]:
+    """Greenroom asks whether a customer may join the room of an order."""
+    try:
+        ask = verify(request.headers, await request.body(), os.environ["HOOK_SECRET"])
+    except SignatureError:
+        raise HTTPException(401) from None
+    order_id = ask["room"].removeprefix("order-")
+    return {"allow": customers.get(order_id) == ask["user_id"], "reason": "not your order"}

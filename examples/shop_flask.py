@@ -60,3 +60,14 @@ def webhooks() -> tuple[str, int]:
 @app.get("/online")
 def list_online() -> list[str]:
     return sorted(online)
+
+
+@app.post("/hook")
+def decide() -> Response | dict[str, object]:
+    """Greenroom asks whether a customer may join the room of an order."""
+    try:
+        ask = verify(request.headers, request.get_data(), os.environ["HOOK_SECRET"])
+    except SignatureError:
+        return Response(status=401)
+    order_id = ask["room"].removeprefix("order-")
+    return {"allow": customers.get(order_id) == ask["user_id"], "reason": "not your order"}

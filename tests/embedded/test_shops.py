@@ -21,6 +21,7 @@ from tests.support.receiver import SECRET as WEBHOOK_SECRET
 from tests.support.secrets import API_KEY, SECRET
 from tests.support.served import Served
 
+HOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SECRETS = {"GREENROOM_SECRET": SECRET, "GREENROOM_API_KEY": API_KEY}
 
 
@@ -68,12 +69,18 @@ async def test_a_service_beside_the_server(serve, shop):
         return
     async with open_relay() as (url, relay_to):
         webhook = {"name": "shop", "url": f"{url}/webhooks", "secret": WEBHOOK_SECRET, "hold_back_seconds": 0}
-        async with serve(webhooks=[webhook]) as served:
-            environ = {"GREENROOM_URL": served.url, "WEBHOOK_SECRET": WEBHOOK_SECRET, **SECRETS}
-            with run_example(shop, **environ) as (address, _):
+        hook = {"on": ["join"], "rooms": ["order-*"], "url": f"{url}/hook", "secret": HOOK_SECRET}
+        async with serve(webhooks=[webhook], hooks=[hook | {"timeout_seconds": 60}]) as served:
+            environ = {
+                "GREENROOM_URL": served.url,
+                "WEBHOOK_SECRET": WEBHOOK_SECRET,
+                "HOOK_SECRET": HOOK_SECRET,
+            }
+            with run_example(shop, **environ, **SECRETS) as (address, _):
                 relay_to(int(address.rpartition(":")[2]))
                 await order_is_shipped_and_the_customer_hears(served.url, address)
                 await the_shop_is_told_who_is_online(served, address)
+                await the_shop_lets_customers_into_the_rooms_of_their_orders(served, address)
 
 
 async def the_shop_is_told_who_is_online(served: Served, shop: str) -> None:
@@ -92,6 +99,18 @@ async def the_shop_is_told_who_is_online(served: Served, shop: str) -> None:
         for headers in ({}, forged):
             assert (await http.post("/webhooks", content=body, headers=headers)).status_code == 401
         await wait_online()
+
+
+async def the_shop_lets_customers_into_the_rooms_of_their_orders(served: Served, shop: str) -> None:
+    async with served.connect("/ws", "7") as customer:
+        assert (await customer.ask("joined", type="join", room="order-5"))["room"] == "order-5"
+        refused = await customer.ask("error", type="join", room="order-6")
+        assert (refused["code"], refused["message"]) == ("forbidden", "not your order")
+    async with served.connect("/ws/order-5", "8") as stranger:
+        assert await stranger.close_code() == (4003, "not your order")
+    # A question of somebody else is not answered.
+    question = {"type": "join", "room": "order-5", "user_id": "7"}
+    assert (await served.http.post(f"{shop}/hook", json=question)).status_code == 401
 
 
 @asynccontextmanager
