@@ -1,7 +1,7 @@
 """The values that all layers share: positions, drafts, events, claims."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TypeAlias
@@ -106,6 +106,23 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     key: str
 
 
+TagPairs: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and values of an event, each name once."""
+
+
+class Excluded(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The recipients that an event is withheld from; it is stored as an array, like the header it is part of."""
+
+    connection: str | None = None
+    """The id of one connection."""
+    user_id: str | None = None
+    """All connections of a user."""
+
+    def matches(self, user_id: str, connection: str) -> bool:
+        """Whether the event is withheld from this connection of this user."""
+        return connection == self.connection or user_id == self.user_id
+
+
 class EventHeader(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The fields of an event that can be read without its content: for filters, hooks and wire protocols.
 
@@ -121,8 +138,9 @@ class EventHeader(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The user id of the client; None for an application."""
     connection: str | None = None
     """The id of the client's connection, see `broker.sessions.connections.ConnectionIds`; None for an application."""
-    tags: tuple[tuple[str, str], ...] = ()
-    """Names and values; nothing sets any yet."""
+    tags: TagPairs = ()
+    """Given by the publisher, for filters."""
+    excluded: Excluded | None = None
 
 
 NO_HEADER = EventHeader("")
@@ -171,6 +189,27 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
     def has_data(self) -> bool:
         """Whether there is more to it than its user's id."""
         return self.info is not None or self.state is not None
+
+
+@attrs.frozen
+class TagFilter:
+    """The events that a member wants: those that have, of each name in it, one of its values.
+
+    >>> TagFilter.of({"kind": ["goal", "card"]}).matches((("kind", "goal"), ("team", "home")))
+    True
+    """
+
+    wanted: frozenset[tuple[str, frozenset[str]]]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Iterable[str]]) -> "TagFilter":
+        """Return the filter for names with their wanted values."""
+        return cls(frozenset((name, frozenset(wanted)) for name, wanted in values.items()))
+
+    def matches(self, tags: TagPairs) -> bool:
+        """Whether an event with these tags is wanted."""
+        given = dict(tags)
+        return all(given.get(name) in values for name, values in self.wanted)
 
 
 class PresenceBy(StrEnum):

@@ -78,6 +78,15 @@ class PresenceList(msgspec.Struct, frozen=True):
     """Whether infos and states are missing, as there would be too many bytes of them."""
 
 
+class Withheld(msgspec.Struct, frozen=True):
+    """The events from `first` to `offset` (both included) are not for the recipient, whose position is behind them."""
+
+    room: str
+    epoch: str
+    first: int
+    offset: int
+
+
 class Joined(msgspec.Struct, frozen=True):
     """The answer to a join, and the first notice that a new member gets of the room."""
 
@@ -85,7 +94,7 @@ class Joined(msgspec.Struct, frozen=True):
     room_size: int
     position: Position
     is_recovered: bool
-    events: tuple[Event, ...]
+    events: tuple[Event | Withheld, ...]
     request_id: RequestId = None
     connection: str = ""
     """The id of the new member's connection."""
@@ -112,7 +121,7 @@ class HistoryPage(msgspec.Struct, frozen=True):
     """Some of a room's events, and the room's current position."""
 
     room: str
-    events: tuple[Event, ...]
+    events: tuple[Event | Withheld, ...]
     position: Position
     request_id: RequestId = None
 
@@ -165,6 +174,7 @@ Notice: TypeAlias = (
     | PresenceList
     | HistoryPage
     | Gap
+    | Withheld
     | Failed
     | Pong
     | Refreshed

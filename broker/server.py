@@ -1,6 +1,6 @@
 """The public Broker: publishes in rooms, and serves them on a port until it is drained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 
@@ -21,7 +21,8 @@ from broker.http.nodes.siblings import Siblings
 from broker.http.services import HttpServices
 from broker.model import Draft, IdempotencyKey, check_room_name
 from broker.portable_json import encode
-from broker.protocol.content import notifier_content
+from broker.protocol.content import choosing_header, notifier_content
+from broker.protocol.tags import check_excluded, check_tags
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Published
 from broker.sessions.connections import Connections
@@ -85,20 +86,28 @@ class Broker:
         *,
         idempotency_key: str | None = None,
         ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> Published:
         """Publish `message`, a JSON object with a `type` of its own, in a room.
+
+        `tags` are for members that joined with a filter. The connections of `exclude_user`, and the connection with the
+        id `exclude_connection`, do not get it.
 
         Returns once it is in the engine and on its way to the members. If cancelled, it may or may not be
         published; repeat the call with the same `idempotency_key` to publish it once.
 
         NaN and infinities become null.
 
-        :raises Refused: if the room's name or the message is not allowed; see broker.portable_json.
+        :raises Refused: if the room's name, the tags or the message is not allowed; see broker.portable_json.
         :raises TypeError: if the message holds a value that has no JSON form.
         :raises EngineUnavailableError: if it was not stored.
         """
         key = None if idempotency_key is None else IdempotencyKey("http", idempotency_key)
         content, header = notifier_content(encode(message))
+        excluded = check_excluded(exclude_user, exclude_connection)
+        header = choosing_header(header, check_tags(tags), excluded)
         return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key, header))
 
     def reload(self, changed: Settings) -> ReloadPlan:

@@ -48,6 +48,13 @@ from broker.model import Capability
     metavar="JSON",
     help='What the other members of its rooms are shown, such as {"name":"Ann"}.',
 )
+@click.option(
+    "--auto-join",
+    "auto_join",
+    multiple=True,
+    metavar="ROOM",
+    help="A room that its connections are in from their start; may be repeated.",
+)
 @config_option
 def command(  # noqa: PLR0917  # click passes them by name
     user_id: str,
@@ -55,6 +62,7 @@ def command(  # noqa: PLR0917  # click passes them by name
     can: tuple[str, ...],
     ttl_seconds: float,
     info_json: str | None,
+    auto_join: tuple[str, ...],
     config_file: Path | None,
 ) -> None:
     """Print a client token.
@@ -77,5 +85,6 @@ def command(  # noqa: PLR0917  # click passes them by name
         rooms=rooms or None,
         can=can or None,
         info=info,
+        auto_join=auto_join or None,
     )
     click.echo(token)

@@ -1,6 +1,6 @@
 """The client of trio and asyncio programs: many rooms over one connection, which reconnects when it is lost."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 from typing import Literal
@@ -26,6 +26,7 @@ from broker.client.refresh import Refresh
 from broker.client.room import Room
 from broker.client.signal import Signal
 from broker.client.socket import Socket, SocketClosed
+from broker.client.track import WantedTags
 from broker.clocks import Clock
 from broker.errors import CloseCode
 from broker.model import Position
@@ -138,16 +139,22 @@ class Client:
 
     @asynccontextmanager
     async def join(
-        self, room: str, *, since: Position | None = None, last: int | None = None
+        self,
+        room: str,
+        *,
+        since: Position | None = None,
+        last: int | None = None,
+        tags: WantedTags | None = None,
     ) -> AsyncIterator[Room]:
         """Join a room for the block; waits until the server has confirmed it.
 
         With `since`, the first messages are those after that position; with `last`, at most so many of the newest ones
-        that the server holds (1000 by its default setting), followed by each later one.
+        that the server holds (1000 by its default setting), followed by each later one. With `tags`
+        (`{"kind": ["goal", "card"]}`) of all events only those that have one of the values of each name.
 
         :raises RefusedError: if the room may not be joined.
         :raises NotSentError: if its name is no text, or cannot be written; if `last` is no positive integer, or given
-            together with `since`.
+            together with `since`; if `tags` are no lists by name.
         :raises ClosedError: if the server does not want this client.
         :raises ValueError: if this client is in the room already.
         """
@@ -158,7 +165,9 @@ class Client:
             raise NotSentError(f"room: a text, not {type(room).__name__}")
         if last is not None and (since is not None or last < 1):
             raise NotSentError("last: a positive integer, not together with since")
-        effects = self._core.join(room, since, self._clock(), last)
+        if tags is not None and not _is_filter(tags):
+            raise NotSentError("tags: for each name a list of values")
+        effects = self._core.join(room, since, self._clock(), last, tags)
         self._changes[room] = Signal()
         try:
             self._apply(effects)
@@ -374,3 +383,9 @@ class Client:
         error = ClosedError(self._closed.code, self._closed.reason)
         error.__cause__ = self._closed.__cause__
         return error
+
+
+def _is_filter(tags: object) -> bool:
+    return isinstance(tags, Mapping) and all(
+        isinstance(values, Iterable) and not isinstance(values, str | bytes) for values in tags.values()
+    )

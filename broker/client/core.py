@@ -29,7 +29,7 @@ from broker.client.errors import (
     UnavailableError,
 )
 from broker.client.pace import PATIENCE_SECONDS
-from broker.client.track import RoomTrack
+from broker.client.track import RoomTrack, WantedTags
 from broker.client.wire import write_message
 from broker.errors import CloseCode, ErrorCode
 from broker.model import Position
@@ -129,17 +129,24 @@ class ClientCore:
             effects.append(RoomChanged(track.name))
         return effects
 
-    def join(self, room: str, since: Position | None, now: float, last: int | None = None) -> list[Effect]:
-        """Follow a room, from the position `since` or with the `last` events before.
+    def join(
+        self,
+        room: str,
+        since: Position | None,
+        now: float,
+        last: int | None = None,
+        tags: WantedTags | None = None,
+    ) -> list[Effect]:
+        """Follow a room, from the position `since` or with the `last` events before; with `tags`, of all only some.
 
         :raises ValueError: if it is followed already.
-        :raises NotSentError: if the name cannot be written.
+        :raises NotSentError: if the name or the tags cannot be written.
         """
         if room in self.rooms:
             raise ValueError(f"this client is in {room!r} already")
         # A name that cannot be written is refused here, not on the connection later.
-        write_message({"room": room, "epoch": None if since is None else since.epoch})
-        track = self.rooms[room] = RoomTrack(room, self.room_bytes, since, last)
+        write_message({"room": room, "epoch": None if since is None else since.epoch, "tags": tags})
+        track = self.rooms[room] = RoomTrack(room, self.room_bytes, since, last, tags)
         return self._join(track, now)
 
     def leave(self, room: str) -> list[Effect]:

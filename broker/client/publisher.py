@@ -1,7 +1,7 @@
 """The HTTP API for any service; needs neither trio nor the server."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -25,7 +25,7 @@ from broker.client.results import (
     UserPage,
 )
 from broker.client.retries import ATTEMPT_SECONDS, Attempts, RetryAfter
-from broker.client.routes import Call, Message
+from broker.client.routes import Call, Message, PublishOptions
 from broker.clocks import Clock, boot_clock
 from broker.model import Position
 
@@ -157,14 +157,24 @@ class Publisher:
         )
 
     def publish(
-        self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
+        self,
+        room: str,
+        message: Message,
+        *,
+        idempotency_key: str | None = None,
+        ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> Published:
         """Publish `message`, a JSON object with a `type` of its own, in a room; returns once it is stored.
 
         The same `idempotency_key` in the same room within the server's window (5 minutes) is stored once. An
-        ephemeral message is delivered and not stored.
+        ephemeral message is delivered and not stored. `tags` are for members that joined with a filter. The connections of
+        `exclude_user`, and the connection with the id `exclude_connection`, do not get it.
         """
-        return self._send(routes.publish(room, message, idempotency_key, ephemeral=ephemeral))
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return self._send(routes.publish(room, message, idempotency_key, options))
 
     def broadcast(
         self,
@@ -173,9 +183,13 @@ class Publisher:
         *,
         idempotency_key: str | None = None,
         ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> list[Outcome]:
         """Publish one message in up to 1000 rooms; each fails alone. Otherwise like `publish`."""
-        return self._send(routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return self._send(routes.broadcast(rooms, message, idempotency_key, options))
 
     def rooms(self, *, prefix: str = "", limit: int = PAGE, cursor: str | None = None) -> RoomPage:
         """List up to `limit` (1000) rooms with members, by name; `cursor` is that of the page before."""
@@ -303,10 +317,19 @@ class AsyncPublisher:
         )
 
     async def publish(
-        self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
+        self,
+        room: str,
+        message: Message,
+        *,
+        idempotency_key: str | None = None,
+        ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> Published:
         """See `Publisher.publish`."""
-        return await self._send(routes.publish(room, message, idempotency_key, ephemeral=ephemeral))
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return await self._send(routes.publish(room, message, idempotency_key, options))
 
     async def broadcast(
         self,
@@ -315,9 +338,13 @@ class AsyncPublisher:
         *,
         idempotency_key: str | None = None,
         ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> list[Outcome]:
         """See `Publisher.broadcast`."""
-        return await self._send(routes.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral))
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return await self._send(routes.broadcast(rooms, message, idempotency_key, options))
 
     async def rooms(self, *, prefix: str = "", limit: int = PAGE, cursor: str | None = None) -> RoomPage:
         """See `Publisher.rooms`."""

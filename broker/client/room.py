@@ -1,6 +1,6 @@
 """A joined room, the application's interface."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -80,8 +80,17 @@ class Room:
         """
         return await self._client.next_message(self.name)
 
-    async def chat(self, text: str, *, id: str | None = None) -> Position:  # noqa: A002  # the protocol's word
+    async def chat(
+        self,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002  # the protocol's word
+        tags: Mapping[str, str] | None = None,
+        echo: bool = True,
+    ) -> Position:
         """Send a text; returns its position once it is stored.
+
+        `tags` are for members that joined with a filter. Without `echo` it does not come back to this connection.
 
         It is stored once, however often the connection is lost or the server refuses it temporarily. With your own `id`
         that holds even if you call again after an error, within the server's window (5 minutes by default); it must
@@ -92,13 +101,24 @@ class Room:
         """
         if not isinstance(text, str):
             raise NotSentError(f"text: a text, not {type(text).__name__}")
-        return await self._say({"type": "chat", "text": text}, id)
+        return await self._say({"type": "chat", "text": text} | _choice(tags, echo=echo), id)
 
-    async def publish(self, event: str, data: Any, *, id: str | None = None) -> Position:  # noqa: A002
+    async def publish(
+        self,
+        event: str,
+        data: Any,
+        *,
+        id: str | None = None,  # noqa: A002
+        tags: Mapping[str, str] | None = None,
+        echo: bool = True,
+    ) -> Position:
         """Publish any JSON value under an event name; otherwise like `chat`."""
-        return await self._say({"type": "publish", "event": event, "data": data}, id)
+        message = {"type": "publish", "event": event, "data": data} | _choice(tags, echo=echo)
+        return await self._say(message, id)
 
-    async def publish_ephemeral(self, event: str, data: Any) -> None:
+    async def publish_ephemeral(
+        self, event: str, data: Any, *, tags: Mapping[str, str] | None = None, echo: bool = True
+    ) -> None:
         """Publish an event that is not stored; returns once the server has accepted it.
 
         It is sent again if the server refuses it temporarily, but not if the connection is lost.
@@ -107,7 +127,7 @@ class Room:
         :raises ClientError: see `Client.ask`.
         """
         message = {"type": "publish", "room": self.name, "event": event, "data": data, "ephemeral": True}
-        await self._client.ask(message, "once")
+        await self._client.ask(message | _choice(tags, echo=echo), "once")
 
     async def presence(self) -> Presence:
         """Ask for the users in the room.
@@ -149,7 +169,8 @@ class Room:
     ) -> History:
         """Ask for events that are held: those after `since`, else the oldest, or (`reverse`) the newest first.
 
-        At most `limit`, and 1000 (the server's setting).
+        At most `limit`, and 1000 (the server's setting). A `withheld` is in the place of events that this connection does
+        not get; it counts for the limit as they do.
 
         :raises ClientError: see `Client.ask`.
         """
@@ -167,3 +188,9 @@ class Room:
             message["id"] = request_id
         ack = await self._client.ask(message)
         return Position(ack["epoch"], ack["offset"])
+
+
+def _choice(tags: Mapping[str, str] | None, *, echo: bool) -> Message:
+    """Return the fields that say for whom an event is."""
+    fields: Message = {"tags": tags} if tags else {}
+    return fields if echo else fields | {"echo": False}

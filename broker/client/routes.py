@@ -49,13 +49,44 @@ class Call(Generic[T]):
         )
 
 
-def publish(room: str, message: Message, idempotency_key: str | None, *, ephemeral: bool) -> Call[Published]:
+@attrs.frozen
+class PublishOptions:
+    """How a message is delivered, and for whom it is; see `Publisher.publish`."""
+
+    ephemeral: bool = False
+    tags: Mapping[str, str] | None = None
+    exclude_user: str | None = None
+    exclude_connection: str | None = None
+
+    @property
+    def query(self) -> str:
+        """The options as a query string.
+
+        :raises NotSentError: if one has no form in it.
+        """
+        for name in ("exclude_user", "exclude_connection"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_unicode(name, value)
+        return _query(
+            {
+                "ephemeral": "1" if self.ephemeral else None,
+                "tags": encode_message(self.tags).decode() if self.tags else None,
+                "exclude_user": self.exclude_user,
+                "exclude_connection": self.exclude_connection,
+            }
+        )
+
+
+def publish(
+    room: str, message: Message, idempotency_key: str | None, options: PublishOptions
+) -> Call[Published]:
     """See `Publisher.publish`."""
-    return _post(f"{_room_path(room)}/messages", message, idempotency_key, _reader(Published), ephemeral)
+    return _post(f"{_room_path(room)}/messages", message, idempotency_key, _reader(Published), options)
 
 
 def broadcast(
-    rooms: Sequence[str], message: Message, idempotency_key: str | None, *, ephemeral: bool
+    rooms: Sequence[str], message: Message, idempotency_key: str | None, options: PublishOptions
 ) -> Call[list[Outcome]]:
     """See `Publisher.broadcast`."""
     if isinstance(rooms, str | bytes | bytearray) or not isinstance(rooms, Iterable):
@@ -64,7 +95,7 @@ def broadcast(
     for index, room in enumerate(names):
         _check_text(f"rooms[{index}]", room)
     body = {"rooms": names, "message": message}
-    return _post("/api/broadcast", body, idempotency_key, read_outcomes, ephemeral)
+    return _post("/api/broadcast", body, idempotency_key, read_outcomes, options)
 
 
 def rooms(prefix: str, limit: int, cursor: str | None) -> Call[RoomPage]:
@@ -137,12 +168,11 @@ def _revoke(given: Mapping[str, str | float | None]) -> Call[Revoked]:
 
 
 def _post(
-    path: str, body: Message, key: str | None, read: Callable[[bytes], T], is_ephemeral: bool
+    path: str, body: Message, key: str | None, read: Callable[[bytes], T], options: PublishOptions
 ) -> Call[T]:
     if key is not None:
         check_header_value("idempotency_key", key)
-    target = path + ("?ephemeral=1" if is_ephemeral else "")
-    return Call("POST", target, read, encode_message(body), uuid4().hex if key is None else key)
+    return Call("POST", path + options.query, read, encode_message(body), uuid4().hex if key is None else key)
 
 
 def _reader(kind: type[T]) -> Callable[[bytes], T]:

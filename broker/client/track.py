@@ -1,6 +1,8 @@
 """The messages of one room in order, without repeats, and its recovery. Pure."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 
@@ -8,6 +10,9 @@ from broker.client.effects import Message
 from broker.client.errors import ClientError
 from broker.client.pace import Pace
 from broker.model import Position
+
+WantedTags: TypeAlias = Mapping[str, Sequence[str]]
+"""A filter: of each name, an event has to have one of the values."""
 
 
 @attrs.frozen
@@ -35,6 +40,8 @@ class RoomTrack:
     """Position of the last event that waits or was read."""
     last: int | None = None
     """How many of the newest events to ask for while there is no position."""
+    tags: WantedTags | None = None
+    """The filter of each join."""
     is_behind: bool = True
     is_member: bool = False
     """Whether the server has confirmed the join on the present connection."""
@@ -76,6 +83,8 @@ class RoomTrack:
             message["since"] = {"offset": self.position.offset, "epoch": self.position.epoch}
         elif self.position is None and self.last is not None:
             message["last"] = self.last
+        if self.tags:
+            message["tags"] = self.tags
         return message
 
     def disconnected(self) -> None:
@@ -97,11 +106,15 @@ class RoomTrack:
         now_at = Position(message["epoch"], message["offset"])
         before = self.position if missed else now_at
         if before is None:
-            before = Position(missed[0]["epoch"], missed[0]["offset"] - 1)
+            before = Position(missed[0]["epoch"], _first_offset(missed[0]) - 1)
         size_each = size // (len(missed) + 1)
         self._put(self.joined, size_each, before)
         for event in missed:
-            self._put(event, size_each, Position(event["epoch"], event.get("offset", event.get("to"))))
+            after = Position(event["epoch"], event.get("offset", event.get("to")))
+            if event["type"] == "withheld":
+                self._pass_to(after)
+            else:
+                self._put(event, size_each, after)
         self.position = now_at
         self.is_behind = False
 
@@ -112,6 +125,10 @@ class RoomTrack:
         assert self.position is not None, "joined gave it"
         after = self._position_after(message, self.position)
         if after is None:
+            return
+        if message["type"] == "withheld":
+            self._pass_to(after)
+            self.position = after
             return
         if self._waiting and self._waiting_bytes + size > self.limit_bytes:
             self.is_behind = True
@@ -136,7 +153,7 @@ class RoomTrack:
                 return Position(here.epoch, message["to"]) if message["from"] == here.offset + 1 else here
             first, there = message["from"], Position(message["epoch"], message["to"])
         elif "offset" in message:
-            first, there = message["offset"], Position(message["epoch"], message["offset"])
+            first, there = _first_offset(message), Position(message["epoch"], message["offset"])
         else:
             return here
         if there.epoch == here.epoch:
@@ -147,9 +164,23 @@ class RoomTrack:
                 return None
         return there
 
+    def _pass_to(self, position: Position) -> None:
+        """Move behind events that are not for this client: it has them with the message before, if that waits."""
+        if self._waiting:
+            self._waiting.append(attrs.evolve(self._waiting.pop(), position=position))
+        else:
+            self.taken = position
+
     def _has_space(self) -> bool:
         return self._waiting_bytes * 2 <= self.limit_bytes
 
     def _put(self, message: Message, size: int, position: Position | None) -> None:
         self._waiting.append(_Waiting(message, size, position))
         self._waiting_bytes += size
+
+
+def _first_offset(message: Message) -> int:
+    """Return the offset of an event, or the first of the events in whose place a message is."""
+    # A service's message may have a `from` of its own.
+    first: int = message["from"] if message["type"] in {"gap", "withheld"} else message["offset"]
+    return first

@@ -34,6 +34,7 @@ from broker.conformance.steps import (
     Store,
     Tells,
     Wait,
+    Withhold,
 )
 from broker.errors import CloseCode, ErrorCode
 
@@ -185,6 +186,21 @@ CASES = (
         HandsGap(),
         Say("after the gap"),
         Hands("after the gap"),
+    ),
+    _case(
+        "withheld",
+        "Without a filter each such event has one `withheld`, in its place.",
+        ENTER,
+        Withhold(),
+        Say("live"),
+        Hands("live"),
+        Withhold(),
+        Cut(),
+        Withhold(is_away=True),
+        Store("missed"),
+        RETURN,
+        Hands("missed"),
+        END,
     ),
     _case(
         "epoch-live",

@@ -50,6 +50,13 @@ class PlayedRoom:
         self._held.append({**content, **place})
         return self._held[-1]
 
+    def withhold(self) -> Message:
+        """Store an event that is not for the client, and return the `withheld` that stands in its place."""
+        self.offset += 1
+        place = {"room": ROOM, "from": self.offset, "offset": self.offset, "epoch": self.epoch}
+        self._held.append({"type": "withheld", **place})
+        return self._held[-1]
+
     def forget(self) -> None:
         """Hold no event any more; offsets go on."""
         self._held.clear()

@@ -26,6 +26,7 @@ from broker.conformance.steps import (
     Skip,
     Store,
     Wait,
+    Withhold,
 )
 from broker.errors import CloseCode
 
@@ -47,6 +48,10 @@ async def act(progress: Progress, step: ServerStep) -> None:  # noqa: C901, PLR0
             await stage.send(room.store(dict(message)) if is_event else dict(message))
         case Skip(count):
             await _skip(stage, count)
+        case Withhold(is_away):
+            withheld = room.withhold()
+            if not is_away:
+                await stage.send(withheld)
         case Forget():
             room.forget()
         case BeginEpoch():

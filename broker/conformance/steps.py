@@ -54,6 +54,13 @@ class Skip:
 
 
 @attrs.frozen
+class Withhold:
+    """Store an event that is not for the client; send the `withheld` in its place, unless it is away."""
+
+    is_away: bool = False
+
+
+@attrs.frozen
 class Forget:
     """Hold none of the stored events any more."""
 
@@ -221,6 +228,7 @@ ServerStep: TypeAlias = (
     | Store
     | Send
     | Skip
+    | Withhold
     | Forget
     | BeginEpoch
     | Remove

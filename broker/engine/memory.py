@@ -22,7 +22,7 @@ from broker.engine.memory_outbox import MemoryOutbox
 from broker.engine.outbox import Queue
 from broker.engine.revocations import MemoryRevocations
 from broker.log import Log, stdlib_log
-from broker.model import Draft, Event, IdempotencyKey, Position, WallClock
+from broker.model import Draft, Event, Excluded, IdempotencyKey, Position, WallClock
 
 UNTOUCHED_SECONDS = 3600.0
 """How long a room without events keeps its epoch."""
@@ -78,7 +78,13 @@ def _memory_bytes(event: Event) -> int:
     # A character of a string takes up to four bytes, and in the content as few as one. Of sender and connection, all
     # events of a connection share one string.
     size = EVENT_BYTES + len(event.content) + 4 * (len(header.type) + len(header.name or ""))
+    if header.excluded is not None:
+        size += _excluded_bytes(header.excluded)
     return size + _tag_bytes(header.tags) if header.tags else size
+
+
+def _excluded_bytes(excluded: Excluded) -> int:
+    return TAG_BYTES + 4 * (len(excluded.connection or "") + len(excluded.user_id or ""))
 
 
 def _tag_bytes(tags: tuple[tuple[str, str], ...]) -> int:

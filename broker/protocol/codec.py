@@ -78,6 +78,8 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             return messages.HistoryPage(room, held, position.offset, position.epoch, request_id)
         case notices.Gap(room, first, last):
             return messages.Gap(room, first, last)
+        case notices.Withheld(room, epoch, first, offset):
+            return messages.Withheld(room, first, offset, epoch)
         case notices.Failed(refused, request_id):
             return messages.Error(refused.code.value, refused.message, refused.retry_after_ms, request_id)
         case notices.Pong(request_id):
@@ -94,8 +96,15 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             raise AssertionError("an event is spliced, not encoded anew")
 
 
-def _raw_events(room: str, position: Position, events: tuple[Event, ...]) -> list[msgspec.Raw]:
-    return [msgspec.Raw(encode_event(room, position.epoch, event)) for event in events]
+def _raw_events(
+    room: str, position: Position, events: tuple[Event | notices.Withheld, ...]
+) -> list[msgspec.Raw]:
+    return [
+        msgspec.Raw(
+            encode_event(room, position.epoch, event) if isinstance(event, Event) else encode_notice(event)
+        )
+        for event in events
+    ]
 
 
 class Lists(TypedDict, total=False):

@@ -1,15 +1,16 @@
 """The commands of clients, and the decoder of text messages."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
 from broker.errors import ErrorCode, NotPortable, Refused
-from broker.model import Position
+from broker.model import Position, TagFilter
 from broker.notices import RequestId
 from broker.portable_json import MAX_BRACKET_RUNS, decode, explain_undecoded, members
-from broker.protocol.fields import Epoch, EventName, Id, Offset, RoomName
+from broker.protocol.fields import Epoch, EventName, Id, Offset, RoomName, Tags, WantedTags
 
 T = TypeVar("T")
 
@@ -29,6 +30,17 @@ def position_of(since: Since | None) -> Position | None:
     return None if since is None else Position(since.epoch, since.offset)
 
 
+def filter_of(wanted: Mapping[str, Sequence[str]] | None) -> TagFilter | None:
+    """Return the filter of a join; None if it has none, or an empty one, which wants all."""
+    return TagFilter.of(wanted) if wanted else None
+
+
+Echo: TypeAlias = Annotated[
+    bool,
+    Meta(description="Whether this connection gets the event as well; without, `withheld` in its place."),
+]
+
+
 class Command(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
     """Any request; its reply carries the same `id`. Unknown fields are ignored."""
 
@@ -45,6 +57,8 @@ class Chat(Command, frozen=True, tag="chat"):
         ),
     ]
     room: RoomName | None = None
+    tags: Tags | None = None
+    echo: Echo = True
 
 
 class Publish(Command, frozen=True, tag="publish"):
@@ -61,6 +75,8 @@ class Publish(Command, frozen=True, tag="publish"):
     ephemeral: Annotated[
         bool, Meta(description="Delivered in order, but not stored: without a position.")
     ] = False
+    tags: Tags | None = None
+    echo: Echo = True
 
 
 class Ping(Command, frozen=True, tag="ping"):
@@ -82,6 +98,10 @@ class Join(Command, frozen=True, tag="join"):
     presence: Annotated[By | None, Meta(description="The form in which `joined` is to list the members.")] = (
         None
     )
+    tags: Annotated[
+        WantedTags | None,
+        Meta(description="Get only the events that match; until the next join of this room."),
+    ] = None
 
 
 class Leave(Command, frozen=True, tag="leave"):
@@ -213,7 +233,8 @@ def _read(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | bytes) -> T | Non
 
 def describe_mismatch(error: msgspec.ValidationError) -> str:
     """Return the mismatch, with the field first: "text: expected `str`, got `int`"."""
-    what, _, where = str(error).partition(" - at `$")
-    field = where.strip("`.")
+    what, _, where = str(error).partition(" - at `")
+    # Of the key of an object: "key` in `$.tags`".
+    field = where.rpartition("$")[2].strip("`.")
     what = what[:1].lower() + what[1:]
     return f"{field}: {what}" if field else what

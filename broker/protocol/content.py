@@ -4,16 +4,17 @@ Content lacks `room`, `offset`, `epoch` and `time`, which are known only once th
 header is made where the content is made, so that nobody has to parse the content for it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from broker.errors import ErrorCode, Refused
-from broker.model import NO_HEADER, EventHeader
+from broker.model import NO_HEADER, EventHeader, Excluded, TagPairs
 from broker.portable_json import decode, explain, has_number_out_of_range
 from broker.protocol.commands import COMMAND_TYPES
-from broker.protocol.fields import Epoch, Info, Offset, RoomName, UserId
+from broker.protocol.fields import Epoch, Info, Offset, RoomName, Tags, UserId
 from broker.protocol.messages import MESSAGE_TYPES
 
 
@@ -38,6 +39,7 @@ class ChatEvent(msgspec.Struct, tag_field="type", tag="chat", omit_defaults=True
     text: Annotated[str, Meta(description="At most `limits.text_characters` (500) characters.")]
     truncated: Annotated[bool, Meta(description="Whether the end of the text was cut.")] = False
     info: Info | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
 
 
 class ClientEvent(msgspec.Struct, tag_field="type", tag="event"):
@@ -47,6 +49,7 @@ class ClientEvent(msgspec.Struct, tag_field="type", tag="event"):
     user_id: UserId
     data: Annotated[msgspec.Raw, Meta(description="Any JSON value.")]
     info: Info | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
 
 
 class _Typed(msgspec.Struct):
@@ -91,26 +94,52 @@ def read_header(content: bytes) -> EventHeader:
     return custom_header(event.user_id, event.event)
 
 
-def chat_content(user_id: str, text: str, max_characters: int, info: bytes | None = None) -> bytes:
+def chat_content(
+    user_id: str,
+    text: str,
+    max_characters: int,
+    info: bytes | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> bytes:
     """Return the content of a chat event; a longer text is cut, and the event marked as `truncated`.
 
     `info` is the user's, as JSON.
     """
-    if len(text) > max_characters or info is not None:
+    if len(text) > max_characters or info is not None or tags:
         shown = UNSET if info is None else msgspec.Raw(info)
-        return _encode(ChatEvent(user_id, text[:max_characters], len(text) > max_characters, shown))
+        is_cut = len(text) > max_characters
+        return _encode(ChatEvent(user_id, text[:max_characters], is_cut, shown, _shown_tags(tags)))
     return _encode(ChatEvent(user_id, text))
 
 
-def custom_content(user_id: str, event: str, data: msgspec.Raw, info: bytes | None = None) -> bytes:
+def custom_content(
+    user_id: str,
+    event: str,
+    data: msgspec.Raw,
+    info: bytes | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> bytes:
     """Return the content of a client's own event; `data` is passed on byte for byte, as is `info`, the user's.
 
     :raises NotPortable: if a number of `data` is out of range.
     """
     check_numbers("data", data)
-    if info is not None:
-        return _encode(ClientEvent(event, user_id, data, msgspec.Raw(info)))
+    if info is not None or tags:
+        shown = UNSET if info is None else msgspec.Raw(info)
+        return _encode(ClientEvent(event, user_id, data, shown, _shown_tags(tags)))
     return _encode(ClientEvent(event, user_id, data))
+
+
+def _shown_tags(tags: Mapping[str, str] | None) -> dict[str, str] | UnsetType:
+    return dict(tags) if tags else UNSET
+
+
+def choosing_header(
+    header: EventHeader, tags: Mapping[str, str] | None, excluded: Excluded | None = None
+) -> EventHeader:
+    """Return a header with the tags of an event, and the recipients that it is withheld from."""
+    pairs: TagPairs = tuple(tags.items()) if tags else ()
+    return msgspec.structs.replace(header, tags=pairs, excluded=excluded)
 
 
 def check_numbers(field: str, value: msgspec.Raw) -> None:

@@ -123,5 +123,34 @@ State: TypeAlias = Annotated[
     Meta(title="State", description="Any JSON value but null, which a connection shows of itself in a room."),
 ]
 
+MAX_TAGS = 8
+MAX_TAG_CHARACTERS = 64
+MAX_WANTED_VALUES = 32
+
+_TagText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_TAG_CHARACTERS)]
+
+Tags: TypeAlias = Annotated[
+    dict[_TagText, _TagText],
+    Meta(
+        max_length=MAX_TAGS,
+        title="Tags",
+        description="Names and values of an event: at most 8, each of 1 to 64 characters. Members may join with a filter "
+        "for them.",
+    ),
+]
+
+WantedTags: TypeAlias = Annotated[
+    dict[_TagText, Annotated[list[_TagText], Meta(min_length=1, max_length=MAX_WANTED_VALUES)]],
+    Meta(
+        max_length=MAX_TAGS,
+        title="WantedTags",
+        description="A filter: of each name in it, an event must have one of the values. At most 8 names, each with at most "
+        "32 values.",
+    ),
+]
+
+Excludable: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_ROOM_NAME_CHARACTERS)]
+"""The id of a user or of a connection that an event is not for."""
+
 EventJson: TypeAlias = Annotated[Raw, Meta(title="Event")]
-"""An event as it is written; the definition of events is in `broker.protocol.schema`."""
+"""An event as it is written, or a `withheld`; the definition of events is in `broker.protocol.schema`."""

@@ -112,7 +112,12 @@ class Joined(Message, frozen=True, tag="joined"):
             description="Whether every event after `since` comes: in `messages`, or one by one before live ones."
         ),
     ]
-    messages: Annotated[list[EventJson], Meta(description="The missed events, oldest first.")]
+    messages: Annotated[
+        list[EventJson],
+        Meta(
+            description="The missed events, oldest first, with `withheld` in the place of those not for this one."
+        ),
+    ]
     id: Id = None
     connection: ConnectionId | UnsetType = UNSET
     users: list[User] | UnsetType = UNSET
@@ -153,7 +158,13 @@ class HistoryPage(Message, frozen=True, tag="history"):
     """Some of a room's events."""
 
     room: RoomName
-    messages: Annotated[list[EventJson], Meta(description="Oldest first; newest first with `reverse`.")]
+    messages: Annotated[
+        list[EventJson],
+        Meta(
+            description="Oldest first; newest first with `reverse`. `withheld` is in the place of events that are not "
+            "for this connection."
+        ),
+    ]
     offset: Offset
     epoch: Epoch
     id: Id = None
@@ -165,6 +176,15 @@ class Gap(Message, frozen=True, tag="gap"):
     room: RoomName
     first: Offset = field(name="from")
     last: Offset = field(name="to")
+
+
+class Withheld(Message, frozen=True, tag="withheld"):
+    """The events from `from` to `offset` are not for this connection, by its filter or because it is excluded."""
+
+    room: RoomName
+    first: Offset = field(name="from")
+    offset: Offset
+    epoch: Epoch
 
 
 class Error(Message, frozen=True, tag="error"):
@@ -218,6 +238,7 @@ AnyMessage: TypeAlias = (
     | PresenceList
     | HistoryPage
     | Gap
+    | Withheld
     | Error
     | Pong
     | Refreshed

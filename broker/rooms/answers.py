@@ -26,6 +26,7 @@ from broker.rooms.messages import (
     SendPresence,
     SendPresenceBatch,
     SendQueued,
+    SendWithheld,
     SetState,
     ShowInfo,
 )
@@ -83,6 +84,7 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             | SetState()
             | SendPresenceBatch()
             | AppendDone()
+            | SendWithheld()
             | SendQueued()
             | FeedEvents()
             | RemoteChanged()

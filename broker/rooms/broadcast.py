@@ -1,6 +1,6 @@
 """The frames that a large room sends to its members, and which of them each member has. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from broker.rooms.member import Member
@@ -18,27 +18,35 @@ TAKES_PER_NEWEST = 3
 their own events publish again sooner then, and those who lack most are sent all of it in one write."""
 
 
-class Frames(NamedTuple):
-    """The same notices, as one frame for each audience."""
+class Frame(NamedTuple):
+    """Notices as the bytes for some members; none, if all of them are withheld."""
 
-    by_audience: Sequence[bytes]
+    data: bytes
     notices: int
     offsets: tuple[int, int] | None
     """First and last, for the Gap of a member that misses them."""
 
+
+class Frames(NamedTuple):
+    """The same notices, as one frame for each audience."""
+
+    by_audience: Sequence[Frame]
+    others: Mapping[Member, Frame] = {}
+    """The frames of members that get other notices than their audience."""
+
     @property
     def size_bytes(self) -> int:
         """The size of the largest."""
-        return max(map(len, self.by_audience), default=0)
+        return max((len(frame.data) for frame in self.by_audience), default=0)
 
 
 class Part(NamedTuple):
     """The next members to be sent something, and all that they lack."""
 
     members: Sequence[Member]
-    frame: bytes
-    notices: int
-    offsets: tuple[int, int] | None
+    frame: Frame
+    others: Sequence[tuple[Member, Frame]] = ()
+    """Further members, each with a frame of its own."""
 
 
 class _Segment(NamedTuple):
@@ -61,7 +69,7 @@ class Broadcast:
         self.audiences = audiences
         self._frames: list[Frames] = []
         self._bytes = 0
-        self._segments = [_Segment(n, 0, len(members), 0) for n, (_, members) in enumerate(audiences)]
+        self._segments = [_Segment(n, 0, len(members), 0) for n, (_, members, _) in enumerate(audiences)]
         self._takes = 0
         self._awaiting: list[tuple[int, Callable[[], object]]] = []  # each with the frames that it waits for
 
@@ -87,18 +95,20 @@ class Broadcast:
         at = lacking[0] if is_newest else min(lacking, key=lambda at: self._segments[at].had)
         segment = self._segments[at]
         lacked = self._frames[segment.had :]
-        frame = b"".join([frames.by_audience[segment.audience] for frames in lacked])
-        count = max(1, min(MEMBERS_PER_PART, BYTES_PER_PART // max(1, len(frame))))
+        frame = _joined([frames.by_audience[segment.audience] for frames in lacked])
+        count = max(1, min(MEMBERS_PER_PART, BYTES_PER_PART // max(1, len(frame.data))))
         end = min(segment.end, segment.start + count)
         self._note_sent(at, end)
-        _, members = self.audiences[segment.audience]
-        offsets = [frames.offsets for frames in lacked if frames.offsets is not None]
-        return Part(
-            members[segment.start : end],
-            frame,
-            sum(frames.notices for frames in lacked),
-            (offsets[0][0], offsets[-1][1]) if offsets else None,
-        )
+        members = self.audiences[segment.audience].members[segment.start : end]
+        excepted = {member for frames in lacked if frames.others for member in frames.others}
+        if not excepted:
+            return Part(members, frame)
+        others = [
+            (member, _joined([_frame_for(member, segment.audience, frames) for frames in lacked]))
+            for member in members
+            if member in excepted
+        ]
+        return Part([member for member in members if member not in excepted], frame, others)
 
     def _note_sent(self, at: int, end: int) -> None:
         """Note that the members of a segment have everything, up to `end`."""
@@ -118,6 +128,21 @@ class Broadcast:
             while self._awaiting and self._awaiting[0][0] <= 0:
                 self._awaiting.pop(0)[1]()
         return not self._frames
+
+
+def _frame_for(member: Member, audience: int, frames: Frames) -> Frame:
+    return frames.others.get(member) or frames.by_audience[audience]
+
+
+def _joined(frames: Sequence[Frame]) -> Frame:
+    if len(frames) == 1:
+        return frames[0]
+    offsets = [frame.offsets for frame in frames if frame.offsets is not None]
+    return Frame(
+        b"".join([frame.data for frame in frames]),
+        sum(frame.notices for frame in frames),
+        (offsets[0][0], offsets[-1][1]) if offsets else None,
+    )
 
 
 def _merged(segments: Sequence[_Segment]) -> list[_Segment]:

@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from actors import Context
-from broker.engine.base import Engine, Receipt, Run
+from broker.engine.base import Engine, Receipt
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position
 from broker.notices import Notice, RoomEvent
 from broker.rooms.feed_order import order_feed_events
-from broker.rooms.history import read_missed, read_page
+from broker.rooms.history import read_missed
 from broker.rooms.messages import CatchUp, FeedEvents, RoomMessage
-from broker.rooms.recovery import missed_notices
+from broker.rooms.recovery import count_fitting, missed_notices
 from broker.rooms.state import RoomOptions, RoomState
 
 
@@ -72,8 +72,12 @@ class Delivery:
             run = await self._engine.read(state.name)
         self._queue_up_to(run.position, missed_notices(state.name, delivered, run, own))
 
-    async def missed_since(self, since: Position | None) -> tuple[tuple[Event, ...], bool]:
+    async def missed_since(
+        self, since: Position | None, is_wanted: Callable[[Event], bool] | None = None
+    ) -> tuple[tuple[Event, ...], bool]:
         """Return the events after `since` up to the last delivered one, and whether they are complete.
+
+        Their bytes are limited; with `is_wanted`, the bytes of those that are.
 
         :raises EngineUnavailableError: if the engine cannot be read.
         """
@@ -91,32 +95,32 @@ class Delivery:
             self.position.offset,
             page_messages=self._options.page_messages,
             most_bytes=self._options.recovery_bytes,
+            is_wanted=is_wanted,
         )
 
-    async def newest(self, count: int) -> tuple[Event, ...]:
+    async def newest(self, count: int, is_wanted: Callable[[Event], bool] | None = None) -> tuple[Event, ...]:
         """Return the newest `count` held events up to the last delivered one, oldest first; at most a page of them.
+
+        With `is_wanted`, only those that are count, and all from the first of them on are returned.
 
         :raises EngineUnavailableError: if the engine cannot be read.
         """
-        count = min(count, self._options.page_messages)
-        run = await self._read_newest(count)
+        name, page = self._state.name, self._options.page_messages
+        limit = page if is_wanted is not None else min(count, page)
+        run = await self._engine.read(name, limit=limit, reverse=True)
         if run.position != self.position:
             # Another node has appended events that this one has not received yet.
             await self.catch_up()
-            run = await self._read_newest(count)
+            run = await self._engine.read(name, limit=limit, reverse=True)
         if run.position.epoch != self.position.epoch:
             return ()
         # Later ones are still to be delivered, also to this member.
-        return tuple(
-            e for e in reversed(run.events) if e.offset is not None and e.offset <= self.position.offset
-        )
-
-    async def _read_newest(self, count: int) -> Run:
-        return await read_page(
-            *(self._engine, self._state.name, None, count),
-            reverse=True,
-            most_bytes=self._options.page_bytes,
-        )
+        held = [e for e in run.events if e.offset is not None and e.offset <= self.position.offset]
+        wanted = [event for event in held if is_wanted is None or is_wanted(event)][:count]
+        wanted = wanted[: count_fitting(name, wanted, self._options.page_bytes)]
+        if not wanted:
+            return ()
+        return tuple(reversed(held[: held.index(wanted[-1]) + 1]))
 
     async def or_retry(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action`; if the engine is unavailable, a CatchUp follows once it may be back, one at a time."""
@@ -151,6 +155,8 @@ class Delivery:
 
     def _queue_up_to(self, position: Position, notices: Sequence[Notice]) -> None:
         """Queue notices for all members, which then have everything up to `position`."""
+        if position.epoch != self.position.epoch:
+            self._state.roster.forget_withheld()
         if notices:
             self._state.fanout.queue(self._state.roster, notices)
             self._state.messages_sent += len(notices)

@@ -11,8 +11,9 @@ import trio
 
 from broker.errors import CloseCode
 from broker.log import Log
-from broker.notices import Gap, Notice, RoomEvent
-from broker.rooms.broadcast import Broadcast, Frames, Part
+from broker.notices import Gap, Notice, RoomEvent, Withheld
+from broker.rooms.broadcast import Broadcast, Frame, Frames, Part
+from broker.rooms.choice import Audience, Parcel, divide, excludes_any
 from broker.rooms.delay_histogram import DelayHistogram
 from broker.rooms.member import Codec, Member
 from broker.rooms.presence.roster import Audiences, Roster
@@ -61,19 +62,76 @@ class Fanout:
         self._slice_ends_at = 0.0  # trio time; long past after a pause
         # Empty until a member fails, as a WeakSet is slow.
         self._failed: WeakSet[Member] | tuple[()] = ()
+        self.on_withheld: Callable[[], None] = do_nothing
+        """Called when members are to be told, by `queue_withheld`, of events that were withheld from them."""
 
     def queue(self, roster: Roster, notices: Sequence[Notice]) -> None:
-        """Encode notices once for each codec, and queue the frames for the present members."""
+        """Encode notices once for each audience, and queue the frames for the present members."""
         audiences = roster.audiences()
-        frames = [self._encode(codec, members, notices) for codec, members in audiences]
+        if roster.has_choices or excludes_any(notices):
+            self._queue_parcels(roster, divide(audiences, notices))
+            return
+        frames = [self._encode(codec, members, notices) for codec, members, _ in audiences]
         if len(roster) > BULK_MEMBERS:
-            self._broadcast_to(audiences).add(Frames(frames, len(notices), _offsets(notices)))
+            offsets = _offsets(notices)
+            by_audience = [Frame(frame, len(notices), offsets) for frame in frames]
+            self._broadcast_to(audiences).add(Frames(by_audience))
         else:
             self._deliveries += [
                 partial(self._offer_to, members, frame, notices)
-                for (_, members), frame in zip(audiences, frames, strict=True)
+                for (_, members, _), frame in zip(audiences, frames, strict=True)
             ]
         self._tally.deliveries += len(roster) * len(notices)
+
+    def queue_withheld(self, roster: Roster) -> None:
+        """Queue notices of the events that were withheld from members, for those that were not told of them yet."""
+        if roster.has_withheld:
+            parcels = [
+                Parcel(audience, [] if audience.choice is None else audience.choice.take_withheld(), {})
+                for audience in roster.audiences()
+            ]
+            self._queue_parcels(roster, parcels)
+
+    def _queue_parcels(self, roster: Roster, parcels: Sequence[Parcel]) -> None:
+        """Queue notices that are not the same for all members. An audience without any is offered nothing."""
+        self._note_parcels(roster, parcels)
+        if len(roster) <= BULK_MEMBERS:
+            self._deliveries += [partial(self._offer_parcel, parcel) for parcel in parcels]
+            return
+        by_audience = [self._frame_of(*parcel[:2]) for parcel in parcels]
+        others = {
+            member: self._frame_of(parcel.audience._replace(members=(member,)), notices)
+            for parcel in parcels
+            for member, notices in parcel.others.items()
+        }
+        if any(frame.notices for frame in by_audience):
+            self._broadcast_to(roster.audiences()).add(Frames(by_audience, others))
+
+    def _note_parcels(self, roster: Roster, parcels: Iterable[Parcel]) -> None:
+        for parcel in parcels:
+            alike = len(parcel.audience.members) - len(parcel.others)
+            self._tally.deliveries += alike * len(parcel.notices) + sum(map(len, parcel.others.values()))
+        if roster.has_withheld:
+            self.on_withheld()
+
+    def _frame_of(self, audience: Audience, notices: Sequence[Notice]) -> Frame:
+        data = self._encode(audience.codec, audience.members, notices) if notices else b""
+        return Frame(data, len(notices), _offsets(notices))
+
+    def _offer_parcel(self, parcel: Parcel) -> int:
+        """Offer an audience its notices, and those of its members that are excluded from some what is left of them."""
+        codec, members, _ = parcel.audience
+        offered = 0
+        for member, notices in parcel.others.items():
+            if notices:
+                offered += self._offer_to((member,), self._encode(codec, (member,), notices), notices)
+        if parcel.notices:
+            alike = (
+                [member for member in members if member not in parcel.others] if parcel.others else members
+            )
+            frame = self._encode(codec, alike, parcel.notices)
+            offered += self._offer_to(alike, frame, parcel.notices)
+        return offered
 
     def _encode(self, codec: Codec, members: Sequence[Member], notices: Sequence[Notice]) -> bytes:
         """Return the frame for an audience. If its codec raises, its members are failed, and it is empty."""
@@ -98,7 +156,13 @@ class Fanout:
         Only while nothing is queued, and for so few members that it fits into a time slice.
         """
         assert not self._deliveries, "nothing may overtake"
-        for codec, members in roster.audiences():
+        if roster.has_choices or excludes_any(notices):
+            parcels = divide(roster.audiences(), notices)
+            self._note_parcels(roster, parcels)
+            for parcel in parcels:
+                self._offer_parcel(parcel)
+            return
+        for codec, members, _ in roster.audiences():
             self._offer_to(members, self._encode(codec, members, notices), notices)
         self._tally.deliveries += len(roster) * len(notices)
 
@@ -174,14 +238,22 @@ class Fanout:
             self._deliveries.popleft()
 
     def _write_to(self, part: Part) -> None:
-        """Write a part of a broadcast. The fast path of `_offer_to` where nothing waits."""
-        frame, failed = part.frame, self._failed
-        for member in part.members:
+        """Write a part of a broadcast."""
+        self._write_frame(part.members, part.frame)
+        for member, frame in part.others:
+            self._write_frame((member,), frame)
+
+    def _write_frame(self, members: Sequence[Member], frame: Frame) -> None:
+        """Write a frame to members. The fast path of `_offer_to` where nothing waits."""
+        data, failed = frame.data, self._failed
+        if not data:
+            return
+        for member in members:
             if member in failed:
                 continue
             try:
-                if not member.outbox.write_or_offer(frame):
-                    self._note_lost(member, part.notices, part.offsets)
+                if not member.outbox.write_or_offer(data):
+                    self._note_lost(member, frame.notices, frame.offsets)
             except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
                 self._fail((member,), error)
                 failed = self._failed
@@ -226,12 +298,18 @@ class Fanout:
             self._log.exception("delivery failed", exc_info=shown, room=self._room, members=len(gone))
 
 
+def do_nothing() -> None:
+    """Do nothing, for `Fanout.on_withheld` while no actor is there to set a timer."""
+
+
 def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:
     """Return the first and the last offset in these notices, for the Gap of a member that misses them."""
     offsets: list[int] = []
     for notice in notices:
         if isinstance(notice, Gap):
             offsets += (notice.first, notice.last)
+        elif isinstance(notice, Withheld):
+            offsets += (notice.first, notice.offset)
         elif isinstance(notice, RoomEvent) and notice.event.offset is not None:
             offsets.append(notice.event.offset)
     return (offsets[0], offsets[-1]) if offsets else None

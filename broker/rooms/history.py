@@ -1,5 +1,7 @@
 """Reads a room's events from the engine, page by page where there may be many."""
 
+from collections.abc import Callable
+
 import attrs
 
 from broker.engine.base import Engine, Run
@@ -8,9 +10,18 @@ from broker.rooms.recovery import count_fitting
 
 
 async def read_missed(
-    engine: Engine, room: str, since: Position, until: int, *, page_messages: int, most_bytes: int
+    engine: Engine,
+    room: str,
+    since: Position,
+    until: int,
+    *,
+    page_messages: int,
+    most_bytes: int,
+    is_wanted: Callable[[Event], bool] | None = None,
 ) -> tuple[tuple[Event, ...], bool]:
     """Return the events after `since` up to the offset `until`, and True; or none and False if they are not complete.
+
+    `most_bytes` counts their contents; with `is_wanted`, the contents of those that are.
 
     Later events in the engine are still to be delivered, also to this member.
 
@@ -24,7 +35,7 @@ async def read_missed(
         if not run.can_continue(at):
             return (), False
         page = [event for event in run.events if _offset(event) <= until]
-        left_bytes -= sum(len(event.content) for event in page)
+        left_bytes -= sum(len(event.content) for event in page if is_wanted is None or is_wanted(event))
         if left_bytes < 0:
             return (), False
         events += page

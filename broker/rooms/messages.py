@@ -9,17 +9,17 @@ import msgspec
 from actors import Reply
 from broker.engine.base import Receipt, Run
 from broker.engine.presence import RemoteChange
-from broker.model import Draft, Event, Position, PresenceBy
+from broker.model import Draft, Event, Position, PresenceBy, TagFilter
 from broker.notices import PresenceList, RequestId
 from broker.rooms.member import Member
 
 
-@attrs.frozen
-class Join:
+class Join(msgspec.Struct, frozen=True):
     """Add a member and send it `joined`; a present member is sent `joined` again.
 
     If the reply fails, the member was not added. With `by`, `joined` lists the members. With `last`, which excludes
-    `since`, `joined` has the newest `last` events that are held.
+    `since`, `joined` has the newest `last` events that are held. With `wanted`, the member gets only events that match;
+    a later join replaces that.
     """
 
     member: Member
@@ -28,6 +28,7 @@ class Join:
     reply: Reply[None]
     by: PresenceBy | None = None
     last: int | None = None
+    wanted: TagFilter | None = None
 
 
 @attrs.frozen
@@ -173,6 +174,10 @@ class AppendDone(msgspec.Struct, frozen=True):
     """The append that was begun in a borrowed turn is done, one way or the other; see PendingAppend."""
 
 
+class SendWithheld(msgspec.Struct, frozen=True):
+    """The timer of members that have to be told of events withheld from them has expired."""
+
+
 class SendQueued(msgspec.Struct, frozen=True):
     """Go on with a broadcast; sent by the room to itself, so that publishes that came meanwhile are handled before."""
 
@@ -195,5 +200,6 @@ RoomMessage: TypeAlias = (
     | Inspect
     | ReadHistory
     | AppendDone
+    | SendWithheld
     | SendQueued
 )

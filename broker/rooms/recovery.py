@@ -7,17 +7,17 @@ import msgspec
 
 from broker.engine.base import Run
 from broker.model import Event, Position
-from broker.notices import Gap, Joined, Notice, RoomEvent
+from broker.notices import Gap, Joined, Notice, RoomEvent, Withheld
 
 EVENT_BYTES = 192
 """Most bytes of a delivered event besides its content and its room's name."""
 
 
-def count_fitting(room: str, events: Sequence[Event], most_bytes: int) -> int:
+def count_fitting(room: str, events: Sequence[Event | Withheld], most_bytes: int) -> int:
     """Return how many of `events`, from the first on, fit into one message of `most_bytes`; at least one."""
     # A character of a room's name takes four bytes at most, as UTF-8 or escaped.
     overhead = EVENT_BYTES + 4 * len(room)
-    sizes = accumulate(len(event.content) + overhead for event in events)
+    sizes = accumulate(overhead + (len(event.content) if isinstance(event, Event) else 0) for event in events)
     return max(1, sum(1 for size in sizes if size <= most_bytes))
 
 
@@ -37,7 +37,10 @@ def joined_in_pages(joined: Joined, page_bytes: int) -> list[Notice]:
     epoch, last = joined.position.epoch, page[-1].offset
     assert last is not None, "only stored events can be missed"
     first = msgspec.structs.replace(joined, events=page, position=Position(epoch, last))
-    return [first, *(RoomEvent(joined.room, epoch, event) for event in rest)]
+    return [
+        first,
+        *(RoomEvent(joined.room, epoch, event) if isinstance(event, Event) else event for event in rest),
+    ]
 
 
 def missed_notices(room: str, delivered: Position, run: Run, own: Iterable[RoomEvent]) -> list[Notice]:

@@ -12,7 +12,9 @@ from broker.engine.base import Engine
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.notices import Acknowledged, Failed, HistoryPage, Joined, Left, Notice
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
+from broker.rooms.choice import choose_stored, is_for
 from broker.rooms.delivery import Delivery
+from broker.rooms.fanout import do_nothing
 from broker.rooms.fast_path import answer_append_nowait, deliver_nowait, publish_nowait
 from broker.rooms.history import read_page
 from broker.rooms.member import Member
@@ -34,12 +36,17 @@ from broker.rooms.messages import (
     SendPresence,
     SendPresenceBatch,
     SendQueued,
+    SendWithheld,
     SetState,
     ShowInfo,
 )
 from broker.rooms.presence.listing import list_members
 from broker.rooms.recovery import joined_in_pages
 from broker.rooms.state import RoomOptions, RoomState
+
+WITHHELD_SECONDS = 1.0
+"""How long members with a filter may not know of events that were withheld from them. After a lost connection they ask
+for all events after the last position that they know, which the room may not hold for long."""
 
 
 class Room(Actor[RoomMessage]):
@@ -61,6 +68,7 @@ class Room(Actor[RoomMessage]):
         self._engine = engine
         self._options = options
         self._batch_at: float | None = None  # the trio time for which a timer is set
+        self._is_withheld_timer_set = False
         self._is_send_queued = False
 
     async def on_start(self, context: Context[RoomMessage]) -> None:
@@ -72,6 +80,9 @@ class Room(Actor[RoomMessage]):
         else:
             await self._delivery.or_retry(self._delivery.catch_up)
         self._set_timer()
+        self._state.fanout.on_withheld = self._set_withheld_timer
+        if self._state.roster.has_withheld:
+            self._set_withheld_timer()
         await self._state.fanout.send_queued()
 
     def is_idle(self) -> bool:
@@ -92,6 +103,7 @@ class Room(Actor[RoomMessage]):
         """Answer the publish that is still on its way to the engine."""
         await self._answer_append()
         await self._state.fanout.send_queued()
+        self._state.fanout.on_withheld = do_nothing
 
     async def _answer_append(self) -> None:
         """Wait for the append that was begun in a borrowed turn, if there is one, and queue the answer."""
@@ -189,6 +201,9 @@ class Room(Actor[RoomMessage]):
                 await self._delivery.or_retry(partial(self._handle_remote, message))
             case Inspect():
                 await self._inspect(message)
+            case SendWithheld():
+                self._is_withheld_timer_set = False
+                self._state.fanout.queue_withheld(self._state.roster)
             case SendQueued() | AppendDone():
                 pass  # as after any message
             case Publish():
@@ -199,11 +214,15 @@ class Room(Actor[RoomMessage]):
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member
         await self._subscribe()
+        is_wanted = None if join.wanted is None else partial(is_for, member=member, wanted=join.wanted)
         if join.last is None:
-            events, is_recovered = await self._delivery.missed_since(join.since)
+            missed, is_recovered = await self._delivery.missed_since(join.since, is_wanted)
         else:
-            events, is_recovered = await self._delivery.newest(join.last), False
+            missed, is_recovered = await self._delivery.newest(join.last, is_wanted), False
+        events = choose_stored(missed, member, join.wanted, state.name, self._delivery.position.epoch)
         is_new = state.presence.add(member)
+        if join.wanted is not None or state.roster.has_choices:
+            state.roster.choose(member, join.wanted)
         member.added_to(state.name, self._context.ref)
         listed = None
         if join.by is not None:
@@ -353,10 +372,17 @@ class Room(Actor[RoomMessage]):
         )
         match ask:
             case SendHistory(member=member, request_id=request_id, reply=reply):
-                page = HistoryPage(self._state.name, run.events, run.position, request_id)
+                room, wanted = self._state.name, self._state.roster.wanted_by(member)
+                events = choose_stored(run.events, member, wanted, room, run.position.epoch)
+                page = HistoryPage(room, events, run.position, request_id)
                 reply_to(self._state, member, page, reply=reply)
             case ReadHistory(reply=run_reply):
                 run_reply.set(run)
+
+    def _set_withheld_timer(self) -> None:
+        if not self._is_withheld_timer_set:
+            self._is_withheld_timer_set = True
+            self._context.tell_later(WITHHELD_SECONDS, SendWithheld())
 
     def _queue_presence(self, notices: Sequence[Notice]) -> None:
         if notices:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import attrs
+import msgspec
 import trio
 
 from broker.auth.cookies import cookie_values
@@ -145,10 +146,12 @@ class Decisions:
         allowed = await self.hooks.decide(Ask(HookKind.PUBLISH, self.caller, room, message))
         await trio.lowlevel.checkpoint_if_cancelled()
         match allowed.message, command:
-            case ChatText(text), commands.Chat(id=request_id):
-                return commands.Chat(text=text, room=room, id=request_id)
-            case OwnEvent(event, data, ephemeral), commands.Publish(id=request_id):
-                return commands.Publish(event=event, data=data, room=room, ephemeral=ephemeral, id=request_id)
+            case ChatText(text), commands.Chat():
+                return msgspec.structs.replace(command, text=text, room=room)
+            case OwnEvent(event, data, ephemeral), commands.Publish():
+                return msgspec.structs.replace(
+                    command, event=event, data=data, room=room, ephemeral=ephemeral
+                )
             case _:
                 # Not changed: an answer keeps the kind of a message.
                 return command

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Protocol, TypeAlias
 
-import attrs
+import msgspec
 import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
@@ -18,7 +18,7 @@ from broker.errors import (
     ErrorCode,
     Refused,
 )
-from broker.model import Capability, Claims, Position, PresenceBy, check_room_name
+from broker.model import Capability, Claims, Position, PresenceBy, TagFilter, check_room_name
 from broker.notices import RequestId
 from broker.rooms.member import Member
 from broker.rooms.messages import Join, Leave, RoomMessage
@@ -36,13 +36,16 @@ class ClaimsMember(Member, Protocol):
     claims: Claims
 
 
-@attrs.frozen
-class JoinOptions:
-    """The options of a join: recover from `since` or get the newest `last` events, with a list of the members."""
+class JoinOptions(msgspec.Struct, frozen=True):
+    """The options of a join: recover from `since` or get the newest `last` events, with a list of the members.
+
+    With `wanted`, of all events only those that match.
+    """
 
     since: Position | None = None
     by: PresenceBy | None = None
     last: int | None = None
+    wanted: TagFilter | None = None
 
 
 class Memberships:
@@ -170,7 +173,7 @@ class Memberships:
         member, was_in = self._member, room in self._refs
         reply: Reply[None] = Reply()
         since = recovery_start(member.claims, options.since)
-        message = Join(member, since, request_id, reply, options.by, options.last)
+        message = Join(member, since, request_id, reply, options.by, options.last, options.wanted)
         with self._waiting():
             ref = await self._services.rooms.tell(room, message, on_start=self._charge_room)
             try:

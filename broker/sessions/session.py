@@ -19,13 +19,22 @@ from broker.errors import (
     Refused,
 )
 from broker.hooks.ask import HookKind
-from broker.model import Capability, Claims, Draft, IdempotencyKey, PresenceBy
+from broker.model import (
+    Capability,
+    Claims,
+    Draft,
+    EventHeader,
+    Excluded,
+    IdempotencyKey,
+    PresenceBy,
+)
 from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
 from broker.protocol.content import (
     chat_content,
     chat_header,
     check_numbers,
+    choosing_header,
     custom_content,
     custom_header,
 )
@@ -279,7 +288,11 @@ class Session:
             case commands.Join():
                 since = commands.position_of(command.since)
                 by = None if command.presence is None else PresenceBy(command.presence)
-                await self._memberships.join(command.room, JoinOptions(since, by, command.last), command.id)
+                await self._memberships.join(
+                    command.room,
+                    JoinOptions(since, by, command.last, commands.filter_of(command.tags)),
+                    command.id,
+                )
             case commands.Presence():
                 _, ref = self._memberships.find(command.room)
                 check_can(self.claims, Capability.PRESENCE)
@@ -337,14 +350,22 @@ class Session:
         if isinstance(command, commands.Chat):
             check_can(self.claims, Capability.CHAT)
             limit = self._services.settings.limits.text_characters
-            content = chat_content(self.user_id, command.text, limit, info)
-            draft = Draft(content, False, self._key(command.id), self._chat_header)
+            content = chat_content(self.user_id, command.text, limit, info, command.tags)
+            draft = Draft(content, False, self._key(command.id), self._choose(self._chat_header, command))
         else:
             check_can(self.claims, Capability.PUBLISH)
-            content = custom_content(self.user_id, command.event, command.data, info)
+            content = custom_content(self.user_id, command.event, command.data, info, command.tags)
             header = custom_header(self.user_id, command.event, self.shown.connection)
+            header = self._choose(header, command)
             draft = Draft(content, command.ephemeral, self._key(command.id), header)
         return ref, Publish(draft, self, command.id)
+
+    def _choose(self, header: EventHeader, command: commands.Chat | commands.Publish) -> EventHeader:
+        """Return the header with what the command says about its recipients."""
+        if command.tags is None and command.echo:
+            return header
+        excluded = None if command.echo else Excluded(self.shown.connection)
+        return choosing_header(header, command.tags, excluded)
 
     def _key(self, request_id: RequestId) -> IdempotencyKey | None:
         if request_id is None:

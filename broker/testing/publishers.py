@@ -12,7 +12,7 @@ from broker.client import routes
 from broker.client.errors import RefusedError
 from broker.client.publisher import AsyncPublisher, Publisher
 from broker.client.results import Outcome, Published
-from broker.client.routes import Message
+from broker.client.routes import Message, PublishOptions
 from broker.errors import Refused
 from broker.model import check_room_name
 
@@ -30,6 +30,9 @@ class PublishedMessage:
     """As a member of the room would read it from JSON."""
     idempotency_key: str | None = None
     ephemeral: bool = False
+    tags: Mapping[str, str] = attrs.field(factory=dict)
+    exclude_user: str | None = None
+    exclude_connection: str | None = None
 
 
 @attrs.define
@@ -51,20 +54,20 @@ class Record:
         """Return the messages of one room, in order."""
         return [said.message for said in self.published if said.room == room]
 
-    def publish(self, room: str, message: Message, key: str | None, *, ephemeral: bool) -> Published:
+    def publish(self, room: str, message: Message, key: str | None, options: PublishOptions) -> Published:
         """Record a message and return its position, as a server with empty rooms would.
 
         It is checked and encoded as the real publisher does, which raises NotSentError.
         """
-        body = routes.publish(room, message, key, ephemeral=ephemeral).body or b""
+        body = routes.publish(room, message, key, options).body or b""
         self.raise_failure()
-        return self._add(room, json.loads(body), key, ephemeral=ephemeral)
+        return self._add(room, json.loads(body), key, options)
 
     def broadcast(
-        self, rooms: Sequence[str], message: Message, key: str | None, *, ephemeral: bool
+        self, rooms: Sequence[str], message: Message, key: str | None, options: PublishOptions
     ) -> list[Outcome]:
         """Record a message in each room whose name is allowed; otherwise like `publish`."""
-        body = routes.broadcast(rooms, message, key, ephemeral=ephemeral).body or b""
+        body = routes.broadcast(rooms, message, key, options).body or b""
         self.raise_failure()
         decoded = json.loads(body)["message"]
         outcomes = []
@@ -75,7 +78,7 @@ class Record:
                 error = RefusedError(str(refused.code), refused.message)
                 outcomes.append(Outcome(room, None, error))
             else:
-                outcomes.append(Outcome(room, self._add(room, decoded, key, ephemeral=ephemeral), None))
+                outcomes.append(Outcome(room, self._add(room, decoded, key, options), None))
         return outcomes
 
     def answer(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -94,11 +97,18 @@ class Record:
         if self.failure is not None:
             raise self.failure
 
-    def _add(self, room: str, message: Mapping[str, Any], key: str | None, *, ephemeral: bool) -> Published:
+    def _add(
+        self, room: str, message: Mapping[str, Any], key: str | None, options: PublishOptions
+    ) -> Published:
         if key is not None and (room, key) in self._by_key:
             return self._by_key[room, key]
-        self.published.append(PublishedMessage(room, message, key, ephemeral))
-        if ephemeral:
+        self.published.append(
+            PublishedMessage(
+                *(room, message, key, options.ephemeral),
+                *(dict(options.tags or {}), options.exclude_user, options.exclude_connection),
+            )
+        )
+        if options.ephemeral:
             result = Published(room, None, None, 0)
         else:
             self._offsets[room] = self._offsets.get(room, 0) + 1
@@ -117,11 +127,20 @@ class FakePublisher(Publisher):
         self.record = Record() if record is None else record
 
     def publish(
-        self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
+        self,
+        room: str,
+        message: Message,
+        *,
+        idempotency_key: str | None = None,
+        ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> Published:
         """See Publisher; members are 0, offsets count from 1."""
         self._calls.client()  # unless it is closed
-        return self.record.publish(room, message, idempotency_key, ephemeral=ephemeral)
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return self.record.publish(room, message, idempotency_key, options)
 
     def broadcast(
         self,
@@ -130,10 +149,14 @@ class FakePublisher(Publisher):
         *,
         idempotency_key: str | None = None,
         ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> list[Outcome]:
         """See Publisher."""
         self._calls.client()  # unless it is closed
-        return self.record.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral)
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return self.record.broadcast(rooms, message, idempotency_key, options)
 
 
 class FakeAsyncPublisher(AsyncPublisher):
@@ -145,11 +168,20 @@ class FakeAsyncPublisher(AsyncPublisher):
         self.record = Record() if record is None else record
 
     async def publish(
-        self, room: str, message: Message, *, idempotency_key: str | None = None, ephemeral: bool = False
+        self,
+        room: str,
+        message: Message,
+        *,
+        idempotency_key: str | None = None,
+        ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> Published:
         """See AsyncPublisher; members are 0, offsets count from 1."""
         self._calls.client()  # unless it is closed
-        return self.record.publish(room, message, idempotency_key, ephemeral=ephemeral)
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return self.record.publish(room, message, idempotency_key, options)
 
     async def broadcast(
         self,
@@ -158,10 +190,14 @@ class FakeAsyncPublisher(AsyncPublisher):
         *,
         idempotency_key: str | None = None,
         ephemeral: bool = False,
+        tags: Mapping[str, str] | None = None,
+        exclude_user: str | None = None,
+        exclude_connection: str | None = None,
     ) -> list[Outcome]:
         """See AsyncPublisher."""
         self._calls.client()  # unless it is closed
-        return self.record.broadcast(rooms, message, idempotency_key, ephemeral=ephemeral)
+        options = PublishOptions(ephemeral, tags, exclude_user, exclude_connection)
+        return self.record.broadcast(rooms, message, idempotency_key, options)
 
 
 _OWN = {"publish", "broadcast", "close", "aclose"}

@@ -5,15 +5,17 @@ from functools import partial
 from urllib.parse import parse_qsl, unquote
 
 import attrs
+import msgspec
 import trio
 
 from broker.auth.bearer import find_token
 from broker.auth.cookies import find_cookie_token
 from broker.auth.tokens import verify_with_patience
-from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason
+from broker.errors import CloseCode, Disconnect, ErrorCode, RefusalReason, Refused
 from broker.hooks.hooks import Hooks
 from broker.log import Log
-from broker.model import Claims, Position, PresenceBy, parse_offset
+from broker.model import Claims, Position, PresenceBy, TagFilter, parse_offset
+from broker.protocol.tags import parse_filter
 from broker.refusals import Refusals
 from broker.sessions.connections import Connections
 from broker.sessions.decisions import Decisions
@@ -62,8 +64,7 @@ class ConnectionServices:
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 
 
-@attrs.frozen
-class Destination:
+class Destination(msgspec.Struct, frozen=True):
     """Target of a request: a room to join at once, with the last position that the client has seen of it."""
 
     initial_room: str | None
@@ -72,10 +73,12 @@ class Destination:
     """The form in which `joined` is to list the members."""
     last: int | None = None
     """How many of the newest events `joined` is to have; 0 if that is not readable."""
+    tags: str | None = None
+    """The filter of the join, as it was written."""
 
 
 def parse_destination(path: str, query: str) -> Destination | None:
-    """Read `/ws` or `/ws/{room}` with `offset`, `epoch`, `last` and `presence`; None for any other path."""
+    """Read `/ws` or `/ws/{room}` with `offset`, `epoch`, `last`, `presence` and `tags`; None for any other path."""
     if path.rstrip("/") == "/ws":
         return Destination(None, None)
     if not path.startswith("/ws/"):
@@ -87,7 +90,19 @@ def parse_destination(path: str, query: str) -> Destination | None:
     by = fields.get("presence")
     presence = PresenceBy(by) if by in set(PresenceBy) else None
     last = (parse_offset(fields["last"]) or 0) if "last" in fields else None
-    return Destination(unquote(path.removeprefix("/ws/"), errors="surrogateescape"), since, presence, last)
+    room = unquote(path.removeprefix("/ws/"), errors="surrogateescape")
+    return Destination(room, since, presence, last, fields.get("tags"))
+
+
+def _filter_of(destination: Destination) -> TagFilter | None:
+    """Return the filter of the join.
+
+    :raises Disconnect: 4003, as for a join that is refused.
+    """
+    try:
+        return None if destination.tags is None else parse_filter(destination.tags)
+    except Refused as refused:
+        raise Disconnect(CloseCode.FORBIDDEN, refused.message, why=refused.why) from None
 
 
 class ServedConnection:
@@ -348,7 +363,8 @@ class ServedConnection:
         """Handle the messages that have to wait, until the peer closes; all others are handled as they are read."""
         destination = self._destination
         if destination.initial_room is not None or session.claims.auto_join:
-            options = JoinOptions(destination.since, destination.presence, destination.last)
+            wanted = _filter_of(destination)
+            options = JoinOptions(destination.since, destination.presence, destination.last, wanted)
             await self._await(partial(session.join_at_start, options))
         limit_bytes = self._settings.message_bytes
         while (message := await self._websocket.receive()) is not None:

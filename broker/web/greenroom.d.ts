@@ -8,6 +8,8 @@ export interface Stored extends Position {
     readonly room: string;
     readonly time: number;
 }
+/** Names and values of an event: at most 8, each of 1 to 64 characters. */
+export type Tags = Readonly<Record<string, string>>;
 /** A text that somebody said. */
 export interface ChatEvent extends Stored {
     readonly type: "chat";
@@ -17,6 +19,8 @@ export interface ChatEvent extends Stored {
     readonly text: string;
     /** The text was longer than the server's limit, and was cut. */
     readonly truncated?: boolean;
+    /** Names and values, for filters. */
+    readonly tags?: Tags;
 }
 /** What somebody published; an ephemeral one has no offset and is in no history. */
 export interface PublishedEvent extends Partial<Position> {
@@ -26,6 +30,7 @@ export interface PublishedEvent extends Partial<Position> {
     readonly user_id: string;
     readonly info?: unknown;
     readonly data: unknown;
+    readonly tags?: Tags;
     readonly time: number;
 }
 /** A connection, and its info and state, each absent if it shows none. */
@@ -138,7 +143,10 @@ export interface Counts {
     readonly room_size: number;
     readonly user_count: number;
 }
-/** Some of a room's events, and the position that the room is at. */
+/**
+ * Some of a room's events, and the position that the room is at. In the place of events that are not for this connection
+ * is a `{ type: "withheld", from, offset, epoch }`, which StoredEvent does not name.
+ */
 export interface History extends Position {
     readonly room: string;
     readonly messages: readonly StoredEvent[];
@@ -151,7 +159,13 @@ export interface HistoryOptions {
     /** The newest first, instead of the oldest. */
     reverse?: boolean;
 }
-export interface PublishOptions {
+export interface ChatOptions {
+    /** For members that joined with a filter. */
+    tags?: Tags;
+    /** False: the event does not come back to this connection. */
+    echo?: boolean;
+}
+export interface PublishOptions extends ChatOptions {
     /** Kept in no history, and not sent again after a lost connection: for what is stale in a second. */
     ephemeral?: boolean;
 }
@@ -166,6 +180,8 @@ export interface RoomOptions {
      * one. At most 1000 (a setting of the server); not together with `since`.
      */
     last?: number;
+    /** Of all events only those that have, of each name here, one of the values as a tag. */
+    tags?: Readonly<Record<string, readonly string[]>>;
 }
 export type RoomState = "joining" | "joined" | "left";
 /** One room, for as long as one is in it; it outlives lost connections. */
@@ -187,7 +203,7 @@ export interface Room extends AsyncIterable<RoomEvent> {
      * Say a text; half of a surrogate pair in it (a string cut within an emoji) becomes U+FFFD. Settles when it is stored; until then it is sent again after each lost connection, and stored once.
      * Rejects with the code `uncertain` if it was away for longer than the server would know it again.
      */
-    chat(text: string): Promise<Ack>;
+    chat(text: string, options?: ChatOptions): Promise<Ack>;
     /** Publish any JSON value under an event name; as `chat`. At most 64 levels deep; NaN and infinities become null. */
     publish(event: string, data: unknown, options?: PublishOptions): Promise<Ack>;
     /** Ask for the users in the room, for each connection with its info and state, or for the numbers alone. */

@@ -75,6 +75,29 @@ def test_tail_prints_sent_texts(server):
         assert "Traceback" not in tail.stderr.read()
 
 
+def test_tail_with_tags_prints_what_matches(server):
+    def publish(kind: str, **fields: object) -> None:
+        response = httpx2.post(
+            f"{server.url}/api/rooms/lobby/messages",
+            params={"tags": json.dumps({"kind": kind})},
+            json={"type": "note", "from": "ann", **fields},
+            headers={"Authorization": f"Bearer {API_KEY}"},
+        )
+        assert response.status_code == 200, response.text
+
+    for number, kind in enumerate(["goal", "other", "card", "goal"]):
+        publish(kind, n=number)
+    options = ("-n", "2", "--tags", "kind=goal", "--tags", "kind=card", "--url", server.url)
+    with started("tail", "lobby", *options) as tail:
+        lines = [json.loads(tail.stdout.readline()) for _ in range(3)]
+        assert [line.get("n", line["type"]) for line in lines] == [2, 3, "user_joined"]
+        for number, kind in enumerate(["other", "goal"], 4):
+            publish(kind, n=number)
+        assert json.loads(tail.stdout.readline())["n"] == 5
+    for odd in ("kind", "=goal", "kind="):
+        assert run("tail", "lobby", "--tags", odd, "--url", server.url).returncode == 2
+
+
 def test_tail_skips_unreadable_messages(tmp_path):
     engine = f"sqlite:///{tmp_path}/rooms.db"
     with started("serve", "--port", "0", "--engine", engine) as server:

@@ -47,12 +47,17 @@ def test_a_token_has_the_requested_claims() -> None:
             "join",
             "--can",
             "chat",
+            "--auto-join",
+            "lobby",
+            "--auto-join",
+            "team.a",
             "--ttl",
             "5",
         )
     )
     assert claims["rooms"] == ["lobby", "team.*"]
     assert claims["can"] == ["join", "chat"]
+    assert claims["auto_join"] == ["lobby", "team.a"]
     assert claims["exp"] - claims["iat"] in {5, 6}
 
 
@@ -86,6 +91,7 @@ def test_without_an_algorithm_for_it_no_token_is_made() -> None:
         ["--user", "x" * 129],
         ["--user", ""],
         ["--user", "ann", "--can", "fly"],
+        ["--user", "ann", "--auto-join", "a/b"],
         ["--user", "ann", "--ttl", "0"],
         ["--user", "ann", "--ttl", "soon"],
         ["--user", "ann", "--ttl", "inf"],

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from broker.client import AddressError, AsyncPublisher, ClientError, NotSentError, Published, Publisher
 from broker.client.address import parse_address
 from broker.client.retries import Attempts, read_answer, read_outcomes
-from broker.client.routes import publish
+from broker.client.routes import PublishOptions, publish
 from tests.certificates import make_certificate
 from tests.client.test_retries import NoJitter
 from tests.support.patience import PATIENCE_SECONDS
@@ -255,7 +255,7 @@ def test_a_call_that_cannot_be_sent_is_refused_at_once(name: str) -> None:
 @given(key=odd_text)
 def test_a_key_is_sent_as_it_is_or_refused(key: str) -> None:
     try:
-        call = publish("a", {"type": "x"}, key, ephemeral=False)
+        call = publish("a", {"type": "x"}, key, PublishOptions())
     except NotSentError:
         return
     assert call.headers["Idempotency-Key"] == key

@@ -145,8 +145,37 @@ async def test_it_says_things_in_rooms(serve, open_publisher):
         assert (fleeting.offset, fleeting.epoch) == (None, None)
         good, bad = await publisher.broadcast(["lobby", "a/b"], {"type": "note", "n": 3})
         assert good.published == Published("lobby", 2, epoch, 1)
+        assert [(await ann.receive("note"))["n"] for _ in range(2)] == [2, 3]
         assert bad.error is not None
         assert bad.error.code == "invalid_message"
+
+
+async def test_it_keeps_messages_from_some_and_tags_them(serve, open_publisher):
+    async with (
+        serve() as served,
+        open_publisher(served.url) as publisher,
+        served.connect("/ws/lobby") as ann,
+        served.dial(
+            f"/ws/lobby?token={served.token('bob')}&tags=%7B%22kind%22%3A%5B%22a%20goal%20%26%22%5D%7D"
+        ) as follower,
+    ):
+        connection = (await ann.receive("joined"))["connection"]
+        await follower.receive("joined")
+        tags = {"kind": "a goal &"}
+        await publisher.publish("lobby", {"type": "note", "n": 1}, exclude_connection=connection)
+        await publisher.publish("lobby", {"type": "note", "n": 2}, tags=tags)
+        await publisher.broadcast(
+            ["lobby"], {"type": "note", "n": 3}, exclude_connection=connection, tags=tags
+        )
+        await publisher.broadcast(["lobby"], {"type": "note", "n": 4}, exclude_user="nobody")
+        assert [(await ann.receive("note"))["n"] for _ in range(2)] == [2, 4]
+        assert [(await follower.receive("note"))["n"] for _ in range(2)] == [2, 3]
+        for options in ({"tags": {"kind": 1}}, {"tags": {"x" * 65: "x"}}, {"exclude_user": ""}):
+            with pytest.raises(RefusedError, match=next(iter(options))):
+                await publisher.publish("lobby", {"type": "note"}, **options)
+        for options in ({"tags": {"kind": b"x"}}, {"exclude_user": 1}, {"exclude_connection": "\ud800"}):
+            with pytest.raises(NotSentError):
+                await publisher.publish("lobby", {"type": "note"}, **options)
 
 
 async def test_the_same_key_is_said_once(serve, open_publisher):

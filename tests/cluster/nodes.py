@@ -15,7 +15,7 @@ from broker.engine.redis.engine import RedisEngine
 from broker.errors import EngineUnavailableError
 from broker.log import stdlib_log
 from broker.model import Draft, IdempotencyKey, Position, Shown
-from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent
+from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent, Withheld
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
 from broker.wakeup import Wakeup
@@ -76,6 +76,11 @@ class Guest(Person):
                 expected = self.at.offset + 1 if epoch == self.at.epoch else 1
                 assert event.offset == expected, "missed or repeated"
                 self.at = Position(epoch, event.offset)
+            case Withheld(first=first, offset=offset, epoch=epoch):
+                assert self.at is not None, "told before it was welcomed"
+                assert epoch == self.at.epoch
+                assert first <= self.at.offset + 1, "missed"
+                self.at = Position(epoch, offset)
             case Gap(last=last):
                 assert self.at is not None
                 self.at = Position(self.at.epoch, last)

@@ -30,7 +30,18 @@ async def test_a_client_without_faults_passes_every_case(
     assert await failed_cases(CASES, run) == {}
     # But for the unknown messages, the kit says what a server may say.
     known = [message for message in received if message["type"] not in {"weather", "tide"}]
-    kinds = {"joined", "user_joined", "chat", "ack", "error", "left", "gap", "reconnect", "order.shipped"}
+    kinds = {
+        "joined",
+        "user_joined",
+        "chat",
+        "ack",
+        "error",
+        "left",
+        "gap",
+        "withheld",
+        "reconnect",
+        "order.shipped",
+    }
     assert {message["type"] for message in known} == (kinds - {"left"} if is_by_address else kinds)
     schema = validator("ServerMessage")
     assert [message for message in known if not schema.is_valid(message)] == []
@@ -50,12 +61,20 @@ FAULTS: dict[Fault, set[str]] = {
         "stop",
         "reconnect-codes",
         "backoff",
+        "withheld",
     },
-    "never moves its position": {"no-repeats", "epoch-live", "cut-before-ack", "gap", "epoch-return"},
+    "never moves its position": {
+        "no-repeats",
+        "epoch-live",
+        "cut-before-ack",
+        "gap",
+        "epoch-return",
+        "withheld",
+    },
     "hammers": {"backoff"},
     "ignores after_ms": {"drain"},
     "has no heartbeat": {"silence"},
-    "dies of an unknown type": {"unknown-type"},
+    "dies of an unknown type": {"unknown-type", "withheld"},
     "dies of an unknown field": {"unknown-field"},
     "ignores recovered": {"gap", "epoch-return"},
     "ignores gap": {"gap-live"},

@@ -183,12 +183,19 @@ class TestDevTokens:
     async def test_a_token_is_made_that_the_server_takes(self, open_world):
         async with open_world(is_dev=True) as world:
             assert (await look(world))["makes_tokens"] is True
-            asked = {"user_id": "ann", "rooms": ["den"], "can": ["join"], "ttl_seconds": 60}
+            asked = {
+                "user_id": "ann",
+                "rooms": ["den"],
+                "can": ["join"],
+                "auto_join": ["den"],
+                "ttl_seconds": 60,
+            }
             made = (await world.client.post("/api/dev/tokens", json=asked)).json()
             assert made["user_id"] == "ann"
             assert made["expires_at"] == world.clock[0] + 60
             claims = jwt.decode(made["token"], options={"verify_signature": False})
             assert (claims["sub"], claims["rooms"], claims["can"]) == ("ann", ["den"], ["join"])
+            assert claims["auto_join"] == ["den"]
             async with world.connect() as client:
                 await listen(client, "den", f"Authorization: Bearer {made['token']}")
 
@@ -205,6 +212,7 @@ class TestDevTokens:
             {"user_id": ""},
             {"user_id": "a/b"},
             {"user_id": "ann", "can": ["fly"]},
+            {"user_id": "ann", "auto_join": ["a/b"]},
             {"user_id": "ann", "ttl_seconds": 0},
         ],
     )

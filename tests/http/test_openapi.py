@@ -144,7 +144,8 @@ async def test_parameters_are_as_described(world, document):
     names = {p["name"] for p in document["paths"]["/api/rooms/{room}/messages"]["get"]["parameters"]}
     assert names == {"room", "since", "epoch", "limit", "reverse"}
     names = {p["name"] for p in document["paths"]["/api/rooms/{room}/messages"]["post"]["parameters"]}
-    assert names == {"room", "ephemeral", "Idempotency-Key"}
+    options = {"ephemeral", "tags", "exclude_user", "exclude_connection"}
+    assert names == {"room", "Idempotency-Key", *options}
 
 
 async def test_it_names_the_version(open_world, monkeypatch):

@@ -203,6 +203,23 @@ AT = Position("e1", 8)
         ),
         (notices.Gap("den", 3, 5), {"type": "gap", "room": "den", "from": 3, "to": 5}),
         (
+            notices.Withheld("den", "e1", 3, 5),
+            {"type": "withheld", "room": "den", "from": 3, "offset": 5, "epoch": "e1"},
+        ),
+        (
+            notices.HistoryPage("den", (notices.Withheld("den", "e1", 5, 6), CHAT), AT),
+            {
+                "type": "history",
+                "room": "den",
+                "messages": [
+                    {"type": "withheld", "room": "den", "from": 5, "offset": 6, "epoch": "e1"},
+                    CHAT_SAID,
+                ],
+                "offset": 8,
+                "epoch": "e1",
+            },
+        ),
+        (
             notices.Failed(Refused(ErrorCode.INVALID_JSON, "Invalid JSON")),
             {"type": "error", "code": "invalid_json", "message": "Invalid JSON"},
         ),
@@ -249,6 +266,7 @@ def test_there_is_a_shape_for_every_notice() -> None:
         notices.PresenceList("den", 0, ()),
         notices.HistoryPage("den", (), AT),
         notices.Gap("den", 1, 1),
+        notices.Withheld("den", "e", 1, 1),
         notices.Failed(Refused(ErrorCode.FORBIDDEN, "")),
         notices.Pong(),
         notices.Refreshed(None),

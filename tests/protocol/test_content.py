@@ -120,7 +120,7 @@ def test_a_notifier_may_not_speak_for_the_protocol(kind: str) -> None:
 def test_every_type_of_the_contract_is_reserved() -> None:
     asked = {"chat", "publish", "ping", "join", "leave", "presence", "set_state", "history", "refresh"}
     answered = {"ack", "pong", "joined", "left", "refreshed", "error", "event"}
-    told = {"user_joined", "user_left", "presence_update", "presence_changed", "gap", "reconnect"}
+    told = {"user_joined", "user_left", "presence_update", "presence_changed", "gap", "withheld", "reconnect"}
     assert asked | answered | told == NATIVE_TYPES
 
 

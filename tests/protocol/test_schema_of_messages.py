@@ -47,7 +47,8 @@ services = st.builds(
 )
 stored = st.builds(Event, chats | custom | services, sizes, st.integers(1, 2**63 - 1))
 ephemeral = st.builds(Event, custom | services, sizes, st.none())
-pages = st.lists(stored, max_size=3).map(tuple)
+withheld = st.builds(notices.Withheld, rooms, texts, sizes, sizes)
+pages = st.lists(stored | withheld, max_size=3).map(tuple)
 users = st.lists(names, max_size=3).map(tuple)
 refusals = st.builds(Refused, st.sampled_from(ErrorCode), texts, st.none() | sizes)
 times = st.none() | st.floats(0, 1e12)
@@ -83,6 +84,7 @@ STRATEGIES: dict[Any, st.SearchStrategy[Notice]] = {
     notices.PresenceList: lists,
     notices.HistoryPage: st.builds(notices.HistoryPage, rooms, pages, positions, ids),
     notices.Gap: st.builds(notices.Gap, rooms, sizes, sizes),
+    notices.Withheld: withheld,
     notices.Failed: st.builds(notices.Failed, refusals, ids),
     notices.Pong: st.builds(notices.Pong, ids),
     notices.Refreshed: st.builds(notices.Refreshed, times, times, ids),

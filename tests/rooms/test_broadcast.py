@@ -5,25 +5,26 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rooms.broadcast import BYTES_PER_PART, MAX_BYTES, MEMBERS_PER_PART, Broadcast, Frames
+from broker.rooms.broadcast import BYTES_PER_PART, MAX_BYTES, MEMBERS_PER_PART, Broadcast, Frame, Frames
+from broker.rooms.choice import Audience
 from broker.rooms.member import Member
 from tests.support.members import NoticesCodec, Person
 
 SIZES = st.lists(st.integers(1, 3 * MEMBERS_PER_PART), min_size=1, max_size=3)
 
 
-def people_in(sizes: Sequence[int]) -> list[tuple[NoticesCodec, list[Person]]]:
+def people_in(sizes: Sequence[int]) -> list[Audience]:
     audiences = []
     for size in sizes:
         codec = NoticesCodec()
-        audiences.append((codec, [Person("ann", codec) for _ in range(size)]))
+        audiences.append(Audience(codec, [Person("ann", codec) for _ in range(size)]))
     return audiences
 
 
 def numbered(number: int, audiences: int, notices: int = 1) -> Frames:
     """Return frames that say which they are and whose."""
     return Frames(
-        [b"<%d %d>" % (audience, number) for audience in range(audiences)], notices, (number, number)
+        [Frame(b"<%d %d>" % (audience, number), notices, (number, number)) for audience in range(audiences)]
     )
 
 
@@ -31,7 +32,7 @@ def numbered(number: int, audiences: int, notices: int = 1) -> Frames:
 def test_each_member_is_sent_each_frame_once_and_in_order(sizes: list[int], adds: list[bool]) -> None:
     audiences = people_in(sizes)
     broadcast = Broadcast(audiences)
-    sent: dict[Member, bytes] = {person: b"" for _, people in audiences for person in people}
+    sent: dict[Member, bytes] = {person: b"" for audience in audiences for person in audience.members}
     notices: dict[Member, list[tuple[int, tuple[int, int] | None]]] = {person: [] for person in sent}
     reported: list[int] = []
     added = 0
@@ -40,15 +41,15 @@ def test_each_member_is_sent_each_frame_once_and_in_order(sizes: list[int], adds
         part = broadcast.take()
         assert 0 < len(part.members) <= MEMBERS_PER_PART
         for member in part.members:
-            sent[member] += part.frame
-            notices[member].append((part.notices, part.offsets))
+            sent[member] += part.frame.data
+            notices[member].append((part.frame.notices, part.frame.offsets))
         is_sent = broadcast.settle()
         # What is reported as sent is what all members have, and no more.
         assert len(reported) == min(frame.count(b"<") for frame in sent.values())
         return is_sent
 
     def expected(audience: int) -> bytes:
-        return b"".join(numbered(number, len(sizes)).by_audience[audience] for number in range(added))
+        return b"".join(numbered(number, len(sizes)).by_audience[audience].data for number in range(added))
 
     is_sent = True
     for add in adds:
@@ -61,7 +62,7 @@ def test_each_member_is_sent_each_frame_once_and_in_order(sizes: list[int], adds
             is_sent = send()
     while not is_sent:
         is_sent = send()
-    for audience, (_, people) in enumerate(audiences):
+    for audience, (_, people, _) in enumerate(audiences):
         for person in people:
             assert sent[person] == expected(audience)
             # A refused part is counted, and told of, by its notices.
@@ -72,7 +73,7 @@ def test_each_member_is_sent_each_frame_once_and_in_order(sizes: list[int], adds
 
 
 def test_missing_frames_of_a_member_are_joined_in_one_write() -> None:
-    [(_, people)] = audiences = people_in([10 * MEMBERS_PER_PART])
+    [(_, people, _)] = audiences = people_in([10 * MEMBERS_PER_PART])
     broadcast = Broadcast(audiences)
     writes = dict.fromkeys(people, 0)
     for number in range(40):
@@ -89,7 +90,7 @@ def test_missing_frames_of_a_member_are_joined_in_one_write() -> None:
 def test_nobody_waits_for_ever_while_more_is_added() -> None:
     audiences = people_in([10 * MEMBERS_PER_PART, MEMBERS_PER_PART])
     broadcast = Broadcast(audiences)
-    last_person = audiences[1][1][-1]
+    last_person = audiences[1].members[-1]
     waits = 0
     for number in range(1000):
         broadcast.add(numbered(number, 2))
@@ -102,12 +103,12 @@ def test_a_broadcast_takes_a_bounded_number_of_bytes() -> None:
     broadcast = Broadcast(people_in([2 * MEMBERS_PER_PART]))
     count = 0
     while not broadcast.is_full:
-        broadcast.add(Frames([b"x" * 1000], 1, None))
+        broadcast.add(Frames([Frame(b"x" * 1000, 1, None)]))
         count += 1
     assert count == -(-MAX_BYTES // 1000)
     is_sent = False
     while not is_sent:
         part = broadcast.take()
-        assert len(part.members) * len(part.frame) <= BYTES_PER_PART or len(part.members) == 1
+        assert len(part.members) * len(part.frame.data) <= BYTES_PER_PART or len(part.members) == 1
         is_sent = broadcast.settle()
     assert not broadcast.is_full

@@ -65,22 +65,22 @@ def test_each_codec_has_its_own_audience_in_the_order_in_which_they_came(
         elif not comes and roster.discard(person):
             present.remove(person)
         audiences = roster.audiences()
-        assert len({id(codec) for codec, _ in audiences}) == len(audiences)
-        for codec, members in audiences:
+        assert len({id(codec) for codec, *_ in audiences}) == len(audiences)
+        for codec, members, _ in audiences:
             assert list(members) == [each for each in present if each.outbox.codec is codec]
-        assert sum(len(members) for _, members in audiences) == len(present)
+        assert sum(len(members) for _, members, _ in audiences) == len(present)
 
 
 def test_an_audience_is_a_snapshot(new_person: "NewPerson") -> None:
     ann, bob = new_person("ann"), new_person("bob")
     roster = Roster()
     roster.add(ann)
-    members, [(_, audience)] = iter(roster), roster.audiences()
+    members, [(_, audience, _)] = iter(roster), roster.audiences()
     roster.add(bob)
     roster.discard(ann)
     assert list(members) == [ann]
     assert list(audience) == [ann]
-    assert [list(audience) for _, audience in roster.audiences()] == [[bob]]
+    assert [list(audience) for _, audience, _ in roster.audiences()] == [[bob]]
 
 
 def test_coming_and_going_costs_the_same_in_a_large_room(new_person: "NewPerson") -> None:

@@ -91,7 +91,8 @@ async def talk(served: Served, ann: Client, bob: Client, seen: Seen) -> None:
     await seen.read(ann, "user_joined")
     for message in (
         {"type": "chat", "text": "much more than twenty characters", "id": 1},
-        {"type": "publish", "event": "move", "data": {"x": [1, None]}, "id": "two"},
+        {"type": "publish", "event": "move", "data": {"x": [1, None]}, "id": "two", "echo": False},
+        {"type": "chat", "text": "1:0", "tags": {"kind": "goal"}, "id": 4},
         {"type": "publish", "event": "typing", "data": None, "ephemeral": True, "id": 3},
     ):
         await ann.send(**message)

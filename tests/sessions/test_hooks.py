@@ -234,10 +234,15 @@ async def test_a_message_is_changed_or_refused_before_the_room_gets_it(
         chat = await bob.receive_type("chat")
         assert (chat["text"], chat["truncated"]) == ("too l", True)
         app.answers["shop"] = {"allow": True, "message": {"text": "*****"}}
-        assert (await ann.ask(type="chat", text="damn", id=7))["offset"] == 2
-        assert (await bob.receive_type("chat"))["text"] == "*****"
+        choice = {"tags": {"kind": "talk"}, "echo": False}
+        assert (await ann.ask(type="chat", text="damn", id=7, **choice))["offset"] == 2
+        chat = await bob.receive_type("chat")
+        assert (chat["text"], chat["tags"]) == ("*****", {"kind": "talk"}), "all but the text is as it was"
         app.answers["shop"] = {"allow": True, "message": {"data": {"price": 2}}}
-        await ann.ask(type="publish", event="offer", data={"price": 1}, id="offer")
+        await ann.ask(type="publish", event="offer", data={"price": 1}, id="offer", **choice)
+        assert [
+            message["type"] for message in await ann.settle() if "text" in message or "data" in message
+        ] == []
         assert app.asked[-1]["message"] == {
             "type": "publish",
             "event": "offer",
@@ -245,7 +250,7 @@ async def test_a_message_is_changed_or_refused_before_the_room_gets_it(
             "ephemeral": False,
         }
         event = await bob.receive_type("event")
-        assert (event["event"], event["data"]) == ("offer", {"price": 2})
+        assert (event["event"], event["data"], event["tags"]) == ("offer", {"price": 2}, {"kind": "talk"})
         app.answers["shop"] = REFUSED
         refused = await ann.ask(type="chat", text="x")
         assert (refused["code"], refused["message"]) == ("forbidden", "not your order")

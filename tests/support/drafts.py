@@ -5,7 +5,7 @@ import json
 import msgspec
 from hypothesis import strategies as st
 
-from broker.model import Draft
+from broker.model import Draft, Excluded
 from broker.protocol.content import (
     NATIVE_TYPES,
     chat_content,
@@ -59,8 +59,14 @@ def drafts() -> st.SearchStrategy[Draft]:
 def tagged_drafts() -> st.SearchStrategy[Draft]:
     """Return drafts with all that a header may have beside what the content tells."""
 
-    def add(draft: Draft, connection: str | None, tags: list[tuple[str, str]]) -> Draft:
-        header = msgspec.structs.replace(draft.header, connection=connection, tags=tuple(tags))
+    def add(
+        draft: Draft, connection: str | None, tags: list[tuple[str, str]], excluded: Excluded | None
+    ) -> Draft:
+        header = msgspec.structs.replace(
+            draft.header, connection=connection, tags=tuple(tags), excluded=excluded
+        )
         return msgspec.structs.replace(draft, header=header)
 
-    return st.builds(add, drafts(), st.none() | names, st.lists(st.tuples(names, texts), max_size=3))
+    excluded = st.builds(Excluded, st.none() | names, st.none() | names)
+    tags = st.lists(st.tuples(names, texts), max_size=3)
+    return st.builds(add, drafts(), st.none() | names, tags, st.none() | excluded)

@@ -36,7 +36,7 @@ def test_messages_are_recorded_as_their_members_would_read_them():
         message = {"type": "order", "lines": (1, 2), "cost": float("nan")}
         first = publisher.publish("a", message)
         message["type"] = "changed later"
-        second = publisher.publish("a", {"type": "x"}, ephemeral=True)
+        second = publisher.publish("a", {"type": "x"}, ephemeral=True, tags={"k": "v"}, exclude_user="ann")
         third = publisher.publish("a", {"type": "y"}, idempotency_key="k")
         again = publisher.publish("a", {"type": "y"}, idempotency_key="k")
     record = publisher.record
@@ -48,6 +48,10 @@ def test_messages_are_recorded_as_their_members_would_read_them():
     assert [published.offset for published in (first, second, third, again)] == [1, None, 2, 2]
     assert [said.ephemeral for said in record.published] == [False, True, False]
     assert record.published[2].idempotency_key == "k"
+    assert [(said.tags, said.exclude_user) for said in record.published[:2]] == [
+        ({}, None),
+        ({"k": "v"}, "ann"),
+    ]
 
 
 def test_a_broadcast_is_recorded_for_each_room_and_each_fails_alone():

@@ -27,6 +27,7 @@ from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import Draft, check_room_name
 from broker.notices import RequestId
+from broker.protocol.tags import check_excluded
 from broker.rooms.messages import Publish, Published, RoomMessage
 
 LOOK_AHEAD_LINES = 128
@@ -218,7 +219,8 @@ class Batch:
         slot.id = fields.id
         slot.room = fields.room
         key = None if fields.id is None else str(fields.id)
-        draft = make_draft(fields.message, make_key(key, "id"))
+        excluded = check_excluded(fields.exclude_user, fields.exclude_connection)
+        draft = make_draft(fields.message, make_key(key, "id"), tags=fields.tags, excluded=excluded)
         room = check_room_name(fields.room)
         self._caller.check(Scope.PUBLISH, room)
         return _Ask(room, draft)

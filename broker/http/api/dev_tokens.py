@@ -42,6 +42,7 @@ class DevRoutes:
                 rooms=None if asked.rooms is UNSET else asked.rooms,
                 can=None if asked.can is UNSET else asked.can,
                 info=None if asked.info is UNSET else asked.info,
+                auto_join=None if asked.auto_join is UNSET else asked.auto_join,
             )
         except ConfigurationError as error:
             raise Refused(ErrorCode.INVALID_MESSAGE, str(error)) from None

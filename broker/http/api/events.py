@@ -34,8 +34,9 @@ from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import address_of
 from broker.http.services import HttpServices
-from broker.model import Capability, Claims, Position, PresenceBy, Shown, check_room_name
+from broker.model import Capability, Claims, Position, PresenceBy, Shown, TagFilter, check_room_name
 from broker.notices import Reconnect
+from broker.protocol.tags import parse_filter
 from broker.refusals import reason_of
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, RoomMessage
@@ -65,6 +66,10 @@ class EventsQuery(msgspec.Struct, frozen=True):
     last: Annotated[
         Annotated[int, Meta(ge=1)] | UnsetType,
         Meta(description="begin with so many of the newest messages; not with `last_event_id`"),
+    ] = UNSET
+    tags: Annotated[
+        str | UnsetType,
+        Meta(description='only messages that match, as a JSON object: {"kind":["goal","card"]}'),
     ] = UNSET
 
 
@@ -127,10 +132,11 @@ class EventRoutes:
             check_last(claims, query.last, parse_event_id(query.last_event_id or None))
         if by is not UNSET and claims is not None and Capability.PRESENCE not in claims.can:
             raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {Capability.PRESENCE}")
+        wanted = None if query.tags is UNSET else parse_filter(query.tags)
         if this_request().method == "HEAD":
             return _response(b"")
         try:
-            stream = await self._open_stream(room, claims, None if by is UNSET else by)
+            stream = await self._open_stream(room, claims, None if by is UNSET else by, wanted)
         except (Refused, EngineUnavailableError, ActorError, Disconnect) as error:
             ending = _passing_refusal(error)
             if ending is None or not _asks_for_event_stream():
@@ -150,7 +156,9 @@ class EventRoutes:
             b"retry:%d\n\n" % self.random.randint(*RETRY_MS) + close_event(ending, self.protocol)
         )
 
-    async def _open_stream(self, room: str, claims: Claims | None, by: PresenceBy | None) -> "EventStream":
+    async def _open_stream(
+        self, room: str, claims: Claims | None, by: PresenceBy | None, wanted: TagFilter | None
+    ) -> "EventStream":
         request = this_request()
         request.end_with_client()
         connection = self.services.connection_ids.make()
@@ -182,7 +190,7 @@ class EventRoutes:
             since = parse_event_id(event_id)
             since = since if claims is None else recovery_start(claims, since)
             allowance = None if claims is None else self._enter(claims)
-            await stream.join(self.services.rooms, room, since, allowance, by, last=last)
+            await stream.join(self.services.rooms, room, since, allowance, by, last=last, wanted=wanted)
         return stream
 
     def _note_end(self, address: str | None, ending: Disconnect) -> None:
@@ -293,6 +301,7 @@ class EventStream:
         by: PresenceBy | None = None,
         *,
         last: int | None = None,
+        wanted: TagFilter | None = None,
     ) -> None:
         """Join the room. Call `end` after it, also if it fails or is cancelled.
 
@@ -303,7 +312,7 @@ class EventStream:
         reply: Reply[None] = Reply()
         # The Ref is kept as soon as the join is in the mailbox: from then on `end` sends a leave behind it.
         pay = None if allowance is None else lambda: allowance.take_room(trio.current_time())
-        self._ref = await rooms.tell(room, Join(self, since, None, reply, by, last), on_start=pay)
+        self._ref = await rooms.tell(room, Join(self, since, None, reply, by, last, wanted), on_start=pay)
         await self._ref.wait_reply(reply)
 
     def end(self) -> None:

@@ -8,7 +8,7 @@ from quart import Response
 
 from broker.auth.claims import LAST_SECOND, MAX_JTI_CHARACTERS
 from broker.model import PresenceBy
-from broker.protocol.fields import Id, Offset
+from broker.protocol.fields import Excludable, Id, Offset, Tags
 from broker.protocol.messages import Connection, User
 from broker.rooms.messages import Published
 
@@ -25,6 +25,19 @@ class PublishQuery(msgspec.Struct, frozen=True):
     """Options of a publish."""
 
     ephemeral: Annotated[bool, Meta(description="deliver, but keep in no history")] = False
+    tags: Annotated[
+        str | UnsetType,
+        Meta(
+            description='for the filters of members: a JSON object of names and values, {"kind":"goal"}; at most 8, each '
+            "of 1 to 64 characters"
+        ),
+    ] = UNSET
+    exclude_user: Annotated[Excludable | UnsetType, Meta(description="not to this user's connections")] = (
+        UNSET
+    )
+    exclude_connection: Annotated[
+        Excludable | UnsetType, Meta(description="not to this connection, by its id in `joined`")
+    ] = UNSET
 
 
 class PublishHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Idempotency-Key"}):
@@ -90,6 +103,11 @@ class BatchLine(msgspec.Struct, frozen=True):
     room: str
     message: Annotated[msgspec.Raw, Meta(description="a JSON object with a `type` of your own")]
     id: Id = None
+    tags: Tags | None = None
+    exclude_user: Annotated[Excludable | None, Meta(description="not to this user's connections")] = None
+    exclude_connection: Annotated[
+        Excludable | None, Meta(description="not to this connection, by its id in `joined`")
+    ] = None
 
 
 class BatchResult(Outcome, frozen=True, omit_defaults=True, kw_only=True):

@@ -1,20 +1,22 @@
 """Common parts of the routes that publish one message, to many rooms, or many lines. Without Quart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import msgspec
 import trio
+from msgspec import UNSET
 
 from actors import ActorError, Reply
 from broker.auth.api_keys import Caller
 from broker.config.scopes import Scope
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
-from broker.http.api.models import ErrorInfo, Outcome, Placed
+from broker.http.api.models import ErrorInfo, Outcome, Placed, PublishQuery
 from broker.http.deadlines import answer_within
 from broker.http.problems import refusal_of
-from broker.model import Draft, IdempotencyKey, check_room_name
-from broker.protocol.content import notifier_content
+from broker.model import Draft, Excluded, IdempotencyKey, check_room_name
+from broker.protocol.content import choosing_header, notifier_content
+from broker.protocol.tags import check_excluded, parse_tags
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Publish, Published
 
@@ -40,14 +42,31 @@ def make_key(key: str | None, name: str = "Idempotency-Key") -> IdempotencyKey |
 
 
 def make_draft(
-    message: bytes | msgspec.Raw, key: IdempotencyKey | None, *, is_ephemeral: bool = False
+    message: bytes | msgspec.Raw,
+    key: IdempotencyKey | None,
+    *,
+    is_ephemeral: bool = False,
+    tags: Mapping[str, str] | None = None,
+    excluded: Excluded | None = None,
 ) -> Draft:
-    """Return the draft of a notifier's message.
+    """Return the draft of a notifier's message, for filters and exclusions of recipients.
 
     :raises Refused: if it is no message that all clients could read; see `notifier_content`.
     """
     content, header = notifier_content(message)
+    if tags or excluded is not None:
+        header = choosing_header(header, tags, excluded)
     return Draft(content, is_ephemeral, key, header)
+
+
+def make_draft_by(query: PublishQuery, message: bytes | msgspec.Raw, key: IdempotencyKey | None) -> Draft:
+    """Return the draft of a notifier's message with the options of a request.
+
+    :raises Refused: as `make_draft`; also for the tags.
+    """
+    tags = None if query.tags is UNSET else parse_tags(query.tags)
+    excluded = check_excluded(query.exclude_user or None, query.exclude_connection or None)
+    return make_draft(message, key, is_ephemeral=query.ephemeral, tags=tags, excluded=excluded)
 
 
 def error_info(error: Exception) -> ErrorInfo:

@@ -8,8 +8,8 @@ import msgspec
 import trio
 
 from broker.errors import CloseCode, Disconnect
-from broker.model import Position, parse_offset
-from broker.notices import Joined, Notice, RoomEvent
+from broker.model import Event, Position, parse_offset
+from broker.notices import Joined, Notice, RoomEvent, Withheld
 from broker.protocol.codec import encode_notice
 from broker.protocol.messages import Closing
 from broker.rooms.member import Codec
@@ -52,7 +52,10 @@ def _encode(notice: Notice) -> bytes:
     if isinstance(notice, Joined) and notice.events:
         first = _event(encode_notice(msgspec.structs.replace(notice, events=())))
         epoch = notice.position.epoch
-        missed = [_encode(RoomEvent(notice.room, epoch, event)) for event in notice.events]
+        missed = [
+            _encode(RoomEvent(notice.room, epoch, event) if isinstance(event, Event) else event)
+            for event in notice.events
+        ]
         return first + b"".join(missed)
     return _event(encode_notice(notice), _position(notice))
 
@@ -61,6 +64,8 @@ def _position(notice: Notice) -> Position | None:
     """Return the recipient's position in the room after this notice."""
     if isinstance(notice, Joined):
         return notice.position
+    if isinstance(notice, Withheld):
+        return Position(notice.epoch, notice.offset)
     if isinstance(notice, RoomEvent) and notice.event.offset is not None:
         return Position(notice.epoch, notice.event.offset)
     return None

@@ -124,6 +124,9 @@ class TokenRequest(msgspec.Struct, frozen=True):
         list[str] | UnsetType, Meta(description="out of join, chat, publish, presence, history")
     ] = UNSET
     info: Annotated[Any | UnsetType, Meta(description="JSON that other members are shown")] = UNSET
+    auto_join: Annotated[
+        list[str] | UnsetType, Meta(description="rooms that its connections are in from their start")
+    ] = UNSET
     ttl_seconds: Annotated[float, Meta(gt=0, le=366 * 86_400)] = 3600.0
 
 

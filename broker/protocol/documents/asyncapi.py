@@ -42,6 +42,7 @@ _ON_A_STREAM = (
         "PresenceUpdate",
         "PresenceChanged",
         "Gap",
+        "Withheld",
         "Left",
         "Reconnect",
         "Closing",

@@ -27,6 +27,7 @@ _BOB = Shown("bob", "5f0c9e62a1b34d78-2", _TIME_MS)
 _CHAT = Event(chat_content("ann", "Good morning", 500), _TIME_MS, 6)
 _MOVE = Event(custom_content("bob", "move", msgspec.Raw(b'{"from":"e2","to":"e4"}')), _TIME_MS + 20, 7)
 _TYPING = Event(custom_content("bob", "typing", msgspec.Raw(b"true")), _TIME_MS + 30, None)
+_GOAL = Event(chat_content("ann", "1:0", 500, tags={"kind": "goal", "match": "final"}), _TIME_MS + 50, 12)
 _ORDER = Event(notifier_content(b'{"type":"order.paid","order":5}')[0], _TIME_MS + 40, 8)
 
 COMMANDS: Sequence[Example] = (
@@ -34,10 +35,13 @@ COMMANDS: Sequence[Example] = (
     {"type": "chat", "text": "on a connection to /ws/lobby, without an answer"},
     {"type": "publish", "room": _ROOM, "event": "move", "data": {"from": "e2", "to": "e4"}, "id": "move-1"},
     {"type": "publish", "room": _ROOM, "event": "typing", "data": True, "ephemeral": True},
+    {"type": "publish", "room": _ROOM, "event": "move", "data": {"from": "e7", "to": "e5"}, "echo": False},
+    {"type": "chat", "room": _ROOM, "text": "1:0", "tags": {"kind": "goal", "match": "final"}, "id": 15},
     {"type": "ping", "id": 2},
     {"type": "join", "room": _ROOM, "id": 3},
     {"type": "join", "room": _ROOM, "since": _SINCE, "id": 4},
     {"type": "join", "room": _ROOM, "last": 50, "id": 14},
+    {"type": "join", "room": _ROOM, "tags": {"kind": ["goal", "card"]}, "since": _SINCE, "id": 16},
     {"type": "leave", "room": _ROOM, "id": 5},
     {"type": "presence", "room": _ROOM, "id": 6},
     {"type": "join", "room": _ROOM, "presence": "connection", "id": 10},
@@ -57,6 +61,7 @@ _NOTICES: Sequence[Notice] = (
     RoomEvent(_ROOM, _EPOCH, _MOVE),
     RoomEvent(_ROOM, _EPOCH, _TYPING),
     RoomEvent(_ROOM, _EPOCH, _ORDER),
+    RoomEvent(_ROOM, _EPOCH, _GOAL),
     notices.UserJoined(_ROOM, "ann", 2),
     notices.UserLeft(_ROOM, "ann", 1),
     notices.UserJoined(_ROOM, "ann", 2, _ANN),
@@ -70,6 +75,12 @@ _NOTICES: Sequence[Notice] = (
         notices.PresenceList(_ROOM, 2, connections=(_ANN_TYPES, _BOB)),
     ),
     notices.Joined(_ROOM, 2, _POSITION, is_recovered=True, events=(_CHAT, _MOVE), request_id=4),
+    notices.Joined(
+        *(_ROOM, 2, Position(_EPOCH, 12)),
+        is_recovered=True,
+        events=(notices.Withheld(_ROOM, _EPOCH, 6, 11), _GOAL),
+        request_id=16,
+    ),
     notices.Left(_ROOM, 5),
     notices.Left(_ROOM),
     notices.Acknowledged(_ROOM, Position(_EPOCH, 6), 1),
@@ -80,6 +91,7 @@ _NOTICES: Sequence[Notice] = (
     notices.PresenceList(_ROOM, 3, None, 12, user_count=2),
     notices.HistoryPage(_ROOM, (_CHAT, _MOVE), _POSITION, 7),
     notices.Gap(_ROOM, 3, 5),
+    notices.Withheld(_ROOM, _EPOCH, 8, 11),
     notices.Failed(Refused(ErrorCode.INVALID_MESSAGE, "object missing required field `text`"), 1),
     notices.Failed(Refused(ErrorCode.RATE_LIMITED, "too many messages", 250), "move-1"),
     notices.Failed(Refused(ErrorCode.INVALID_JSON, "Invalid JSON")),

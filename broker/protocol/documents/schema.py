@@ -85,7 +85,9 @@ def make_definitions(reference: str) -> dict[str, Schema]:
     built["ClientEvent"] = _merge(built["ClientEvent"], placement)
     built["ServiceEvent"] = _merge(_service_event(), placement)
     definitions: dict[str, Schema] = {
-        "Event": _one_of("An event of a room.", EVENT_NAMES, reference),
+        "Event": _one_of(
+            "An event of a room, or `withheld` in the place of some.", (*EVENT_NAMES, "Withheld"), reference
+        ),
         "ErrorCode": _codes("string", {code.value: text for code, text in ERROR_MEANINGS.items()}),
         "CloseCode": _codes("integer", {int(code): text for code, text in CLOSE_MEANINGS.items()}),
     }

@@ -5,11 +5,12 @@ from typing import TypeAlias
 
 import attrs
 
-from broker.model import Shown
+from broker.model import Shown, TagFilter
+from broker.rooms.choice import Audience, Choice
 from broker.rooms.member import Codec, Member
 
-Audiences: TypeAlias = Sequence[tuple[Codec, Sequence[Member]]]
-"""Members grouped by codec."""
+Audiences: TypeAlias = Sequence[Audience]
+"""Members grouped by codec and filter."""
 
 
 @attrs.define
@@ -27,6 +28,11 @@ class Roster:
         # Dicts as ordered sets: events go out in the order in which members joined.
         self._by_codec: dict[Codec, dict[Member, Shown]] = {}
         self._audiences: Audiences | None = None  # a cache
+        self.has_choices = False
+        """Whether a member has a filter."""
+        # Of the members that have a filter; those with the same codec and filter share one.
+        self._choices: dict[Member, Choice] = {}
+        self._shared: dict[tuple[Codec, TagFilter], Choice] = {}
         self._connections: dict[str, int] = {}
         self._size = 0
         self._listeners = 0
@@ -75,6 +81,9 @@ class Roster:
         if member not in members:
             return False
         self._audiences = None
+        if self.has_choices:
+            self._choices.pop(member, None)
+            self.has_choices = bool(self._choices)
         del members[member]
         if not members:
             del self._by_codec[codec]
@@ -105,11 +114,50 @@ class Roster:
                 if member.is_visible:
                     yield shown
 
+    def choose(self, member: Member, wanted: TagFilter | None) -> None:
+        """Set which events a member gets that is in the room; None: all."""
+        before = self._choices.get(member)
+        if (None if before is None else before.wanted) == wanted:
+            return
+        self._audiences = None
+        self._choices.pop(member, None)
+        if wanted is not None:
+            self._choices[member] = self._shared.setdefault((member.outbox.codec, wanted), Choice(wanted))
+        self.has_choices = bool(self._choices)
+
+    def wanted_by(self, member: Member) -> TagFilter | None:
+        """Return the filter of a member, if it has one."""
+        choice = self._choices.get(member)
+        return None if choice is None else choice.wanted
+
+    @property
+    def has_withheld(self) -> bool:
+        """Whether a member is still to be told of events that were withheld from it."""
+        return any(choice.withheld is not None for choice in self._shared.values())
+
+    def forget_withheld(self) -> None:
+        """Forget the events that were withheld, as their epoch is over."""
+        for choice in self._shared.values():
+            choice.withheld = None
+
     def audiences(self) -> Audiences:
-        """Return a snapshot of the members, grouped by codec; the same one until they change."""
+        """Return a snapshot of the members, grouped by codec and filter; the same one until they change."""
         if self._audiences is None:
-            self._audiences = [(codec, tuple(members)) for codec, members in self._by_codec.items()]
+            self._audiences = (
+                self._group()
+                if self._shared
+                else [Audience(codec, tuple(members)) for codec, members in self._by_codec.items()]
+            )
         return self._audiences
+
+    def _group(self) -> list[Audience]:
+        """Group the members also by filter, and forget the filters that none has any more."""
+        groups: dict[tuple[Codec, Choice | None], list[Member]] = {}
+        for codec, members in self._by_codec.items():
+            for member in members:
+                groups.setdefault((codec, self._choices.get(member)), []).append(member)
+        self._shared = {(codec, choice.wanted): choice for codec, choice in groups if choice is not None}
+        return [Audience(codec, tuple(members), choice) for (codec, choice), members in groups.items()]
 
     def members_of(self, user_id: str) -> list[Member]:
         """Return the connections of one user."""

@@ -78,12 +78,15 @@ export class MessageLog {
       case "presence_update": return note("note", cut(`${notice.user_id} shows ${shown(notice)}`));
       case "gap": return note("gap", `messages ${notice.from} to ${notice.to} are no longer held`);
       case "console_note": return note("gap", notice.text);
+      case "withheld": return note("note", `${notice.from === notice.offset ? "a message" : "messages"} not for this user`);
       default: return this.#message(notice);
     }
   }
 
-  #message({ type, event, data, text, truncated, user_id, room, offset, epoch, time, ...rest }) {
+  #message({ type, event, data, text, truncated, user_id, tags, room, offset, epoch, time, ...rest }) {
     const said = make("span", { className: "said" });
+    const isOfClient = type === "chat" || type === "event";
+    if (tags !== undefined && !isOfClient) rest.tags = tags;
     if (user_id !== undefined) said.append(make("b", { textContent: String(user_id) }));
     if (type === "chat") {
       said.append(...cut(String(text)), truncated ? make("span", { className: "cut", textContent: " (cut)" }) : "");
@@ -92,6 +95,7 @@ export class MessageLog {
       const fields = type === "event" ? data : { ...(text === undefined ? {} : { text }), ...rest };
       said.append(make("span", { className: "type code", textContent: name }), make("span", { className: "code" }, ...cut(JSON.stringify(fields))));
     }
+    if (tags !== undefined && isOfClient) said.append(make("span", { className: "cut", textContent: ` ${tagsOf(tags)}` }));
     const when = make("time", { textContent: clock(time), dateTime: new Date(time).toISOString() });
     const where = make("span", { className: "offset", textContent: offset === undefined ? "not stored" : `#${offset}` });
     return make("li", { className: type === "chat" && this.#isOwn(user_id) ? "mine" : "" }, when, said, where);
@@ -101,6 +105,10 @@ export class MessageLog {
 function note(className, text) {
   const said = make("span", { className: "said" }, ...[text].flat());
   return make("li", { className }, make("span"), said, make("span"));
+}
+
+function tagsOf(tags) {
+  return Object.entries(tags).map(([name, value]) => `${name}=${value}`).join(" ");
 }
 
 function shown({ info, state }) {

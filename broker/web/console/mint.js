@@ -20,10 +20,10 @@ export function openMint(api, signal) {
   from("mint-copy", "click", () => copy());
   from("mint-form", "submit", async (event) => {
     event.preventDefault();
-    const rooms = $("mint-rooms").value.split(",").map((room) => room.trim()).filter(Boolean);
+    const [rooms, auto_join] = ["mint-rooms", "mint-auto"].map(names);
     const ttl_seconds = Number($("mint-ttl").value);
     try {
-      const made = await api.makeToken({ user_id: $("mint-user").value, ttl_seconds, ...(rooms.length ? { rooms } : {}) });
+      const made = await api.makeToken({ user_id: $("mint-user").value, ttl_seconds, ...(rooms.length && { rooms }), ...(auto_join.length && { auto_join }) });
       show(made.token);
       tell($("mint-told"), `For ${made.user_id}, good for ${duration(ttl_seconds * 1000)}.`);
     } catch (error) {
@@ -31,6 +31,10 @@ export function openMint(api, signal) {
       tell($("mint-told"), error.message, "bad");
     }
   });
+}
+
+function names(id) {
+  return $(id).value.split(",").map((room) => room.trim()).filter(Boolean);
 }
 
 async function copy() {

@@ -97,11 +97,11 @@ export class RoomsClient implements Client, Host {
     });
   }
 
-  #member(name: string, { since, last }: RoomOptions): Member {
+  #member(name: string, options: RoomOptions): Member {
     if (this.#end) throw this.#end;
     let member = this.#rooms.get(name);
     if (!member) {
-      member = new Member(name, this, since ?? null, last);
+      member = new Member(name, this, options);
       this.#rooms.set(name, member);
       if (this.#isUp) this.#join(member);
       this.#flush();

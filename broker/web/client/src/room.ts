@@ -4,6 +4,7 @@ import type { Kind } from "./requests.js";
 import { EventStream } from "./stream.js";
 import {
   type Ack,
+  type ChatOptions,
   GreenroomError,
   type History,
   type HistoryOptions,
@@ -11,6 +12,7 @@ import {
   type PublishOptions,
   type Room,
   type RoomEvent,
+  type RoomOptions,
   type RoomState,
 } from "./types.js";
 
@@ -24,18 +26,18 @@ export interface Host {
 export class Member implements Room {
   readonly name: string;
   readonly #host: Host;
-  readonly #last: number | undefined;
+  readonly #options: RoomOptions;
   readonly #emitter = new Emitter();
   readonly #streams = new Set<EventStream<RoomEvent>>();
   #waiting: Array<{ resolve(): void; reject(error: GreenroomError): void }> = [];
   state: RoomState = "joining";
   position: Position | null;
 
-  constructor(name: string, host: Host, since: Position | null, last?: number) {
+  constructor(name: string, host: Host, options: RoomOptions) {
     this.name = name;
     this.#host = host;
-    this.#last = last;
-    this.position = since;
+    this.#options = options;
+    this.position = options.since ?? null;
   }
 
   on(type: string, listener: (event: any) => void): () => void {
@@ -43,8 +45,9 @@ export class Member implements Room {
   }
 
   /** The events with which a join is to be answered: those that are missing, or the newest ones. */
-  startingPoint(): { since?: Position; last?: number | undefined } {
-    return this.position ? { since: this.position } : { last: this.#last };
+  startingPoint(): RoomOptions {
+    const { last, tags } = this.#options;
+    return { ...(this.position ? { since: this.position } : { last }), tags } as RoomOptions;
   }
 
   joined(): Promise<void> {
@@ -55,12 +58,12 @@ export class Member implements Room {
     });
   }
 
-  chat(text: string): Promise<Ack> {
-    return this.#host.request(this, "send", { type: "chat", text });
+  chat(text: string, { tags, echo }: ChatOptions = {}): Promise<Ack> {
+    return this.#host.request(this, "send", { type: "chat", text, tags, echo });
   }
 
-  publish(event: string, data: unknown, { ephemeral = false }: PublishOptions = {}): Promise<Ack> {
-    const message = { type: "publish", event, data: data === undefined ? null : data, ephemeral };
+  publish(event: string, data: unknown, { ephemeral = false, tags, echo }: PublishOptions = {}): Promise<Ack> {
+    const message = { type: "publish", event, data: data === undefined ? null : data, ephemeral, tags, echo };
     return this.#host.request(this, ephemeral ? "once" : "send", message);
   }
 
@@ -95,7 +98,8 @@ export class Member implements Room {
   enter({ room, room_size, recovered, offset, epoch, messages, connection }: any): object[] | null {
     const since = this.position;
     this.state = "joined";
-    this.position = since ?? { offset: offset - messages.length, epoch };
+    const first = messages[0];
+    this.position = since ?? { offset: first ? (first.type === "withheld" ? first.from : first.offset) - 1 : offset, epoch };
     this.#tell({ type: "joined", room, room_size, recovered, offset, epoch, connection });
     if (since && !isComplete(since, { recovered, offset, epoch })) this.#miss({ offset, epoch });
     const waiting = this.#waiting.splice(0);
@@ -111,6 +115,13 @@ export class Member implements Room {
     if (event.type === "gap") {
       const until = { offset: event.to, epoch: event.epoch ?? this.position!.epoch };
       if (placeOf(this.position!, until) !== "old") this.#miss(until);
+      return;
+    }
+    if (event.type === "withheld") {
+      const { from, offset, epoch } = event;
+      if (placeOf(this.position!, event) === "old") return;
+      if (placeOf(this.position!, { offset: from, epoch }) === "after gap") this.#miss({ offset: from - 1, epoch });
+      this.position = { offset, epoch };
       return;
     }
     if (event.offset !== undefined) {

@@ -12,6 +12,9 @@ export interface Stored extends Position {
   readonly time: number;
 }
 
+/** Names and values of an event: at most 8, each of 1 to 64 characters. */
+export type Tags = Readonly<Record<string, string>>;
+
 /** A text that somebody said. */
 export interface ChatEvent extends Stored {
   readonly type: "chat";
@@ -21,6 +24,8 @@ export interface ChatEvent extends Stored {
   readonly text: string;
   /** The text was longer than the server's limit, and was cut. */
   readonly truncated?: boolean;
+  /** Names and values, for filters. */
+  readonly tags?: Tags;
 }
 
 /** What somebody published; an ephemeral one has no offset and is in no history. */
@@ -31,6 +36,7 @@ export interface PublishedEvent extends Partial<Position> {
   readonly user_id: string;
   readonly info?: unknown;
   readonly data: unknown;
+  readonly tags?: Tags;
   readonly time: number;
 }
 
@@ -156,7 +162,10 @@ export interface Counts {
   readonly user_count: number;
 }
 
-/** Some of a room's events, and the position that the room is at. */
+/**
+ * Some of a room's events, and the position that the room is at. In the place of events that are not for this connection
+ * is a `{ type: "withheld", from, offset, epoch }`, which StoredEvent does not name.
+ */
 export interface History extends Position {
   readonly room: string;
   readonly messages: readonly StoredEvent[];
@@ -171,7 +180,14 @@ export interface HistoryOptions {
   reverse?: boolean;
 }
 
-export interface PublishOptions {
+export interface ChatOptions {
+  /** For members that joined with a filter. */
+  tags?: Tags;
+  /** False: the event does not come back to this connection. */
+  echo?: boolean;
+}
+
+export interface PublishOptions extends ChatOptions {
   /** Kept in no history, and not sent again after a lost connection: for what is stale in a second. */
   ephemeral?: boolean;
 }
@@ -187,6 +203,8 @@ export interface RoomOptions {
    * one. At most 1000 (a setting of the server); not together with `since`.
    */
   last?: number;
+  /** Of all events only those that have, of each name here, one of the values as a tag. */
+  tags?: Readonly<Record<string, readonly string[]>>;
 }
 
 export type RoomState = "joining" | "joined" | "left";
@@ -210,7 +228,7 @@ export interface Room extends AsyncIterable<RoomEvent> {
    * Say a text; half of a surrogate pair in it (a string cut within an emoji) becomes U+FFFD. Settles when it is stored; until then it is sent again after each lost connection, and stored once.
    * Rejects with the code `uncertain` if it was away for longer than the server would know it again.
    */
-  chat(text: string): Promise<Ack>;
+  chat(text: string, options?: ChatOptions): Promise<Ack>;
   /** Publish any JSON value under an event name; as `chat`. At most 64 levels deep; NaN and infinities become null. */
   publish(event: string, data: unknown, options?: PublishOptions): Promise<Ack>;
   /** Ask for the users in the room, for each connection with its info and state, or for the numbers alone. */

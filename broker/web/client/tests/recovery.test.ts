@@ -295,3 +295,47 @@ test("a room left while away is not joined again", async () => {
   const { rooms } = await again.api("GET", "/api/rooms");
   assert.deepEqual(rooms.map(({ room: name }: any) => name), ["kept"]);
 });
+
+test("a room with a filter recovers what matches through lost connections, and is told of no gap", async () => {
+  const server = await started(Server.start());
+  const network = await Network.before(server);
+  try {
+    const post = (kind: string, n: number, more = "") =>
+      server.api("POST", `/api/rooms/den/messages?tags=${encodeURIComponent(JSON.stringify({ kind }))}${more}`, { type: "note", from: "ann", n });
+    const heard: RoomEvent[] = [];
+    const numbersOf = () => heard.flatMap((event: any) => (event.type === "note" ? [event.n] : []));
+    const room = await open(network.url, { token: token("bob") }).join("den", { tags: { kind: ["goal", "card"] } });
+    room.on("*", (event) => heard.push(event));
+    let n = 0;
+    const wanted: number[] = [];
+    for (let turn = 0; turn < 4; turn += 1) {
+      for (const kind of ["other", "goal", "other", "card", "other"]) {
+        n += 1;
+        await post(kind, n);
+        if (kind !== "other") wanted.push(n);
+        if (n % 5 === 2) network.cut();
+      }
+    }
+    await until(() => numbersOf().length === wanted.length && room.position?.offset === n, "all that matches");
+    await post("goal", ++n, "&exclude_user=bob");
+    await until(() => room.position?.offset === n, "the one that it is excluded from");
+    assert.deepEqual(numbersOf(), wanted);
+    assert.deepEqual(heard.filter(({ type }) => ["gap", "withheld"].includes(type)), []);
+    const { messages } = await room.history({ limit: 3 });
+    assert.deepEqual(messages.map(({ type, offset }: any) => [type, offset]), [["withheld", 1], ["note", 2], ["withheld", 3]]);
+
+    const late = await open(server.url, { token: token("cas") }).join("den", { last: 2, tags: { kind: ["card"] } });
+    const shown: RoomEvent[] = [];
+    late.on("*", (event) => shown.push(event));
+    await late.chat("a goal", { tags: { kind: "card" } });
+    await late.publish("own", 1, { tags: { kind: "card" }, echo: false });
+    await late.chat("the end", { tags: { kind: "card" } });
+    await until(() => shown.some((event) => event.type === "chat" && event.text === "the end"), "the end");
+    assert.deepEqual(
+      shown.flatMap((event: any) => (event.type === "user_joined" ? [] : [event.n ?? event.text ?? event.type])),
+      [14, 19, "a goal", "the end"],
+    );
+  } finally {
+    network.close();
+  }
+});
