@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import trio
 
+from tests.support.listening import find_port
 from tests.support.secrets import ENVIRON
 
 SAFETY_SECONDS = 120
@@ -88,15 +89,11 @@ def full_disk() -> Iterator[int]:
 STREAMS = [unread_pipe, stopped_reader, terminal_that_is_held, reader_that_is_gone, full_disk]
 
 
-async def find_port(pid: int) -> int:
-    """Wait until the process listens; its output cannot tell where."""
-    while True:
-        ours = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = line.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in ours:
-                return int(local.rpartition(":")[2], 16)
+async def wait_port(pid: int) -> int:
+    """Wait until the process listens; files of /proc tell nobody of their changes."""
+    while (port := find_port(pid)) is None:
         await trio.sleep(0.05)
+    return port
 
 
 async def send_nonsense(port: int) -> None:
@@ -119,7 +116,7 @@ async def test_a_server_outlives_the_reader_of_its_log(
         # Both streams: the notes of --dev go to standard output.
         process = await trio.lowlevel.open_process(command, stdout=output, stderr=output, env=environ)
         try:
-            port = await find_port(process.pid)
+            port = await wait_port(process.pid)
             async with trio.open_nursery() as nursery:
                 for _ in range(4):
                     nursery.start_soon(send_many, port, bad_requests // 4)

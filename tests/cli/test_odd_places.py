@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from broker.cli import main
+from tests.support.listening import find_port
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY, SECRET
 from tests.support.untraced import untraced
@@ -283,22 +284,13 @@ def wait_busy(process: subprocess.Popen[bytes], run: Run) -> bytes:
     """Wait until an endless command has said something, or serves, or has ended by itself."""
     if "serve" in run.arguments:
         # Files of /proc tell nobody of their changes.
-        while process.poll() is None and not listens(process.pid):
+        while process.poll() is None and find_port(process.pid) is None:
             time.sleep(0.02)
         return b""
     if run.terminal is not None:
         return os.read(run.terminal, 65_536)
     assert process.stdout is not None
     return process.stdout.readline()
-
-
-def listens(pid: int) -> bool:
-    try:
-        ours = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
-    except OSError:
-        return False
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(line.split()[3] == "0A" and f"socket:[{line.split()[9]}]" in ours for line in lines)
 
 
 def is_told_well(line: str) -> bool:

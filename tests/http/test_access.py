@@ -1,7 +1,10 @@
 """The authorization of calls."""
 
+import time
+
 import pytest
 
+from broker.engine.memory import MemoryEngine
 from tests.support.secrets import API_KEY
 
 OPEN = {
@@ -65,13 +68,11 @@ async def test_a_client_token_is_no_api_key(world):
 
 
 async def test_secrets_are_in_no_log(open_world, api_key):
-    class Broken:
-        presence = cluster = revocations = attendance = None
-
+    class Broken(MemoryEngine):
         async def wait_ready(self):
             raise ZeroDivisionError
 
-    async with open_world(engine=Broken()) as world:
+    async with open_world(engine=Broken(wall_clock=time.time, idempotency_seconds=300)) as world:
         token = world.token()
         response = await world.client.get(f"/ready?token={token}")
         assert response.status_code == 500

@@ -1,9 +1,12 @@
 """Error answers: always a problem document."""
 
+import time
+
 import attrs
 import pytest
 import trio
 
+from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode, Disconnect
 from broker.refusals import LINES_PER_ADDRESS, WINDOW_SECONDS
 
@@ -38,13 +41,11 @@ async def test_a_wrong_method_is_a_405(world):
 
 
 async def test_a_failure_is_a_500_and_one_line_of_the_log(open_world):
-    class Broken:
-        presence = cluster = revocations = None
-
+    class Broken(MemoryEngine):
         async def wait_ready(self):
             raise ZeroDivisionError("the inside story")
 
-    async with open_world(engine=Broken()) as world:
+    async with open_world(engine=Broken(wall_clock=time.time, idempotency_seconds=300)) as world:
         response = await world.client.get("/ready")
         check_problem(response, 500)
         assert "inside" not in response.text
@@ -58,11 +59,9 @@ async def fail(*_arguments, **_options):
     raise ZeroDivisionError
 
 
-@attrs.frozen
-class Failing:
+class Failing(MemoryEngine):
     """An engine, a publisher and an application, all of whose calls fail."""
 
-    presence = cluster = revocations = None
     wait_ready = publish = __call__ = staticmethod(fail)
 
 
@@ -72,7 +71,7 @@ class Failing:
     ids=["a route", "a plain post", "an application beside"],
 )
 async def test_lines_of_failures_are_bounded_whatever_fails(open_world, autojump_clock, method, path):
-    failing = Failing()
+    failing = Failing(wall_clock=time.time, idempotency_seconds=300)
     async with open_world(
         engine=failing, beside=failing, wrap_posts=lambda posts: attrs.evolve(posts, publisher=failing)
     ) as world:
@@ -90,14 +89,12 @@ async def test_lines_of_failures_are_bounded_whatever_fails(open_world, autojump
 
 @pytest.mark.parametrize("code", CloseCode)
 async def test_every_close_code_is_a_problem_and_none_is_a_failure(open_world, code):
-    class Ending:
-        presence = cluster = revocations = None
-
+    class Ending(MemoryEngine):
         async def wait_ready(self):
             raise Disconnect(code, "why it ends")
 
     status = {CloseCode.UNAUTHORIZED: 401, CloseCode.FORBIDDEN: 403, CloseCode.TOO_MANY: 429}.get(code, 503)
-    async with open_world(engine=Ending()) as world:
+    async with open_world(engine=Ending(wall_clock=time.time, idempotency_seconds=300)) as world:
         problem = check_problem(await world.client.get("/ready"), status)
         assert problem["detail"] == "why it ends"
         assert not world.log.lines
