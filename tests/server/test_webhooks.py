@@ -53,3 +53,37 @@ async def test_messages_of_the_rooms_of_a_webhook_are_told_in_order(serve: "Serv
 async def test_without_webhooks_there_are_no_metrics_of_them(serve: "Serve") -> None:
     async with serve() as served:
         assert "greenroom_webhook" not in (await served.http.get("/metrics")).text
+
+
+async def test_a_page_that_is_reloaded_is_no_event(serve: "Serve") -> None:
+    async with open_application() as patient, open_application() as hasty:
+        kinds = ["message", "user_joined", "user_left", "room_occupied", "room_vacated"]
+        kinds += ["user_online", "user_offline"]
+        tables = [
+            table(patient, name="patient", kinds=kinds, hold_back_seconds=3600),
+            table(hasty, name="hasty", kinds=kinds, hold_back_seconds=0),
+        ]
+        async with serve(webhooks=tables) as served:
+            for number in range(3):
+                async with served.connect("/ws/den", "ann") as client:
+                    await client.receive("joined")
+                    await client.ask("ack", type="chat", text=str(number), id=number)
+                # Each visit is over before the next one begins.
+                await wait_for(hasty, 7 * number + 7)
+            told = await wait_for(patient, 6)
+            assert [entry["type"] for entry in await wait_for(hasty, 21)].count("user_left") == 3
+    first, texts = told[:3], told[3:]
+    assert sorted(entry["type"] for entry in first) == ["room_occupied", "user_joined", "user_online"]
+    assert [(entry["type"], entry["content"]["text"]) for entry in texts] == [
+        ("message", "0"),
+        ("message", "1"),
+        ("message", "2"),
+    ]
+    visits = [entry["type"] for entry in hasty.entries.values() if entry["type"] != "message"]
+    assert all(visits.count(kind) == 3 for kind in kinds[1:])
+    joined = next(entry for entry in told if entry["type"] == "user_joined")
+    assert (joined["room"], joined["user"]) == ("den", "ann")
+    occupied = next(entry for entry in told if entry["type"] == "room_occupied")
+    assert (occupied["room"], occupied["user"]) == ("den", None)
+    online = next(entry for entry in told if entry["type"] == "user_online")
+    assert (online["room"], online["user"]) == (None, "ann")
