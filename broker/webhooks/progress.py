@@ -86,15 +86,10 @@ class Progress:
     _retry_at: float = float("-inf")
 
     def next_step(self, entries: Sequence[Entry], *, now: float, now_ms: int) -> Step:
-        """Return what to do with the first entries of the queue."""
+        """Return what to do with the first entries of the queue: those of the last attempt, if it failed."""
         if self._failure is None:
             return Post()
-        has_nobody = self._failure.reason is FailureReason.CONNECT
-        overdue = tuple(
-            entry.number
-            for entry in entries
-            if now_ms - entry.queued_ms >= self._give_up_ms and (has_nobody or entry.number in self._tried)
-        )
+        overdue = tuple(entry.number for entry in entries if now_ms - entry.queued_ms >= self._give_up_ms)
         if overdue:
             return PutAside(overdue, self._failure.detail)
         if now < self._retry_at:

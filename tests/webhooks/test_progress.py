@@ -68,6 +68,16 @@ def test_an_old_entry_is_tried_before_it_is_put_aside() -> None:
     assert progress.next_step([entry(3)], now=0.0, now_ms=GIVE_UP_MS * 9) == Post()
 
 
+def test_the_rest_of_a_batch_of_which_a_part_is_put_aside_waits_as_the_batch_did() -> None:
+    progress = Progress(GIVE_UP_MS, Random(1))
+    progress.failed([entry(1), entry(2, queued_ms=1)], REFUSED, now=0.0)
+    assert progress.next_step([entry(1), entry(2, queued_ms=1)], now=0.0, now_ms=GIVE_UP_MS) == PutAside(
+        (1,), "status 500"
+    )
+    progress.put_aside((1,))
+    assert isinstance(progress.next_step([entry(2, queued_ms=1)], now=0.0, now_ms=GIVE_UP_MS), Wait)
+
+
 def test_with_nobody_to_connect_to_all_that_is_old_is_put_aside() -> None:
     progress = Progress(GIVE_UP_MS, Random(1))
     progress.failed([entry(1)], NOBODY, now=0.0)
