@@ -35,7 +35,7 @@ Message = ChatText | OwnEvent
 
 @attrs.frozen
 class Caller:
-    """One connection, as its hooks are told of it; `claims` are all claims of its first token, as it was signed."""
+    """One connection, as its hooks are told of it; `claims` are all claims of its newest token, as they were signed."""
 
     user_id: str
     connection: str

@@ -22,17 +22,18 @@ answers = st.sampled_from(["allow", "refuse", "hang", "rubbish", "raise", "slow"
 
 @attrs.define
 class Application:
-    """Answers each message as the message itself says, after a while."""
+    """Answers each message as its text says, and each join as the name of the room says, after a while."""
 
     async def decide(self, ask: Mapping[str, Any]) -> Mapping[str, Any]:
-        if ask["type"] == "join":
+        if ask["room"] in ROOMS and ask["type"] == "join":
             return {"allow": True}
-        answer, _, seconds = ask["message"]["text"].partition(" ")[2].partition(" ")
+        said = ask["message"]["text"] if ask["type"] == "publish" else ask["room"]
+        answer, _, seconds = said.partition(" ")[2].partition(" ")
         await trio.sleep(float(seconds))
         match answer:
             case "allow" | "slow":
                 return {"allow": True}
-            case "change":
+            case "change" if ask["type"] == "publish":
                 return {"allow": True, "message": {"text": ask["message"]["text"] + " changed"}}
             case "refuse":
                 return REFUSAL
@@ -46,11 +47,11 @@ class Application:
 
 @attrs.frozen
 class Step:
-    """A message of a client in a room, sent at a time."""
+    """A message of a client in a room, sent at a time; or, with no room, the join of a room of its own."""
 
     at: float
     client: int
-    room: str
+    room: str | None
     answer: str
     takes: float
 
@@ -59,7 +60,7 @@ steps = st.builds(
     Step,
     at=st.floats(0, 6).map(lambda at: round(at, 2)),
     client=st.integers(0, 2),
-    room=st.sampled_from(ROOMS),
+    room=st.sampled_from([*ROOMS, None]),
     answer=answers,
     takes=st.sampled_from([0, 0.01, 0.5, 1.5, 1.99, 2.5]),
 )
@@ -84,7 +85,7 @@ async def run(script: list[Step], when_away: str) -> None:
         async def read(number: int, client: Client) -> None:
             while True:
                 message = await client.receive()
-                if message["type"] in {"ack", "error"}:
+                if message["type"] in {"ack", "error", "joined"}:
                     assert message["id"] not in answered, "answered twice"
                     answered[message["id"]] = (trio.current_time() - began, message["type"])
                 elif message["type"] == "chat":
@@ -93,6 +94,9 @@ async def run(script: list[Step], when_away: str) -> None:
         async def send(index: int, step: Step) -> None:
             await trio.sleep(step.at)
             text = f"{index} {step.answer} {step.takes}"
+            if step.room is None:
+                await clients[step.client].send(type="join", room=f"slow{text}", id=index)
+                return
             await clients[step.client].send(type="chat", room=step.room, text=text, id=index)
 
         async with trio.open_nursery() as nursery:
@@ -117,6 +121,11 @@ def check(
         if step.room == "free":
             assert (at - step.at < 0.01, kind) == (True, "ack"), "no room waits for another"
             continue
+        if step.room is None:
+            assert at - step.at <= LIMIT_SECONDS + 0.01
+            if step.answer == "refuse" and step.takes < LIMIT_SECONDS and when_away == "refuse":
+                assert kind == "error"
+            continue
         # Those before it in the same room of the same connection, and nobody else, may each take the limit.
         before = [other for other in script if (other.client, other.room) == (step.client, step.room)]
         ahead = sum(other.at <= step.at for other in before)
@@ -138,6 +147,6 @@ def check(
     st.lists(steps, min_size=1, max_size=14, unique_by=lambda step: step.at),
     st.sampled_from(["refuse", "allow"]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_every_request_is_answered_in_time_and_in_order(script: list[Step], when_away: str) -> None:
     trio.run(run, script, when_away, clock=MockClock(autojump_threshold=0))
