@@ -29,8 +29,9 @@ Wall clock: times exchanged with others.
 
 | use | a step | a sleep |
 | --- | --- | --- |
-| `time` of events (memory, SQLite), `time_ms`, `started_ms`, log lines | shown as it is | shown as it is |
+| `time` of events (memory, SQLite) and of webhooks, `time_ms`, `started_ms`, log lines | shown as it is | shown as it is |
 | `exp` and `nbf` of tokens | forward: tokens expire early, clients ask for new ones; back: late | counts |
+| webhooks: `webhook-timestamp`, the age at which an entry is put aside | forward: put aside early; back: late | counts |
 | new tokens: `greenroom token`, the commands, `--dev` | made for the time of the wall clock | - |
 | `Retry-After` as a date | none where the answer has a `Date`: the difference of the two counts | - |
 | Redis' own clock: expiry of keys, leases of nodes | forward: keys expire early, by Redis' own rules, and users of other nodes leave and come back; back: dead nodes are detected late | - |

@@ -13,6 +13,7 @@ import trio
 
 from broker.client.reasons import why
 from broker.config.settings import WebhookSettings
+from broker.errors import ConfigurationError
 from broker.model import WallClock
 from broker.signatures import read_secret, sign
 from broker.webhooks.batches import Batch
@@ -83,9 +84,22 @@ class Receiver:
 
 @asynccontextmanager
 async def open_receiver(webhook: WebhookSettings, wall_clock: WallClock) -> AsyncIterator[Receiver]:
-    """Open the client of a webhook; leaving the block closes its connections."""
-    limits = httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS)
-    # `Receiver.post` has one limit for the whole exchange.
-    async with httpx2.AsyncClient(follow_redirects=False, timeout=None, limits=limits) as client:
-        keys = [read_secret(secret) for secret in (webhook.secret, webhook.previous_secret) if secret]
+    """Open the client of a webhook; leaving the block closes its connections.
+
+    :raises ConfigurationError: if what the environment says of proxies and certificates cannot be used.
+    """
+    keys = [read_secret(secret) for secret in (webhook.secret, webhook.previous_secret) if secret]
+    async with _make_client() as client:
         yield Receiver(client, webhook.url, keys, webhook.timeout_seconds, wall_clock)
+
+
+def _make_client() -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS)
+    try:
+        # `Receiver.post` has one limit for the whole exchange.
+        return httpx2.AsyncClient(follow_redirects=False, timeout=None, limits=limits)
+    except Exception as error:  # noqa: BLE001  # whatever httpx2 and ssl raise for what the environment says
+        reason = why(error)[:MOST_DETAIL_CHARACTERS]
+        raise ConfigurationError(
+            f"webhooks: no HTTP client can be made; see the proxies and certificates of the environment: {reason}"
+        ) from None

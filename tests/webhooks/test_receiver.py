@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import trio
 
+from broker.errors import ConfigurationError
 from broker.hooks import verify
 from broker.webhooks import receiver as module
 from broker.webhooks.batches import make_batch
@@ -101,6 +102,18 @@ async def test_requests_are_signed_and_use_one_connection_without_cookies() -> N
             for secret in (SECRET, other):
                 assert verify(headers, BATCH.body, secret, now=NOW)[0]["id"] == "e-1"
         assert len({headers["webhook-id"] for headers in application.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ALL_PROXY", "socks9://127.0.0.1:1"), ("SSL_CERT_FILE", "/nowhere/none.pem")]
+)
+async def test_an_environment_that_cannot_be_used_is_told_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="proxies and certificates"):
+        async with open_receiver(webhook(), lambda: NOW):
+            raise AssertionError
 
 
 def test_the_secret_is_not_shown() -> None:
