@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from actors import Reply
+from actors import ActorError, Reply
 from broker.model import Draft, Event, EventHeader, Excluded, Position, Shown, TagFilter
 from broker.notices import Gap, Joined, Notice, RoomEvent, Withheld
-from broker.rooms.choice import Audience, choose_stored, divide
+from broker.rooms.choice import Audience, Choice, choose_stored, divide
 from broker.rooms.directory import retention_for
 from broker.rooms.fanout import BULK_MEMBERS, Fanout, Tally
 from broker.rooms.messages import Join, Publish, SendHistory
@@ -201,11 +201,12 @@ async def say(stage: "Stage", event: Draft, *, is_here: bool) -> list[Draft]:
     return [] if event.ephemeral else [event]
 
 
-@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize(("is_large", "is_prompt"), [(False, False), (False, True), (True, True)])
 async def test_events_that_a_filter_withholds_cost_one_notice_a_second(
-    open_stage: "OpenStage", autojump_clock: "MockClock", is_large: bool
+    open_stage: "OpenStage", autojump_clock: "MockClock", is_large: bool, is_prompt: bool
 ) -> None:
     async with open_stage() as stage:
+        stage.engine.is_prompt = is_prompt
         crowd = [stage.person(f"crowd {number}") for number in range(BULK_MEMBERS if is_large else 0)]
         for person in crowd:
             await stage.join(person)
@@ -379,3 +380,33 @@ def test_members_without_a_filter_and_events_without_exclusion_are_not_divided()
     [parcel] = divide([Audience(people[0].outbox.codec, people)], notices)
     assert parcel.notices is notices
     assert parcel.others == {}
+
+
+async def test_a_room_that_fails_tells_of_what_was_withheld_before(
+    open_stage: "OpenStage", autojump_clock: "MockClock"
+) -> None:
+    async with open_stage() as stage:
+        follower = Follower("ann", GOALS, stage)
+        await follower.connect()
+        assert follower.person is not None
+        follower.person.forget()
+        await stage.rooms.publish("den", draft("1"))
+        stage.engine.before["append"].append(ZeroDivisionError())
+        with pytest.raises(ActorError):
+            await stage.rooms.publish("den", draft("2"))
+        await trio.sleep(2 * WITHHELD_SECONDS)
+        assert follower.person.heard == [Withheld("den", (await stage.position()).epoch, 1, 1)]
+
+
+def test_what_is_withheld_is_told_before_a_gap_and_never_for_an_epoch_that_is_over() -> None:
+    def event(offset: int, epoch: str = "e") -> RoomEvent:
+        return RoomEvent("den", epoch, Event(b"{}", 0, offset))
+
+    choice = Choice(GOALS)
+    assert choice.select([event(1), event(2), Gap("den", 3, 4), event(5)]) == [
+        Withheld("den", "e", 1, 2),
+        Gap("den", 3, 4),
+    ]
+    assert choice.select([event(1, "f"), event(2, "f")]) == []
+    assert choice.take_withheld() == [Withheld("den", "f", 1, 2)]
+    assert choice.take_withheld() == []
