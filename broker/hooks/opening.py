@@ -19,7 +19,8 @@ async def open_hooks(
 ) -> AsyncIterator[Hooks | None]:
     """Open the hooks for the block: those of the program before those of the configuration; None if there are none.
 
-    :raises ConfigurationError: if a secret is none.
+    :raises ConfigurationError: if a secret is none, or what the environment says of proxies and certificates cannot be
+        used.
     """
     gates = [
         Gate(f"own {index}", "", _options(hook, settings), make_send(hook), log)

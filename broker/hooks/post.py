@@ -12,6 +12,7 @@ import attrs
 import httpx2
 
 from broker.config.settings import HookSettings
+from broker.errors import ConfigurationError
 from broker.hooks.ask import Ask, encode_ask
 from broker.hooks.gate import HookFailedError
 from broker.model import WallClock
@@ -42,15 +43,21 @@ class Post:
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
             # A kept connection that the application was closing just then: the same question once more.
             pass
-        except httpx2.HTTPError as error:
+        except HookFailedError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever httpx2, ssl and the resolver raise for a server like this
             raise HookFailedError(_words(error)) from None
         try:
             return await self._post(body, signed)
-        except httpx2.HTTPError as error:
+        except HookFailedError:
+            raise
+        except Exception as error:  # noqa: BLE001  # likewise
             raise HookFailedError(_words(error)) from None
 
     async def _post(self, body: bytes, signed: dict[str, str]) -> bytes:
         # Uncompressed, so that its size is what comes.
+        # Questions of different clients share the client: what an answer sets must not go with another question.
+        self._client.cookies.clear()
         headers = {
             **signed,
             "Content-Type": "application/json",
@@ -78,13 +85,21 @@ class Post:
 
 
 def make_client(settings: HookSettings) -> httpx2.AsyncClient:
-    """Return the client of one hook, whose connections are closed with it."""
+    """Return the client of one hook, whose connections are closed with it.
+
+    :raises ConfigurationError: if what the environment says of proxies and certificates cannot be used.
+    """
     limits = httpx2.Limits(
         max_connections=settings.concurrency,
         max_keepalive_connections=settings.concurrency,
         keepalive_expiry=KEPT_SECONDS,
     )
-    return httpx2.AsyncClient(follow_redirects=False, timeout=None, limits=limits)
+    try:
+        return httpx2.AsyncClient(follow_redirects=False, timeout=None, limits=limits)
+    except Exception as error:  # noqa: BLE001  # whatever httpx2 and ssl raise for what the environment says
+        raise ConfigurationError(
+            f"hooks: no HTTP client can be made; see the proxies and certificates of the environment: {_words(error)}"
+        ) from None
 
 
 def make_post(

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from broker.config.settings import HookSettings, LogSettings, Settings
-from broker.errors import Refused
+from broker.errors import ConfigurationError, Refused
 from broker.hooks import verify
 from broker.hooks.ask import Ask, Caller, ChatText, HookKind
 from broker.hooks.hooks import Hooks
@@ -39,10 +39,12 @@ async def opened(url: str, log: StringIO | None = None, **changed: Any) -> Async
 
 async def test_questions_are_signed_and_go_over_one_kept_connection() -> None:
     async with open_application() as app, opened(app.url, previous_secret=OLD, headers=("X-A",)) as hooks:
+        app.answer = response({"allow": True}, Set_Cookie="session=of-somebody; Path=/")
         for _ in range(3):
             await hooks.decide(ASK)
         assert app.connections == 1
         for headers, body in app.requests:
+            assert "cookie" not in headers
             for secret in (NEW, OLD):
                 asked = verify(headers, body, secret)
             assert asked == {
@@ -161,6 +163,16 @@ async def test_a_question_that_is_cancelled_leaves_the_connections_usable() -> N
         app.answer = ALLOW
         with trio.fail_after(PATIENCE_SECONDS):
             await hooks.decide(ASK)
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1", "nonsense://x", "http://[::1"])
+async def test_an_environment_that_cannot_be_used_refuses_the_start(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ConfigurationError, match="hooks: no HTTP client can be made"):
+        async with opened("https://app.example"):
+            pass
 
 
 async def test_without_hooks_there_is_nothing() -> None:
