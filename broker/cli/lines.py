@@ -1,6 +1,7 @@
 """A room's messages as lines for a person."""
 
 import time
+from collections.abc import Mapping
 
 import click
 import msgspec
@@ -24,7 +25,7 @@ def _what(message: Message) -> str:
     user = _user(str(message.get("user_id", "")))
     match message["type"]:
         case "chat":
-            what = f"{user} {_harmless(message['text'])}{' […]' if message.get('truncated') else ''}"
+            what = f"{user} {_harmless(message['text'])}{' […]' if message.get('truncated') else ''}{_tags(message)}"
         case "user_joined":
             what = click.style("→ ", fg="green") + f"{user} " + _dim(f"joined ({message['room_size']})")
         case "user_left":
@@ -38,11 +39,16 @@ def _what(message: Message) -> str:
         case "gap":
             what = click.style(f"events {message['from']} to {message['to']} are missing", fg="red")
         case "event":
-            what = f"{user} {_kind(message['event'])} {_json(message['data'])}"
+            what = f"{user} {_kind(message['event'])} {_json(message['data'])}{_tags(message)}"
         case kind:
             rest = {key: value for key, value in message.items() if key not in _PLACE | {"type"}}
             what = f"{_kind(kind)} {_json(rest)}"
     return what
+
+
+def _tags(message: Message) -> str:
+    tags: Mapping[str, str] = message.get("tags", {})
+    return "".join(" " + _dim(_harmless(f"{name}={value}")) for name, value in tags.items())
 
 
 def _kind(name: str) -> str:

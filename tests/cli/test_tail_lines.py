@@ -23,6 +23,16 @@ PLACE = {"room": "lobby", "offset": 1, "epoch": "e", "time": 1_700_000_000_000}
             {"type": "presence_update", "room": "a", "user_id": "ann", "connection": "c", "state": 1},
             'ann shows {"state":1}',
         ),
+        (
+            {
+                "type": "chat",
+                "user_id": "ann",
+                "text": "1:0",
+                "tags": {"kind": "goal", "by": "c\x1bd"},
+                **PLACE,
+            },
+            "ann 1:0 kind=goal by=c\ufffdd",
+        ),
         ({"type": "gap", "room": "lobby", "from": 3, "to": 5}, "events 3 to 5 are missing"),
         (
             {"type": "event", "event": "moved", "user_id": "ann", "data": {"x": 1}, **PLACE},
