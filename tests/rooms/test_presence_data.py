@@ -180,6 +180,7 @@ async def check_lists(model: Model, watcher: Person, users: Counter[str]) -> Non
 @example([("join", 0, b"1"), ("pass", 0, 1.5), ("leave", 0, None), ("pass", 0, 1.5)], 0, True)
 @example([("join", 0, b"1"), ("pass", 0, 1.5), ("info", 0, None), ("leave", 0, None)], 0, True)
 @example([("join", 0, None), ("state", 0, b"2"), ("state", 0, None), ("leave", 0, None)], 0, True)
+@example([("join", 1, b"0"), ("info", 1, None)], 0, True)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_members_are_told_what_each_connection_shows(
     open_stage: "OpenStage", steps: list[Step], above: int, is_open: bool

@@ -89,10 +89,10 @@ def _pages(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 def _pages_of_data(members: Iterable[Shown]) -> list[tuple[Shown, ...]]:
     pages: list[list[Shown]] = []
-    size = DATA_BYTES_PER_NOTICE
+    size = 0
     for shown in members:
         size += data_bytes(shown)
-        if size > DATA_BYTES_PER_NOTICE or len(pages[-1]) == NAMES_PER_NOTICE:
+        if not pages or size > DATA_BYTES_PER_NOTICE or len(pages[-1]) == NAMES_PER_NOTICE:
             pages.append([])
             size = data_bytes(shown)
         pages[-1].append(shown)
