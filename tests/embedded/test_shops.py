@@ -125,14 +125,16 @@ async def open_relay() -> AsyncIterator[tuple[str, Callable[[int], None]]]:
             await sink.send_eof()
 
     async def pass_on(stream: trio.SocketStream) -> None:
-        # Until then a connection is closed, as by an application that is starting.
-        if ports:
-            async with (
-                await trio.open_tcp_stream("127.0.0.1", ports[0]) as other,
-                trio.open_nursery() as both,
-            ):
-                both.start_soon(copy, stream, other)
-                both.start_soon(copy, other, stream)
+        # Until then a connection is closed, as by an application that is starting; and behind its end.
+        if not ports:
+            return
+        try:
+            other = await trio.open_tcp_stream("127.0.0.1", ports[0])
+        except OSError:
+            return
+        async with other, trio.open_nursery() as both:
+            both.start_soon(copy, stream, other)
+            both.start_soon(copy, other, stream)
 
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, pass_on, 0, host="127.0.0.1"))
