@@ -1,5 +1,6 @@
 """The documents of the protocol, as a server gives them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ async def test_they_are_those_of_the_docs_and_open_to_all(world, path, content_t
     world.client.headers.clear()
     for _ in range(2):
         response = await world.client.get(path)
-        assert response.content == (DOCS / path.rpartition("/")[2]).read_bytes()
+        # Versions of msgspec write the members of some objects in another order.
+        assert response.json() == json.loads((DOCS / path.rpartition("/")[2]).read_bytes())
         assert response.headers["Content-Type"] == content_type
 
 

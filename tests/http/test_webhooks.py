@@ -110,7 +110,7 @@ async def command(world: World, *words: str, status: int = 0) -> str:
     run = lambda: CliRunner().invoke(main, ["webhooks", *words], env=environ)  # noqa: E731
     ended = await trio.to_thread.run_sync(run)
     assert ended.exit_code == status, ended.output
-    return ended.stdout if status == 0 else ended.stderr
+    return ended.stdout if status == 0 else ended.output
 
 
 async def test_the_command_lists_and_repeats(with_webhooks: World) -> None:
