@@ -16,6 +16,7 @@ from broker.auth.keys import KeyRing, KeySource
 from broker.auth.remote_keys import FetchedKeys, KeyFetchError
 from broker.config.key_urls import check_key_url
 from broker.errors import ConfigurationError
+from broker.outgoing import read_bounded
 
 FETCH_SECONDS = 10.0
 """Time limit of a fetch, both documents of a discovery together."""
@@ -97,16 +98,7 @@ async def _get(client: httpx2.AsyncClient, url: str) -> tuple[bytes, Mapping[str
             raise KeyFetchError(f"answered with status {response.status_code}")
         if response.headers.get("content-encoding", "identity") != "identity":
             raise KeyFetchError("is compressed, which was not asked for")
-        data = bytearray()
-        try:
-            async for chunk in response.aiter_raw():
-                data += chunk
-                if len(data) > MAX_DOCUMENT_BYTES:
-                    # Ends the loop by an error: httpx2 leaves generators that are not exhausted to the garbage collector.
-                    await response.aclose()
-        except httpx2.HTTPError:
-            if len(data) <= MAX_DOCUMENT_BYTES:
-                raise
-        if len(data) > MAX_DOCUMENT_BYTES:
+        data = await read_bounded(response, MAX_DOCUMENT_BYTES)
+        if data is None:
             raise KeyFetchError(f"is larger than {MAX_DOCUMENT_BYTES // 1024} KiB, which no key set is")
-        return bytes(data), response.headers
+        return data, response.headers

@@ -16,6 +16,7 @@ from broker.errors import ConfigurationError
 from broker.hooks.ask import Ask, encode_ask
 from broker.hooks.gate import HookFailedError
 from broker.model import WallClock
+from broker.outgoing import read_bounded
 from broker.signatures import read_secret, sign
 
 KEPT_SECONDS = 60.0
@@ -69,19 +70,10 @@ class Post:
                 raise HookFailedError(f"answered with status {response.status_code}")
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise HookFailedError("its answer is compressed, which was not asked for")
-            data = bytearray()
-            try:
-                async for chunk in response.aiter_raw():
-                    data += chunk
-                    if len(data) > self._most_bytes:
-                        # Ends the loop by an error: httpx2 leaves generators that are not exhausted to the collector.
-                        await response.aclose()
-            except httpx2.HTTPError:
-                if len(data) <= self._most_bytes:
-                    raise
-            if len(data) > self._most_bytes:
+            data = await read_bounded(response, self._most_bytes)
+            if data is None:
                 raise HookFailedError(f"its answer is larger than {self._most_bytes} bytes")
-            return bytes(data)
+            return data
 
 
 def make_client(settings: HookSettings) -> httpx2.AsyncClient:

@@ -15,6 +15,7 @@ from broker.client.reasons import why
 from broker.config.settings import WebhookSettings
 from broker.errors import ConfigurationError
 from broker.model import WallClock
+from broker.outgoing import read_bounded
 from broker.signatures import read_secret, sign
 from broker.webhooks.batches import Batch
 from broker.webhooks.progress import Failure, FailureReason
@@ -67,17 +68,7 @@ class Receiver:
             status = response.status_code
             if response.is_redirect:
                 return Failure(FailureReason.REDIRECT, f"status {status}: redirects are not followed")
-            size = 0
-            try:
-                async for chunk in response.aiter_raw():
-                    size += len(chunk)
-                    if size > MOST_ANSWER_BYTES:
-                        # Ends the loop by an error: httpx2 leaves generators that are not exhausted to the garbage collector.
-                        await response.aclose()
-            except Exception:
-                if size <= MOST_ANSWER_BYTES:
-                    raise
-            if size > MOST_ANSWER_BYTES:
+            if await read_bounded(response, MOST_ANSWER_BYTES) is None:
                 return Failure(FailureReason.ANSWER, f"an answer of more than {MOST_ANSWER_BYTES} bytes")
         return None if response.is_success else Failure(FailureReason.STATUS, f"status {status}")
 
