@@ -10,13 +10,11 @@ import trio
 
 from broker.engine.age_clock import Moment
 from broker.engine.attendance import Attendance, Book, Held, QueuesAtPlaces
-from broker.engine.local_lease import LocalLease
+from broker.engine.local_outbox import LocalOutbox
 from broker.engine.outbox import (
-    POLL_SECONDS,
     AsideEntry,
     Entry,
     Kind,
-    Outbox,
     Queue,
     QueueStatistics,
     info_fields,
@@ -25,7 +23,6 @@ from broker.engine.outbox import (
     user_of,
 )
 from broker.model import Event, Position
-from broker.wakeup import Wakeup
 
 PARTITION = "memory"
 
@@ -52,12 +49,10 @@ class _Queue:
     dropped: int = 0
     held: OrderedDict[tuple[Kind, str, str], tuple[int, Held]] = attrs.Factory(OrderedDict)
     """Those held back, with when they are due. All are held back for the same time, so that the first is due first."""
-    news: Wakeup = attrs.Factory(Wakeup)
 
     def add(self, entry: Entry) -> None:
         self.waiting[entry.number] = entry
         self.waiting_bytes += _memory_bytes(entry)
-        self.news.set()
 
     def take(self, number: int) -> Entry | None:
         entry = self.waiting.pop(number, None)
@@ -83,7 +78,7 @@ class _Queue:
             self.dropped += 1
 
 
-class MemoryOutbox(Outbox, Attendance):
+class MemoryOutbox(LocalOutbox, Attendance):
     """See Outbox, Attendance and BookStore.
 
     Each queue is bounded: past `queue_bytes` its oldest entries are dropped, and counted.
@@ -98,6 +93,7 @@ class MemoryOutbox(Outbox, Attendance):
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         configured = tuple(queues)
+        super().__init__(PARTITION, configured)
         self._configured = {queue.name: queue for queue in configured}
         self._queues = {queue.name: _Queue() for queue in configured}
         at_places = QueuesAtPlaces(configured)
@@ -109,7 +105,6 @@ class MemoryOutbox(Outbox, Attendance):
         self._epoch = epoch
         self._now = now
         self._queue_bytes = queue_bytes
-        self._lease = LocalLease()
 
     def write_message(self, queues: Sequence[Queue], room: str, position: Position, event: Event) -> None:
         """Write the entry of a stored event to queues."""
@@ -185,29 +180,15 @@ class MemoryOutbox(Outbox, Attendance):
         found.number += 1
         queued_ms = self._now().time_ms
         found.add(Entry(self._epoch, found.number, kind, time_ms, queued_ms, room, user, fields))
+        self._news[queue].set()
         found.drop_oldest(self._queue_bytes)
-
-    @property
-    def partitions(self) -> Sequence[str]:
-        """See Outbox."""
-        return (PARTITION,)
-
-    async def lease(self, partition: str, holder: str, seconds: float) -> int | None:  # noqa: ARG002
-        """See Outbox."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return self._lease.take(holder, seconds)
-
-    async def release(self, partition: str, holder: str) -> None:  # noqa: ARG002
-        """See Outbox."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._lease.release(holder)
 
     async def read(self, partition: str, queue: str, *, limit: int, after: int = 0) -> Sequence[Entry]:  # noqa: ARG002
         """See Outbox."""
         await trio.lowlevel.checkpoint_if_cancelled()
         found = self._queues[queue]
         self._book.write_due(self._configured[queue], self._now())
-        found.news.clear()
+        self._news[queue].clear()
         return list(islice((each for number, each in found.waiting.items() if number > after), limit))
 
     async def remove(self, partition: str, queue: str, numbers: Sequence[int], fence: int) -> None:  # noqa: ARG002
@@ -258,6 +239,8 @@ class MemoryOutbox(Outbox, Attendance):
             if returned is not None:
                 found.add(msgspec.structs.replace(returned.entry, queued_ms=now_ms))
                 count += 1
+        if count:
+            self._news[queue].set()
         found.sort()
         found.drop_oldest(self._queue_bytes)
         return count
@@ -274,8 +257,3 @@ class MemoryOutbox(Outbox, Attendance):
             )
             for name, queue in self._queues.items()
         ]
-
-    async def wait_new(self, partition: str, queue: str) -> None:  # noqa: ARG002
-        """See Outbox."""
-        with trio.move_on_after(POLL_SECONDS):
-            await self._queues[queue].news.wait()

@@ -7,12 +7,10 @@ import attrs
 import trio
 
 from broker.engine.attendance import Attendance, QueuesAtPlaces
-from broker.engine.local_lease import LocalLease
+from broker.engine.local_outbox import LocalOutbox
 from broker.engine.outbox import (
-    POLL_SECONDS,
     AsideEntry,
     Entry,
-    Outbox,
     Queue,
     QueueStatistics,
     info_fields,
@@ -41,7 +39,7 @@ RETRY_SECONDS = 0.5
 Commit = Callable[[OutboxChange], Awaitable[object]]
 
 
-class SqliteOutbox(Outbox):
+class SqliteOutbox(LocalOutbox):
     """See Outbox; written in the same commits as the events of rooms."""
 
     def __init__(
@@ -52,31 +50,15 @@ class SqliteOutbox(Outbox):
         age_ms: Callable[[], int],
     ) -> None:
         """`age_ms` returns the time of the age clock."""
-        self._news = {queue.name: Wakeup() for queue in queues}
+        super().__init__(PARTITION, queues)
         self._commit = commit
         self._read = read
         self._age_ms = age_ms
-        self._lease = LocalLease()
 
     def entries_written(self) -> None:
         """Wake the readers, as a commit has written entries."""
         for news in self._news.values():
             news.set()
-
-    @property
-    def partitions(self) -> Sequence[str]:
-        """See Outbox."""
-        return (PARTITION,)
-
-    async def lease(self, partition: str, holder: str, seconds: float) -> int | None:  # noqa: ARG002
-        """See Outbox: as the file is for one process, the lease need not be in it."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return self._lease.take(holder, seconds)
-
-    async def release(self, partition: str, holder: str) -> None:  # noqa: ARG002
-        """See Outbox."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._lease.release(holder)
 
     async def read(self, partition: str, queue: str, *, limit: int, after: int = 0) -> Sequence[Entry]:  # noqa: ARG002
         """See Outbox."""
@@ -135,11 +117,6 @@ class SqliteOutbox(Outbox):
             lambda reader: count_entries(reader.connection, names)
         )
         return found
-
-    async def wait_new(self, partition: str, queue: str) -> None:  # noqa: ARG002
-        """See Outbox."""
-        with trio.move_on_after(POLL_SECONDS):
-            await self._news[queue].wait()
 
 
 @attrs.define(eq=False)

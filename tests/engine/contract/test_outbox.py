@@ -279,7 +279,7 @@ async def test_a_reader_is_woken_by_an_entry(
     engine: Engine, outbox: Outbox, partition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await engine.wait_ready()
-    for module in ("memory_outbox", "sqlite.outbox", "redis.outbox"):
+    for module in ("local_outbox", "redis.outbox"):
         monkeypatch.setattr(f"broker.engine.{module}.POLL_SECONDS", 1e6)
     fence = await lease(outbox)
     with trio.fail_after(PATIENCE_SECONDS):
