@@ -181,7 +181,7 @@ async def open_assembly(
     )
     api_keys = ApiKeys.from_settings(settings.http)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
-    draining = trio.Event()
+    draining, random = trio.Event(), parts.get("random") or SystemRandom()
     async with (
         given_or_stdlib_log(log) as own_log,
         open_hooks(settings, own_hooks, log=own_log, wall_clock=wall_clock) as hooks,
@@ -198,7 +198,7 @@ async def open_assembly(
             engine.outbox if settings.webhooks else None,
             log=own_log,
             wall_clock=wall_clock,
-            random=parts.get("random") or SystemRandom(),
+            random=random,
             draining=draining,
             stop_seconds=settings.server.drain_seconds + STOP_GRACE_SECONDS,
         ) as webhooks,
@@ -264,7 +264,7 @@ async def open_assembly(
             )
             if engine.cluster is not None:
                 engine.cluster.on_question(NodeAnswers(http).answer)
-            yield Assembly(services, http, draining, parts.get("random") or SystemRandom())
+            yield Assembly(services, http, draining, random)
         nursery.cancel_scope.cancel()
 
 

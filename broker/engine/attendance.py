@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from broker.engine.age_clock import Moment
-from broker.engine.outbox import MOST_CACHED_ROOMS, Kind, Queue
+from broker.engine.outbox import MOST_CACHED_ROOMS, EntryWriter, Kind, Queue
 
 NO_FIELDS = msgspec.Raw(b"{}")
 USER_PLACES = "/"
@@ -120,8 +120,8 @@ class Held:
         return None if is_user_place(self.place) else self.place, self.user or None
 
 
-class BookStore(Protocol):
-    """What a book needs of an engine; each method takes part in the transaction of the engine."""
+class BookStore(EntryWriter, Protocol):
+    """The part of an engine that keeps a book; each method takes part in the transaction of the engine."""
 
     def add(self, place: str, user: str) -> bool:
         """Add a user to a place; returns False if it is there."""
@@ -145,19 +145,6 @@ class BookStore(Protocol):
 
     def take_due(self, queue: str, age_ms: int) -> Sequence[Held]:
         """Delete and return the entries whose time has come, in the order in which they were due, then were held."""
-        ...
-
-    def write(
-        self,
-        queue: str,
-        kind: Kind,
-        *,
-        time_ms: int,
-        room: str | None,
-        user: str | None,
-        fields: msgspec.Raw,
-    ) -> None:
-        """Write an entry at the end of a queue."""
         ...
 
 

@@ -19,7 +19,7 @@ from broker.engine.age_clock import EngineClock
 from broker.engine.attendance import Attendance
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.memory_outbox import MemoryOutbox
-from broker.engine.outbox import Queue
+from broker.engine.outbox import Queue, write_message_entry
 from broker.engine.revocations import MemoryRevocations
 from broker.log import Log, stdlib_log
 from broker.model import Draft, Event, Excluded, IdempotencyKey, Position, WallClock
@@ -290,7 +290,7 @@ class MemoryEngine(Engine):
             position = Position(log.epoch, log.offset)
             receipt = Receipt(position, event)
             if self._message_queues is not None and self._outbox is not None:
-                self._outbox.write_message(self._message_queues(room), room, position, event)
+                write_message_entry(self._outbox, self._message_queues(room), room, position, event)
         if draft.key is not None:
             expires_at = now + self._idempotency_seconds
             self._keys[room, draft.key] = (receipt.position, expires_at)

@@ -18,11 +18,8 @@ from broker.engine.outbox import (
     Queue,
     QueueStatistics,
     info_fields,
-    message_fields,
     message_queues,
-    user_of,
 )
-from broker.model import Event, Position
 
 PARTITION = "memory"
 
@@ -105,18 +102,6 @@ class MemoryOutbox(LocalOutbox, Attendance):
         self._epoch = epoch
         self._now = now
         self._queue_bytes = queue_bytes
-
-    def write_message(self, queues: Sequence[Queue], room: str, position: Position, event: Event) -> None:
-        """Write the entry of a stored event to queues."""
-        fields = message_fields(position, event.content)
-        for queue in queues:
-            self.write(
-                *(queue.name, Kind.MESSAGE),
-                time_ms=event.time_ms,
-                room=room,
-                user=user_of(event),
-                fields=fields,
-            )
 
     def came(self, place: str, user_id: str, info: bytes | None) -> None:
         """See Attendance."""

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import attrs
 import msgspec
@@ -201,15 +201,42 @@ def message_queues(queues: Iterable[Queue]) -> QueuesOf | None:
     return of
 
 
+class EntryWriter(Protocol):
+    """Writes entries within the transaction of an engine."""
+
+    def write(
+        self,
+        queue: str,
+        kind: Kind,
+        *,
+        time_ms: int,
+        room: str | None,
+        user: str | None,
+        fields: msgspec.Raw,
+    ) -> None:
+        """Write an entry at the end of a queue."""
+        ...
+
+
+def write_message_entry(
+    writer: EntryWriter, queues: Iterable[Queue], room: str, position: Position, event: Event
+) -> None:
+    """Write the entry of a stored event to queues."""
+    fields = message_fields(position, event.content)
+    for queue in queues:
+        writer.write(
+            *(queue.name, Kind.MESSAGE),
+            time_ms=event.time_ms,
+            room=room,
+            user=event.header.sender,
+            fields=fields,
+        )
+
+
 def message_fields(position: Position, content: bytes) -> msgspec.Raw:
     """Return the fields of a message's entry; `content` is a JSON object."""
     epoch = msgspec.json.encode(position.epoch)
     return msgspec.Raw(b'{"offset":%d,"epoch":%b,"content":%b}' % (position.offset, epoch, content))
-
-
-def user_of(event: Event) -> str | None:
-    """Return the user in a message's entry."""
-    return event.header.sender
 
 
 def info_fields(info: bytes | None) -> msgspec.Raw:

@@ -15,7 +15,7 @@ _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """What every entry has on the wire."""
+    """The fields that every entry has on the wire."""
 
     id: str
     type: str

@@ -5,7 +5,7 @@ import trio.testing
 
 from broker.engine.age_clock import Moment
 from broker.engine.memory_outbox import ENTRY_BYTES, PARTITION, MemoryOutbox
-from broker.engine.outbox import Kind, Queue
+from broker.engine.outbox import Kind, Queue, write_message_entry
 from broker.model import Event, Position
 
 QUEUE = Queue("q", frozenset(Kind))
@@ -16,7 +16,7 @@ def opened(queue_bytes: int = 1 << 20) -> MemoryOutbox:
 
 
 def write(outbox: MemoryOutbox, offset: int) -> None:
-    outbox.write_message([QUEUE], "den", Position("e", offset), Event(b"{}", 0, offset))
+    write_message_entry(outbox, [QUEUE], "den", Position("e", offset), Event(b"{}", 0, offset))
 
 
 async def test_a_full_queue_drops_its_oldest_entries_and_counts_them() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from broker.engine.age_clock import Moment
 from broker.engine.memory_outbox import PARTITION, MemoryOutbox
-from broker.engine.outbox import AsideEntry, Kind, Queue
+from broker.engine.outbox import AsideEntry, Kind, Queue, write_message_entry
 from broker.model import Event, Position
 from broker.webhooks.aside import Cursor, list_aside, repeat
 
@@ -29,7 +29,7 @@ class Partitions(MemoryOutbox):
     async def fill(self) -> None:
         for part, size in zip(self.parts, self.sizes, strict=True):
             for number in range(1, size + 1):
-                part.write_message([QUEUE], "a", Position("r", number), Event(b"{}", 0, number))
+                write_message_entry(part, [QUEUE], "a", Position("r", number), Event(b"{}", 0, number))
             fence = await part.lease(PARTITION, "me", 60.0)
             assert fence is not None
             await part.put_aside(PARTITION, "shop", range(1, size + 1), "no", fence)

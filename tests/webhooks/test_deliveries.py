@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from broker.engine.memory_outbox import PARTITION
+from broker.engine.outbox import write_message_entry
 from broker.errors import ConfigurationError
 from broker.webhooks.batches import Batch
 from broker.webhooks.deliveries import open_deliveries
@@ -310,7 +311,7 @@ async def test_a_large_batch_is_divided_by_its_bytes(autojump_clock) -> None:
     for number in range(1, 8):
         content = msgspec.json.encode({"n": number, "text": "x" * 300_000})
         queues = shop.outbox.message_queues("a")
-        shop.outbox.write_message(queues, "a", Position("r", number), Event(content, 0, number))
+        write_message_entry(shop.outbox, queues, "a", Position("r", number), Event(content, 0, number))
     async with shop.deliver():
         await trio.sleep(1)
     assert [len(request) for request in shop.application.requests] == [3, 3, 1]

@@ -13,7 +13,7 @@ from broker.config.settings import Settings, WebhookSettings
 from broker.engine.age_clock import Moment
 from broker.engine.memory_outbox import PARTITION, MemoryOutbox
 from broker.engine.open import queues_of
-from broker.engine.outbox import Outbox
+from broker.engine.outbox import Outbox, write_message_entry
 from broker.errors import EngineUnavailableError
 from broker.model import Event, Position, WallClock
 from broker.webhooks.batches import Batch
@@ -121,7 +121,7 @@ class Shop:
             self.written += 1
             event = Event(b'{"n":%d}' % self.written, 0, self.written)
             queues = self.outbox.message_queues(room)
-            self.outbox.write_message(queues, room, Position("r", self.written), event)
+            write_message_entry(self.outbox, queues, room, Position("r", self.written), event)
 
     @asynccontextmanager
     async def deliver(

@@ -16,9 +16,8 @@ from broker.engine.outbox import (
     Kind,
     Queue,
     QueueStatistics,
-    message_fields,
     message_queues,
-    user_of,
+    write_message_entry,
 )
 from broker.model import Event, Position
 
@@ -105,15 +104,7 @@ class OutboxWriter:
         for event in events:
             if event.offset is None:
                 continue
-            fields = message_fields(Position(epoch, event.offset), event.content)
-            for queue in queues:
-                self.write(
-                    *(queue.name, Kind.MESSAGE),
-                    time_ms=event.time_ms,
-                    room=room,
-                    user=user_of(event),
-                    fields=fields,
-                )
+            write_message_entry(self, queues, room, Position(epoch, event.offset), event)
 
     def execute(self, change: OutboxChange, now: Moment) -> None:
         """Make a change.
