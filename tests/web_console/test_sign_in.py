@@ -77,6 +77,30 @@ async def test_a_key_pasted_into_an_open_page_is_taken_out_of_the_address(world,
     await world.browse(look, signed_in=signed_in)
 
 
+@pytest.mark.parametrize("signed_in", [False, True])
+async def test_a_reload_before_the_server_answered_keeps_the_key(world, signed_in):
+    def look(page):
+        page.locator("#state", has_text="ready" if signed_in else "signed out").wait_for()
+        page.evaluate("sessionStorage.clear()")
+        page.route("**/api/**", lambda route: None)  # no answer
+        page.evaluate("key => { location.hash = `#key=${key}&room=lobby`; }", API_KEY)
+        page.wait_for_url(f"{world.url}/#room=lobby")
+        page.unroute("**/api/**")
+        page.reload()
+        page.get_by_role("heading", name="lobby").wait_for()
+
+    await world.browse(look, signed_in=signed_in)
+
+
+async def test_a_key_of_the_address_that_is_refused_is_not_kept(world):
+    def look(page):
+        page.goto(f"{world.url}/#key=wrong")
+        page.locator("#sign-in-error", has_text="not accepted").wait_for()
+        assert page.evaluate("sessionStorage.length") == 0
+
+    await world.browse(look, signed_in=False)
+
+
 async def test_no_request_has_the_key_in_its_address(world):
     def look(page):
         addresses = []

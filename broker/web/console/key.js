@@ -12,6 +12,8 @@ export function takeKey() {
     given.delete("key");
     // At once: the address is what is shown, copied and remembered. A fragment is sent to no server.
     history.replaceState(null, "", given.size ? `#${given}` : location.pathname);
+    // Before the server has answered: a reload meanwhile would lose it, as the address no longer has it.
+    if (key) keepKey(key);
   }
   return key || sessionStorage.getItem(NAME);
 }
