@@ -9,6 +9,7 @@ from broker.errors import ErrorCode, GreenroomError, Refused
 from broker.hooks.ask import ChatText, HookKind, Message, OwnEvent
 from broker.model import check_room_name
 from broker.portable_json import MAX_LEVELS, decode, has_number_out_of_range, is_deep
+from broker.protocol.fields import Tags
 
 MAX_REASON_CHARACTERS = 200
 MAX_EVENT_CHARACTERS = 128
@@ -57,12 +58,14 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _ChangedText(msgspec.Struct, frozen=True):
-    text: str
+    text: str | None = None
+    tags: Tags | None = None
 
 
 class _ChangedEvent(msgspec.Struct, frozen=True):
     event: str | None = None
     data: msgspec.Raw = _NOTHING
+    tags: Tags | None = None
 
 
 _FIELDS = {
@@ -145,7 +148,7 @@ def _changed(message: Message | None, change: msgspec.Raw) -> Message | None:
         return None
     try:
         if isinstance(message, ChatText):
-            return ChatText(_texts.decode(change).text)
+            return _changed_text(message, _texts.decode(change))
         assert message is not None, "only a publish is asked about with one"
         changed = _events.decode(change)
     except msgspec.ValidationError as error:
@@ -155,4 +158,12 @@ def _changed(message: Message | None, change: msgspec.Raw) -> Message | None:
         raise WrongAnswerError(f"message: event has 1 to {MAX_EVENT_CHARACTERS} characters")
     # A null is data here, as it is in a publish.
     data = changed.data if bytes(changed.data) else message.data
-    return OwnEvent(event, data, message.ephemeral)
+    tags = message.tags if changed.tags is None else changed.tags
+    return OwnEvent(event, data, message.ephemeral, tags, message.echo)
+
+
+def _changed_text(message: ChatText, changed: _ChangedText) -> ChatText:
+    if changed.text is None and changed.tags is None:
+        raise WrongAnswerError("message: a chat has a text or tags")
+    text = message.text if changed.text is None else changed.text
+    return ChatText(text, message.tags if changed.tags is None else changed.tags, message.echo)

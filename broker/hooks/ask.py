@@ -16,18 +16,22 @@ class HookKind(StrEnum):
     PUBLISH = "publish"
 
 
-class ChatText(msgspec.Struct, frozen=True, tag_field="type", tag="chat"):
+class ChatText(msgspec.Struct, frozen=True, tag_field="type", tag="chat", omit_defaults=True):
     """A `chat` of a client, cut to `limits.text_characters`."""
 
     text: str
+    tags: dict[str, str] | None = None
+    echo: bool = True
 
 
-class OwnEvent(msgspec.Struct, frozen=True, tag_field="type", tag="publish"):
+class OwnEvent(msgspec.Struct, frozen=True, tag_field="type", tag="publish", omit_defaults=True):
     """A `publish` of a client."""
 
     event: str
     data: msgspec.Raw
     ephemeral: bool
+    tags: dict[str, str] | None = None
+    echo: bool = True
 
 
 Message = ChatText | OwnEvent

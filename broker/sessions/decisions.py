@@ -140,17 +140,20 @@ class Decisions:
         """
         message: ChatText | OwnEvent
         if isinstance(command, commands.Chat):
-            message = ChatText(command.text[:text_characters])
+            message = ChatText(command.text[:text_characters], command.tags, command.echo)
         else:
-            message = OwnEvent(command.event, command.data, command.ephemeral)
+            message = OwnEvent(command.event, command.data, command.ephemeral, command.tags, command.echo)
         allowed = await self.hooks.decide(Ask(HookKind.PUBLISH, self.caller, room, message))
         await trio.lowlevel.checkpoint_if_cancelled()
         match allowed.message, command:
-            case ChatText(text), commands.Chat():
-                return msgspec.structs.replace(command, text=text, room=room)
-            case OwnEvent(event, data, ephemeral), commands.Publish():
+            case ChatText(text, tags), commands.Chat():
+                if isinstance(message, ChatText) and text == message.text:
+                    # The whole text, so that the event says that it was cut.
+                    text = command.text
+                return msgspec.structs.replace(command, text=text, room=room, tags=tags)
+            case OwnEvent(event, data, ephemeral, tags), commands.Publish():
                 return msgspec.structs.replace(
-                    command, event=event, data=data, room=room, ephemeral=ephemeral
+                    command, event=event, data=data, room=room, ephemeral=ephemeral, tags=tags
                 )
             case _:
                 # Not changed: an answer keeps the kind of a message.

@@ -7,13 +7,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from broker.errors import ErrorCode
 from broker.hooks.answers import Allowed, Denied, WrongAnswerError, parse_answer
 from broker.hooks.ask import ChatText, HookKind, Message, OwnEvent
 
-CHAT = ChatText("hello")
-EVENT = OwnEvent("offer", msgspec.Raw(b'{"price":1}'), True)
+CHAT = ChatText("hello", {"kind": "talk"}, False)
+EVENT = OwnEvent("offer", msgspec.Raw(b'{"price":1}'), True, {"kind": "goods"}, False)
 
 
 def parse(answer: Any, kind: str = "connect", message: Message | None = None) -> Allowed | Denied:
@@ -30,18 +31,37 @@ def parse(answer: Any, kind: str = "connect", message: Message | None = None) ->
         ({"allow": True, "info": {"a": [1, "é"]}}, "connect", None, Allowed(info='{"a":[1,"é"]}'.encode())),
         ({"allow": True, "auto_join": ["a", "b"]}, "connect", None, Allowed(auto_join=("a", "b"))),
         ({"allow": True, "expires_at": 1_700_000_000}, "connect", None, Allowed(expires_at=1.7e9)),
-        ({"allow": True, "message": {"text": ""}}, "publish", CHAT, Allowed(message=ChatText(""))),
+        ({"allow": True, "message": {"text": ""}}, "publish", CHAT, Allowed(message=replace(CHAT, text=""))),
+        (
+            {"allow": True, "message": {"text": "x", "tags": None, "echo": True}},
+            "publish",
+            CHAT,
+            Allowed(message=replace(CHAT, text="x")),
+        ),
+        (
+            {"allow": True, "message": {"text": None, "tags": {"a": "é" * 64}}},
+            "publish",
+            CHAT,
+            Allowed(message=replace(CHAT, tags={"a": "é" * 64})),
+        ),
+        ({"allow": True, "message": {"tags": {}}}, "publish", CHAT, Allowed(message=replace(CHAT, tags={}))),
         (
             {"allow": True, "message": {"event": "x"}},
             "publish",
             EVENT,
-            Allowed(message=OwnEvent("x", EVENT.data, True)),
+            Allowed(message=replace(EVENT, event="x")),
         ),
         (
-            {"allow": True, "message": {"type": "publish", "data": None}},
+            {"allow": True, "message": {"type": "publish", "data": None, "tags": None}},
             "publish",
             EVENT,
-            Allowed(message=OwnEvent("offer", msgspec.Raw(b"null"), True)),
+            Allowed(message=replace(EVENT, data=msgspec.Raw(b"null"))),
+        ),
+        (
+            {"allow": True, "message": {"tags": {"a": "b"}}},
+            "publish",
+            EVENT,
+            Allowed(message=replace(EVENT, tags={"a": "b"})),
         ),
         ({"allow": False}, "join", None, Denied(ErrorCode.FORBIDDEN, "refused by the application")),
         (
@@ -108,11 +128,27 @@ def test_no_answer(answer: Any, kind: str) -> None:
     ("change", "message"),
     [
         ({}, CHAT),
+        ({"text": None, "tags": None}, CHAT),
         ({"text": 5}, CHAT),
         ([], CHAT),
         ("x", EVENT),
         ({"event": ""}, EVENT),
         ({"event": "x" * 129}, EVENT),
+        *(
+            ({"text": "x", "data": 1, "tags": tags}, message)
+            for message in (CHAT, EVENT)
+            for tags in (
+                [],
+                "a",
+                {"a": 1},
+                {"a": None},
+                {"": "a"},
+                {"a": ""},
+                {"a": "x" * 65},
+                {"x" * 65: "a"},
+                {f"{number}": "a" for number in range(9)},
+            )
+        ),
     ],
 )
 def test_no_change_of_a_message(change: Any, message: Message) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -236,6 +237,7 @@ async def test_a_message_is_changed_or_refused_before_the_room_gets_it(
         app.answers["shop"] = {"allow": True, "message": {"text": "*****"}}
         choice = {"tags": {"kind": "talk"}, "echo": False}
         assert (await ann.ask(type="chat", text="damn", id=7, **choice))["offset"] == 2
+        assert app.asked[-1]["message"] == {"type": "chat", "text": "damn", **choice}
         chat = await bob.receive_type("chat")
         assert (chat["text"], chat["tags"]) == ("*****", {"kind": "talk"}), "all but the text is as it was"
         app.answers["shop"] = {"allow": True, "message": {"data": {"price": 2}}}
@@ -248,6 +250,7 @@ async def test_a_message_is_changed_or_refused_before_the_room_gets_it(
             "event": "offer",
             "data": {"price": 1},
             "ephemeral": False,
+            **choice,
         }
         event = await bob.receive_type("event")
         assert (event["event"], event["data"], event["tags"]) == ("offer", {"price": 2}, {"kind": "talk"})
@@ -266,6 +269,31 @@ async def test_a_message_is_changed_or_refused_before_the_room_gets_it(
         assert (await mute.ask(type="chat", text="x"))["code"] == "forbidden"
         assert (await ann.ask(type="publish", event="e", data=2**64))["type"] == "error"
         assert len(app.asked) == count
+
+
+@pytest.mark.parametrize("tags", [{"kind": "checked"}, {}, None])
+@pytest.mark.parametrize(
+    "message", [{"type": "chat", "text": "too long"}, {"type": "publish", "event": "e", "data": 1}]
+)
+async def test_an_answer_may_change_the_tags_of_a_message(
+    open_node: OpenNode, autojump_clock: MockClock, message: dict[str, Any], tags: dict[str, str] | None
+) -> None:
+    app = Application({"shop": {"allow": True, "message": {"tags": tags, "event": None, "text": "too l"}}})
+    async with open_node(hooks=[app.hook("publish")], limits={"text_characters": 5}) as node:
+        ann, bob = await node.member("ann", "shop"), await node.member("bob", "shop")
+        carl = await node.client("carl")
+        await carl.ask(type="join", room="shop", tags={"kind": ["checked"]})
+        for client in (ann, bob, carl):
+            await client.settle()
+        given = {"kind": "talk"}
+        await ann.ask(**message, tags=given, echo=False)
+        event = await bob.receive_type("chat" if message["type"] == "chat" else "event")
+        expected = given if tags is None else tags
+        assert event.get("tags", {}) == expected
+        assert event.get("truncated", False) is (message["type"] == "chat"), "its text was cut, and stays it"
+        received = [m["tags"] for m in await carl.settle() if m["type"] == event["type"]]
+        assert received == ([expected] if expected == {"kind": "checked"} else []), "filters see the new tags"
+        assert event["type"] not in [m["type"] for m in await ann.settle()], "her echo stays off"
 
 
 async def test_what_comes_behind_a_waiting_message_in_its_room_waits_and_nothing_else(
