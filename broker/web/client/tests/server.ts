@@ -17,6 +17,8 @@ export interface Serving {
   port?: number;
   engine?: string;
   settings?: Record<string, string>;
+  /** The path of a file of settings. */
+  config?: string;
 }
 
 export class Server {
@@ -27,9 +29,10 @@ export class Server {
   ) {}
 
   static async start(serving: Serving = {}): Promise<Server> {
-    const { port = 0, engine = "memory://", settings = {} } = serving;
+    const { port = 0, engine = "memory://", settings = {}, config } = serving;
     const environ: Record<string, string | undefined> = { GREENROOM_SERVER__DRAIN_SECONDS: "0", ...settings };
-    const process_ = spawn(PYTHON, ["-m", "broker", "serve", "--port", `${port}`, "--engine", engine], {
+    const options = config === undefined ? [] : ["--config", config];
+    const process_ = spawn(PYTHON, ["-m", "broker", "serve", "--port", `${port}`, "--engine", engine, ...options], {
       cwd: ROOT,
       stdio: ["ignore", "ignore", "pipe"],
       env: { PATH: process.env.PATH, GREENROOM_SECRET: SECRET, GREENROOM_API_KEY: API_KEY, ...environ },
