@@ -57,6 +57,7 @@ class RefusalReason(StrEnum):
     HEAD_TOO_LARGE = "head_too_large"
     HEAD_CUT_OFF = "head_cut_off"
     HEAD_TIMEOUT = "head_timeout"
+    PROXY_HEADER = "proxy_header"
     HANDSHAKE = "handshake"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     NODE_FULL = "node_full"

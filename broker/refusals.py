@@ -47,6 +47,8 @@ _REASON_OF_CODE: Mapping[CloseCode, RefusalReason | ErrorCode] = MappingProxyTyp
 
 _HELP: Mapping[str, str] = MappingProxyType(
     {
+        RefusalReason.PROXY_HEADER: "server.proxy_protocol is set, so that each connection of a trusted proxy begins with a "
+        "header of the PROXY protocol, version 2",
         RefusalReason.BAD_HEAD: "the peer does not speak HTTP/1.1, or speaks TLS: put a proxy in front that ends TLS",
         RefusalReason.HEAD_TOO_LARGE: "send smaller headers, or raise http.head_bytes",
         RefusalReason.HEAD_CUT_OFF: "the peer went away in the midst of its request",
@@ -54,7 +56,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.HANDSHAKE: "the opening handshake must be as RFC 6455 section 4.1 has it",
         RefusalReason.HANDSHAKE_TIMEOUT: "the client or the network is slow; see websocket.handshake_seconds",
         RefusalReason.NODE_FULL: "raise limits.connections and ulimit -n, or add nodes",
-        RefusalReason.ADDRESS_FULL: "raise limits.connections_per_address, as behind a proxy all share its address",
+        RefusalReason.ADDRESS_FULL: "raise limits.connections_per_address; behind a proxy, see server.trusted_proxies",
         RefusalReason.USER_BYTES: "send less, or raise limits.user_bytes_per_second and user_bytes_burst",
         RefusalReason.USER_ROOMS: "join fewer new rooms, or raise limits.user_rooms_per_second and user_rooms_burst",
         RefusalReason.USER_IDS: "send less with an id, or raise limits.ids_per_user",

@@ -63,6 +63,7 @@ class Broker:
         self._random = random
         settings = services.sessions.settings
         self._admission = Admission(*_admission_limits(settings))
+        http.client_places = self._admission
 
     @property
     def settings(self) -> Settings:

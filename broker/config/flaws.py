@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 
 from broker.config.keys import Key
 from broker.config.patterns import matches
@@ -77,6 +77,21 @@ def _flaw_of_host(text: str) -> str | None:
     return None
 
 
+def _flaw_of_proxy(text: str) -> str | None:
+    """Return why no proxy can be trusted by a text."""
+    if text == "unix":
+        return None
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        if "host bits" in str(error):
+            return "is an address with the length of a network: give the first address of the network, or the address alone"
+        return "is no address or network, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8, and not unix"
+    if network.prefixlen == 0:
+        return "trusts everybody: any client could write its own address"
+    return None
+
+
 def _flaw_of_text(key: Key, text: str) -> str | None:
     flaw = None
     if not text:
@@ -95,4 +110,6 @@ def _flaw_of_text(key: Key, text: str) -> str | None:
         flaw = "is a placeholder that nothing was put in for: give the value itself"
     elif key.dotted == "server.host":
         flaw = _flaw_of_host(text)
+    elif key.dotted == "server.trusted_proxies":
+        flaw = _flaw_of_proxy(text)
     return flaw

@@ -55,6 +55,18 @@ class ServerSettings(Section, frozen=True):
     socket_mode: Annotated[
         str, Meta(pattern="^[0-7]{3}$"), _doc("rights of a Unix socket, octal: who may connect")
     ] = "660"
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _doc(
+            "addresses and networks of proxies that are believed about their clients; unix is any by a Unix socket"
+        ),
+    ] = ()
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"], _doc("the header in which trusted proxies name the client")
+    ] = "x-forwarded-for"
+    proxy_protocol: Annotated[
+        bool, _doc("each connection of a trusted proxy begins with a header of the PROXY protocol, version 2")
+    ] = False
     node_name: Annotated[
         str | None, _doc("name of this machine in metrics and the console; not set: its host name")
     ] = None

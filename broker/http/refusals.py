@@ -12,6 +12,9 @@ from broker.http.exchange import this_request
 from broker.http.metrics import UNMATCHED, known_method
 from broker.refusals import Refusals
 
+PROXIED_PORT = 0
+"""Stands for the port of a client behind a trusted proxy, which is not known."""
+
 
 @attrs.frozen
 class RequestRefusals:
@@ -65,6 +68,12 @@ def part_notes(refusals: Refusals) -> Callable[[str], None]:
 
 
 def address_of(scope: HTTPScope | WebsocketScope) -> str | None:
-    """Return the address that a request comes from; a proxy's, if it comes through one."""
+    """Return the address that a request comes from; a proxy's, if it comes through one that is not trusted."""
     client = scope.get("client")
     return None if client is None else str(client[0])
+
+
+def proxied_client(scope: HTTPScope | WebsocketScope) -> str | None:
+    """Return the address of a client that a trusted proxy has named for this one request; None for any other."""
+    client = scope.get("client")
+    return None if client is None or client[1] != PROXIED_PORT else str(client[0])

@@ -1,6 +1,7 @@
 """The services that HTTP routes use."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,18 @@ from broker.rooms.directory import Rooms
 from broker.sessions.allowance import Allowances
 from broker.sessions.connections import ConnectionIds, Connections
 from broker.sessions.revocations import Revocations
+
+
+class ClientPlaces(Protocol):
+    """The places of addresses, for clients behind a trusted proxy, whose connections are no client's own."""
+
+    def take_place(self, address: str) -> bool:
+        """Take a place; False if the address has no more."""
+        ...
+
+    def give_back(self, address: str) -> None:
+        """Give back a place that was taken, once."""
+        ...
 
 
 @attrs.define
@@ -65,6 +78,8 @@ class HttpServices:
     """The same as the sessions'."""
     connection_ids: ConnectionIds = attrs.Factory(ConnectionIds)
     """The same as the sessions'."""
+    client_places: ClientPlaces | None = None
+    """None if there is no port, so that nobody comes through a proxy."""
     is_dev: bool = False
     hooks: Hooks | None = None
     """The same as the sessions'."""

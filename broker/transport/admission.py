@@ -46,9 +46,9 @@ class Admission:
         """Whether no more connections are admitted, whatever their address."""
         return self._admitted.is_full
 
-    def enter(self, address: str) -> Verdict:
-        """Count a new connection and judge it."""
-        network = network_of(address)
+    def enter(self, address: str | None) -> Verdict:
+        """Count a new connection and judge it; None is a trusted proxy, which may have as many as the node."""
+        network = None if address is None else network_of(address)
         verdict = self._admitted.verdict_on(network)
         if verdict is Verdict.ADMITTED:
             self._admitted.add(network)
@@ -58,13 +58,36 @@ class Admission:
             verdict = Verdict.SURPLUS
         return verdict
 
-    def leave(self, address: str, verdict: Verdict) -> None:
+    def leave(self, address: str | None, verdict: Verdict) -> None:
         """Count a connection that ended."""
         self.ended_count += 1
+        self._remove(None if address is None else network_of(address), verdict)
+
+    def name_client(self, address: str) -> Verdict:
+        """Count an admitted connection of a proxy as one of the client that it has named, and judge it anew."""
+        self._remove(None, Verdict.ADMITTED)
+        return self.enter(address)
+
+    def take_place(self, address: str) -> bool:
+        """Take a place of an address for a request of a proxy's connection; False if the address has no more.
+
+        A place that was taken is given back once, by `give_back`.
+        """
+        network = network_of(address)
+        if self._admitted.is_full_for(network):
+            return False
+        self._admitted.add_to_network(network, 1)
+        return True
+
+    def give_back(self, address: str) -> None:
+        """Give back a place of an address."""
+        self._admitted.add_to_network(network_of(address), -1)
+
+    def _remove(self, network: str | None, verdict: Verdict) -> None:
         if verdict is Verdict.ADMITTED:
-            self._admitted.remove(network_of(address))
+            self._admitted.remove(network)
         elif verdict is not Verdict.SURPLUS:
-            self._refused.remove(network_of(address))
+            self._refused.remove(network)
 
 
 class _Counts:
@@ -85,21 +108,34 @@ class _Counts:
         """Whether no more are admitted, of any network."""
         return self.total >= self._most
 
-    def verdict_on(self, network: str) -> Verdict:
-        """Judge one more of a network."""
+    def is_full_for(self, network: str) -> bool:
+        """Whether no more of a network are admitted."""
+        return self._by_network.get(network, 0) >= self._most_per_network
+
+    def verdict_on(self, network: str | None) -> Verdict:
+        """Judge one more of a network, or of none."""
         if self.is_full:
             return Verdict.NODE_FULL
-        is_full = self._by_network.get(network, 0) >= self._most_per_network
+        is_full = network is not None and self.is_full_for(network)
         return Verdict.ADDRESS_FULL if is_full else Verdict.ADMITTED
 
-    def add(self, network: str) -> None:
+    def add(self, network: str | None) -> None:
         """Count one more."""
         self.total += 1
-        self._by_network[network] = self._by_network.get(network, 0) + 1
+        if network is not None:
+            self.add_to_network(network, 1)
 
-    def remove(self, network: str) -> None:
+    def remove(self, network: str | None) -> None:
         """Count one less."""
-        self._by_network[network] -= 1
         self.total -= 1
-        if not self._by_network[network]:
+        if network is not None:
+            self.add_to_network(network, -1)
+
+    def add_to_network(self, network: str, difference: int) -> None:
+        """Count one more or one less of a network, as many as ever in all."""
+        count = self._by_network.get(network, 0) + difference
+        if count > 0:
+            self._by_network[network] = count
+        else:
+            # A KeyError for one that never came.
             del self._by_network[network]

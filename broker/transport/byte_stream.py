@@ -35,6 +35,10 @@ class ByteStream(trio.abc.HalfCloseableStream):
     def peer_address(self) -> str:
         """The peer for limits and log lines: an IP address, or `unix`."""
 
+    @abstractmethod
+    def set_client(self, client: Endpoint) -> None:
+        """Let the stream have this peer, whom a trusted proxy has named in place of itself."""
+
     @property
     @abstractmethod
     def descriptor(self) -> int | None:
@@ -71,16 +75,23 @@ class ByteStream(trio.abc.HalfCloseableStream):
 class _TrioByteStream(ByteStream, Generic[StreamT]):
     """Passes on to a trio stream; each kind adds what trio's streams do not have."""
 
-    __slots__ = ("_peer_address", "_stream")
+    __slots__ = ("_client", "_peer_address", "_stream")
 
     def __init__(self, stream: StreamT, peer_address: str) -> None:
         self._stream = stream
         self._peer_address = peer_address
+        self._client: Endpoint | None = None
+        """The peer in place of the proxy."""
 
     @property
     def peer_address(self) -> str:
         """See ByteStream."""
         return self._peer_address
+
+    def set_client(self, client: Endpoint) -> None:
+        """See ByteStream."""
+        self._client = client
+        self._peer_address = client[0]
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See trio.abc.ReceiveStream."""
@@ -132,7 +143,8 @@ class SocketByteStream(_TrioByteStream[trio.SocketStream]):
 
     def endpoints(self) -> tuple[Endpoint | None, Endpoint | None]:
         """See ByteStream."""
-        return _endpoint(self._stream.socket.getpeername()), _endpoint(self._stream.socket.getsockname())
+        peer = self._stream.socket.getpeername()
+        return self._client or _endpoint(peer), _endpoint(self._stream.socket.getsockname())
 
     def write_nowait(self, data: bytes | memoryview) -> int:
         """See ByteStream. trio's sockets are non-blocking; the system refuses the descriptor of a closed one, -1."""
@@ -181,9 +193,9 @@ class MemoryByteStream(_TrioByteStream["trio.StapledStream[MemorySendStream, Mem
         """See ByteStream: a write waits for no peer here."""
         return False
 
-    def endpoints(self) -> tuple[None, None]:
+    def endpoints(self) -> tuple[Endpoint | None, None]:
         """See ByteStream."""
-        return None, None
+        return self._client, None
 
     def write_nowait(self, data: bytes | memoryview) -> int:  # noqa: ARG002  # see ByteStream
         """See ByteStream: a task has to write."""

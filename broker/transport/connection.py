@@ -115,9 +115,10 @@ class ServedConnection:
         head: Head,
         destination: Destination,
         *,
+        address: str,
         refusal: Disconnect | None = None,
     ) -> None:
-        """`head` asks for a WebSocket, and `inner` brings the bytes behind it.
+        """`head` asks for a WebSocket, and `inner` brings the bytes behind it; `address` is the client's.
 
         :raises HandshakeError: if the request is invalid.
         """
@@ -125,7 +126,7 @@ class ServedConnection:
         self._settings = services.sessions.settings.websocket
         self._head: Head | None = head
         self._destination = destination
-        self._address = inner.peer_address
+        self._address = address
         self._refusal = refusal
         self._nursery: trio.Nursery | None = None
         self._protocol, subprotocol = select_protocol(services.protocols, offered_subprotocols(head))

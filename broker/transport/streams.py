@@ -25,10 +25,13 @@ class ReplayStream(trio.abc.Stream):
         *,
         check_head: Callable[[bytes], int | None] = lambda _head: None,
         find_handler: Callable[[bytes], Callable[[], Awaitable[None]] | None] = lambda _request: None,
+        find_client: Callable[[bytes], str | None] | None = None,
     ) -> None:
         self._inner = inner
         self.check_head = check_head
         """Returns the status that refuses a request, given its head; None if it is good."""
+        self.find_client = find_client
+        """Returns the client that a request's head names; None if it names none. It is None itself if the peer is no proxy."""
         self._find_handler = find_handler
         self._head = head
         self._is_closing = False

@@ -168,6 +168,29 @@ def test_a_host_is_a_host_alone(host: str) -> None:
     assert [problem.place for problem in problems] == ([] if HOSTS[host] else ["--host: server.host"])
 
 
+PROXIES = {
+    "10.0.0.7": True,
+    "10.0.0.0/8": True,
+    "fd00::/8": True,
+    "::1": True,
+    "unix": True,
+    "10.0.0.7/8": False,
+    "0.0.0.0/0": False,
+    "::/0": False,
+    "*": False,
+    "localhost": False,
+    "unix:/run/proxy.sock": False,
+    "10.0.0": False,
+    "10.0.0.7:80": False,
+}
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_a_trusted_proxy_is_an_address_or_a_network(proxy: str) -> None:
+    problems = list(find_flaws(with_value("server.trusted_proxies", proxy)))
+    assert [problem.place for problem in problems] == ([] if PROXIES[proxy] else ["server.trusted_proxies"])
+
+
 @pytest.mark.parametrize("pattern", [" a", "'a'", "<b>", "*", "...", ".*", "\N{ZERO WIDTH JOINER}"])
 def test_a_pattern_may_be_as_names_may_be(pattern: str) -> None:
     assert not list(find_flaws(Settings(rooms=(RoomRule(pattern=pattern),))))

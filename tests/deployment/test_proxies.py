@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import trio
 
 from broker import connect
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.peers import RawPeer
 from tests.support.secrets import API_KEY
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
@@ -62,6 +63,16 @@ def caddy(folder, port, upstream):
     )
     (folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https off\n}\n" + text)
     return ["caddy", "run", "--config", f"{folder}/Caddyfile", "--adapter", "caddyfile"]
+
+
+def haproxy_with_header(folder, port, upstream):
+    """Let HAProxy name its clients by the PROXY protocol as well."""
+    command = haproxy(folder, port, upstream)
+    text = (folder / "haproxy.cfg").read_text()
+    line = f"server node1 {upstream} check"
+    assert line in text
+    (folder / "haproxy.cfg").write_text(text.replace(line, f"{line} send-proxy-v2 check-send-proxy"))
+    return command
 
 
 PROXIES = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
@@ -154,3 +165,51 @@ async def test_clients_come_through_the_proxy_and_nobody_else(serve, tmp_path, n
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await ask(stream, path, f"Authorization: Bearer {API_KEY}")
                 assert b" 404 " in (await until(stream, b"\r\n")).splitlines()[0], path
+
+
+@pytest.mark.parametrize(
+    ("program", "make"),
+    [*PROXIES.items(), ("haproxy", haproxy_with_header)],
+    ids=[*PROXIES, "haproxy with the PROXY protocol"],
+)
+async def test_clients_are_known_by_their_own_addresses(serve, tmp_path, program, make):
+    if shutil.which(program, path=PATH) is None:
+        pytest.skip(f"there is no {program}")
+    server = {"trusted_proxies": ["127.0.0.1/32"], "proxy_protocol": make is haproxy_with_header}
+    limits = {"connections_per_address": 2}
+    async with (
+        serve(server=server, limits=limits) as served,
+        proxy_before(served, make, tmp_path) as port,
+        AsyncExitStack() as stack,
+    ):
+
+        async def connect(address):
+            opened = await trio.open_tcp_stream("127.0.0.1", port, local_address=address)
+            return RawPeer(await stack.enter_async_context(opened))
+
+        async def join(address):
+            """Join by a WebSocket, which claims to come from elsewhere."""
+            peer = await connect(address)
+            target = f"/ws/lobby?token={served.token('ann')}"
+            assert "101" in await peer.shake_hands(
+                target, "X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1"
+            )
+            return peer
+
+        async def follow(address):
+            peer = await connect(address)
+            await ask(
+                peer.stream,
+                f"/api/rooms/lobby/events?token={served.token('ann')}",
+                "Accept: text/event-stream",
+            )
+            return peer
+
+        assert (await (await join("127.0.0.2")).read_message())["type"] == "joined"
+        await until((await follow("127.0.0.2")).stream, b"joined")
+        assert await (await join("127.0.0.2")).read_code() == 4129
+        # With the PROXY protocol the connection is refused before its request is looked at.
+        refusal = b" 429 " if make is haproxy_with_header else b"too many connections of this address"
+        await until((await follow("127.0.0.2")).stream, refusal)
+        for number in (3, 4, 5):
+            assert (await (await join(f"127.0.0.{number}")).read_message())["type"] == "joined"

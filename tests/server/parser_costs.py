@@ -117,6 +117,10 @@ class PassingStream:
             check_request(parse_head(head))
         return None
 
+    @property
+    def find_client(self) -> None:
+        return
+
     def find_handler(self, request: bytes) -> None:
         """Serve everything as HTTP."""
 

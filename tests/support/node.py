@@ -28,6 +28,7 @@ from broker.config.settings import (
     LogSettings,
     RoomRule,
     RoomSettings,
+    ServerSettings,
     Settings,
     WebSocketSettings,
 )
@@ -202,6 +203,7 @@ def make_settings(**sections: Any) -> Settings:
         "limits": LimitSettings,
         "history": HistorySettings,
         "room": RoomSettings,
+        "server": ServerSettings,
     }
     auth = AuthSettings(**{"secret": SECRET, **sections.pop("auth", {})})
     sections["http"] = {"api_key": API_KEY, **sections.get("http", {})}

@@ -7,7 +7,7 @@ import trio
 
 from broker.auth.mint import mint_token
 from broker.errors import ErrorCode, RefusalReason
-from tests.support.peers import BINARY, PING, PONG, TEXT, client_frame, handshake
+from tests.support.peers import BINARY, PING, PONG, TEXT, RawPeer, client_frame, handshake
 from tests.support.secrets import SECRET
 
 OTHER_SECRET = "another secret, which is long enough"
@@ -221,6 +221,18 @@ async def bad_handshake(node):
     await raw(node, handshake(f"/ws?token={signed(node)}").replace(b"Version: 13", b"Version: 9"), b"4")
 
 
+async def no_proxy_header(node):
+    peer = RawPeer(node.dial())
+    await peer.send(handshake("/ws"))
+    assert await peer.read_eof() == b""
+
+
+async def silent_proxy(node):
+    assert await RawPeer(node.dial()).read_eof() == b""
+
+
+TRUSTING = {"trusted_proxies": ("10.0.0.1",), "proxy_protocol": True}
+
 # Each with the settings it needs, what it is counted as, and the close codes counted besides.
 SCENARIOS: list[tuple[Any, dict[str, Any], str, list[str]]] = [
     (no_token, {}, "token_missing", ["4001"]),
@@ -262,6 +274,8 @@ SCENARIOS: list[tuple[Any, dict[str, Any], str, list[str]]] = [
     (late_head, {}, "head_timeout", []),
     (cut_off_head, {}, "head_cut_off", []),
     (bad_handshake, {}, "handshake", []),
+    (no_proxy_header, {"server": TRUSTING}, "proxy_header", []),
+    (silent_proxy, {"server": TRUSTING}, "proxy_header", []),
 ]
 
 

@@ -31,8 +31,8 @@ from broker.http.api.openapi import operation
 from broker.http.api.sse import EventOutbox, close_event, event_stream_protocol, parse_event_id
 from broker.http.bodies import check_parameters, read_query
 from broker.http.deadlines import answer_within
-from broker.http.exchange import this_request
-from broker.http.refusals import address_of
+from broker.http.exchange import PacedRequest, this_request
+from broker.http.refusals import address_of, proxied_client
 from broker.http.services import HttpServices
 from broker.model import Capability, Claims, Position, PresenceBy, Shown, TagFilter, check_room_name
 from broker.notices import Reconnect
@@ -161,6 +161,7 @@ class EventRoutes:
     ) -> "EventStream":
         request = this_request()
         request.end_with_client()
+        self._take_place(request)
         connection = self.services.connection_ids.make()
         if claims is not None:
             claims = await self.access.ask_hooks(claims, room, connection)
@@ -192,6 +193,17 @@ class EventRoutes:
             allowance = None if claims is None else self._enter(claims)
             await stream.join(self.services.rooms, room, since, allowance, by, last=last, wanted=wanted)
         return stream
+
+    def _take_place(self, request: PacedRequest) -> None:
+        """Count the stream as a connection of its client, if it comes through a proxy."""
+        client, places = proxied_client(request.scope), self.services.client_places
+        if client is None or places is None:
+            return
+        if not places.take_place(client):
+            raise Disconnect(
+                CloseCode.TOO_MANY, "too many connections of this address", why=RefusalReason.ADDRESS_FULL
+            )
+        request.exits.callback(places.give_back, client)
 
     def _note_end(self, address: str | None, ending: Disconnect) -> None:
         self.services.refusals.count_close(ending.code)

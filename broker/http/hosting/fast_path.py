@@ -132,7 +132,7 @@ class PostFastPath:
         if found is None:
             return _Next.HYPERCORN
         post, caller = found
-        call = Call(post, caller, self._address, trio.current_time())
+        call = Call(post, caller, self._address_of(post), trio.current_time())
         end = post.head_bytes + post.content_bytes
         if post.route == LINES:
             return await self._answer_lines(call, end)
@@ -191,6 +191,11 @@ class PostFastPath:
             return None
         caller = self._options.answers.admit(post)
         return None if caller is None else (post, caller)
+
+    def _address_of(self, post: PlainPost) -> str | None:
+        find_client = self._transport.find_client
+        named = None if find_client is None else find_client(self._held[: post.head_bytes])
+        return self._address if named is None else named
 
     def _note_idle(self) -> None:
         self.idle_until = trio.current_time() + self._options.keep_alive_seconds

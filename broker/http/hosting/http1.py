@@ -23,6 +23,7 @@ from broker.http.hosting.fast_path import PostFastPath
 from broker.http.hosting.guard import AbortScope
 from broker.http.hosting.h11_lines import CheckedConnection
 from broker.http.hosting.stream import HttpStream, HttpTransport
+from broker.http.refusals import PROXIED_PORT
 from broker.log import Log
 
 STARTUP_SECONDS = 10.0
@@ -142,6 +143,8 @@ class _Http1(H11Protocol):
     def __init__(self, *arguments: Any, stream: HttpStream) -> None:
         super().__init__(*arguments)
         self._find_handler = stream.find_handler
+        self._find_client = stream.find_client
+        self._peer = self.client
         self.connection = CheckedConnection(self.config.h11_max_incomplete_size, stream.check_head)
 
     async def _check_protocol(self, event: h11.Request) -> None:
@@ -154,12 +157,7 @@ class _Http1(H11Protocol):
         offers_upgrade = any(name == b"upgrade" for name, _ in event.headers)
         if not offers_upgrade or self.context.terminated.is_set():
             return
-        lines = [
-            b"%b %b HTTP/%b" % (event.method, event.target, event.http_version),
-            *(b"%b: %b" % header for header in event.headers),
-        ]
-        request = b"\r\n".join([*lines, b"", self.connection.trailing_data[0]])
-        handler = self._find_handler(request)
+        handler = self._find_handler(_head_of(event) + self.connection.trailing_data[0])
         if handler is not None:
             raise _Handover(handler)
 
@@ -175,6 +173,9 @@ class _Http1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Begin a request; it is an ordinary one if no WebSocket is spoken at its path."""
+        if self._find_client is not None:
+            named = self._find_client(_head_of(request))
+            self.client = self._peer if named is None else (named, PROXIED_PORT)
         if any(name == b"upgrade" for name, _ in request.headers):
             path = unquote(request.target.partition(b"?")[0].decode("ascii"))
             is_offered = self.context.speaks_websocket(path)
@@ -197,6 +198,14 @@ class _Http1(H11Protocol):
             await self.send(Closed())
         else:
             await super().handle(event)
+
+
+def _head_of(request: h11.Request) -> bytes:
+    lines = [
+        b"%b %b HTTP/%b" % (request.method, request.target, request.http_version),
+        *(b"%b: %b" % header for header in request.headers),
+    ]
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def _reason(status_code: int, *, is_within_content: bool, is_at_end: bool) -> RefusalReason | None:

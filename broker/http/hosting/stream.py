@@ -32,6 +32,11 @@ class HttpTransport(Protocol):
         """Returns the status that refuses a request, given its head or how it begins; None if it is good."""
         ...
 
+    @property
+    def find_client(self) -> Callable[[bytes], str | None] | None:
+        """Returns the client that a request's head names; None if it names none. It is None itself if the peer is no proxy."""
+        ...
+
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
         """Return the handler of the connection from `request` on, None if it is HTTP.
 
@@ -92,6 +97,11 @@ class HttpStream:
     def check_head(self, head: bytes) -> int | None:
         """See HttpTransport."""
         return self._inner.check_head(head)
+
+    @property
+    def find_client(self) -> Callable[[bytes], str | None] | None:
+        """See HttpTransport."""
+        return self._inner.find_client
 
     def find_handler(self, request: bytes) -> Callable[[], Awaitable[None]] | None:
         """See HttpTransport. A connection that is being closed is not handed over."""
