@@ -76,8 +76,8 @@ class OwnParts(TypedDict, total=False):
     """Decides who may join a room, instead of the token's `rooms`, the settings' `rooms` and `auth.private_user_rooms`:
     for each join, and for each joined room when a token is replaced."""
     hooks: Sequence[Hook]
-    """Decide who may connect, join and publish, before the `hooks` of the settings: `broker.hooks.Hook`, whose async
-    callable gets the question and returns the answer. They may wait."""
+    """Decide who may connect, join and publish, and answer calls, before the `hooks` of the settings:
+    `broker.hooks.Hook`, whose async callable gets the question and returns the answer. They may wait."""
     retention: RetentionPolicy | None
     """Returns how much history a room keeps, instead of `history` and `rooms`; called once for each start of a room."""
     registry: CollectorRegistry | None

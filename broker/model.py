@@ -231,6 +231,7 @@ class Capability(StrEnum):
     PUBLISH = "publish"
     PRESENCE = "presence"
     HISTORY = "history"
+    CALL = "call"
 
 
 ALL_CAPABILITIES = frozenset(Capability)

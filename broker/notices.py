@@ -117,6 +117,13 @@ class Acknowledged(msgspec.Struct, frozen=True):
     request_id: RequestId
 
 
+class Called(msgspec.Struct, frozen=True):
+    """The answer of the application to a call: JSON."""
+
+    data: bytes
+    request_id: RequestId = None
+
+
 class HistoryPage(msgspec.Struct, frozen=True):
     """Some of a room's events, and the room's current position."""
 
@@ -171,6 +178,7 @@ Notice: TypeAlias = (
     | Joined
     | Left
     | Acknowledged
+    | Called
     | PresenceList
     | HistoryPage
     | Gap

@@ -83,7 +83,7 @@ def test_a_name_is_good_when_it_is_short_readable_and_has_no_control_character(n
 
 def test_claims_without_more_allow_everything_the_rules_allow() -> None:
     claims = Claims("ann")
-    assert claims.can == ALL_CAPABILITIES == {"join", "chat", "publish", "presence", "history"}
+    assert claims.can == ALL_CAPABILITIES == {"join", "chat", "publish", "presence", "history", "call"}
     assert (claims.rooms, claims.expires_at) == (None, None)
 
 

@@ -380,10 +380,10 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
 
 
 class HookSettings(Section, frozen=True):
-    """An address of the application that decides who may connect, join and publish."""
+    """An address of the application that decides who may connect, join and publish, and answers calls."""
 
     on: Annotated[
-        tuple[Literal["connect", "join", "publish"], ...],
+        tuple[Literal["connect", "join", "publish", "call"], ...],
         Meta(min_length=1),
         _doc("steps of clients that it decides about; the first hook for a step and a room decides"),
     ]
@@ -410,7 +410,9 @@ class HookSettings(Section, frozen=True):
     cookies: Annotated[tuple[Name, ...], _doc("cookies of the client's handshake that are passed on")] = ()
     when_away: Annotated[
         Literal["refuse", "allow"],
-        _doc("while the application does not answer: clients get unavailable, or are let through"),
+        _doc(
+            "while the application does not answer: clients get unavailable, or are let through but for calls"
+        ),
     ] = "refuse"
 
 

@@ -1,4 +1,4 @@
-"""Hooks: the application decides who may connect, join and publish.
+"""Hooks: the application decides who may connect, join and publish, and answers calls.
 
 An application verifies the requests of hooks and webhooks in one line, with nothing of the server imported:
 `ask = verify(request.headers, request.body, SECRET)`. A program with rooms inside gives `open_broker` a `Hook`.

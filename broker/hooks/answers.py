@@ -34,6 +34,8 @@ class Allowed:
     """Unix seconds."""
     message: Message | None = None
     """What is published instead; None for the message as it was."""
+    data: bytes = b"null"
+    """JSON that answers a call."""
 
 
 @attrs.frozen
@@ -52,6 +54,7 @@ class _Answer(msgspec.Struct, frozen=True):
     info: msgspec.Raw = _NOTHING
     auto_join: list[str] | None = None
     message: msgspec.Raw = _NOTHING
+    data: msgspec.Raw = _NOTHING
     expires_at: float | None = None
     reason: str | None = None
     code: Literal["forbidden", "rate_limited", "unavailable"] | None = None
@@ -72,6 +75,7 @@ _FIELDS = {
     HookKind.CONNECT: {"info", "auto_join", "expires_at"},
     HookKind.JOIN: set(),
     HookKind.PUBLISH: {"message"},
+    HookKind.CALL: {"data"},
 }
 """The optional fields of an answer that allows, by kind."""
 
@@ -101,7 +105,7 @@ def parse_answer(
     if not answer.allow:
         reason = (answer.reason or DEFAULT_REASON)[:MAX_REASON_CHARACTERS]
         return Denied(ErrorCode(answer.code or ErrorCode.FORBIDDEN), reason)
-    for name in ("info", "auto_join", "expires_at", "message"):
+    for name in ("info", "auto_join", "expires_at", "message", "data"):
         if not _is_left_out(getattr(answer, name)) and name not in _FIELDS[kind]:
             raise WrongAnswerError(f"{name}: has no meaning in the answer to {kind}")
     return Allowed(
@@ -109,6 +113,7 @@ def parse_answer(
         _rooms(answer.auto_join or []),
         _expiry(answer.expires_at),
         _changed(message, answer.message),
+        _result(answer.data),
     )
 
 
@@ -125,6 +130,12 @@ def _info(value: msgspec.Raw, most_bytes: int) -> bytes | None:
     if is_deep(packed.decode(), MAX_LEVELS - 1):
         raise WrongAnswerError(f"info: nested deeper than {MAX_LEVELS - 1} levels")
     return packed
+
+
+def _result(value: msgspec.Raw) -> bytes:
+    if is_deep(bytes(value).decode(), MAX_LEVELS - 1):
+        raise WrongAnswerError(f"data: nested deeper than {MAX_LEVELS - 1} levels")
+    return bytes(value) or b"null"
 
 
 def _rooms(names: list[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ class HookKind(StrEnum):
     CONNECT = "connect"
     JOIN = "join"
     PUBLISH = "publish"
+    CALL = "call"
 
 
 class ChatText(msgspec.Struct, frozen=True, tag_field="type", tag="chat", omit_defaults=True):
@@ -35,6 +36,14 @@ class OwnEvent(msgspec.Struct, frozen=True, tag_field="type", tag="publish", omi
 
 
 Message = ChatText | OwnEvent
+
+
+class MethodCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `call` of a client. The client repeats it with the same `id` if it gets no answer."""
+
+    method: str
+    data: msgspec.Raw
+    id: str | int | None = None
 
 
 @attrs.frozen
@@ -60,6 +69,7 @@ class Ask:
     caller: Caller
     room: str | None = None
     message: Message | None = None
+    call: MethodCall | None = None
 
 
 class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,6 +83,7 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     cookies: dict[str, str] = {}
     room: str | None = None
     message: ChatText | OwnEvent | None = None
+    call: MethodCall | None = None
 
 
 def encode_ask(ask: Ask, *, headers: frozenset[str], cookies: frozenset[str]) -> bytes:
@@ -90,5 +101,6 @@ def encode_ask(ask: Ask, *, headers: frozenset[str], cookies: frozenset[str]) ->
         {name: value for name, value in caller.cookies.items() if name in cookies},
         ask.room,
         ask.message,
+        ask.call,
     )
     return msgspec.json.encode(body)

@@ -119,6 +119,8 @@ class Gate:
     async def decide(self, ask: Ask) -> Allowed:
         """Ask the application; returns within the time limit.
 
+        A call has no answer but the application's, so `when_away` is always `refuse` for it.
+
         If cancelled, the question is given up, and its answer is not known.
 
         :raises Refused: if it refuses, with its code and reason; `unavailable` if it is away and `when_away` is
@@ -131,7 +133,7 @@ class Gate:
             message = "too many requests of this user wait for the application"
             raise Refused(ErrorCode.RATE_LIMITED, message, RETRY_MS)
         if self._present >= most or not self._breaker.is_passable(trio.current_time()):
-            return self._stand_in(Outcome.NOT_ASKED)
+            return self._stand_in(ask, Outcome.NOT_ASKED)
         self._by_user[user] += 1
         self._present += 1
         try:
@@ -154,19 +156,19 @@ class Gate:
                         body = await self._send(ask)
                         answer = parse_answer(body, ask.kind, ask.message, info_bytes=self.options.info_bytes)
         except HookFailedError as error:
-            return self._fail(attempt, Outcome.FAILED, str(error))
+            return self._fail(ask, attempt, Outcome.FAILED, str(error))
         except WrongAnswerError as error:
-            return self._fail(attempt, Outcome.WRONG, f"wrong answer: {error}")
+            return self._fail(ask, attempt, Outcome.WRONG, f"wrong answer: {error}")
         except BaseException:
             if attempt is not None:
                 self._breaker.abandon(attempt)
             self.outcomes[Outcome.ABANDONED] += 1
             raise
         if attempt is None:
-            return self._stand_in(Outcome.NOT_ASKED)
+            return self._stand_in(ask, Outcome.NOT_ASKED)
         if answer is None:
             seconds = self.options.timeout_seconds
-            return self._fail(attempt, Outcome.TIMEOUT, f"no answer within {seconds:g} seconds")
+            return self._fail(ask, attempt, Outcome.TIMEOUT, f"no answer within {seconds:g} seconds")
         self._note_answer(trio.current_time() - began)
         if isinstance(answer, Denied):
             self.outcomes[Outcome.REFUSED] += 1
@@ -182,7 +184,7 @@ class Gate:
             away = 0.0 if self._away_since is None else trio.current_time() - self._away_since
             self._log.info("hook back", hook=self.name, url=self.place, away_seconds=round(away, 1))
 
-    def _fail(self, attempt: Attempt | None, outcome: Outcome, reason: str) -> Allowed:
+    def _fail(self, ask: Ask, attempt: Attempt | None, outcome: Outcome, reason: str) -> Allowed:
         assert attempt is not None, "nothing is asked without one"
         now = trio.current_time()
         was_away = self.is_away
@@ -197,7 +199,7 @@ class Gate:
             )
         elif not was_away:
             self._log_failure(now, reason)
-        return self._stand_in(outcome)
+        return self._stand_in(ask, outcome)
 
     def _log_failure(self, now: float, reason: str) -> None:
         if now < self._logged_at + LOG_SECONDS:
@@ -207,10 +209,10 @@ class Gate:
         self._logged_at, self._not_logged = now, 0
         self._log.warning("hook failed", hook=self.name, url=self.place, reason=reason[:200], **missed)
 
-    def _stand_in(self, outcome: Outcome) -> Allowed:
+    def _stand_in(self, ask: Ask, outcome: Outcome) -> Allowed:
         """Return the decision for an application that is away."""
         self.outcomes[outcome] += 1
-        if self.options.when_away == "allow":
+        if self.options.when_away == "allow" and ask.kind is not HookKind.CALL:
             return Allowed()
         left_ms = int(self._breaker.seconds_left(trio.current_time()) * 1000)
         raise Refused(ErrorCode.UNAVAILABLE, AWAY, max(RETRY_MS, left_ms), why=RefusalReason.HOOK_AWAY)

@@ -32,6 +32,6 @@ class Hooks:
         return None
 
     async def decide(self, ask: Ask) -> Allowed:
-        """Let the application decide; see `Gate.decide`. Without a hook for the step, it is allowed."""
+        """Let the application decide; see `Gate.decide`. Without a hook for the step, it is allowed; a call needs one."""
         gate = self.find(ask.kind, ask.room)
         return Allowed() if gate is None else await gate.decide(ask)

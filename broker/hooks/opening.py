@@ -22,8 +22,10 @@ async def open_hooks(
     :raises ConfigurationError: if a secret is none, or what the environment says of proxies and certificates cannot be
         used.
     """
+    # The message may come back in another spelling of its characters.
+    most_bytes = LEAST_ANSWER_BYTES + 6 * settings.websocket.message_bytes
     gates = [
-        Gate(f"own {index}", "", _options(hook, settings), make_send(hook), log)
+        Gate(f"own {index}", "", _options(hook, settings), make_send(hook, most_bytes=most_bytes), log)
         for index, hook in enumerate(own)
     ]
     async with AsyncExitStack() as stack:
@@ -32,8 +34,6 @@ async def open_hooks(
             from broker.hooks.post import make_client, make_post, shown_url  # noqa: PLC0415
 
             client = await stack.enter_async_context(make_client(hook))
-            # The message may come back in another spelling of its characters.
-            most_bytes = LEAST_ANSWER_BYTES + 6 * settings.websocket.message_bytes
             post = make_post(client, hook, most_bytes=most_bytes, wall_clock=wall_clock)
             gates.append(Gate(str(index), shown_url(hook.url), _options(hook, settings), post.send, log))
         if not gates:

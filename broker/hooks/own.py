@@ -38,18 +38,21 @@ class Hook:
     when_away: Literal["refuse", "allow"] = "refuse"
 
 
-def make_send(hook: Hook) -> Send:
-    """Return what asks a hook of the program."""
+def make_send(hook: Hook, *, most_bytes: int) -> Send:
+    """Return what asks a hook of the program; an answer has `most_bytes` of JSON at most."""
     headers = frozenset(name.lower() for name in hook.headers)
     cookies = frozenset(hook.cookies)
 
     async def send(ask: Ask) -> bytes:
         question = json.loads(encode_ask(ask, headers=headers, cookies=cookies))
         try:
-            return encode(await hook.decide(question))
+            answer = encode(await hook.decide(question))
         except NotPortable as error:
             raise HookFailedError(f"wrong answer: {error.message}") from None
         except Exception as error:  # whatever the program raises concerns this question alone
             raise HookFailedError(f"{type(error).__name__}: {error}") from error
+        if len(answer) > most_bytes:
+            raise HookFailedError(f"its answer is larger than {most_bytes} bytes")
+        return answer
 
     return send

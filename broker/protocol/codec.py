@@ -42,6 +42,8 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             if position is None:
                 return messages.Acknowledged(room, id=request_id)
             return messages.Acknowledged(room, position.offset, position.epoch, request_id)
+        case notices.Called(data, request_id):
+            return messages.Result(Raw(data), request_id)
         case notices.UserJoined(room, user_id, room_size, shown):
             if shown is None:
                 return messages.UserJoined(room, user_id, room_size)

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from broker.errors import ErrorCode, NotPortable, Refused
 from broker.model import Position, TagFilter
 from broker.notices import RequestId
 from broker.portable_json import MAX_BRACKET_RUNS, decode, explain_undecoded, members
-from broker.protocol.fields import Epoch, EventName, Id, Offset, RoomName, Tags, WantedTags
+from broker.protocol.fields import Epoch, EventName, Id, MethodName, Offset, RoomName, Tags, WantedTags
 
 T = TypeVar("T")
 
@@ -77,6 +77,17 @@ class Publish(Command, frozen=True, tag="publish"):
     ] = False
     tags: Tags | None = None
     echo: Echo = True
+
+
+class Call(Command, frozen=True, tag="call"):
+    """Call a method of a room; the application answers."""
+
+    method: MethodName
+    data: Annotated[
+        msgspec.Raw | UnsetType,
+        Meta(description="Any JSON value that all clients can read; null if it is left out."),
+    ] = UNSET
+    room: RoomName | None = None
 
 
 class Ping(Command, frozen=True, tag="ping"):
@@ -149,7 +160,7 @@ class Refresh(Command, frozen=True, tag="refresh"):
     ]
 
 
-AnyCommand: TypeAlias = Chat | Publish | Ping | Join | Leave | Presence | SetState | History | Refresh
+AnyCommand: TypeAlias = Chat | Publish | Call | Ping | Join | Leave | Presence | SetState | History | Refresh
 
 COMMAND_TYPES: tuple[str, ...] = tuple(command.__struct_config__.tag for command in get_args(AnyCommand))
 

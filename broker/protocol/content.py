@@ -58,7 +58,10 @@ class _Typed(msgspec.Struct):
 
 _CLIENT_TYPES = frozenset({"chat", "event"})
 
-NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, *_CLIENT_TYPES))
+_LEFT_TO_SERVICES = frozenset({"call", "result"})
+"""Types that services used before the protocol had them; an event of such a type is known by its `room`."""
+
+NATIVE_TYPES: frozenset[str] = frozenset((*COMMAND_TYPES, *MESSAGE_TYPES, *_CLIENT_TYPES)) - _LEFT_TO_SERVICES
 """Message types of the protocol, which an application's message may not use."""
 
 _encode = msgspec.json.encode

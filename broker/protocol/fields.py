@@ -67,6 +67,16 @@ EventName: TypeAlias = Annotated[
     ),
 ]
 
+MethodName: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        title="MethodName",
+        description="Name of a method of a room, of the application's choice.",
+    ),
+]
+
 Offset: TypeAlias = Annotated[
     int,
     Meta(

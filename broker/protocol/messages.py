@@ -142,6 +142,13 @@ class Acknowledged(Message, frozen=True, tag="ack"):
     id: Id = None
 
 
+class Result(Message, frozen=True, tag="result"):
+    """The answer of the application to a call. Unlike an event, also one of the same `type`, it has no `room`."""
+
+    data: Annotated[msgspec.Raw, Meta(description="Any JSON value.")]
+    id: Id = None
+
+
 class PresenceList(Message, frozen=True, tag="presence"):
     """The users, the connections or the number of users in a room."""
 
@@ -235,6 +242,7 @@ AnyMessage: TypeAlias = (
     | Joined
     | Left
     | Acknowledged
+    | Result
     | PresenceList
     | HistoryPage
     | Gap

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import attrs
 import msgspec
 import trio
+from msgspec import UNSET
 
 from broker.auth.cookies import cookie_values
 from broker.errors import CloseCode, Disconnect, ErrorCode, Refused
 from broker.hooks.answers import Allowed
-from broker.hooks.ask import Ask, Caller, ChatText, HookKind, OwnEvent
+from broker.hooks.ask import Ask, Caller, ChatText, HookKind, MethodCall, OwnEvent
 from broker.hooks.hooks import Hooks
 from broker.model import Claims
 from broker.protocol import commands
@@ -158,6 +159,20 @@ class Decisions:
             case _:
                 # Not changed: an answer keeps the kind of a message.
                 return command
+
+    async def call(self, room: str, command: commands.Call) -> bytes:
+        """Have the application answer a call; returns its answer as JSON.
+
+        :raises Refused: if it refuses, with its reason; `unavailable` if it is away.
+        """
+        data = _NULL if command.data is UNSET else command.data
+        call = MethodCall(command.method, data, command.id)
+        allowed = await self.hooks.decide(Ask(HookKind.CALL, self.caller, room, call=call))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return allowed.data
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 def _chosen_headers(headers: Headers, names: frozenset[str]) -> dict[str, str]:

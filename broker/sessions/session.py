@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from actors import ActorStoppedError, Ref
 from broker.auth.pending import KeysPending
@@ -28,7 +29,7 @@ from broker.model import (
     IdempotencyKey,
     PresenceBy,
 )
-from broker.notices import Failed, Pong, Reconnect, Refreshed, RequestId
+from broker.notices import Called, Failed, Pong, Reconnect, Refreshed, RequestId
 from broker.protocol import commands
 from broker.protocol.content import (
     chat_content,
@@ -225,6 +226,8 @@ class Session:
                 is_asked_about = self._decisions.are_asked_about(HookKind.PUBLISH, room)
             case commands.Join():
                 is_asked_about = self._decisions.are_asked_about(HookKind.JOIN, room)
+            case commands.Call():
+                is_asked_about = self._decisions.are_asked_about(HookKind.CALL, room)
             case _:
                 is_asked_about = False
         return room if is_asked_about else None
@@ -235,6 +238,9 @@ class Session:
 
     async def _execute_decided(self, room: str, command: commands.AnyCommand) -> None:
         assert self._decisions is not None
+        if isinstance(command, commands.Call) and self._decisions.are_asked_about(HookKind.CALL, room):
+            await self._call(self._decisions, room, command)
+            return
         if isinstance(command, commands.Chat | commands.Publish) and self._decisions.are_asked_about(
             HookKind.PUBLISH, room
         ):
@@ -275,6 +281,9 @@ class Session:
                 return self._refresh(command)
             case commands.SetState():
                 return self._set_state_nowait(command)
+            case commands.Call():
+                self._check_call(command)
+                raise Refused(ErrorCode.FORBIDDEN, "nothing answers calls in this room")
             case commands.Join() | commands.Presence() | commands.History():
                 return partial(self._execute, command)
         return None
@@ -332,6 +341,21 @@ class Session:
         return self._memberships.tell_nowait(
             ref, SetState(self, None if state == b"null" else state, command.id)
         )
+
+    async def _call(self, decisions: Decisions, room: str, command: commands.Call) -> None:
+        """Have the application answer a call. Its answer can be large: see `_execute`."""
+        self._check_call(command)
+        await self.outbox.wait_space()
+        data = await decisions.call(room, command)
+        # Those of other rooms may have come meanwhile.
+        await self.outbox.wait_space()
+        self.outbox.reply(Called(data, command.id))
+
+    def _check_call(self, command: commands.Call) -> None:
+        self._memberships.find(command.room)
+        check_can(self.claims, Capability.CALL)
+        if command.data is not UNSET:
+            check_numbers("data", command.data)
 
     def _check_publish(self, command: commands.Chat | commands.Publish) -> None:
         self._memberships.find(command.room)

@@ -100,7 +100,7 @@ def test_a_token_cannot_outlive_the_calendar() -> None:
 
 
 def test_an_unknown_capability() -> None:
-    with pytest.raises(ConfigurationError, match="join, chat, publish, presence, history"):
+    with pytest.raises(ConfigurationError, match="join, chat, publish, presence, history, call"):
         mint(can=["fly"])
 
 

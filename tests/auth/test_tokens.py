@@ -277,7 +277,7 @@ def test_rooms_of_the_wrong_shape(rooms: object) -> None:
 
 @pytest.mark.parametrize("can", [None, "join", {}, ["fly"], ["join", "Chat"], [7], [["join"]], [None]])
 def test_can_of_the_wrong_shape(can: object) -> None:
-    assert refusal(signed(can=can)) == "claim can: a list out of join, chat, publish, presence, history"
+    assert refusal(signed(can=can)) == "claim can: a list out of join, chat, publish, presence, history, call"
 
 
 # Every algorithm

@@ -78,7 +78,7 @@ def test_a_hook_that_cannot_be_meant_is_refused(flawed: HookSettings, message: s
     [
         ("", "hooks[0].on: missing"),
         ("on = []", "hooks[0].on: must be"),
-        ('on = ["call"]', "each one of connect, join, publish"),
+        ('on = ["leave"]', "each one of call, connect, join, publish"),
         ('on = ["join"]\nheaders = ["a b"]', "hooks[0].headers: must be"),
         ('on = ["join"]\nwhen_away = "maybe"', "hooks[0].when_away: must be"),
         ('on = ["join"]\ntimeout_seconds = 0', "hooks[0].timeout_seconds: must be"),

@@ -22,6 +22,9 @@ def parse(answer: Any, kind: str = "connect", message: Message | None = None) ->
     return parse_answer(body, HookKind(kind), message, info_bytes=100)
 
 
+DEEPEST = b"[" * 63 + b"]" * 63
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "message", "expected"),
     [
@@ -62,6 +65,21 @@ def parse(answer: Any, kind: str = "connect", message: Message | None = None) ->
             "publish",
             EVENT,
             Allowed(message=replace(EVENT, tags={"a": "b"})),
+        ),
+        ({"allow": True}, "call", None, Allowed(data=b"null")),
+        ({"allow": True, "data": None}, "join", None, Allowed()),
+        (
+            rb'{"allow":true,"data": {"a": [1, "\u00e9"]} }',
+            "call",
+            None,
+            Allowed(data=rb'{"a": [1, "\u00e9"]}'),
+        ),
+        (b'{"allow":true,"data":' + DEEPEST + b"}", "call", None, Allowed(data=DEEPEST)),
+        (
+            {"allow": False, "data": 1},
+            "call",
+            None,
+            Denied(ErrorCode.FORBIDDEN, "refused by the application"),
         ),
         ({"allow": False}, "join", None, Denied(ErrorCode.FORBIDDEN, "refused by the application")),
         (
@@ -112,6 +130,15 @@ WRONG: list[tuple[Any, str]] = [
     ({"allow": True, "expires_at": -1}, "connect"),
     ({"allow": True, "expires_at": 1_700_000_000_000}, "connect"),
     ({"allow": True, "message": {"text": "x"}}, "connect"),
+    (b'{"allow":true,"data":[' + DEEPEST + b"]}", "call"),
+    (b'{"allow":true,"data":1e400}', "call"),
+    (b'{"allow":true,"data":[9223372036854775808]}', "call"),
+    (b'{"allow":true,"data":"\\ud800"}', "call"),
+    ({"allow": True, "message": {"text": "x"}}, "call"),
+    ({"allow": True, "info": {}}, "call"),
+    ({"allow": True, "data": 1}, "connect"),
+    ({"allow": True, "data": {}}, "join"),
+    ({"allow": True, "data": False}, "publish"),
     ({"allow": True, "info": {}}, "join"),
     ({"allow": True, "auto_join": ["a"]}, "join"),
     ({"allow": True, "expires_at": 5}, "publish"),
@@ -161,7 +188,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-names = st.sampled_from(["allow", "info", "auto_join", "message", "expires_at", "reason", "code", "x"])
+names = st.sampled_from(
+    ["allow", "info", "auto_join", "message", "expires_at", "data", "reason", "code", "x"]
+)
 
 
 @settings(max_examples=50)

@@ -23,8 +23,8 @@ ALLOW = b'{"allow":true}'
 Step = Callable[[], Awaitable[bytes]]
 
 
-def ask_of(user: str = "ann", room: str = "a") -> Ask:
-    return Ask(HookKind.JOIN, Caller(user, "c-1", "websocket", "10.0.0.1", {"sub": user}), room)
+def ask_of(user: str = "ann", room: str = "a", kind: HookKind = HookKind.JOIN) -> Ask:
+    return Ask(kind, Caller(user, "c-1", "websocket", "10.0.0.1", {"sub": user}), room)
 
 
 @attrs.define
@@ -40,7 +40,7 @@ class World:
     gate: Gate = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        options = GateOptions(frozenset([HookKind.JOIN]), **self.options)
+        options = GateOptions(frozenset([HookKind.JOIN, HookKind.CALL]), **self.options)
         self.gate = Gate(
             "0", "http://app", options, self._send, open_log(LogSettings(format="json"), self.log)
         )
@@ -54,9 +54,9 @@ class World:
         finally:
             self.under_way -= 1
 
-    async def decide(self, user: str = "ann") -> str:
+    async def decide(self, user: str = "ann", kind: HookKind = HookKind.JOIN) -> str:
         try:
-            await self.gate.decide(ask_of(user))
+            await self.gate.decide(ask_of(user, kind=kind))
         except Refused as refused:
             return refused.code.value
         return "allowed"
@@ -143,6 +143,32 @@ async def test_an_application_that_is_away_is_asked_seldom_until_it_is_back(
     lines = world.log.getvalue()
     assert (lines.count('"hook away"'), lines.count('"hook back"')) == (1, 1)
     assert lines.count('"hook failed"') <= 2
+
+
+@pytest.mark.parametrize("when_away", ["refuse", "allow"])
+async def test_a_call_that_nobody_answers_is_unavailable_whatever_the_policy(
+    autojump_clock: MockClock, when_away: str
+) -> None:
+    world = World(hang, {"when_away": when_away, "concurrency": 1, "queue": 1})
+    results: list[str] = []
+
+    async def call(user: str) -> None:
+        results.append(await world.decide(user, HookKind.CALL))
+
+    async with trio.open_nursery() as nursery:
+        for user in ("first", "waits", "has no place"):
+            nursery.start_soon(call, user)
+            await wait_all_tasks_blocked()
+        assert results == ["unavailable"], "the queue is full"
+    for step in (fail, after(0, b"rubbish"), after(0, b'{"allow":true,"info":1}'), hang):
+        world.step = step
+        await call("ann")
+    assert world.gate.is_away
+    for _ in range(3):
+        await call("ann")
+    assert results == ["unavailable"] * 10
+    stand_in = {"refuse": "unavailable", "allow": "allowed"}[when_away]
+    assert await world.decide() == stand_in, "the policy still holds for joins"
 
 
 async def test_only_one_probe_is_under_way_and_one_that_is_given_up_makes_room(

@@ -126,6 +126,8 @@ AT = Position("e1", 8)
                 "info": {"name": "Ann"},
             },
         ),
+        (notices.Called(b'{"status":"paid"}', 7), {"type": "result", "data": {"status": "paid"}, "id": 7}),
+        (notices.Called(b"null"), {"type": "result", "data": None}),
         (
             notices.PresenceUpdated("den", Shown("ann", "c1", 5, state=b"0")),
             {"type": "presence_update", "room": "den", "user_id": "ann", "connection": "c1", "state": 0},
@@ -263,6 +265,7 @@ def test_there_is_a_shape_for_every_notice() -> None:
         notices.Joined("den", 1, AT, False, ()),
         notices.Left("den"),
         notices.Acknowledged("den", None, 1),
+        notices.Called(b"null"),
         notices.PresenceList("den", 0, ()),
         notices.HistoryPage("den", (), AT),
         notices.Gap("den", 1, 1),

@@ -11,7 +11,7 @@ from broker.protocol import commands
 from broker.protocol.commands import AnyCommand, BadCommandError, CommandDecoder, Since
 
 SINCE = {"offset": 3, "epoch": "e1"}
-TYPES = "chat, publish, ping, join, leave, presence, set_state, history, refresh"
+TYPES = "chat, publish, call, ping, join, leave, presence, set_state, history, refresh"
 
 
 @pytest.fixture
@@ -32,6 +32,11 @@ def refusal(decoder: CommandDecoder, message: object) -> BadCommandError:
         ({"type": "chat", "text": "hi"}, commands.Chat(text="hi")),
         ({"type": "chat", "text": "", "room": "den", "id": 7}, commands.Chat(text="", room="den", id=7)),
         ({"type": "chat", "text": "hi", "room": None, "id": None}, commands.Chat(text="hi")),
+        ({"type": "call", "method": "m"}, commands.Call(method="m")),
+        (
+            {"type": "call", "method": "m", "room": "den", "id": "a"},
+            commands.Call(method="m", room="den", id="a"),
+        ),
         ({"type": "ping"}, commands.Ping()),
         ({"type": "ping", "id": "a"}, commands.Ping(id="a")),
         ({"type": "join", "room": "den"}, commands.Join(room="den")),
@@ -126,6 +131,10 @@ def test_an_invalid_id_is_not_sent_back(decoder: CommandDecoder, written: str) -
         ({"type": "presence", "by": "name"}, "by: invalid enum value 'name'"),
         ({"type": "join", "room": "r", "presence": 1}, "presence: expected `str | null`, got `int`"),
         ({"type": "set_state"}, "object missing required field `state`"),
+        ({"type": "call", "data": 1}, "object missing required field `method`"),
+        ({"type": "call", "method": ""}, "method: expected `str` of length >= 1"),
+        ({"type": "call", "method": "x" * 129}, "method: expected `str` of length <= 128"),
+        ({"type": "call", "method": "m", "room": 1}, "room: expected `str | null`, got `int`"),
     ],
 )
 def test_an_invalid_field_is_named_with_its_rule(

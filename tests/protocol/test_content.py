@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.errors import ErrorCode, Refused
 from broker.model import NO_HEADER, Draft, EventHeader
+from broker.protocol.commands import COMMAND_TYPES
 from broker.protocol.content import (
     NATIVE_TYPES,
     PLACED_FIELDS,
@@ -18,6 +19,7 @@ from broker.protocol.content import (
     notifier_content,
     read_header,
 )
+from broker.protocol.messages import MESSAGE_TYPES
 from tests.support.drafts import drafts
 
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
@@ -122,6 +124,16 @@ def test_every_type_of_the_contract_is_reserved() -> None:
     answered = {"ack", "pong", "joined", "left", "refreshed", "error", "event"}
     told = {"user_joined", "user_left", "presence_update", "presence_changed", "gap", "withheld", "reconnect"}
     assert asked | answered | told == NATIVE_TYPES
+
+
+@pytest.mark.parametrize("kind", ["call", "result"])
+def test_the_types_that_services_used_before_the_protocol_stay_theirs(kind: str) -> None:
+    assert kind in {*COMMAND_TYPES, *MESSAGE_TYPES}
+    content, header = notifier_content(
+        json.dumps({"type": kind, "id": 1, "data": 2, "room": "mine"}).encode()
+    )
+    assert json.loads(content) == {"type": kind, "id": 1, "data": 2}
+    assert header == EventHeader(kind)
 
 
 @pytest.mark.parametrize("message", [b'{"ty\\u0070e":"chat"}', b'{"type":"c\\u0068at"}'])

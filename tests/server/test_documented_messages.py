@@ -1,6 +1,7 @@
 """All that a served broker sends in whole sessions is as the JSON Schema of the protocol says."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +9,7 @@ import attrs
 from websockets.exceptions import ConnectionClosed
 
 from broker.errors import CloseCode, EngineUnavailableError, ErrorCode
+from broker.hooks import Hook
 from broker.protocol.messages import MESSAGE_TYPES
 from tests.support.documents import validator
 from tests.support.engines import LongWayEngine
@@ -66,7 +68,7 @@ async def test_whole_sessions_are_as_documented(serve) -> None:
         },
     }
     async with (
-        serve(parts={"engine": engine}, **settings) as served,
+        serve(parts={"engine": engine, "hooks": [Hook(answer, on=["call"])]}, **settings) as served,
         served.connect("/ws/lobby", "ann") as ann,
         served.connect("/ws", "bob") as bob,
     ):
@@ -84,6 +86,10 @@ async def test_whole_sessions_are_as_documented(serve) -> None:
     assert seen.codes == set(ErrorCode)
 
 
+async def answer(ask: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"allow": True, "data": ask["call"]["data"]}
+
+
 async def talk(served: Served, ann: Client, bob: Client, seen: Seen) -> None:
     first = await seen.read(ann, "joined")
     await bob.send(type="join", room="lobby", id="j")
@@ -99,6 +105,8 @@ async def talk(served: Served, ann: Client, bob: Client, seen: Seen) -> None:
         await seen.read(ann, "ack")
     await served.broker.publish("lobby", {"type": "order", "n": 1})
     await served.broker.publish("lobby", {"type": "order", "n": 2}, ephemeral=True)
+    await served.broker.publish("lobby", {"type": "result", "id": 9, "data": 2})
+    assert "room" in await seen.read(ann, "result")
     for request, answer in (
         ({"type": "presence"}, "presence"),
         ({"type": "set_state", "state": {"typing": True}}, "presence_update"),
@@ -107,6 +115,7 @@ async def talk(served: Served, ann: Client, bob: Client, seen: Seen) -> None:
             {"type": "join", "room": "lobby", "since": {name: first[name] for name in ("offset", "epoch")}},
             "joined",
         ),
+        ({"type": "call", "method": "roll", "data": [1]}, "result"),
         ({"type": "ping"}, "pong"),
         ({"type": "refresh", "token": served.token("ann")}, "refreshed"),
     ):

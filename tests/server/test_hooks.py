@@ -75,6 +75,40 @@ async def test_a_service_is_the_application_itself_and_is_not_asked_about(serve:
         assert app.asked == []
 
 
+async def test_calls_are_answered_counted_and_told_from_a_message_of_the_type_result(serve: Serve) -> None:
+    async with served_with(serve, "call", when_away="allow") as (served, app):
+        async with served.connect("/ws/order-5") as ann:
+            await ann.receive("joined")
+            app.answer = response({"allow": True, "data": {"status": "paid"}})
+            result = await ann.ask("result", type="call", method="status", data=[5], id="a")
+            assert result == {"type": "result", "id": "a", "data": {"status": "paid"}}
+            [(headers, body)] = app.requests
+            asked = verify(headers, body, SECRET)
+            assert (asked["type"], asked["room"]) == ("call", "order-5")
+            assert asked["call"] == {"method": "status", "data": [5], "id": "a"}
+            app.answer = REFUSED
+            assert (await ann.ask("error", type="call", method="status", id=2))["message"] == "not your order"
+            app.answer = response(b"", 500)
+            away = await ann.ask("error", type="call", method="status", id=3)
+            assert (away["code"], away["message"]) == ("unavailable", "the application does not answer")
+            for kind in ("result", "call"):
+                message = {"type": kind, "id": "a", "data": 1, "method": "status"}
+                answer = await served.http.post("/api/rooms/order-5/messages", json=message)
+                assert answer.status_code == 200, answer.text
+                event = await ann.receive(kind)
+                assert {name: event[name] for name in message} == message
+                assert (event["room"], event["offset"]) == ("order-5", answer.json()["offset"])
+        metrics = await metrics_of(served)
+        for line in (
+            'greenroom_hook_questions_total{hook="0",outcome="allowed"} 1.0',
+            'greenroom_hook_questions_total{hook="0",outcome="refused"} 1.0',
+            'greenroom_hook_questions_total{hook="0",outcome="failed"} 1.0',
+            'greenroom_refusals_total{reason="hook"} 1.0',
+            'greenroom_refusals_total{reason="hook_away"} 1.0',
+        ):
+            assert line in metrics
+
+
 @pytest.mark.parametrize("kind", ["connect", "join"])
 async def test_event_streams_are_asked_about_as_websockets_are(serve: Serve, kind: str) -> None:
     async with served_with(serve, kind) as (served, app):

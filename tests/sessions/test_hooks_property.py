@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from broker.hooks import Hook
+from broker.hooks.breaker import FAILURES_IN_A_ROW
 from tests.support.node import _open_node as open_node
 from tests.support.peers import Client
 
@@ -22,15 +23,24 @@ answers = st.sampled_from(["allow", "refuse", "hang", "rubbish", "raise", "slow"
 
 @attrs.define
 class Application:
-    """Answers each message as its text says, and each join as the name of the room says, after a while."""
+    """Answers each message as its text says, each call as its method says, and each join as the name of the room says,
+    after a while."""
 
     async def decide(self, ask: Mapping[str, Any]) -> Mapping[str, Any]:
         if ask["room"] in ROOMS and ask["type"] == "join":
             return {"allow": True}
-        said = ask["message"]["text"] if ask["type"] == "publish" else ask["room"]
+        match ask["type"]:
+            case "publish":
+                said = ask["message"]["text"]
+            case "call":
+                said = ask["call"]["method"]
+            case _:
+                said = ask["room"]
         answer, _, seconds = said.partition(" ")[2].partition(" ")
         await trio.sleep(float(seconds))
         match answer:
+            case "allow" | "slow" | "change" if ask["type"] == "call":
+                return {"allow": True, "data": {**ask["call"], "room": ask["room"], "user": ask["user_id"]}}
             case "allow" | "slow":
                 return {"allow": True}
             case "change" if ask["type"] == "publish":
@@ -47,13 +57,27 @@ class Application:
 
 @attrs.frozen
 class Step:
-    """A message of a client in a room, sent at a time; or, with no room, the join of a room of its own."""
+    """A message or a call of a client in a room, sent at a time; or, with no room, the join of a room of its own."""
 
     at: float
     client: int
     room: str | None
     answer: str
     takes: float
+    is_call: bool
+
+    def has_result(self) -> bool:
+        """Whether the application answers it, as a call, in time."""
+        return self.answer in {"allow", "slow", "change"} and self.takes < LIMIT_SECONDS
+
+    def result(self, index: int) -> dict[str, Any]:
+        """Return the data of its answer."""
+        call = {"method": f"{index} {self.answer} {self.takes}", "data": index, "id": index}
+        return {**call, "room": self.room, "user": f"user {self.client}"}
+
+    def is_failure(self) -> bool:
+        """Whether the application fails to answer it."""
+        return self.answer in {"hang", "rubbish", "raise"} or self.takes >= LIMIT_SECONDS
 
 
 steps = st.builds(
@@ -63,13 +87,14 @@ steps = st.builds(
     room=st.sampled_from([*ROOMS, None]),
     answer=answers,
     takes=st.sampled_from([0, 0.01, 0.5, 1.5, 1.99, 2.5]),
+    is_call=st.booleans(),
 )
 
 
 async def run(script: list[Step], when_away: str) -> None:
     hook = Hook(
         Application().decide,
-        on=["join", "publish"],
+        on=["join", "publish", "call"],
         rooms=["slow*"],
         timeout_seconds=LIMIT_SECONDS,
         when_away="allow" if when_away == "allow" else "refuse",
@@ -85,9 +110,13 @@ async def run(script: list[Step], when_away: str) -> None:
         async def read(number: int, client: Client) -> None:
             while True:
                 message = await client.receive()
-                if message["type"] in {"ack", "error", "joined"}:
+                if message["type"] in {"ack", "error", "joined", "result"}:
                     assert message["id"] not in answered, "answered twice"
                     answered[message["id"]] = (trio.current_time() - began, message["type"])
+                    assert script[message["id"]].client == number, "the answer to another"
+                    assert message["type"] != "result" or message["data"] == script[message["id"]].result(
+                        message["id"]
+                    )
                 elif message["type"] == "chat":
                     heard[number].append((message["room"], message["text"]))
 
@@ -97,7 +126,12 @@ async def run(script: list[Step], when_away: str) -> None:
             if step.room is None:
                 await clients[step.client].send(type="join", room=f"slow{text}", id=index)
                 return
-            await clients[step.client].send(type="chat", room=step.room, text=text, id=index)
+            said = (
+                {"type": "call", "method": text, "data": index}
+                if step.is_call
+                else {"type": "chat", "text": text}
+            )
+            await clients[step.client].send(**said, room=step.room, id=index)
 
         async with trio.open_nursery() as nursery:
             for number, client in enumerate(clients):
@@ -119,7 +153,9 @@ def check(
     for index, step in enumerate(script):
         at, kind = answered[index]
         if step.room == "free":
-            assert (at - step.at < 0.01, kind) == (True, "ack"), "no room waits for another"
+            # No hook answers calls there.
+            expected = "error" if step.is_call else "ack"
+            assert (at - step.at < 0.01, kind) == (True, expected), "no room waits for another"
             continue
         if step.room is None:
             assert at - step.at <= LIMIT_SECONDS + 0.01
@@ -132,6 +168,7 @@ def check(
         assert at - step.at <= LIMIT_SECONDS * ahead + 0.01
         if step.answer == "refuse" and step.takes < LIMIT_SECONDS and when_away == "refuse":
             assert kind == "error"
+    check_calls(script, answered)
     for texts in heard:
         assert texts == heard[0], "everybody hears the same, in one order"
         for client in range(3):
@@ -141,6 +178,22 @@ def check(
                 assert own == sorted(own, key=lambda index: script[index].at), "in the order of its sender"
     acked = {index for index, (_, kind) in answered.items() if kind == "ack"}
     assert {int(text.split(" ")[0]) for _, text in heard[0]} == acked, "what is acknowledged is heard"
+
+
+def check_calls(script: list[Step], answered: dict[int, tuple[float, str]]) -> None:
+    failures = sum(step.is_failure() for step in script)
+    calls = [(step, *answered[index]) for index, step in enumerate(script) if step.is_call and step.room]
+    for step, at, kind in calls:
+        if step.room == "free" or not step.has_result():
+            assert kind == "error", "whatever holds while the application is away"
+        elif failures < FAILURES_IN_A_ROW:
+            assert kind == "result"
+        later = [
+            other_at
+            for other, other_at, _ in calls
+            if (other.client, other.room) == (step.client, step.room) and other.at > step.at
+        ]
+        assert all(at <= other_at for other_at in later), "in order"
 
 
 @given(

@@ -121,7 +121,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
     user_id: Annotated[str, Meta(min_length=1, max_length=128)]
     rooms: Annotated[list[str] | UnsetType, Meta(description="patterns of rooms that it may join")] = UNSET
     can: Annotated[
-        list[str] | UnsetType, Meta(description="out of join, chat, publish, presence, history")
+        list[str] | UnsetType, Meta(description="out of join, chat, publish, presence, history, call")
     ] = UNSET
     info: Annotated[Any | UnsetType, Meta(description="JSON that other members are shown")] = UNSET
     auto_join: Annotated[

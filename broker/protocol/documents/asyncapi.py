@@ -21,6 +21,7 @@ REPLIES: Mapping[str, str] = MappingProxyType(
     {
         "Chat": "Acknowledged",
         "Publish": "Acknowledged",
+        "Call": "Result",
         "Ping": "Pong",
         "Join": "Joined",
         "Leave": "Left",

@@ -84,6 +84,8 @@ def make_definitions(reference: str) -> dict[str, Schema]:
     built["ChatEvent"] = _merge(built["ChatEvent"], placement, required=("offset", "epoch"))
     built["ClientEvent"] = _merge(built["ClientEvent"], placement)
     built["ServiceEvent"] = _merge(_service_event(), placement)
+    # A service's event may have the same type.
+    built["Result"]["not"] = {"required": ["room"]}
     definitions: dict[str, Schema] = {
         "Event": _one_of(
             "An event of a room, or `withheld` in the place of some.", (*EVENT_NAMES, "Withheld"), reference
