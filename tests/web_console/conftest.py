@@ -177,7 +177,7 @@ async def open_world_with(
     dev: bool = True,
     port: int = 0,
     siblings: Siblings | None = None,
-    **sections: dict[str, Any],
+    **sections: Any,
 ) -> AsyncIterator[World]:
     tables: dict[str, Any] = {
         "server": {"port": port, "drain_seconds": 0.2},
@@ -185,7 +185,7 @@ async def open_world_with(
         "http": {**ANSWERS_OF_ALL_NODES, "api_key": API_KEY},
     }
     for section, values in sections.items():
-        tables[section] = {**tables.get(section, {}), **values}
+        tables[section] = {**tables.get(section, {}), **values} if isinstance(values, dict) else values
     settings = msgspec.convert(tables, Settings)
     async with open_broker(settings, siblings=siblings, dev=dev) as broker, trio.open_nursery() as nursery:
         url = await nursery.start(broker.serve)

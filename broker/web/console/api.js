@@ -16,6 +16,7 @@ const segment = (name) => {
 
 export const roomPath = (room, rest = "") => `/api/rooms/${segment(room)}${rest}`;
 export const userPath = (user) => `/api/users/${segment(user)}`;
+export const webhookPath = (webhook, rest) => `/api/webhooks/${segment(webhook)}${rest}`;
 export const memberPath = (room, user) => roomPath(room, `/users/${segment(user)}`);
 
 // Not crypto.randomUUID: browsers have it only on https and on this machine.
@@ -58,6 +59,9 @@ export class Api {
   history = async (room, limit, signal) => this.ask("GET", roomPath(room, "/messages"), { query: { limit, reverse: true }, signal });
   removeFromRoom = async (room, user) => this.ask("DELETE", memberPath(room, user));
   disconnect = async (user) => this.ask("DELETE", userPath(user));
+  webhooks = (signal) => this.ask("GET", "/api/webhooks", { signal });
+  asideEntries = async (webhook, limit, signal) => this.ask("GET", webhookPath(webhook, "/aside"), { query: { limit }, signal });
+  repeatEntries = async (webhook, body) => this.ask("POST", webhookPath(webhook, "/repeat"), { body });
   makeToken = (body) => this.ask("POST", "/api/dev/tokens", { body });
 
   async publish(room, message, isEphemeral) {

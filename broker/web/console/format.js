@@ -46,4 +46,10 @@ export function clock(ms) {
   return new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
+/** A time of today as `clock` has it, and any other with its day. */
+export function moment(ms) {
+  const day = (time) => new Date(time).toLocaleDateString("en-CA");
+  return day(ms) === day(Date.now()) ? clock(ms) : `${day(ms)} ${clock(ms)}`;
+}
+
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;

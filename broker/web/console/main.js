@@ -1,6 +1,6 @@
 // The console: signs in, keeps asking the node how it is, and shows it.
 
-import { Api } from "./api.js";
+import { Api, Refusal } from "./api.js";
 import { $, setText } from "./dom.js";
 import { showFacts } from "./facts.js";
 import { clock } from "./format.js";
@@ -12,6 +12,7 @@ import { Pulse } from "./pulse.js";
 import { RoomView } from "./room.js";
 import { RoomList, roomHash } from "./rooms.js";
 import { showSlowReaders } from "./slow.js";
+import { WebhookList } from "./webhooks.js";
 
 const pulse = new Pulse();
 let end = null;   // ends what runs while signed in
@@ -35,7 +36,8 @@ async function signIn(key) {
     begin(api, state);
   } catch (error) {
     // Only a key that was refused is forgotten: a server that is away comes back.
-    signOut(error.status === 401 ? "This key is not accepted." : `The server did not answer: ${error.message}`, error.status === 401);
+    const why = error instanceof Refusal ? error.message : `The server did not answer: ${error.message}`;
+    signOut(error.status === 401 ? "This key is not accepted." : why, error.status === 401);
   }
 }
 
@@ -62,6 +64,7 @@ function begin(api, first) {
   const nodes = new NodeList(() => poll.hurry());
   const rooms = new RoomList(api, () => poll.hurry());
   const view = new RoomView(api, signal);
+  const webhooks = new WebhookList(api, { now: () => pulse.now?.time_ms ?? Date.now(), signal });
   const poll = new Poll(api, {
     query: () => ({ node: nodes.node, since: pulse.lastOf(nodes.node), ...rooms.query }),
     // An answer that was asked for before another node was chosen is of no use.
@@ -94,6 +97,7 @@ function begin(api, first) {
     rooms.show(state);
     view.showState(state);
     showSlowReaders(api, state.slow_readers);
+    webhooks.refresh();
     showFacts({ ...state, traffic_now: pulse.now });
     $("open-mint").hidden = !state.makes_tokens;
     const ready = state.nodes.filter((one) => one.is_ready).length;
