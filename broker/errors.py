@@ -61,6 +61,7 @@ class RefusalReason(StrEnum):
     HANDSHAKE = "handshake"
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     NODE_FULL = "node_full"
+    ACCEPT_RATE = "accept_rate"
     ADDRESS_FULL = "address_full"
     USER_FULL = "user_full"
     USER_BYTES = "user_bytes"

@@ -56,6 +56,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.HANDSHAKE: "the opening handshake must be as RFC 6455 section 4.1 has it",
         RefusalReason.HANDSHAKE_TIMEOUT: "the client or the network is slow; see websocket.handshake_seconds",
         RefusalReason.NODE_FULL: "raise limits.connections and ulimit -n, or add nodes",
+        RefusalReason.ACCEPT_RATE: "raise limits.accepts_per_second or limits.accepts_burst, or add nodes",
         RefusalReason.ADDRESS_FULL: "raise limits.connections_per_address; behind a proxy, see server.trusted_proxies",
         RefusalReason.USER_BYTES: "send less, or raise limits.user_bytes_per_second and user_bytes_burst",
         RefusalReason.USER_ROOMS: "join fewer new rooms, or raise limits.user_rooms_per_second and user_rooms_burst",

@@ -26,7 +26,7 @@ from broker.protocol.tags import check_excluded, check_tags
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Published
 from broker.sessions.connections import Connections
-from broker.transport.admission import Admission
+from broker.transport.admission import Admission, AdmissionLimits, admission_limits
 from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible
 from broker.transport.listening import closing, open_listeners, url_of
@@ -243,9 +243,10 @@ class Broker:
             connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
 
 
-def _admission_limits(settings: Settings) -> tuple[int, int]:
-    limits = settings.limits
-    return min(limits.connections, connections_possible()), limits.connections_per_address
+def _admission_limits(settings: Settings) -> AdmissionLimits:
+    """Return the configured limits, as far as the system has descriptors."""
+    connections, per_address, accepts = admission_limits(settings.limits, trio.current_time())
+    return min(connections, connections_possible()), per_address, accepts
 
 
 async def _answer_siblings(

@@ -228,6 +228,11 @@ class LimitSettings(Section, frozen=True):
     connections_per_address: Annotated[Count, _doc("connections of one IPv4 address, or of one IPv6 /64")] = (
         10_000
     )
+    accepts_per_second: Annotated[
+        Annotated[float, Meta(gt=0, le=1_000_000)] | None,
+        _doc("sustained rate of new connections of the node; further ones get 503 before anything is read"),
+    ] = None
+    accepts_burst: Annotated[Count, _doc("new connections that may come at once above that rate")] = 1000
     rooms_per_connection: Annotated[Count, _doc("rooms that one connection may be in")] = 100
     rooms: Annotated[
         Count, _doc("rooms up on the node; at the limit, idle ones are put away before their time")

@@ -1,13 +1,28 @@
 """How many connections the node and one address may have. Pure."""
 
 from enum import Enum
+from typing import TypeAlias
 
+from broker.config.settings import LimitSettings
 from broker.model import network_of
+from broker.sessions.rate import TokenBucket
 
 MOST_REFUSED = 64
 """Connections that are answered at one time that there are too many."""
 
 MOST_REFUSED_PER_ADDRESS = 8
+
+
+def admission_limits(limits: LimitSettings, now: float) -> "AdmissionLimits":
+    """Return the limits of an `Admission` as configured; `now` as in its `enter`."""
+    accepts = None
+    if limits.accepts_per_second is not None:
+        accepts = TokenBucket(limits.accepts_per_second, limits.accepts_burst, now)
+    return limits.connections, limits.connections_per_address, accepts
+
+
+AdmissionLimits: TypeAlias = tuple[int, int, TokenBucket | None]
+"""Connections of the node and of one address, and the rate at which they may come; None is any."""
 
 
 class Verdict(Enum):
@@ -16,6 +31,8 @@ class Verdict(Enum):
     ADMITTED = "admitted"
     ADDRESS_FULL = "address_full"
     NODE_FULL = "node_full"
+    TOO_FAST = "too_fast"
+    """More come in a second than the node accepts."""
     SURPLUS = "surplus"
     """To be closed at once: too many others are being answered one of those two."""
 
@@ -27,35 +44,42 @@ class Admission:
     their own. So an address can fill its own share, and nothing else.
     """
 
-    def __init__(self, per_node: int, per_address: int) -> None:
+    def __init__(self, per_node: int, per_address: int, accepts: TokenBucket | None = None) -> None:
+        """Admit so many, and no faster than `accepts`; None is any rate."""
+        self._accepts = accepts
         self._admitted = _Counts(per_node, per_address)
         self._refused = _Counts(MOST_REFUSED, MOST_REFUSED_PER_ADDRESS)
+        self.surplus_of = Verdict.NODE_FULL
+        """The verdict that the last surplus connection would have got."""
         self.ended_count = 0
         """Connections that have ended."""
 
-    def set_limits(self, per_node: int, per_address: int) -> None:
+    def set_limits(self, per_node: int, per_address: int, accepts: TokenBucket | None = None) -> None:
         """Admit so many from now on; those that are open stay."""
+        self._accepts = accepts
         self._admitted.set_limits(per_node, per_address)
 
     def __len__(self) -> int:
         """Count the open connections, without the surplus."""
         return self._admitted.total + self._refused.total
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more connections are admitted, whatever their address."""
-        return self._admitted.is_full
+    def enter(self, address: str | None, now: float = 0.0) -> Verdict:
+        """Count a new connection and judge it; None is a trusted proxy, which may have as many as the node.
 
-    def enter(self, address: str | None) -> Verdict:
-        """Count a new connection and judge it; None is a trusted proxy, which may have as many as the node."""
+        `now` is a time in seconds that never goes back.
+        """
+        is_too_fast = self._accepts is not None and self._accepts.take(now) > 0
+        return self._enter(address, Verdict.TOO_FAST if is_too_fast else None)
+
+    def _enter(self, address: str | None, refusal: Verdict | None = None) -> Verdict:
         network = None if address is None else network_of(address)
-        verdict = self._admitted.verdict_on(network)
+        verdict = refusal or self._admitted.verdict_on(network)
         if verdict is Verdict.ADMITTED:
             self._admitted.add(network)
         elif self._refused.verdict_on(network) is Verdict.ADMITTED:
             self._refused.add(network)
         else:
-            verdict = Verdict.SURPLUS
+            self.surplus_of, verdict = verdict, Verdict.SURPLUS
         return verdict
 
     def leave(self, address: str | None, verdict: Verdict) -> None:
@@ -66,7 +90,7 @@ class Admission:
     def name_client(self, address: str) -> Verdict:
         """Count an admitted connection of a proxy as one of the client that it has named, and judge it anew."""
         self._remove(None, Verdict.ADMITTED)
-        return self.enter(address)
+        return self._enter(address)
 
     def take_place(self, address: str) -> bool:
         """Take a place of an address for a request of a proxy's connection; False if the address has no more.

@@ -128,7 +128,7 @@ TOO_MANY = refusal(b"429 Too Many Requests")
 TARGET_TOO_LONG = refusal(b"414 URI Too Long")
 TOO_LARGE = refusal(b"431 Request Header Fields Too Large")
 NOT_IMPLEMENTED = refusal(b"501 Not Implemented")
-OVERLOADED = refusal(b"503 Service Unavailable")
+OVERLOADED = refusal(b"503 Service Unavailable", b"Retry-After: 1")
 OTHER_VERSION = refusal(b"505 HTTP Version Not Supported")
 
 

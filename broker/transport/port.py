@@ -47,6 +47,13 @@ _REASON_OF_RESPONSE = {
 }
 
 
+_REASON_OF_VERDICT = {
+    Verdict.ADDRESS_FULL: RefusalReason.ADDRESS_FULL,
+    Verdict.NODE_FULL: RefusalReason.NODE_FULL,
+    Verdict.TOO_FAST: RefusalReason.ACCEPT_RATE,
+}
+
+
 @attrs.define
 class _Place:
     """The place of one connection among all."""
@@ -86,7 +93,7 @@ class Port:
     async def serve_stream(self, stream: ByteStream) -> None:
         """Serve a stream of any kind as a connection."""
         address = None if self._is_proxy(stream) else stream.peer_address
-        place = _Place(address, self._admission.enter(address))
+        place = _Place(address, self._admission.enter(address, trio.current_time()))
         try:
             if address is None and place.verdict is Verdict.ADMITTED:
                 await self._read_proxy_header(stream, place)
@@ -138,8 +145,8 @@ class Port:
         """Read the head and return the handler. No stack frame keeps the head alive as long as the connection."""
         if place.verdict is Verdict.SURPLUS:
             return self._close_surplus(stream, stream.peer_address)
-        if place.verdict is Verdict.NODE_FULL:
-            self._services.refusals.note(RefusalReason.NODE_FULL, stream.peer_address)
+        if place.verdict in {Verdict.NODE_FULL, Verdict.TOO_FAST}:
+            self._services.refusals.note(_REASON_OF_VERDICT[place.verdict], stream.peer_address)
             return partial(_refuse, stream, OVERLOADED)
         try:
             head = await self._read_head(stream)
@@ -153,9 +160,8 @@ class Port:
         return websocket or self._make_http_handler(stream, head, place)
 
     def _close_surplus(self, stream: ByteStream, address: str) -> Handler:
-        is_full = self._admission.is_full
-        why = RefusalReason.NODE_FULL if is_full else RefusalReason.ADDRESS_FULL
-        self._services.refusals.note(why, address)
+        """`address` has just got this verdict."""
+        self._services.refusals.note(_REASON_OF_VERDICT[self._admission.surplus_of], address)
         return partial(trio.aclose_forcefully, stream)
 
     def _make_http_handler(self, stream: ByteStream, head: Head, place: _Place) -> Handler:

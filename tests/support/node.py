@@ -40,7 +40,7 @@ from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
 from broker.sessions.wire_protocol import WireProtocol
-from broker.transport.admission import Admission
+from broker.transport.admission import Admission, admission_limits
 from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.port import Port
@@ -248,7 +248,7 @@ async def _open_node(
             sessions=adapt(assembly.services.sessions),
             protocols=protocols or assembly.services.protocols,
         )
-        admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
+        admission = Admission(*admission_limits(settings.limits, trio.current_time()))
         port = Port(services, admission, settings.http, echo_http)
         if heartbeat_seconds is not None:
             nursery.start_soon(

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.model import network_of
+from broker.sessions.rate import TokenBucket
 from broker.transport.admission import (
     MOST_REFUSED,
     MOST_REFUSED_PER_ADDRESS,
@@ -58,6 +59,22 @@ def test_one_address_takes_no_place_that_is_not_its_own() -> None:
     assert verdicts[Verdict.ADDRESS_FULL] == MOST_REFUSED_PER_ADDRESS
     for other in range(per_node - per_address):
         assert admission.enter(f"10.1.0.{other}") is Verdict.ADMITTED
+
+
+@given(st.floats(0.1, 100), st.integers(1, 5), st.lists(st.floats(0, 3), max_size=40))
+def test_connections_come_no_faster_than_the_node_accepts_them(
+    rate: float, burst: int, pauses: list[float]
+) -> None:
+    admission, bucket = Admission(1000, 1000, TokenBucket(rate, burst, 0.0)), TokenBucket(rate, burst, 0.0)
+    now = 0.0
+    for pause in pauses:
+        now += pause
+        is_too_fast = bucket.take(now) > 0
+        verdict = admission.enter("10.0.0.1", now)
+        assert verdict is (Verdict.TOO_FAST if is_too_fast else Verdict.ADMITTED)
+        # The ones that were refused are gone, so that there is room for others.
+        if is_too_fast:
+            admission.leave("10.0.0.1", verdict)
 
 
 def test_the_refused_are_never_more_than_their_limit() -> None:

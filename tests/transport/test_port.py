@@ -106,6 +106,20 @@ async def test_an_address_with_too_many_connections_gets_429_for_http(
         assert (await other.read_eof()).startswith(b"http:")
 
 
+async def test_connections_that_come_too_fast_are_told_when_to_come_again(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    async with open_node(limits={"accepts_per_second": 0.5, "accepts_burst": 2}) as node:
+        for user in ("ann", "bob"):
+            await node.member(user, "lobby")
+        for _ in range(2):
+            head = await RawPeer(node.dial()).read_head()
+            assert head.startswith("HTTP/1.1 503 ")
+            assert "\r\nRetry-After: 1\r\n" in head
+        await trio.sleep(2)
+        await node.member("cyd", "lobby")
+
+
 REFUSED = {
     "silent": b"",
     "half a head": b"GET / HT",

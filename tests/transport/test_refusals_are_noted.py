@@ -253,6 +253,7 @@ SCENARIOS: list[tuple[Any, dict[str, Any], str, list[str]]] = [
     (second_of_address, {"limits": {"connections_per_address": 1}}, "address_full", ["4129"]),
     (second_of_address_by_http, {"limits": {"connections_per_address": 1}}, "address_full", []),
     (second_of_node, {"limits": {"connections": 1}}, "node_full", []),
+    (second_of_node, {"limits": {"accepts_per_second": 1e-6, "accepts_burst": 1}}, "accept_rate", []),
     (runs_out, {}, "token_expired", ["4101"]),
     (refreshed_for_another, {}, "token_other_user", ["4001"]),
     (no_json, {}, "invalid_json", []),
