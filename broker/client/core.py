@@ -201,7 +201,10 @@ class ClientCore:
         match message["type"]:
             case "joined":
                 return self._on_joined(message, size, now)
-            case "ack" | "presence" | "history":
+            # A `result` with a room is an event of a service, which may use the type too.
+            case "ack" | "presence" | "history" | "result" if (
+                message["type"] != "result" or "room" not in message
+            ):
                 return self._on_answer(message.get("id", ""), message, now)
             case "error":
                 return self._on_error(message, now)

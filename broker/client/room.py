@@ -1,9 +1,10 @@
 """A joined room, the application's interface."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import attrs
+import msgspec
 
 from broker.client.effects import Message
 from broker.client.errors import ClientError, NotSentError
@@ -11,6 +12,8 @@ from broker.model import Position
 
 if TYPE_CHECKING:
     from broker.client.client import Client
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -128,6 +131,42 @@ class Room:
         """
         message = {"type": "publish", "room": self.name, "event": event, "data": data, "ephemeral": True}
         await self._client.ask(message | _choice(tags, echo=echo), "once")
+
+    @overload
+    async def call(self, method: str, data: Any = None, *, id: str | None = None) -> Any: ...
+
+    @overload
+    async def call(
+        self, method: str, data: Any = None, *, id: str | None = None, result_type: type[T]
+    ) -> T: ...
+
+    async def call(
+        self,
+        method: str,
+        data: Any = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        result_type: type[Any] | None = None,
+    ) -> Any:
+        """Call a method of the room with any JSON value; returns the answer of the application.
+
+        With `result_type` the answer is converted by `msgspec.convert`: a struct, an attrs class or a dataclass, say.
+        The call is sent again with the same `id` after a lost connection and a temporary refusal, and the application may
+        then be asked twice.
+
+        :raises RefusedError: if the application refuses, with its reason; also where nothing answers calls.
+        :raises ClientError: see `Client.ask`; also for an answer that is not of `result_type`.
+        """
+        message: Message = {"type": "call", "room": self.name, "method": method, "data": data}
+        if id is not None:
+            message["id"] = id
+        answer = (await self._client.ask(message))["data"]
+        if result_type is None:
+            return answer
+        try:
+            return msgspec.convert(answer, result_type, str_keys=True)
+        except msgspec.ValidationError as error:
+            raise ClientError(f"the answer to {method}: {error}") from None
 
     async def presence(self) -> Presence:
         """Ask for the users in the room.

@@ -427,3 +427,15 @@ def test_a_gap_with_its_epoch_stands_where_an_event_would(core):
     assert core.rooms["a"].position == Position("another", 3)
     (join,) = sent(gap(5, 5, "another"))
     assert join["since"] == {"offset": 3, "epoch": "another"}
+
+
+def test_a_result_answers_a_call_and_one_with_a_room_is_an_event(core):
+    enter(core)
+    core.request({"type": "call", "room": "a", "method": "m", "data": None, "id": "r1"}, 0.0)
+    event = {"type": "result", "room": "a", "id": "r1", "data": 1, "offset": 1, "epoch": "e", "time": 5}
+    assert core.received(event, 10, 0.0) == [RoomChanged("a")]
+    assert core.received({"type": "result", "id": "r2", "data": 2}, 10, 0.0) == []
+    answer = {"type": "result", "id": "r1", "data": 2}
+    assert core.received(answer, 10, 0.0) == [Settle("r1", answer)]
+    core.next_message("a", 0.0)
+    assert core.next_message("a", 0.0)[0] == event

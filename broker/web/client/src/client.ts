@@ -208,6 +208,11 @@ export class RoomsClient implements Client, Host {
         this.#settle(id, answer);
         break;
       }
+      case "result":
+        // One with a room is an event of a service, which may use the type too.
+        if (room === undefined) this.#settle(id, message.data);
+        else member?.hear(message);
+        break;
       case "error":
         if (id !== undefined || !this.#requests.refuseOne(message)) this.#complain(message);
         break;

@@ -64,7 +64,7 @@ export class Requests {
       }
       if (entry.unknownSince !== null && now - entry.unknownSince > KNOWN_AGAIN_MS) {
         this.#remove(entry).reject(
-          new GreenroomError("uncertain", "the connection was lost before the answer came; it may have been stored"),
+          new GreenroomError("uncertain", "the connection was lost before the answer came; it may have been done"),
         );
         continue;
       }

@@ -67,6 +67,10 @@ export class Member implements Room {
     return this.#host.request(this, ephemeral ? "once" : "send", message);
   }
 
+  call(method: string, data?: unknown): Promise<any> {
+    return this.#host.request(this, "send", { type: "call", method, data });
+  }
+
   presence(options: object = {}): Promise<any> {
     return this.#host.request(this, "ask", { type: "presence", ...options });
   }

@@ -231,6 +231,11 @@ export interface Room extends AsyncIterable<RoomEvent> {
   chat(text: string, options?: ChatOptions): Promise<Ack>;
   /** Publish any JSON value under an event name; as `chat`. At most 64 levels deep; NaN and infinities become null. */
   publish(event: string, data: unknown, options?: PublishOptions): Promise<Ack>;
+  /**
+   * Call a method of the room with any JSON value; settles with the answer of the application, or rejects with its reason. It is
+   * sent again as a chat is, and the application may then be asked twice.
+   */
+  call<Result = unknown>(method: string, data?: unknown): Promise<Result>;
   /** Ask for the users in the room, for each connection with its info and state, or for the numbers alone. */
   presence(options?: { by?: "user" }): Promise<Presence>;
   presence(options: { by: "connection" }): Promise<Connections>;
@@ -323,7 +328,7 @@ export interface Options {
  * Ours: `left` the room; `removed` from it; `closed` (`close()` was called); `refused` (the server closed the
  * connection for good, or would: see `closeCode`; without one this page may not use the address); `bad_token` (an
  * `error`: what was returned can be no token, or is out of its time); `disconnected` (an ephemeral event while there is no connection);
- * `uncertain` (it may have been stored); `too_big`; `too_many` (10,000 requests wait); `too_slow` (see `events`).
+ * `uncertain` (it may have been stored, or the call carried out); `too_big`; `too_many` (10,000 requests wait); `too_slow` (see `events`).
  */
 export class GreenroomError extends Error {
   override readonly name = "GreenroomError";
