@@ -38,6 +38,7 @@ publisher = Publisher(
 )
 background = ThreadPoolExecutor(1)
 customers = {"5": "7"}
+statuses = {"5": "paid"}
 # In a model: `told` is then a unique field, saved in the same transaction as `online`.
 told: set[str] = set()
 online: set[str] = set()
@@ -61,7 +62,7 @@ def page(request: HttpRequest) -> FileResponse:
 @csrf_exempt
 @transaction.atomic
 def update_order_status(request: HttpRequest, order_id: str) -> JsonResponse:
-    status = request.GET["status"]
+    status = statuses[order_id] = request.GET["status"]
     room = f"user_{customers[order_id]}"
     message = {"type": "order_update", "order_id": order_id, "status": status}
     # Stored once, however often the request is repeated within five minutes.
@@ -96,13 +97,19 @@ def list_online(request: HttpRequest) -> JsonResponse:
 
 @csrf_exempt
 def decide(request: HttpRequest) -> HttpResponse:
-    """Greenroom asks whether a customer may join the room of an order."""
+    """Greenroom asks whether a customer may join the room of an order, and for the answer to a call there."""
     try:
         ask = verify(request.headers, request.body, os.environ["HOOK_SECRET"])
     except SignatureError:
         return HttpResponse(status=401)
     order_id = ask["room"].removeprefix("order-")
-    return JsonResponse({"allow": customers.get(order_id) == ask["user_id"], "reason": "not your order"})
+    if customers.get(order_id) != ask["user_id"]:
+        return JsonResponse({"allow": False, "reason": "not your order"})
+    if ask["type"] == "join":
+        return JsonResponse({"allow": True})
+    if ask["call"]["method"] != "order_status":
+        return JsonResponse({"allow": False, "reason": "no such method"})
+    return JsonResponse({"allow": True, "data": statuses[order_id]})
 
 
 urlpatterns = [

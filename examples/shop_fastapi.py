@@ -17,6 +17,7 @@ publisher = AsyncPublisher(
     os.environ.get("GREENROOM_URL", "http://localhost:8000"), os.environ["GREENROOM_API_KEY"]
 )
 customers = {"5": "7"}
+statuses = {"5": "paid"}
 # In a database: `told` is then a unique column, written in the same transaction as `online`.
 told: set[str] = set()
 online: set[str] = set()
@@ -42,6 +43,7 @@ async def page() -> FileResponse:
 @app.post("/orders/{order_id}/status")
 async def update_order_status(order_id: str, status: OrderStatus) -> dict[str, str]:
     room = f"user_{customers[order_id]}"
+    statuses[order_id] = status
     await publisher.publish(room, {"type": "order_update", "order_id": order_id, "status": status})
     return {"order_id": order_id, "status": status}
 
@@ -70,10 +72,16 @@ async def list_online() -> list[str]:
 
 @app.post("/hook")
 async def decide(request: Request) -> dict[str, object]:
-    """Greenroom asks whether a customer may join the room of an order."""
+    """Greenroom asks whether a customer may join the room of an order, and for the answer to a call there."""
     try:
         ask = verify(request.headers, await request.body(), os.environ["HOOK_SECRET"])
     except SignatureError:
         raise HTTPException(401) from None
     order_id = ask["room"].removeprefix("order-")
-    return {"allow": customers.get(order_id) == ask["user_id"], "reason": "not your order"}
+    if customers.get(order_id) != ask["user_id"]:
+        return {"allow": False, "reason": "not your order"}
+    if ask["type"] == "join":
+        return {"allow": True}
+    if ask["call"]["method"] != "order_status":
+        return {"allow": False, "reason": "no such method"}
+    return {"allow": True, "data": statuses[order_id]}

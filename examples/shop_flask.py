@@ -14,6 +14,7 @@ publisher = Publisher(
     os.environ.get("GREENROOM_URL", "http://localhost:8000"), os.environ["GREENROOM_API_KEY"]
 )
 customers = {"5": "7"}
+statuses = {"5": "paid"}
 # In a database: `told` is then a unique column, written in the same transaction as `online`.
 told: set[str] = set()
 online: set[str] = set()
@@ -33,7 +34,7 @@ def page() -> Response:
 
 @app.post("/orders/<order_id>/status")
 def update_order_status(order_id: str) -> dict[str, str]:
-    status = request.args["status"]
+    status = statuses[order_id] = request.args["status"]
     room = f"user_{customers[order_id]}"
     publisher.publish(room, {"type": "order_update", "order_id": order_id, "status": status})
     return {"order_id": order_id, "status": status}
@@ -64,10 +65,16 @@ def list_online() -> list[str]:
 
 @app.post("/hook")
 def decide() -> Response | dict[str, object]:
-    """Greenroom asks whether a customer may join the room of an order."""
+    """Greenroom asks whether a customer may join the room of an order, and for the answer to a call there."""
     try:
         ask = verify(request.headers, request.get_data(), os.environ["HOOK_SECRET"])
     except SignatureError:
         return Response(status=401)
     order_id = ask["room"].removeprefix("order-")
-    return {"allow": customers.get(order_id) == ask["user_id"], "reason": "not your order"}
+    if customers.get(order_id) != ask["user_id"]:
+        return {"allow": False, "reason": "not your order"}
+    if ask["type"] == "join":
+        return {"allow": True}
+    if ask["call"]["method"] != "order_status":
+        return {"allow": False, "reason": "no such method"}
+    return {"allow": True, "data": statuses[order_id]}

@@ -69,7 +69,7 @@ async def test_a_service_beside_the_server(serve, shop):
         return
     async with open_relay() as (url, relay_to):
         webhook = {"name": "shop", "url": f"{url}/webhooks", "secret": WEBHOOK_SECRET, "hold_back_seconds": 0}
-        hook = {"on": ["join"], "rooms": ["order-*"], "url": f"{url}/hook", "secret": HOOK_SECRET}
+        hook = {"on": ["join", "call"], "rooms": ["order-*"], "url": f"{url}/hook", "secret": HOOK_SECRET}
         async with serve(webhooks=[webhook], hooks=[hook | {"timeout_seconds": 60}]) as served:
             environ = {
                 "GREENROOM_URL": served.url,
@@ -106,6 +106,10 @@ async def the_shop_lets_customers_into_the_rooms_of_their_orders(served: Served,
         assert (await customer.ask("joined", type="join", room="order-5"))["room"] == "order-5"
         refused = await customer.ask("error", type="join", room="order-6")
         assert (refused["code"], refused["message"]) == ("forbidden", "not your order")
+        result = await customer.ask("result", type="call", room="order-5", method="order_status", id=1)
+        assert result == {"type": "result", "id": 1, "data": "shipped"}
+        refused = await customer.ask("error", type="call", room="order-5", method="cancel", id=2)
+        assert (refused["code"], refused["message"]) == ("forbidden", "no such method")
     async with served.connect("/ws/order-5", "8") as stranger:
         assert await stranger.close_code() == (4003, "not your order")
     # A question of somebody else is not answered.
