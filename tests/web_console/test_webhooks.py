@@ -54,7 +54,9 @@ async def test_entries_put_aside_are_listed_with_their_reason_and_repeated(open_
         await put_aside(world, ["<b>0</b>", "1", "2"])
 
         def look(page):
-            row_of(page, "shop").get_by_role("button", name="Entries of shop that were put aside").click()
+            row_of(page, "shop").get_by_role(
+                "button", name="List the entries of shop that were put aside"
+            ).click()
             entries = page.locator("#aside-body tr")
             entries.nth(2).wait_for()
             page.get_by_text("3 entries put aside").wait_for()
@@ -114,7 +116,7 @@ async def test_a_key_without_the_scopes_is_told_so_and_the_rest_goes_on(open_wor
             page.locator("#sign-in-error", has_text="scope").wait_for()
             page.get_by_label("API key").fill(READER)
             page.get_by_role("button", name="Sign in").click()
-            page.get_by_role("button", name="Entries of shop that were put aside").click()
+            page.get_by_role("button", name="List the entries of shop that were put aside").click()
             page.get_by_role("button", name="Repeat all").click()
             page.get_by_role("button", name="Deliver again").click()
             page.locator("#webhooks-told", has_text="Nothing was repeated:").wait_for()

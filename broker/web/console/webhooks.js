@@ -64,7 +64,7 @@ export class WebhookList {
   }
 
   #create({ name }) {
-    const open = make("button", { type: "button", className: "quiet small", textContent: "Entries", ariaLabel: `Entries of ${name} that were put aside` });
+    const open = make("button", { type: "button", className: "quiet small", textContent: "List", ariaLabel: `List the entries of ${name} that were put aside` });
     open.addEventListener("click", () => (this.#opened === name ? this.#close() : this.#open(name)));
     const number = () => make("td", { className: "number" });
     return make("tr", {}, make("td", { title: name }), number(), number(), number(), number(), make("td", { className: "number" }, open));
