@@ -5,20 +5,26 @@ element, no header that changes how a request is framed, routed or answered. Any
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from broker.auth.api_keys import Caller
+from broker.errors import Refused
+from broker.model import Excluded
+from broker.protocol.tags import check_excluded, parse_tags
 
 MESSAGES = "/api/rooms/<room>/messages"
 BROADCAST = "/api/broadcast"
 LINES = "/api/messages"
 
 _REQUEST_LINE = re.compile(
-    rb"POST /api/(?:(?:rooms/([A-Za-z0-9._~!$&'()*+,;=:@%-]++)/messages|(broadcast))(\?ephemeral=1)?|messages)"
+    rb"POST /api/(?:(?:rooms/([A-Za-z0-9._~!$&'()*+,;=:@%-]++)/messages|(broadcast))"
+    rb"(?:\?([A-Za-z0-9._~!$'()*,;:@/?&=+%-]++))?|messages)"
     rb" HTTP/1\.1\r\n"
 )
+_VALUE = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})++")
+_OPTIONS = frozenset({b"ephemeral", b"tags", b"exclude_user", b"exclude_connection"})
 _FIELDS = re.compile(rb"((?:[A-Za-z0-9-]++:[\t -~]*+\r\n)++)\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
@@ -40,6 +46,17 @@ _PLAIN_PREFIXES = (b"x-", b"sec-fetch-")
 """Headers that are read here, or that neither the HTTP server nor the routes read."""
 
 
+class Options(NamedTuple):
+    """The options of a post, from its query."""
+
+    is_ephemeral: bool = False
+    tags: Mapping[str, str] | None = None
+    excluded: Excluded | None = None
+
+
+NO_OPTIONS = Options()
+
+
 class PlainPost(NamedTuple):
     """A plain POST, by its head."""
 
@@ -47,7 +64,7 @@ class PlainPost(NamedTuple):
     """MESSAGES, BROADCAST or LINES."""
     room: str | None
     """The room, decoded; None if it is for several."""
-    is_ephemeral: bool
+    options: Options
     authorization: str | None
     origin: str | None
     key: str | None
@@ -131,12 +148,13 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
     if not _is_plain(fields, _TYPES[route]):
         return None
     room = None if line[1] is None else _decode_segment(line[1])
-    if room is None and line[1] is not None:
+    options = NO_OPTIONS if line[3] is None else _parse_query(line[3])
+    if options is None or (room is None and line[1] is not None):
         return None
     return PlainPost(
         route=route,
         room=room,
-        is_ephemeral=line[3] is not None,
+        options=options,
         authorization=_text(fields.get(b"authorization")),
         origin=_text(fields.get(b"origin")),
         key=_text(fields.get(b"idempotency-key")),
@@ -164,6 +182,35 @@ def _decode_segment(segment: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if "/" in decoded else decoded
+
+
+def _parse_query(query: bytes) -> Options | None:
+    """Return the options in a query; None if a parameter is unknown, repeated, empty or refused by the routes."""
+    values: dict[bytes, str] = {}
+    for parameter in query.split(b"&"):
+        name, _, written = parameter.partition(b"=")
+        value = _decode_value(written)
+        if value is None or name not in _OPTIONS or name in values:
+            return None
+        values[name] = value
+    if values.get(b"ephemeral", "1") != "1":
+        return None
+    try:
+        tags = parse_tags(values[b"tags"]) if b"tags" in values else None
+        excluded = check_excluded(values.get(b"exclude_user"), values.get(b"exclude_connection"))
+    except Refused:
+        return None
+    return Options(b"ephemeral" in values, tags, excluded)
+
+
+def _decode_value(written: bytes) -> str | None:
+    """Return a value of a query; None if it is empty, or its percent-encoding is broken or of no UTF-8."""
+    if _VALUE.fullmatch(written) is None:
+        return None
+    try:
+        return unquote_to_bytes(written.replace(b"+", b" ")).decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _text(value: bytes | None) -> str | None:

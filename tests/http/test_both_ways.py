@@ -1,5 +1,8 @@
 """Nobody can tell whether a post was answered in the fast path, or by hypercorn and Quart: neither its client, nor logs and metrics."""
 
+import json
+from urllib.parse import quote
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -21,9 +24,75 @@ def broadcast(rooms: str = '["a","b"]', message: bytes = BODY) -> bytes:
     return b'{"rooms":%b,"message":%b}' % (rooms.encode(), message)
 
 
+def tags(count: int) -> str:
+    return quote(json.dumps({f"name {number}": "é" * 64 for number in range(count)}))
+
+
+PLAIN_QUERIES = [
+    "tags=%7B%7D",
+    "tags=%7b%22kind%22%3a%22goal%22%7d",
+    "tags=%7B%22kind%22:+%22%2B+%5Cu00e9%22%7D",
+    "tags=%7B%22a%22:%22b%22,%22a%22:%22c%22%7D",
+    f"tags={tags(8)}",
+    "exclude_user=ann",
+    "exclude_user=a%00%0A+b%2525",
+    "exclude_user=null",
+    f"exclude_user={'%C3%A9' * 128}",
+    "exclude_connection=5b0c3a-12",
+    "exclude_connection=1",
+    f"exclude_connection=c&ephemeral=1&tags={tags(1)}&exclude_user=%F0%9F%92%A9",
+]
+"""Queries that are read in the fast path."""
+
+OTHER_QUERIES = [
+    "tags",
+    "tags=",
+    "tags=%7B",
+    "tags=null",
+    "tags=%5B%5D",
+    "tags={}",
+    'tags={"a":"b"}',
+    "tags=%7B%22a%22:1%7D",
+    "tags=%7B%22%22:%22b%22%7D",
+    "tags=%7B%22a%22:%22%5Cud800%22%7D",
+    "tags=%7B%22a%22:%22\\n%22%7D",
+    "tags=%7B%22a%22:%22%ff%22%7D",
+    "tags=%7B%22a%22:%22%zz%22%7D",
+    "tags=%7B%7D%",
+    "tags=%7B%7D%7B%7D",
+    "tags=%00",
+    f"tags={tags(9)}",
+    f"tags={quote(json.dumps({'a': 'b' * 65}))}",
+    f"tags={'%5B' * 100}",
+    "tags=%7B%7D&tags=%7B%22a%22:%22b%22%7D",
+    "Tags=%7B%7D",
+    "t%61gs=%7B%22a%22:%22b%22%7D",
+    "tags=%7B%7D;exclude_user=a",
+    "tags=%7B%7D&",
+    "&tags=%7B%7D",
+    "tags=%7B%7D&&exclude_user=a",
+    "tags=%7B%7D&ephemeral=2",
+    "tags=%7B%7D&ephemeral=true",
+    "tags=%7B%7D&epehmeral=1",
+    "exclude_user",
+    "exclude_user=",
+    "exclude_user=%ff",
+    "exclude_user=%ED%A0%80",
+    "exclude_user=%zz",
+    "exclude_user=\xe9",
+    f"exclude_user={'a' * 129}",
+    "exclude_user=a&exclude_user=b",
+    "exclude_users=a",
+    "exclude_connection=",
+    f"exclude_connection={'%C3%A9' * 129}",
+]
+"""Queries that only the routes read."""
+
 PLAIN = {
     "a post": post(),
     "ephemeral": post(start=start(PATH + "?ephemeral=1")),
+    **{f"the query {query}": post(start=start(f"{PATH}?{query}")) for query in PLAIN_QUERIES},
+    "tags of a broadcast": post(start=f"POST /api/broadcast?{PLAIN_QUERIES[-1]} HTTP/1.1", body=broadcast()),
     "with a key": post("Idempotency-Key: order-5"),
     "the same key twice": post("Idempotency-Key: order-5") * 2,
     "the longest key": post(f"Idempotency-Key: {'k' * 128}"),
@@ -100,6 +169,7 @@ OTHERS = {
     "an empty query": post(start=start(PATH + "?")),
     "a bad query": post(start=start(PATH + "?ephemeral=2")),
     "two of a query": post(start=start(PATH + "?ephemeral=0&ephemeral=1")),
+    **{f"the query {query}": post(start=start(f"{PATH}?{query}")) for query in OTHER_QUERIES},
     "the absolute form": post(start=start("http://test" + PATH)),
     "a fragment": post(start=start(PATH + "#a")),
     "HTTP/1.0": post(start=start(PATH, "1.0")),
@@ -402,6 +472,14 @@ HEADERS = st.sampled_from(
 NAMES = st.text("ab%20/?#\xe9.:\ud800\n\0\u202e", max_size=6) | st.sampled_from(
     ["lobby", "a%2fb", "%c3%a9", "..", "user_1"]
 )
+PARAMETERS = st.builds(
+    "{}={}".format,
+    st.sampled_from(["tags", "tags", "exclude_user", "exclude_connection", "ephemeral", "x"]),
+    st.sampled_from(
+        ["1", "%7B%7D", "%7B%22a%22:%22b%22%7D", "%7B%22a%22:%22%C3%A9+%22%7D", "a%2Bb", "%", "%ff", "", "="]
+    ),
+)
+QUERIES = st.lists(PARAMETERS, min_size=1, max_size=3).map(lambda parameters: "?" + "&".join(parameters))
 REQUESTS = st.builds(
     lambda name, query, headers, key, body, length: post(
         *headers,
@@ -413,7 +491,7 @@ REQUESTS = st.builds(
         length=f"Content-Length: {len(body) + length}",
     ),
     NAMES,
-    st.sampled_from(["", "", "?ephemeral=1", "?ephemeral=0", "?x=1", "?"]),
+    st.sampled_from(["", "?ephemeral=1", "?ephemeral=0", "?"]) | QUERIES,
     st.lists(HEADERS, max_size=3),
     st.sampled_from([KEY, KEY, KEY, "wrong"]),
     st.sampled_from([BODY, BODY, BODY, b"{}", b"", *CONTENTS.values()]),

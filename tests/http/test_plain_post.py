@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.http.plain_post import MESSAGES, PlainPost, parse_plain_post
+from broker.http.plain_post import MESSAGES, Options, PlainPost, parse_plain_post
+from broker.model import Excluded
 from broker.transport.head import find_fault, parse_head
 from tests.http.ways import BODY, PATH, lines, post
 from tests.support.secrets import API_KEY
@@ -24,6 +25,9 @@ PIECES = st.sampled_from(
         b"%",
         b"/",
         b"?",
+        b"&",
+        b"=",
+        b"+",
         b"#",
         b"\xff",
         b"0",
@@ -42,8 +46,13 @@ FIELDS = st.sampled_from(
         b"Accept: */*",
     ]
 )
+QUERY = "tags=%7B%22kind%22%3A+%22goal%C3%A9%22%7D&exclude_user=a+b%2B&ephemeral=1&exclude_connection=c-1"
 WHOLE = st.sampled_from(
-    [post("Idempotency-Key: 1", "Accept: */*"), lines(b"{}\n", headers=["Idempotency-Key: 1", "Accept: */*"])]
+    [
+        post("Idempotency-Key: 1", "Accept: */*"),
+        post("Idempotency-Key: 1", "Accept: */*", start=f"POST {PATH}?{QUERY} HTTP/1.1"),
+        lines(b"{}\n", headers=["Idempotency-Key: 1", "Accept: */*"]),
+    ]
 )
 
 
@@ -91,13 +100,13 @@ def test_half_a_head_is_none(end):
 
 def test_a_plain_post_is_read_whole():
     data = post(
-        "Idempotency-Key: \t a b ", "Origin: https://a.example", start=f"POST {PATH}?ephemeral=1 HTTP/1.1"
+        "Idempotency-Key: \t a b ", "Origin: https://a.example", start=f"POST {PATH}?{QUERY} HTTP/1.1"
     )
     found = parse_plain_post(data + b"more")
     assert found == PlainPost(
         route=MESSAGES,
         room="lobby",
-        is_ephemeral=True,
+        options=Options(True, {"kind": "goal\u00e9"}, Excluded("c-1", "a b+")),
         authorization=f"Bearer {API_KEY}",
         origin="https://a.example",
         key="a b",
@@ -111,6 +120,10 @@ def test_a_plain_post_is_read_whole():
     [
         b"POST /api/rooms/" + b"a" * 60_000,
         b"POST /api/rooms/" + b"%" * 60_000 + b"/messages HTTP/1.1\r\n",
+        *(
+            post(start=f"POST {PATH}?tags={piece * (60_000 // len(piece))} HTTP/1.1")
+            for piece in ("%", "a", "&tags=", "%7B", "%5B", "%22a%22:%22b%22,", "+")
+        ),
         post("X-A:" + " " * 60_000 + "\0"),
         post(*["X-A: b"] * 6_000),
         post("X-" + "A" * 60_000),

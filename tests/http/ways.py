@@ -208,5 +208,6 @@ async def _rooms(world: World) -> dict[str, list[bytes]]:
         # An engine that fails or is stuck shows nothing on either way.
         with trio.move_on_after(1), suppress(Exception):
             events = (await world.rooms.read(info.room, None, 10, reverse=True)).events
-            found[info.room] = [b"%d %b" % (event.offset, event.content) for event in events]
+            # The header has the tags, and who does not get it.
+            found[info.room] = [b"%d %b %a" % (event.offset, event.content, event.header) for event in events]
     return found

@@ -67,7 +67,9 @@ class PlainPosts:
         """See PostAnswers. Only a checkpoint if a room cannot store the message at once."""
         try:
             rooms, message = _parse(call.post, check_utf8(content))
-            draft = make_draft(message, make_key(call.post.key), is_ephemeral=call.post.is_ephemeral)
+            is_ephemeral, tags, excluded = call.post.options
+            key = make_key(call.post.key)
+            draft = make_draft(message, key, is_ephemeral=is_ephemeral, tags=tags, excluded=excluded)
             result = await self._publish(call, rooms, draft)
         except FAILURES as error:
             return self._refuse(call, *problem_of(error))
