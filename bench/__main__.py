@@ -19,6 +19,7 @@ from bench.scenarios.notify import notify
 from bench.scenarios.recovery import recovery
 from bench.scenarios.scaling import scaling
 from bench.scenarios.stalled import stalled
+from bench.scenarios.start import start
 
 
 class _Bench(click.Group):
@@ -43,7 +44,7 @@ def main() -> None:
 
 for command in (
     autobahn, cluster, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
-    recovery, scaling, stalled,
+    recovery, scaling, stalled, start,
 ):  # fmt: skip
     main.add_command(command)
 

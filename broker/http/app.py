@@ -15,13 +15,13 @@ from broker.http.api.batch import BatchRoutes
 from broker.http.api.cors import Cors, cookie_origins
 from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
-from broker.http.api.openapi import add_openapi, need_of, query_of
+from broker.http.api.operations import need_of, query_of
 from broker.http.api.plain_posts import PlainPosts
 from broker.http.api.protocol_documents import ProtocolRoutes
 from broker.http.api.publishing import RoomPublisher
 from broker.http.api.revocations import RevocationRoutes
 from broker.http.api.rooms import RoomRoutes
-from broker.http.api.status import StatusRoutes
+from broker.http.api.status import LazyOpenApi, StatusRoutes
 from broker.http.api.users import UserRoutes
 from broker.http.api.webhooks import WebhookRoutes
 from broker.http.bodies import check_parameters
@@ -112,7 +112,7 @@ def create_app(
     PageRoutes(load_web_files()).add_to(app)
     BrowserClientRoutes(load_client_files()).add_to(app)
     ProtocolRoutes().add_to(app)
-    StatusRoutes(services, add_openapi(app)).add_to(app)
+    StatusRoutes(services, LazyOpenApi(app)).add_to(app)
     open_routes = frozenset({EVENTS_ROUTE})
     gate = Gate(
         app.asgi_app,

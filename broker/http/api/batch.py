@@ -18,7 +18,7 @@ from broker.config.scopes import Scope
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.lines import Line, LineSplitter
 from broker.http.api.models import BatchLine, BatchResult, Placed
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.api.publishing import FAILURES, error_info, make_draft, make_key
 from broker.http.bodies import NDJSON_TYPES, check_content, check_utf8, decode_json, find_names
 from broker.http.deadlines import answer_within

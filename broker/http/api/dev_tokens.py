@@ -8,7 +8,7 @@ from broker.auth.api_keys import ADMIN
 from broker.auth.mint import make_token
 from broker.errors import ConfigurationError, ErrorCode, Refused
 from broker.http.api.models import answer
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.bodies import decode_json, read_json
 from broker.http.nodes.states import MintedToken, TokenRequest
 from broker.http.services import HttpServices

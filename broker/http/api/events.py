@@ -27,7 +27,7 @@ from broker.errors import (
     Refused,
 )
 from broker.http.api.access import Access
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.api.sse import EventOutbox, close_event, event_stream_protocol, parse_event_id
 from broker.http.bodies import check_parameters, read_query
 from broker.http.deadlines import answer_within

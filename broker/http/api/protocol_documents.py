@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import attrs
 from quart import Quart, Response
 
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.protocol.messages import PROTOCOL_NAME
 
 SCHEMA = f"{PROTOCOL_NAME}.json"

@@ -8,7 +8,7 @@ from broker.auth.api_keys import ADMIN
 from broker.auth.revocations import Revocation, RevocationKind
 from broker.errors import ErrorCode, Refused
 from broker.http.api.models import RevocationRequest, Revoked, answer
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.bodies import decode_json, read_json
 from broker.http.deadlines import answer_within
 from broker.http.nodes.bearers import count_bearers

@@ -25,7 +25,7 @@ from broker.http.api.models import (
     RoomSummary,
     answer,
 )
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.api.publishing import RoomPublisher, make_draft_by, make_key
 from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.deadlines import answer_within

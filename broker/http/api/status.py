@@ -1,15 +1,16 @@
 """Health, readiness, metrics and the description of the API."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import attrs
 import msgspec
+import trio
 from msgspec import Meta
 from quart import Quart, Response
+from quart_trio import QuartTrio
 
 from broker.http.api.models import Health, Readiness, answer
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.bodies import read_query
 from broker.http.nodes.questions import MetricsQuestion, NodeAnswers, pack_question
 from broker.http.nodes.readiness import find_obstacles
@@ -35,12 +36,34 @@ class MetricsQuery(msgspec.Struct, frozen=True):
     ] = None
 
 
+@attrs.define(eq=False)
+class LazyOpenApi:
+    """/openapi.json of an application, made when it is asked for first."""
+
+    _app: QuartTrio
+    _lock: trio.Lock = attrs.Factory(trio.Lock)
+    _made: bytes | None = None
+
+    async def get(self) -> bytes:
+        """Return the document; only a checkpoint once it is made."""
+        async with self._lock:
+            if self._made is None:
+                # In a thread, as the rooms of this event loop go on.
+                self._made = await trio.to_thread.run_sync(self._make)
+        return self._made
+
+    def _make(self) -> bytes:
+        from broker.http.api.openapi import make_openapi  # noqa: PLC0415  # see there
+
+        return make_openapi(self._app)
+
+
 @attrs.frozen
 class StatusRoutes:
     """Routes open to all, but for the metrics where they have a key, which the gate checks."""
 
     services: HttpServices
-    make_document: Callable[[], bytes]
+    document: LazyOpenApi
 
     def add_to(self, app: Quart) -> None:
         """Add the routes."""
@@ -96,8 +119,8 @@ class StatusRoutes:
     @operation(response_media="application/json", security=())
     async def openapi(self) -> Response:
         """Give this document."""
-        return Response(self.make_document(), content_type="application/json")
+        return Response(await self.document.get(), content_type="application/json")
 
     async def openapi_beside(self) -> Response:
         """Give it where `/openapi.json` is that of the program around us; not described, as it would be there twice."""
-        return Response(self.make_document(), content_type="application/json")
+        return Response(await self.document.get(), content_type="application/json")

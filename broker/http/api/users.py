@@ -14,7 +14,7 @@ from broker.http.api.models import (
     UsersQuery,
     answer,
 )
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.bodies import read_query
 from broker.http.deadlines import answer_within
 from broker.http.nodes.questions import UsersQuestion

@@ -11,7 +11,7 @@ from broker.auth.api_keys import ADMIN, READ
 from broker.engine.outbox import AsideEntry, Outbox
 from broker.errors import ErrorCode, Refused
 from broker.http.api.models import answer
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.deadlines import answer_within
 from broker.http.problems import Problem, ProblemError

@@ -5,7 +5,7 @@ from quart import Blueprint, Response
 
 from broker.auth.api_keys import READ
 from broker.http.api.models import answer
-from broker.http.api.openapi import operation
+from broker.http.api.operations import operation
 from broker.http.bodies import read_query
 from broker.http.nodes.cluster import ClusterView
 from broker.http.nodes.states import NodeQuery, NodeState
