@@ -55,6 +55,8 @@ from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.native_protocol import native_protocol
 from broker.transport.pump import open_pump
+from broker.transport.tls.credentials import load_credentials
+from broker.transport.tls.port_tls import PortTls
 from broker.webhooks.deliveries import open_deliveries
 
 HEARTBEAT_SECONDS = 1.0
@@ -180,6 +182,8 @@ async def open_assembly(
         keeps_payload=bool(own_hooks or settings.hooks),
     )
     api_keys = ApiKeys.from_settings(settings.http)
+    # Files are read here, and not while others of its parts run.
+    credentials = load_credentials(settings.server)
     policy = parts.get("policy") or RoomPolicy.from_settings(settings)
     draining, random = trio.Event(), parts.get("random") or SystemRandom()
     async with (
@@ -219,8 +223,12 @@ async def open_assembly(
         nursery.start_soon(run_traffic, traffic, samples, TrafficMeter(rooms, connections, wall_clock).read)
         sessions = SessionServices(settings, rooms, policy, verifier, wall_clock=wall_clock, hooks=hooks)
         refusals = Refusals(own_log)
+        tls = None
+        if credentials is not None:
+            tls = PortTls(settings.server, credentials, own_log, wall_clock)
+            nursery.start_soon(tls.run)
         services = ConnectionServices(
-            sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals
+            sessions, connections, [native_protocol()], own_log, draining.is_set, flusher, pump, refusals, tls
         )
         node = this_node(settings.server.node_name, 0 if siblings is None else siblings.worker)
         scheme = "own" if parts.get("engine") is not None else settings.server.engine.partition("://")[0]
@@ -235,6 +243,7 @@ async def open_assembly(
             is_draining=draining.is_set,
             registry=parts.get("registry"),
             hooks=hooks,
+            certificate_expires_at=None if tls is None else tls.read_expiry,
         ) as metrics:
             http = HttpServices(
                 settings=settings,

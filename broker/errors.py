@@ -53,6 +53,13 @@ class RefusalReason(StrEnum):
     Besides these, the codes of `ErrorCode` are reasons too; `broker.refusals` counts both.
     """
 
+    TLS_PLAIN = "tls_plain"
+    TLS_VERSION = "tls_version"
+    TLS_CIPHERS = "tls_ciphers"
+    TLS_CLIENT_CERTIFICATE = "tls_client_certificate"
+    TLS_NOT_TRUSTED = "tls_not_trusted"
+    TLS_BROKEN = "tls_broken"
+    TLS_TIMEOUT = "tls_timeout"
     BAD_HEAD = "bad_head"
     HEAD_TOO_LARGE = "head_too_large"
     HEAD_CUT_OFF = "head_cut_off"
@@ -90,6 +97,7 @@ class RefusalReason(StrEnum):
     API_KEY_MISSING = "api_key_missing"
     API_KEY_WRONG = "api_key_wrong"
     API_KEY_SCOPE = "api_key_scope"
+    CLIENT_CERTIFICATE = "client_certificate"
     TOO_MANY_MESSAGES = "too_many_messages"
     TOO_MANY_FRAMES = "too_many_frames"
     SLOW_READER = "slow_reader"

@@ -42,10 +42,11 @@ def open_metrics(
     is_draining: Callable[[], bool],
     registry: CollectorRegistry | None = None,
     hooks: Hooks | None = None,
+    certificate_expires_at: Callable[[], float] | None = None,
 ) -> Iterator[CollectorRegistry]:
     """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
 
-    `build` are the labels of `greenroom_build_info`.
+    `build` are the labels of `greenroom_build_info`; `certificate_expires_at` returns Unix seconds.
 
     :raises ValueError: if `registry` has metrics of the same names.
     """
@@ -64,6 +65,8 @@ def open_metrics(
     ]
     if hooks is not None:
         collectors.append(HookCollector(hooks))
+    if certificate_expires_at is not None:
+        collectors.append(CertificateCollector(certificate_expires_at))
     with ExitStack() as registered:
         for collector in collectors:
             registry.register(collector)
@@ -180,6 +183,21 @@ class NodeCollector(Collector):
             "greenroom_draining",
             "Whether the node sends its clients away to stop",
             float(self._is_draining()),
+        )
+
+
+@attrs.frozen(eq=False)
+class CertificateCollector(Collector):
+    """Shows until when the certificate of the port is valid."""
+
+    _expires_at: Callable[[], float]
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        yield GaugeMetricFamily(
+            "greenroom_tls_certificate_expiry_timestamp_seconds",
+            "Unix time at which the certificate of new connections expires",
+            self._expires_at(),
         )
 
 

@@ -16,6 +16,7 @@ from broker.config.settings import Settings
 from broker.engine.open import ENGINE_SCHEMES, check_engine
 from broker.errors import ConfigurationError
 from broker.transport.listening import bind_all
+from broker.transport.tls.credentials import load_credentials
 from broker.transport.unix_socket import socket_path
 
 _NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
@@ -33,6 +34,7 @@ def find_problems(
     tries: dict[str, Callable[[], object]] = {
         "auth.": lambda: load_all_keys(settings.auth),
         "server.engine": lambda: check_engine(settings),
+        "server.tls_": lambda: load_credentials(settings.server),
     }
     for key, attempt in tries.items():
         if not any(key in problem.place for problem in problems):
@@ -58,6 +60,16 @@ def find_host_problems(settings: Settings, *, origins: Mapping[str, str] = _NO_O
     for sock in sockets:
         sock.close()
     return []
+
+
+def find_warnings(settings: Settings, now: float) -> list[str]:
+    """Return what is doubtful in settings without problems at the Unix time `now`, and prevents no start; reads files, blocking.
+
+    :raises ConfigurationError: if a file cannot be used any more.
+    """
+    credentials = load_credentials(settings.server)
+    warning = None if credentials is None else credentials.warning(now)
+    return [] if warning is None else [f"server.tls_cert_file: {warning}"]
 
 
 def _try(attempt: Callable[[], object]) -> list[Problem]:

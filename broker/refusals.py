@@ -49,7 +49,14 @@ _HELP: Mapping[str, str] = MappingProxyType(
     {
         RefusalReason.PROXY_HEADER: "server.proxy_protocol is set, so that each connection of a trusted proxy begins with a "
         "header of the PROXY protocol, version 2",
-        RefusalReason.BAD_HEAD: "the peer does not speak HTTP/1.1, or speaks TLS: put a proxy in front that ends TLS",
+        RefusalReason.TLS_PLAIN: "use https:// or wss://: this port speaks TLS",
+        RefusalReason.TLS_VERSION: "the client must speak TLS 1.2 or 1.3",
+        RefusalReason.TLS_CIPHERS: "the client has no cipher, curve or signature for the server's key",
+        RefusalReason.TLS_CLIENT_CERTIFICATE: "the client's certificate is not signed by one of server.tls_client_ca_file",
+        RefusalReason.TLS_NOT_TRUSTED: "the client does not take the server's certificate: see its names, chain and expiry",
+        RefusalReason.TLS_BROKEN: "the peer went away amid the TLS handshake, or does not speak TLS as it should",
+        RefusalReason.TLS_TIMEOUT: "the client or the network is slow; see server.tls_handshake_seconds",
+        RefusalReason.BAD_HEAD: "the peer does not speak HTTP/1.1, or speaks TLS to a port without it: see server.tls_cert_file",
         RefusalReason.HEAD_TOO_LARGE: "send smaller headers, or raise http.head_bytes",
         RefusalReason.HEAD_CUT_OFF: "the peer went away in the midst of its request",
         RefusalReason.HEAD_TIMEOUT: "send the request head sooner, or raise http.head_seconds",
@@ -85,6 +92,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.API_KEY_MISSING: "send Authorization: Bearer with the API key",
         RefusalReason.API_KEY_WRONG: "let the notifier have the server's GREENROOM_API_KEY",
         RefusalReason.API_KEY_SCOPE: "give the key of that name the scope, in [[http.api_keys]]",
+        RefusalReason.CLIENT_CERTIFICATE: "present a certificate signed by one of server.tls_client_ca_file",
         RefusalReason.TOO_MANY_MESSAGES: "send less, or raise limits.messages_per_second",
         RefusalReason.TOO_MANY_FRAMES: "send fewer fragments, pings and pongs",
         RefusalReason.SLOW_READER: "the client or its network is slow; see websocket.outbox_bytes and slow_reader",

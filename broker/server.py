@@ -112,12 +112,12 @@ class Broker:
         return await self.rooms.publish(check_room_name(room), Draft(content, ephemeral, key, header))
 
     def reload(self, changed: Settings) -> ReloadPlan:
-        """Take over what can be changed while serving; reads the files of keys, blocking.
+        """Take over what can be changed while serving; reads the files of keys and certificates, blocking.
 
         Secrets and keys hold from now on, also for connections that replace their token; limits and `websocket` hold for
         new connections. Nothing ends a connection.
 
-        :raises ConfigurationError: if a key cannot be used; nothing is changed then.
+        :raises ConfigurationError: if a key or the certificate cannot be used; nothing is changed then.
         """
         plan = plan_reload(self.settings, changed)
         settings = with_normal_origins(plan.settings)
@@ -129,6 +129,8 @@ class Broker:
             revocations=http.revoked,
             keeps_payload=sessions.hooks is not None,
         )
+        if self._services.tls is not None:
+            self._services.tls.reload(settings.server)
         keys = settings.http
         http.api_keys.replace(keys)
         if http.metrics_key is not None and keys.metrics_key is not None:
@@ -198,6 +200,7 @@ class Broker:
                 beside=app,
                 refusals=self._services.refusals,
                 posts=ours.plain_posts,
+                needs_client_certificate=settings.server.tls_client_ca_file is not None,
             ) as http,
             trio.open_nursery() as helpers,
         ):

@@ -1,6 +1,7 @@
 """`greenroom config`: check and show a configuration without starting a server."""
 
 import os
+import time
 from pathlib import Path
 
 import click
@@ -31,13 +32,15 @@ def check(file: Path, *, dev: bool) -> None:
     if dev:
         loaded = with_dev_secrets(loaded, make_dev_secrets())
     # Its import takes as long as that of a server.
-    from broker.preflight import find_host_problems, find_problems  # noqa: PLC0415
+    from broker.preflight import find_host_problems, find_problems, find_warnings  # noqa: PLC0415
 
     settings, origins = loaded.settings, loaded.origins
     problems = find_problems(settings, dev=dev, origins=origins)
     if not any("server.host" in problem.place for problem in problems):
         problems += find_host_problems(settings, origins=origins)
     refuse(problems)
+    for warning in find_warnings(settings, time.time()):
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{file}: good")
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,8 @@ _HINT_OF_PORT = "; choose another port with --port (make serve PORT=8001)"
 @click.option("--host", help="Address to listen on (server.host).")
 @click.option("--port", type=int, help="TCP port; 0 takes a free one (server.port).")
 @click.option("--engine", metavar="URL", help="Where events are kept, such as memory:// (server.engine).")
+@click.option("--tls-cert", metavar="FILE", help="Certificate: the port speaks TLS (server.tls_cert_file).")
+@click.option("--tls-key", metavar="FILE", help="Its private key (server.tls_key_file).")
 @config_option
 @click.option(
     "--dev",
@@ -67,6 +70,8 @@ def command(
     engine: str | None,
     config_file: Path | None,
     *,
+    tls_cert: str | None,
+    tls_key: str | None,
     dev: bool,
     dev_file: Path | None,
     workers: int,
@@ -77,7 +82,13 @@ def command(
 
     Exit status: 0 after a drained stop, 2 for a configuration error, 1 for anything else.
     """
-    flags = {"server.host": host, "server.port": port, "server.engine": engine}
+    flags = {
+        "server.host": host,
+        "server.port": port,
+        "server.engine": engine,
+        "server.tls_cert_file": tls_cert,
+        "server.tls_key_file": tls_key,
+    }
     loaded = load_settings(file=config_file, environ=os.environ, flags=flags)
     if dev_file is not None and not dev:
         raise ConfigurationError("--dev-secrets: only with --dev")
@@ -107,7 +118,14 @@ def command(
         if worker_index is not None:
             serve_as_worker(settings, worker_index, workers, siblings, log=log, dev=dev, reload=reload)
         elif workers > 1:
-            arguments = _arguments_of_workers(host, engine, config_file, dev=dev)
+            given = {
+                "--host": host,
+                "--engine": engine,
+                "--tls-cert": tls_cert,
+                "--tls-key": tls_key,
+                "--config": config_file,
+            }
+            arguments = _arguments_of_workers(given, dev=dev)
             serve_with_workers(
                 loaded, workers, arguments, log=log, manager=manager, on_listening=on_listening
             )
@@ -125,9 +143,6 @@ def _print_nothing(_address: str) -> None:
     """Print nothing: the log has the address."""
 
 
-def _arguments_of_workers(
-    host: str | None, engine: str | None, config_file: Path | None, *, dev: bool
-) -> list[str]:
-    given = {"--host": host, "--engine": engine, "--config": config_file}
+def _arguments_of_workers(given: Mapping[str, object], *, dev: bool) -> list[str]:
     arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     return [*arguments, "--dev"] if dev else arguments

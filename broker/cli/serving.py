@@ -17,7 +17,7 @@ from broker.http.nodes.siblings import Siblings, sibling_folder
 from broker.log import Log
 from broker.process import run_server
 from broker.service_manager import ServiceManager
-from broker.transport.listening import authority
+from broker.transport.listening import authority, scheme_of
 from broker.transport.unix_socket import socket_path
 from broker.watchdog import watchdog
 from broker.workers.heartbeat import send_heartbeats, write_line
@@ -108,7 +108,7 @@ def serve_with_workers(
         stop_seconds = server.drain_seconds + STOP_SECONDS
 
         def report_serving() -> None:
-            url = f"http://{authority(server.host, port)}"
+            url = f"{scheme_of(server)}://{authority(server.host, port)}"
             log.info("workers listening", url=url, workers=count)
             on_listening(url)
 

@@ -43,6 +43,7 @@ def check_settings(
         *checker.token_keys(),
         *checker.cookie(),
         *checker.engine(),
+        *checker.tls(),
         *checker.page_origins(),
         *checker.named_keys(dev=dev),
         *checker.hooks(),
@@ -217,6 +218,18 @@ class _Checker:
             is_shown = separator and scheme.isalnum() and len(scheme) < 20
             asked = f"{scheme}://" if is_shown else "another" if separator else "a value without ://"
             yield self.problem("server.engine", f"must begin with one of {known}; got {asked}")
+
+    def tls(self) -> Iterator[Problem]:
+        """Check that a certificate has its key, and that clients' certificates have TLS to be shown in."""
+        server = self.settings.server
+        if server.tls_cert_file is None and server.tls_key_file is not None:
+            yield self.problem("server.tls_cert_file", "missing: server.tls_key_file is the key of one")
+        if server.tls_key_file is None and server.tls_cert_file is not None:
+            yield self.problem("server.tls_key_file", "missing: server.tls_cert_file needs its key")
+        if server.tls_client_ca_file is not None and server.tls_cert_file is None:
+            yield self.problem(
+                "server.tls_client_ca_file", "needs server.tls_cert_file and server.tls_key_file"
+            )
 
     def page_origins(self) -> Iterator[Problem]:
         for key, origins in (

@@ -31,7 +31,7 @@ def from_environment(environ: Mapping[str, str], schema: Schema) -> Findings:
 def from_flags(flags: Mapping[str, object], schema: Schema) -> Findings:
     """Read flags by the dotted key that each sets; None means that the flag was not given.
 
-    The flag of `server.port` is called `--port`.
+    The flag of `server.port` is called `--port`, and that of `server.tls_cert_file` `--tls-cert`.
     """
     findings = Findings()
     for dotted, value in flags.items():
@@ -39,7 +39,7 @@ def from_flags(flags: Mapping[str, object], schema: Schema) -> Findings:
         if key is None:
             findings.note(dotted, suggest(nearest_key(dotted, schema.known_keys())))
         elif value is not None:
-            findings.add(key, value, "--" + key.name.replace("_", "-"))
+            findings.add(key, value, "--" + key.name.removesuffix("_file").replace("_", "-"))
     return findings
 
 

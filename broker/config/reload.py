@@ -9,8 +9,16 @@ from broker.config.settings import Settings
 _SECTIONS = frozenset({"auth", "limits", "websocket"})
 _NOT_RELOADED = frozenset({"auth.private_user_rooms", "limits.rooms", "limits.mailbox_messages"})
 """Of those sections: parts that rooms were started with."""
+_FILES = frozenset({"server.tls_cert_file", "server.tls_key_file", "server.tls_client_ca_file"})
+"""Keys that name files and are reloaded; but TLS itself, and certificates of clients, come and go with a restart."""
 _KEYS = frozenset(
-    {"log.level", "http.api_keys", *(key for key in SHORT_VARIABLES if key.startswith("http."))}
+    {
+        "log.level",
+        "http.api_keys",
+        "server.tls_handshake_seconds",
+        *_FILES,
+        *(key for key in SHORT_VARIABLES if key.startswith("http.")),
+    }
 )
 
 
@@ -38,8 +46,9 @@ def plan_reload(present: Settings, changed: Settings) -> ReloadPlan:
         value = getattr(getattr(changed, key.section), key.name)
         if value == getattr(getattr(present, key.section), key.name):
             continue
-        # A key for /metrics that comes or goes changes which requests the gate lets in.
-        comes_or_goes = key.dotted == "http.metrics_key" and None in {value, present.http.metrics_key}
+        # Something that comes or goes changes how the port is served, or which requests the gate lets in.
+        is_whole = key.dotted == "http.metrics_key" or key.dotted in _FILES
+        comes_or_goes = is_whole and None in {value, getattr(getattr(present, key.section), key.name)}
         if not is_reloaded(key.dotted) or comes_or_goes:
             needs_restart.append(key.dotted)
             continue

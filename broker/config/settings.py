@@ -67,6 +67,16 @@ class ServerSettings(Section, frozen=True):
     proxy_protocol: Annotated[
         bool, _doc("each connection of a trusted proxy begins with a header of the PROXY protocol, version 2")
     ] = False
+    tls_cert_file: Annotated[
+        str | None,
+        _doc("PEM certificate, with those that signed it; with one the port speaks TLS and nothing else"),
+    ] = None
+    tls_key_file: Annotated[str | None, _doc("PEM private key of tls_cert_file")] = None
+    tls_client_ca_file: Annotated[
+        str | None,
+        _doc("PEM certificates; calls below /api need a client certificate that one of these has signed"),
+    ] = None
+    tls_handshake_seconds: Annotated[Seconds, _doc("how long a TLS handshake may take")] = 10.0
     node_name: Annotated[
         str | None, _doc("name of this machine in metrics and the console; not set: its host name")
     ] = None

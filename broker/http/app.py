@@ -125,6 +125,7 @@ def create_app(
         services.requests,
         refusals,
         SECURITY_HEADERS,
+        needs_client_certificate=services.settings.server.tls_client_ca_file is not None,
     )
     app.plain_posts = PlainPosts(services, publisher, gate, cors, SECURITY_HEADERS)
     app.asgi_app = gate  # type: ignore[method-assign]  # as Quart's documentation says

@@ -21,6 +21,9 @@ from broker.errors import ErrorCode, RefusalReason
 CALLER = "greenroom.caller"
 """The entry of an ASGI scope with the `Caller` whom the gate has found; None if there is no API key."""
 
+CLIENT_CERTIFICATE = "greenroom.client_certificate"
+"""The entry of an ASGI scope of a client that has shown a certificate which the server trusts; absent otherwise."""
+
 
 class PacedBody(TrioBody):
     """An iterator over the chunks of a body; sending it a chunk waits until the chunk is taken."""

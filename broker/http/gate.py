@@ -24,7 +24,7 @@ from broker.auth.api_keys import ADMIN, READ, Caller, Need
 from broker.auth.bearer import ApiKey
 from broker.errors import RefusalReason, Refused
 from broker.http.api.cors import Cors
-from broker.http.exchange import CALLER
+from broker.http.exchange import CALLER, CLIENT_CERTIFICATE
 from broker.http.key_uses import KeyUses
 from broker.http.metrics import METHODS, UNMATCHED, HttpMetrics
 from broker.http.problems import Problem, refused_problem, send_problem
@@ -34,6 +34,10 @@ from broker.http.target import is_server_wide, routed_path
 API_PREFIX = "/api"
 SERVER_WIDE = "*"
 METRICS_PATH = "/metrics"
+
+NO_CERTIFICATE = Problem.of(
+    403, "the API is for clients with a certificate of an authority that the server names; see the reference"
+)
 
 NO_WEBSOCKET = Problem.of(400, "no WebSocket is spoken at this path; rooms have theirs at /ws and /ws/ROOM")
 
@@ -54,7 +58,8 @@ class Gate:
 
     Every path below /api needs an API key, also one without a route, and a route needs a scope of it; but not `open_routes`, which check credentials
     themselves, nor CORS preflights, which no view answers. Where there is a key for metrics,
-    they need that one or the API key. WebSockets are refused: those of rooms never come here, and no view expects one.
+    they need that one or the API key. Where clients need certificates, all those calls below /api need one as well, before
+    their key counts. WebSockets are refused: those of rooms never come here, and no view expects one.
     """
 
     app: ASGIFramework
@@ -68,6 +73,7 @@ class Gate:
     metrics: HttpMetrics
     refusals: RequestRefusals
     security_headers: Iterable[tuple[str, str]]
+    needs_client_certificate: bool = attrs.field(default=False, kw_only=True)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle one request, or the application's lifespan."""
@@ -79,8 +85,10 @@ class Gate:
             return
         path = routed_path(scope["path"])
         caller = self.identify(first_header(scope, b"authorization"))
-        refusal = self._refuse_without_key(scope, path) if caller is None else None
+        refusal = self._refuse_without_certificate(scope, path, caller)
         if refusal is not None:
+            self._note(scope, path, refusal, RefusalReason.CLIENT_CERTIFICATE)
+        elif (refusal := self._refuse_without_key(scope, path) if caller is None else None) is not None:
             has_key = first_header(scope, b"authorization") is not None
             why = RefusalReason.API_KEY_WRONG if has_key else RefusalReason.API_KEY_MISSING
             self._note(scope, path, refusal, why)
@@ -104,6 +112,21 @@ class Gate:
         """Return who presents an API key in an Authorization header."""
         return self.key_uses.identify(authorization)
 
+    def _refuse_without_certificate(
+        self, scope: HTTPScope | WebsocketScope, path: str, caller: Caller | None
+    ) -> Problem | None:
+        """Refuse a call below /api; who opens an event stream with a token, as pages do, needs none."""
+        is_checked = self.needs_client_certificate and is_api_path(path)
+        if not is_checked or CLIENT_CERTIFICATE in scope or (caller is None and self._is_open(scope, path)):
+            return None
+        return NO_CERTIFICATE
+
+    def _is_open(self, scope: HTTPScope | WebsocketScope, path: str) -> bool:
+        """Whether a call below /api needs no API key."""
+        return scope["type"] == "http" and (
+            self._is_preflight(scope, path) or self._find_route(path, scope["method"]) in self.open_routes
+        )
+
     def _refuse_without_key(self, scope: HTTPScope | WebsocketScope, path: str) -> Problem | None:
         authorization = first_header(scope, b"authorization")
         if (
@@ -112,11 +135,7 @@ class Gate:
             and not self.metrics_key.matches(authorization)
         ):
             return Problem.of(401, "the key for metrics is missing or wrong: Authorization: Bearer KEY")
-        if not is_api_path(path):
-            return None
-        if scope["type"] == "http" and (
-            self._is_preflight(scope, path) or self._find_route(path, scope["method"]) in self.open_routes
-        ):
+        if not is_api_path(path) or self._is_open(scope, path):
             return None
         what = "missing: Authorization: Bearer KEY" if authorization is None else "wrong"
         return Problem.of(401, f"the API key is {what}")

@@ -1,13 +1,14 @@
 """The bytes under a connection: one interface, with an implementation for each kind of stream that carries them.
 
-Nothing above asks which kind it has. A kind without a descriptor of its own bytes, as TLS is, or without writes that
-return at once, says so in `descriptor` and `write_nowait`, and is read and written by tasks.
+Nothing above asks which kind it has. A kind without a descriptor, or without writes that return at once, says so in
+`descriptor` and `write_nowait`, and is read and written by tasks. One whose descriptor brings other bytes than its own,
+as TLS does, has a decoder for them.
 """
 
 import os
 import select
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
@@ -20,6 +21,20 @@ Endpoint: TypeAlias = tuple[str, int]
 """Host and port."""
 
 StreamT = TypeVar("StreamT", bound=trio.abc.HalfCloseableStream)
+
+
+class ByteDecoder(Protocol):
+    """Turns what a descriptor brings into the bytes of the stream, in order."""
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the descriptor; nothing stands for its end. Never raises."""
+
+    def take(self) -> bytes | None:
+        """Return all bytes of the stream that have come, b"" at its end, None if there are none yet."""
+
+    @property
+    def has_any(self) -> bool:
+        """Whether `take` would return bytes or the end."""
 
 
 class ByteStream(trio.abc.HalfCloseableStream):
@@ -42,7 +57,22 @@ class ByteStream(trio.abc.HalfCloseableStream):
     @property
     @abstractmethod
     def descriptor(self) -> int | None:
-        """Descriptor that brings these very bytes, for a reader of many at once; -1 once closed, None if there is none."""
+        """Descriptor that brings the bytes, for a reader of many at once; -1 once closed, None if there is none."""
+
+    @property
+    def decoder(self) -> ByteDecoder | None:
+        """Takes what is read from the descriptor; None if these are the very bytes of the stream."""
+        return None
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the peer has shaken hands for TLS; if not, all is in clear text."""
+        return False
+
+    @property
+    def has_client_certificate(self) -> bool:
+        """Whether the peer has a certificate that is signed by an authority of `server.tls_client_ca_file`."""
+        return False
 
     @property
     @abstractmethod
@@ -59,6 +89,8 @@ class ByteStream(trio.abc.HalfCloseableStream):
     @abstractmethod
     def write_nowait(self, data: bytes | memoryview) -> int:
         """Write what can be written at once; returns how many bytes that was, 0 if a task has to write.
+
+        The next write has to begin with the bytes that are left.
 
         :raises trio.BrokenResourceError: if the peer is gone, or the stream is closed.
         """

@@ -33,6 +33,7 @@ from broker.transport.head import Head
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump
 from broker.transport.slow_path import Closed
+from broker.transport.tls.port_tls import PortTls
 from broker.transport.websocket import WebSocket
 
 FRAMES_PER_MESSAGE = 4
@@ -62,6 +63,8 @@ class ConnectionServices:
     pump: Pump | None = None
     """Reads all sockets; without it each connection's task reads."""
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
+    tls: PortTls | None = None
+    """TLS of the port; None if it speaks in clear text."""
 
 
 class Destination(msgspec.Struct, frozen=True):

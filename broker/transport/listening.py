@@ -149,7 +149,12 @@ def url_of(server: ServerSettings, name: Any) -> str:
         return "unix:" + path.replace("\0", "@")
     own_host, port = str(name[0]), int(name[1])
     host = server.host if server.host and server.port in {0, port} else own_host
-    return f"http://{authority(host, port)}"
+    return f"{scheme_of(server)}://{authority(host, port)}"
+
+
+def scheme_of(server: ServerSettings) -> str:
+    """Return the scheme of the server's URLs."""
+    return "http" if server.tls_cert_file is None else "https"
 
 
 def peer_address(name: Any) -> str:

@@ -31,11 +31,14 @@ from broker.transport.head import (
 )
 from broker.transport.proxy_header import ProxyHeaderError, read_proxy_header
 from broker.transport.streams import ReplayStream
+from broker.transport.tls.handshake import HandshakeFailedError
+from broker.transport.tls.port_tls import PortTls
 
 REFUSAL_SECONDS = 1.0
 """Limit for writing an error response that is no answer to a handshake, and for serving a connection that is one too many."""
 
 T = TypeVar("T")
+
 Handler: TypeAlias = Callable[[], Awaitable[None]]
 """Serves a connection to its end."""
 
@@ -142,9 +145,31 @@ class Port:
         return None if client == stream.peer_address else client
 
     async def _find_handler(self, stream: ByteStream, place: _Place) -> Handler:
-        """Read the head and return the handler. No stack frame keeps the head alive as long as the connection."""
+        """Return the handler. No stack frame keeps the head alive as long as the connection."""
         if place.verdict is Verdict.SURPLUS:
             return self._close_surplus(stream, stream.peer_address)
+        tls = self._services.tls
+        return await (
+            self._find_by_head(stream, place) if tls is None else self._find_under_tls(stream, place, tls)
+        )
+
+    async def _find_under_tls(self, stream: ByteStream, place: _Place, tls: PortTls) -> Handler:
+        """Shake hands, and return the handler; or the one that ends the connection if that fails."""
+        if place.verdict is Verdict.TOO_FAST:
+            # A handshake costs more than all that the rate of accepts is to bound.
+            self._services.refusals.note(RefusalReason.ACCEPT_RATE, stream.peer_address)
+            return partial(trio.aclose_forcefully, stream)
+        try:
+            secured = await self._until_stop(partial(tls.shake_hands, stream))
+        except HandshakeFailedError as error:
+            self._services.refusals.note(error.why, stream.peer_address, reason=str(error))
+            return partial(_refuse, stream, error.answer)
+        if secured is None:
+            return partial(trio.aclose_forcefully, stream)
+        return await self._find_by_head(secured, place)
+
+    async def _find_by_head(self, stream: ByteStream, place: _Place) -> Handler:
+        """Read the head of the first request, and return the handler."""
         if place.verdict in {Verdict.NODE_FULL, Verdict.TOO_FAST}:
             self._services.refusals.note(_REASON_OF_VERDICT[place.verdict], stream.peer_address)
             return partial(_refuse, stream, OVERLOADED)

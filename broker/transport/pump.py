@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol, TypeAlias
 
 import trio
 
-from broker.transport.byte_stream import ByteStream
+from broker.transport.byte_stream import ByteDecoder, ByteStream
 
 READ_BYTES = 16_384
 """Limit of one read from one socket, at most some 300 messages; also of what is read from several before it is
@@ -37,6 +37,9 @@ OnRead: TypeAlias = Callable[[bytes], None]
 
 It must not block or raise.
 """
+
+StartTask: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+"""Starts a task that ends with the connection."""
 
 
 class Pump:
@@ -159,6 +162,43 @@ class PumpedReader:
             self._descriptor = -1
 
 
+class DecodingReader(PumpedReader):
+    """A stream whose descriptor, which the pump reads, brings other bytes than its own."""
+
+    __slots__ = ("_decoder", "_on_decoded", "_start_task")
+
+    def __init__(
+        self, pump: Pump, stream: ByteStream, decoder: ByteDecoder, on_read: OnRead, start_task: StartTask
+    ) -> None:
+        super().__init__(pump, stream, self._feed)
+        self._decoder = decoder
+        self._on_decoded = on_read
+        self._start_task = start_task
+
+    def resume(self) -> None:
+        """See ByteReader."""
+        was_reading = self.is_reading
+        super().resume()
+        if not was_reading and self._decoder.has_any:
+            # Nothing more may come that would wake the pump.
+            self._start_task(self._deliver_soon)
+
+    async def _deliver_soon(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._deliver()
+
+    def _feed(self, data: bytes) -> None:
+        self._decoder.feed(data)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        # A reader that pauses gets the end, too, behind the pause.
+        while self.is_reading and (decoded := self._decoder.take()) is not None:
+            self._on_decoded(decoded)
+            if not decoded:
+                return
+
+
 class TaskReader:
     """A stream of any kind, which a task reads; while paused it holds at most one read."""
 
@@ -166,7 +206,7 @@ class TaskReader:
         self,
         stream: trio.abc.ReceiveStream,
         on_read: OnRead,
-        start_task: Callable[[Callable[[], Awaitable[None]]], None],
+        start_task: StartTask,
     ) -> None:
         self._stream = stream
         self._on_read = on_read
@@ -220,9 +260,12 @@ def open_reader(
     stream: ByteStream,
     pump: Pump | None,
     on_read: OnRead,
-    start_task: Callable[[Callable[[], Awaitable[None]]], None],
+    start_task: StartTask,
 ) -> ByteReader:
     """Return the best reader for a stream; `start_task` starts a task that reads, if one is needed."""
     if pump is not None and stream.descriptor is not None:
-        return PumpedReader(pump, stream, on_read)
+        decoder = stream.decoder
+        if decoder is None:
+            return PumpedReader(pump, stream, on_read)
+        return DecodingReader(pump, stream, decoder, on_read, start_task)
     return TaskReader(stream, on_read, start_task)

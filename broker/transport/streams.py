@@ -57,6 +57,16 @@ class ReplayStream(trio.abc.Stream):
         """See ByteStream."""
         return self._inner.descriptor
 
+    @property
+    def is_tls(self) -> bool:
+        """See ByteStream."""
+        return self._inner.is_tls
+
+    @property
+    def has_client_certificate(self) -> bool:
+        """See ByteStream."""
+        return self._inner.has_client_certificate
+
     def has_peer_ended(self) -> bool:
         """See ByteStream."""
         return self._inner.has_peer_ended()

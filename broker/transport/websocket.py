@@ -4,9 +4,8 @@ The connection's own task waits here for the messages that have to wait themselv
 read, by the task that reads for all connections (see pump).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
 
 import trio
 
@@ -17,12 +16,9 @@ from broker.transport.fast_path import FastPath
 from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE, close_frame, control_frame
 from broker.transport.outbox import Outbox
-from broker.transport.pump import Pump, open_reader
+from broker.transport.pump import Pump, StartTask, open_reader
 from broker.transport.slow_path import ABNORMAL, NO_STATUS, Closed, SlowPath
 from broker.transport.streams import ReplayStream
-
-StartTask: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
-"""Starts a task in the connection's nursery."""
 
 QUEUED_MESSAGES = 16
 """Messages that are read ahead, by either path. While so many are queued, pings and close frames are not read either."""

@@ -5,7 +5,7 @@ import pytest
 
 from broker.config.keys import read_schema
 from broker.config.reload import is_reloaded, plan_reload
-from broker.config.settings import HttpSettings, RoomRule, Settings
+from broker.config.settings import HttpSettings, RoomRule, ServerSettings, Settings
 
 KEYS = list(read_schema(Settings).plain_keys())
 
@@ -17,7 +17,8 @@ def with_value(settings, key, value):
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.dotted)
 def test_each_changed_key_is_taken_over_or_named(key):
-    present = Settings(http=HttpSettings(metrics_key="old"))
+    tls = ServerSettings(tls_cert_file="old", tls_key_file="old", tls_client_ca_file="old")
+    present = Settings(server=tls, http=HttpSettings(metrics_key="old"))
     # The plan compares values; whether they are good is checked before.
     changed = with_value(present, key, "changed")
     plan = plan_reload(present, changed)

@@ -9,6 +9,14 @@ import pytest
 import trio
 from quart_trio import QuartTrio
 
+from tests.certificates import Authority
+from tests.support.served import make_serve
+
+
+@pytest.fixture(params=["plain", "tls"])
+def serve(request, tmp_path):
+    return make_serve(Authority(tmp_path) if request.param == "tls" else None)
+
 
 async def test_two_clients_meet_chat_and_part(serve):
     async with serve() as served, served.connect("/ws/lobby", "ann") as ann:
@@ -121,14 +129,17 @@ async def test_a_foreign_room_is_forbidden(serve):
 async def test_a_reset_connection_leaves_its_room_at_once(serve):
     async with serve() as served, served.connect("/ws/lobby", "ann") as ann:
         await ann.receive("user_joined")
-        with trio.socket.socket() as raw:
-            host, port = served.url.removeprefix("http://").split(":")
-            await raw.connect((host, int(port)))
+        host, port = served.url.partition("://")[2].split(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        raw = stream.socket
+        if served.tls is not None:
+            stream = trio.SSLStream(stream, served.tls, server_hostname=host)
+        with raw:
             request = (
                 f"GET /ws/lobby?token={served.token('bob')} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
                 "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             )
-            await raw.send(request.encode())
+            await stream.send_all(request.encode())
             assert (await ann.receive("user_joined"))["user_id"] == "bob"
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         left = await ann.receive()

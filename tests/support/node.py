@@ -156,11 +156,12 @@ class Node:
         return peer
 
     async def listen(self) -> int:
-        """Serve a free port of 127.0.0.1 as well; returns its number."""
+        """Serve a free port of 127.0.0.1 as well, with TLS if there is a certificate; returns its number."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = self.make_port(attrs.evolve(self.services, tls=self.assembly.services.tls))
 
         async def serve(stream: trio.SocketStream) -> None:
-            await self.port.serve(stream)
+            await port.serve(stream)
             self.gone.unpark_all()
 
         self.nursery.start_soon(partial(trio.serve_listeners, serve, listeners, handler_nursery=self.nursery))
@@ -198,12 +199,12 @@ async def echo_http(stream: ReplayStream) -> None:
 def make_settings(**sections: Any) -> Settings:
     """Return settings; each section is given as a dict of what is not to have its default."""
     kinds = {
+        "server": ServerSettings,
         "http": HttpSettings,
         "websocket": WebSocketSettings,
         "limits": LimitSettings,
         "history": HistorySettings,
         "room": RoomSettings,
-        "server": ServerSettings,
     }
     auth = AuthSettings(**{"secret": SECRET, **sections.pop("auth", {})})
     sections["http"] = {"api_key": API_KEY, **sections.get("http", {})}
@@ -247,6 +248,8 @@ async def _open_node(
             assembly.services,
             sessions=adapt(assembly.services.sessions),
             protocols=protocols or assembly.services.protocols,
+            # Peers in memory speak in the clear.
+            tls=None,
         )
         admission = Admission(*admission_limits(settings.limits, trio.current_time()))
         port = Port(services, admission, settings.http, echo_http)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from broker import Broker, open_broker
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
+from tests.certificates import Authority
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.secrets import API_KEY, SECRET
 
@@ -76,11 +78,12 @@ class Client:
 
 @attrs.frozen
 class Served:
-    """A broker that is being served."""
+    """A broker that is being served; clients trust `tls`."""
 
     broker: Broker
     url: str
     http: httpx2.AsyncClient
+    tls: ssl.SSLContext | None = None
 
     def token(self, user_id: str, *, now: float | None = None, **claims: object) -> str:
         return mint_token(
@@ -99,8 +102,8 @@ class Served:
 
     @contextlib.asynccontextmanager
     async def dial(self, target: str, **options: object) -> AsyncIterator[Client]:
-        url = self.url.replace("http:", "ws:") + target
-        async with websockets.trio.client.connect(url, **options) as connection:
+        url = self.url.replace("http", "ws", 1) + target
+        async with websockets.trio.client.connect(url, ssl=self.tls, **options) as connection:
             yield Client(connection)
 
 
@@ -113,12 +116,26 @@ def serve() -> Serve:
 
     `parts` are the keyword arguments of `open_broker` by which a program brings parts of its own.
     """
+    return make_serve()
+
+
+def make_serve(authority: Authority | None = None) -> Serve:
+    """Return such a function; with an authority the port speaks TLS, with a certificate that it has signed."""
+    certificate = {}
+    if authority is not None:
+        pair = authority.issue()
+        certificate = {"tls_cert_file": str(pair.certificate), "tls_key_file": str(pair.key)}
+    tls = None if authority is None else authority.client_context()
 
     @contextlib.asynccontextmanager
     async def opened(
         *, app: object = None, parts: dict | None = None, **sections: dict
     ) -> AsyncIterator[Served]:
-        tables: dict = {"server": {"port": 0, "drain_seconds": 0.2}, "auth": {}, "http": ANSWERS_OF_ALL_NODES}
+        tables: dict = {
+            "server": {"port": 0, "drain_seconds": 0.2, **certificate},
+            "auth": {},
+            "http": ANSWERS_OF_ALL_NODES,
+        }
         for section, values in sections.items():
             tables[section] = {**tables.get(section, {}), **values} if isinstance(values, dict) else values
         tables["auth"]["secret"] = SECRET
@@ -130,9 +147,9 @@ def serve() -> Serve:
                 url = await nursery.start(partial(broker.serve, app=app))
                 headers = {"Authorization": f"Bearer {API_KEY}"}
                 async with httpx2.AsyncClient(
-                    base_url=url, headers=headers, timeout=PATIENCE_SECONDS
+                    base_url=url, headers=headers, timeout=PATIENCE_SECONDS, verify=tls or True
                 ) as http:
-                    yield Served(broker, url, http)
+                    yield Served(broker, url, http, tls)
                 broker.begin_drain()
 
     return opened

@@ -1,6 +1,7 @@
 """The contract of every kind of byte stream."""
 
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from broker.transport.byte_stream import ByteStream, SocketByteStream
 from broker.transport.pump import open_pump, open_reader
 from tests.support.patience import PATIENCE_SECONDS
-from tests.transport.wires import memory_pair, tcp_pair
+from tests.transport.wires import memory_pair, tcp_pair, tls_pair
 
 Pair: TypeAlias = tuple[trio.abc.HalfCloseableStream, ByteStream]
 RESET = struct.pack("ii", 1, 0)
@@ -45,7 +46,29 @@ async def pair_in_memory(_folder: Path) -> Pair:
     return memory_pair()
 
 
-@pytest.fixture(params=[tcp4_pair, tcp6_pair, unix_pair, pair_in_memory])
+async def tls_over_tcp(_folder: Path) -> Pair:
+    return await tls_pair(*await tcp_pair())
+
+
+async def tls_of_an_older_version(_folder: Path) -> Pair:
+    return await tls_pair(*await tcp_pair(), version=ssl.TLSVersion.TLSv1_2)
+
+
+async def tls_in_memory(_folder: Path) -> Pair:
+    return await tls_pair(*memory_pair())
+
+
+@pytest.fixture(
+    params=[
+        tcp4_pair,
+        tcp6_pair,
+        unix_pair,
+        pair_in_memory,
+        tls_over_tcp,
+        tls_of_an_older_version,
+        tls_in_memory,
+    ]
+)
 async def pair(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[trio.abc.HalfCloseableStream, ByteStream]]:

@@ -344,6 +344,9 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         # The application refuses or is away: tests/sessions/test_hooks.py and tests/hooks/test_gate.py.
         RefusalReason.HOOK,
         RefusalReason.HOOK_AWAY,
+        # Handshakes: tests/transport/test_tls_handshake.py; certificates of clients: tests/server/test_tls.py.
+        RefusalReason.CLIENT_CERTIFICATE,
+        *(reason for reason in RefusalReason if reason.startswith("tls_")),
     }
     covered = {why for _, _, why, _ in SCENARIOS}
     assert covered | elsewhere == {*RefusalReason, *ErrorCode}

@@ -1,7 +1,13 @@
 """Byte streams of the tests, and an outbox on one."""
 
+import contextlib
+import ssl
+import tempfile
 from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
 
+import attrs
 import trio
 from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair
 
@@ -9,6 +15,9 @@ from broker.errors import CloseCode
 from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 from broker.transport.frames import WebSocketCodec
 from broker.transport.outbox import Outbox
+from broker.transport.tls.handshake import shake_hands
+from broker.transport.tls.stream import TlsBuffers, TlsByteStream
+from tests.certificates import Authority
 
 CODEC = WebSocketCodec()
 
@@ -24,6 +33,108 @@ async def tcp_pair(host: str = "127.0.0.1") -> tuple[trio.SocketStream, SocketBy
     async with (await trio.open_tcp_listeners(0, host=host))[0] as listener:
         client = await trio.open_tcp_stream(*listener.socket.getsockname()[:2])
         return client, SocketByteStream.accepted(await listener.accept())
+
+
+@cache
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return those of a client and of a server."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        pair = authority.issue()
+        serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        serving.load_cert_chain(pair.certificate, pair.key)
+        return authority.client_context(), serving
+
+
+@attrs.define(eq=False)
+class TlsClient(trio.abc.HalfCloseableStream):
+    """A client's end of TLS over any stream; unlike trio's it can end one side."""
+
+    inner: trio.abc.HalfCloseableStream
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    tls: ssl.SSLObject
+    is_cut: bool = False
+    """Whether the server's side ended without close_notify."""
+
+    @classmethod
+    def over(cls, inner: trio.abc.HalfCloseableStream, context: ssl.SSLContext) -> "TlsClient":
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        return cls(inner, incoming, outgoing, tls)
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.inner.send_all(self.outgoing.read())
+                await self._receive()
+            else:
+                await self.inner.send_all(self.outgoing.read())
+                return
+
+    async def _receive(self) -> None:
+        data = await self.inner.receive_some(65_536)
+        if data:
+            self.incoming.write(data)
+        else:
+            self.incoming.write_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while True:
+            try:
+                return self.tls.read(max_bytes or 65_536)
+            except ssl.SSLWantReadError:
+                await self._receive()
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLEOFError:
+                self.is_cut = True
+                return b""
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return what is to be sent, without sending it."""
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.inner.send_all(self.encrypt(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.inner.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        await self.inner.send_all(self.outgoing.read())
+        await self.inner.send_eof()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def tls_pair(
+    client: trio.abc.HalfCloseableStream,
+    server: ByteStream,
+    *,
+    buffers: TlsBuffers | None = None,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> tuple[TlsClient, TlsByteStream]:
+    """Shake hands over both ends of a stream."""
+    client_context, server_context = tls_contexts()
+    client_context.maximum_version = version
+    secured: list[TlsByteStream | None] = []
+    peer = TlsClient.over(client, client_context)
+
+    async def accept() -> None:
+        secured.append(await shake_hands(server, server_context, buffers or TlsBuffers(), timeout_seconds=60))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept)
+        await peer.shake_hands()
+    assert secured[0] is not None
+    return peer, secured[0]
 
 
 class FakeWire(MemoryByteStream):

@@ -7,6 +7,7 @@ a deadline. And an application that does not read all of a body must not block h
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import attrs
 import trio
@@ -21,6 +22,7 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
+from broker.http.exchange import CLIENT_CERTIFICATE
 from broker.http.hosting.app_tasks import ClientGoneError
 from broker.http.problems import Problem, send_problem
 from broker.http.refusals import address_of
@@ -68,9 +70,12 @@ class Guard:
     refusals: Refusals
     send_seconds: float
     is_stopping: Callable[[], bool]
+    has_client_certificate: bool = attrs.field(default=False, kw_only=True)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle one request, or one WebSocket of the application's own."""
+        if self.has_client_certificate:
+            scope = cast("Scope", {**scope, CLIENT_CERTIFICATE: True})
         if scope["type"] == "http":
             await _Call(self, receive, send).run(scope)
         elif scope["type"] == "websocket":

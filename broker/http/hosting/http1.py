@@ -271,7 +271,7 @@ class Http1Server(TCPServer):
         """Whether `run` has returned so that the fast path goes on; the connection is closed otherwise."""
 
     async def run(self) -> None:
-        """Serve the connection, without TLS and HTTP/2; see hypercorn's TCPServer.run."""
+        """Serve the connection, without HTTP/2; see hypercorn's TCPServer.run."""
         try:
             client, server = self._transport.endpoints()
         except OSError:
@@ -286,7 +286,7 @@ class Http1Server(TCPServer):
                 self.context,
                 task_group,
                 ConnectionState(self.state),
-                False,  # no TLS
+                self._transport.is_tls,
                 client,
                 server,
                 self.protocol_send,

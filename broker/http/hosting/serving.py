@@ -38,8 +38,10 @@ class HttpServer:
         refusals: Refusals,
         posts: PostAnswers | None,
         resets: ResetWatch,
+        needs_client_certificate: bool,
     ) -> None:
         self._resets = resets
+        self._needs_client_certificate = needs_client_certificate
         self._app = app
         self._config = config
         self._state = state
@@ -88,7 +90,9 @@ class HttpServer:
 
     async def _serve(self, stream: HttpTransport, careful: HttpStream, abort_scope: AbortScope) -> None:
         """Let the fast path and hypercorn take turns, until one of them has closed the connection."""
-        if self._options is None:
+        is_refused = self._needs_client_certificate and not stream.has_client_certificate
+        if self._options is None or is_refused:
+            # The gate refuses posts without a certificate, and nothing else does.
             await self._make_http1(stream, careful, abort_scope, None).run()
             return
         fast_path = PostFastPath(self._options, stream, careful)
@@ -110,7 +114,14 @@ class HttpServer:
         fast_path: PostFastPath | None,
     ) -> Http1Server:
         # A send may be more than one write.
-        guard = Guard(self._app, abort_scope, self._refusals, 2 * self._write_seconds, self._is_stopping)
+        guard = Guard(
+            self._app,
+            abort_scope,
+            self._refusals,
+            2 * self._write_seconds,
+            self._is_stopping,
+            has_client_certificate=self._needs_client_certificate and stream.has_client_certificate,
+        )
         return Http1Server(
             ASGIWrapper(guard),
             self._config,
@@ -146,11 +157,13 @@ async def open_http(
     beside: ASGIFramework | None = None,
     refusals: Refusals | None = None,
     posts: PostAnswers | None = None,
+    needs_client_certificate: bool = False,
 ) -> AsyncIterator[HttpServer]:
     """Start the application, and stop it when the block is left; no connection may be served any more then.
 
     `beside` is another ASGI application, which gets every request but those for paths that `app` has routes
-    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast path.
+    for; `/` is the other's too. `posts` answers plain posts as `app` does, in the fast path;
+    with `needs_client_certificate` those of clients that have one.
     An exception of the block is raised in an ExceptionGroup, as by a nursery.
 
     :raises ApplicationError: (in an ExceptionGroup) if one of the two does not start.
@@ -168,7 +181,15 @@ async def open_http(
             worker = Worker(lambda path: not both.is_own_path(path), on_bad_request)
         resets = await stack.enter_async_context(open_reset_watch())
         yield HttpServer(
-            served, config, worker, state, settings=settings, refusals=refusals, posts=posts, resets=resets
+            served,
+            config,
+            worker,
+            state,
+            settings=settings,
+            refusals=refusals,
+            posts=posts,
+            resets=resets,
+            needs_client_certificate=needs_client_certificate,
         )
 
 

@@ -23,6 +23,16 @@ class HttpTransport(Protocol):
         """Descriptor of the socket; -1 once closed, None if there is none that brings these very bytes."""
         ...
 
+    @property
+    def is_tls(self) -> bool:
+        """Whether the client has shaken hands for TLS."""
+        ...
+
+    @property
+    def has_client_certificate(self) -> bool:
+        """Whether the client has a certificate that is signed by an authority that the server trusts."""
+        ...
+
     def has_peer_ended(self) -> bool:
         """Whether the client has ended its side, as far as that shows without reading; always once closed."""
         ...
