@@ -281,11 +281,11 @@ class Session:
                 return self._refresh(command)
             case commands.SetState():
                 return self._set_state_nowait(command)
+            case commands.Join() | commands.Presence() | commands.History():
+                return partial(self._execute, command)
             case commands.Call():
                 self._check_call(command)
                 raise Refused(ErrorCode.FORBIDDEN, "nothing answers calls in this room")
-            case commands.Join() | commands.Presence() | commands.History():
-                return partial(self._execute, command)
         return None
 
     async def _execute(self, command: commands.Join | commands.Presence | commands.History) -> None:
