@@ -20,6 +20,7 @@ from bench.scenarios.recovery import recovery
 from bench.scenarios.scaling import scaling
 from bench.scenarios.stalled import stalled
 from bench.scenarios.start import start
+from bench.scenarios.tls import tls
 
 
 class _Bench(click.Group):
@@ -44,7 +45,7 @@ def main() -> None:
 
 for command in (
     autobahn, cluster, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
-    recovery, scaling, stalled, start,
+    recovery, scaling, stalled, start, tls,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+import ssl
 import struct
 from base64 import b64encode
 from collections.abc import Iterator
@@ -77,8 +78,10 @@ class Client:
 class Clients:
     """The connections of one load. Leaving the block cuts those that are left."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` all connections are under TLS; a handshake holds up the others."""
         self._address = (host, port)
+        self._tls = tls
         self._poll = select.epoll()
         self._by_file: dict[int, Client] = {}
 
@@ -132,6 +135,9 @@ class Clients:
     def _begin(self, client: Client) -> None:
         try:
             client.socket.settimeout(_SEND_SECONDS)
+            if self._tls is not None:
+                # It keeps the descriptor, by which the poll knows it.
+                client.socket = self._tls.wrap_socket(client.socket, server_hostname=self._address[0])
             client.socket.sendall(client.request)
         except OSError as error:
             raise BenchError(f"connection {client.number} failed: {error}") from error
