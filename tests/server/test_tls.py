@@ -1,7 +1,9 @@
 """HTTP over TLS with clients of others: posts, event streams, scheme, certificates of clients."""
 
+import os
 import shutil
 import subprocess
+import sys
 from functools import partial
 
 import httpx2
@@ -116,11 +118,16 @@ async def test_the_api_is_for_clients_with_a_certificate_where_that_is_wanted(au
             assert wrong.status_code == 401
 
 
-async def run(*arguments):
+async def run(*arguments, environ=None):
     """Run a program, whose input is empty."""
     with trio.fail_after(PATIENCE_SECONDS):
         ran = await trio.run_process(
-            arguments, check=False, stdin=b"", capture_stdout=True, stderr=subprocess.STDOUT
+            arguments,
+            check=False,
+            stdin=b"",
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
         )
     return ran.stdout.decode()
 
@@ -147,6 +154,13 @@ async def test_curl_gets_an_answer_and_the_wrong_scheme_is_told(serve, authority
         assert "this port speaks TLS" in told
         # One that does not trust the certificate.
         assert "certificate" in await run("curl", "-sS", f"{served.url}/health")
+
+
+async def test_the_command_line_trusts_the_authorities_of_a_file(serve, authority):
+    async with serve() as served:
+        program = (sys.executable, "-m", "broker", "send", "lobby", "hello", "--url", served.url)
+        trusting = {"SSL_CERT_FILE": str(authority.file), "GREENROOM_TOKEN": served.token("ann")}
+        assert await run(*program, environ=trusting) == "lobby 1\n"
 
 
 async def test_the_certificate_s_end_is_a_metric(serve):

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from broker.auth.mint import mint_token
 from broker.client import connect
+from tests.certificates import Authority
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.redis import RedisServer, redis
 from tests.support.secrets import API_KEY, SECRET
@@ -212,14 +213,23 @@ async def test_a_worker_that_stands_still_is_killed_and_started_again():
         assert await served.process.wait() == 0
 
 
-async def test_a_hangup_ends_neither_parent_nor_worker():
-    async with serving("--workers", "2", "--engine", NO_REDIS) as served:
-        await served.until("workers listening")
+async def test_a_hangup_ends_neither_parent_nor_worker_and_renews_the_certificate(tmp_path):
+    authority = Authority(tmp_path)
+    pair, renewed = authority.issue("first"), authority.issue("renewed")
+    files = ("--tls-cert", str(pair.certificate), "--tls-key", str(pair.key))
+    async with serving("--workers", "2", "--engine", NO_REDIS, *files) as served:
+        (listening,) = await served.until("workers listening")
+        assert listening["url"].startswith("https://127.0.0.1:")
+        async with httpx2.AsyncClient(verify=authority.client_context()) as http:
+            assert (await http.get(f"{listening['url']}/health")).status_code == 200
+        for name in ("key", "certificate"):
+            getattr(renewed, name).replace(getattr(pair, name))
         children = served.children()
         for pid in (served.process.pid, *children):
             os.kill(pid, signal.SIGHUP)
         await served.until("hangup passed on", 1)
         await served.until("configuration reloaded", 2)
+        await served.until("certificate loaded", 4)
         assert served.children() == children
         served.process.send_signal(signal.SIGTERM)
         assert await served.process.wait() == 0
