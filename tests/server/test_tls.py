@@ -12,8 +12,11 @@ import trio
 from quart import request
 from quart_trio import QuartTrio
 
+from broker.config.settings import ServerSettings, Settings
+from broker.testing import running_broker
 from tests.certificates import Authority
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.peers import handshake
 from tests.support.secrets import API_KEY
 from tests.support.served import make_serve
 
@@ -57,6 +60,28 @@ async def test_posts_and_events_go_over_one_port(serve):
         await trio.aclose_forcefully(stream)
         page = await served.http.get("/api/rooms/lobby/messages")
         assert [len(event["text"]) for event in page.json()["messages"]] == [5, 60_000, 4]
+
+
+async def test_a_websocket_begins_on_a_kept_connection(serve):
+    async with serve() as served:
+        stream = await secured(served)
+        await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        await stream.send_all(handshake(f"/ws/lobby?token={served.token('ann')}"))
+        received = b""
+        while b'"user_joined"' not in received:
+            received += await stream.receive_some()
+        assert b"HTTP/1.1 101 " in received
+        await trio.aclose_forcefully(stream)
+
+
+def test_a_broker_for_tests_speaks_tls_if_its_settings_say_so(authority, monkeypatch):
+    pair = authority.issue()
+    server = ServerSettings(tls_cert_file=str(pair.certificate), tls_key_file=str(pair.key))
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with running_broker(Settings(server=server)) as running, running.publisher() as publisher:
+        assert running.url.startswith("https://")
+        assert publisher.publish("lobby", {"type": "note"}).offset == 1
 
 
 async def test_an_application_beside_sees_https(serve):

@@ -76,6 +76,38 @@ async def test_a_websocket_opens(
         assert await tls.counts() == {}
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("piece", [1, 100, 65_536])
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_lost(
+    open_node: OpenNode,
+    files: dict[str, str],
+    authority: Authority,
+    version: ssl.TLSVersion,
+    piece: int,
+    autojump_clock: MockClock,
+) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with open_tls_node(open_node, files) as tls:
+        context = authority.client_context()
+        context.maximum_version = version
+        inner = tls.dial()
+        client = TlsClient.over(inner, context)
+        is_sent = False
+        while not is_sent:
+            try:
+                client.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                data = client.outgoing.read()
+            else:
+                data, is_sent = client.encrypt(request), True
+            for start in range(0, len(data), piece):
+                await inner.send_all(data[start : start + piece])
+            if not is_sent:
+                client.incoming.write(await inner.receive_some(65_536))
+        assert await read_all(client) == b"http:" + request
+        await client.aclose()
+
+
 @pytest.mark.parametrize(
     ("first", "answer"),
     [
