@@ -24,9 +24,11 @@ async def over_memory(
     return await tls_pair(*memory_pair(), buffers=buffers, version=version)
 
 
-async def over_wire(credit: int) -> tuple[TlsClient, TlsByteStream, FakeWire]:
+async def over_wire(
+    credit: int, buffers: TlsBuffers | None = None
+) -> tuple[TlsClient, TlsByteStream, FakeWire]:
     """The wire keeps what is written behind the handshake; the client is to be given that."""
-    client, server = await over_memory()
+    client, server = await over_memory(buffers)
     # The session tickets.
     client.incoming.write(await client.inner.receive_some(65_536))
     wire = FakeWire(credit)
@@ -142,6 +144,20 @@ async def test_what_cannot_be_decrypted_breaks_its_own_connection_alone(version:
     assert await other.receive_some() == b"hello"
     await other.send_all(b"you too")
     assert await other_client.receive_some() == b"you too"
+
+
+@pytest.mark.parametrize(("size", "reads"), [(5_000, 1), (4_000, 7)])
+async def test_a_peer_that_lets_openssl_answer_without_end_is_cut(size: int, reads: int) -> None:
+    """As by asking for new keys; the answers stand in the buffer that OpenSSL writes to."""
+    buffers = TlsBuffers()
+    client, server, _ = await over_wire(0, buffers)
+    received = []
+    while b"" not in received:
+        buffers.outgoing.write(b"x" * size)
+        server.feed(client.encrypt(b"y"))
+        received += [server.take(), server.take()]
+    assert received == [*[b"y", None] * (reads - 1), b"y", b""]
+    assert not buffers.outgoing.pending
 
 
 async def test_what_is_not_written_waits_for_one_record_at_most() -> None:

@@ -18,6 +18,10 @@ from broker.transport.byte_stream import ByteDecoder, ByteStream, Endpoint
 RECORD_BYTES = 16_384
 """The most plaintext of one TLS record (RFC 8446 section 5.1); also of what is read from the socket at once."""
 
+ANSWER_BYTES = 4096
+"""The most that OpenSSL may answer to one read, and that of such answers may wait. A peer may ask for new keys as often as it
+likes (RFC 8446 section 4.6.3), which costs more than an empty frame: some 150 times in one read is no key management."""
+
 CLOSE_NOTIFY_SECONDS = 1.0
 """How long the end of the own side may wait for a peer that does not read."""
 
@@ -180,8 +184,11 @@ class TlsByteStream(ByteStream):
         except ssl.SSLError:
             self._is_ended_by_peer = is_broken = True
         if buffers.outgoing.pending:
+            is_too_much = buffers.outgoing.pending > ANSWER_BYTES
             self._unsent += buffers.outgoing.read()
             self._flush_answer()
+            if is_too_much or len(self._unsent) > RECORD_BYTES + 2 * ANSWER_BYTES:
+                self._is_ended_by_peer = is_broken = True
         if self._is_ended_by_peer:
             buffers.clear()
         if is_broken:
