@@ -36,7 +36,7 @@ async def read_proxy_header(stream: trio.abc.ReceiveStream) -> Endpoint | None:
     :raises ProxyHeaderError: if it is none, as soon as that shows.
     :raises trio.BrokenResourceError: if the connection breaks.
     """
-    head = await _read(stream, HEAD_BYTES)
+    head = await _read(stream, HEAD_BYTES, SIGNATURE)
     if not head:
         return None
     rest = await _read(stream, _length_of_rest(head))
@@ -77,14 +77,14 @@ def _length_of_rest(head: bytes) -> int:
     return length
 
 
-async def _read(stream: trio.abc.ReceiveStream, count: int) -> bytes:
-    """Read so many bytes, or fewer if the peer ends, or as soon as they are no beginning of a header."""
+async def _read(stream: trio.abc.ReceiveStream, count: int, start: bytes = b"") -> bytes:
+    """Read so many bytes, or fewer if the peer ends, or as soon as they do not begin with `start`."""
     data = bytearray()
     while len(data) < count:
         part = await stream.receive_some(count - len(data))
         if not part:
             break
         data += part
-        if count == HEAD_BYTES and bytes(data[: len(SIGNATURE)]) != SIGNATURE[: len(data)]:
+        if bytes(data[: len(start)]) != start[: len(data)]:
             break
     return bytes(data)

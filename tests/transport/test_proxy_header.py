@@ -4,7 +4,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
@@ -43,6 +43,8 @@ SIZES = st.lists(st.integers(1, 40), max_size=20)
 
 
 @given(st.ip_addresses(), st.integers(0, 65_535), st.binary(max_size=200), SIZES, st.binary(max_size=50))
+# As many bytes behind the head as in it.
+@example(ip_address("192.0.2.1"), 443, bytes(4), [16, 1], b"")
 async def test_the_client_is_read_and_not_one_byte_more(source, port, extra, sizes, behind) -> None:
     client, rest = await read(header(str(source), port, extra=extra), sizes, behind)
     mapped = getattr(source, "ipv4_mapped", None)
