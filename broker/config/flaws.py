@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_network
 
 from broker.config.keys import Key
 from broker.config.patterns import matches
-from broker.config.settings import UNIX_PREFIX
+from broker.config.settings import UNIX_PEER, UNIX_PREFIX
 from broker.model import is_dot_segment
 from broker.output.text import is_utf8
 
@@ -79,7 +79,7 @@ def _flaw_of_host(text: str) -> str | None:
 
 def _flaw_of_proxy(text: str) -> str | None:
     """Return why no proxy can be trusted by a text."""
-    if text == "unix":
+    if text == UNIX_PEER:
         return None
     try:
         network = ip_network(text)

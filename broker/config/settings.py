@@ -42,6 +42,8 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 UNIX_PREFIX = "unix:"
+UNIX_PEER = "unix"
+"""Stands for the address of every peer that comes by a Unix socket."""
 """Begins a `server.host` that is the path of a Unix socket."""
 
 

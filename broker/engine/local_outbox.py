@@ -1,4 +1,4 @@
-"""What the outboxes of a single process share: the only partition, its lease, and the wake-ups of its readers."""
+"""The common part of the outboxes of a single process: the only partition, its lease, and the wake-ups of its readers."""
 
 from collections.abc import Iterable, Sequence
 

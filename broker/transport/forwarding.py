@@ -5,14 +5,11 @@ Nothing is believed of anybody but a trusted proxy: whoever connects can write `
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import attrs
 
-from broker.config.settings import ServerSettings
-
-UNIX = "unix"
-"""Stands for every peer that comes by a Unix socket, as `ByteStream.peer_address` has it."""
+from broker.config.settings import UNIX_PEER, ServerSettings
 
 _PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*):[0-9]{1,5}")
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -39,21 +36,18 @@ class Forwarding:
         if not settings.trusted_proxies:
             return None
         return cls(
-            [ip_network(text) for text in settings.trusted_proxies if text != UNIX],
-            UNIX in settings.trusted_proxies,
+            [ip_network(text) for text in settings.trusted_proxies if text != UNIX_PEER],
+            UNIX_PEER in settings.trusted_proxies,
             settings.forwarded_header.encode(),
             settings.proxy_protocol,
         )
 
     def trusts(self, address: str) -> bool:
         """Whether a peer, by its IP address or `unix`, is a trusted proxy."""
-        if address == UNIX:
+        if address == UNIX_PEER:
             return self.trusts_unix
-        normal = normal_address(address)
-        if normal is None:
-            return False
-        parsed = ip_address(normal)
-        return any(parsed in network for network in self.networks)
+        parsed = _parse(address)
+        return parsed is not None and any(parsed in network for network in self.networks)
 
     def client_of(self, peer: str, values: Sequence[bytes]) -> str:
         """Return the address of the client of a request that `peer` sent; `values` are all headers of the name `header`.
@@ -75,14 +69,14 @@ class Forwarding:
         return client
 
 
-def normal_address(text: str) -> str | None:
-    """Return an IP address in one form: without its zone, and IPv4 within IPv6 as IPv4; None if it is none."""
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """Return an IP address without its zone, and IPv4 within IPv6 as IPv4; None if the text is none."""
     try:
         parsed = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(parsed if mapped is None else mapped)
+    return parsed if mapped is None else mapped
 
 
 def _last_forwarded(text: str) -> tuple[str, str]:
@@ -112,4 +106,5 @@ def _address_of_node(node: str) -> str | None:
         host = with_port[1]
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    return normal_address(host)
+    parsed = _parse(host)
+    return None if parsed is None else str(parsed)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from broker.config.settings import ServerSettings
+from broker.config.settings import UNIX_PEER, ServerSettings
 from broker.transport.unix_socket import listen_on_path, socket_path
 
 Address: TypeAlias = tuple[Any, ...]
@@ -163,7 +163,7 @@ def peer_address(name: Any) -> str:
     An IPv4 peer of a dual-stack socket has its IPv4 address.
     """
     if not isinstance(name, tuple):
-        return "unix"
+        return UNIX_PEER
     address = str(name[0])
     if ":" not in address:
         return address

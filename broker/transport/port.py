@@ -199,12 +199,12 @@ class Port:
             # HTTP notes the refusals of later requests.
             check_head=partial(find_fault, max_bytes=self._settings.head_bytes),
             find_handler=partial(self._find_handler_of_next, stream, place),
-            find_client=self._client_finder(stream),
+            find_client=self._client_finder(stream, place),
         )
         return partial(self._serve_http, http_stream)
 
-    def _client_finder(self, stream: ByteStream) -> Callable[[bytes], str | None] | None:
-        if not self._is_proxy(stream):
+    def _client_finder(self, stream: ByteStream, place: _Place) -> Callable[[bytes], str | None] | None:
+        if place.address is not None:
             return None
         return lambda head: self._client_of(stream, parse_head(head))
 
@@ -222,7 +222,7 @@ class Port:
         if destination is None:
             return None
         address, refusal = stream.peer_address, None
-        if self._is_proxy(stream) and (client := self._client_of(stream, head)) is not None:
+        if place.address is None and (client := self._client_of(stream, head)) is not None:
             # From here on the connection is this client's alone.
             address = client
             self._name_client(place, client)

@@ -4,11 +4,12 @@ See the specification "The PROXY protocol", version 2, section 2.2. Version 1, a
 """
 
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import ip_address
 
 import trio
 
 from broker.transport.byte_stream import Endpoint
+from broker.transport.listening import peer_address
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 HEAD_BYTES = 16
@@ -62,10 +63,8 @@ def parse_proxy_header(head: bytes, rest: bytes) -> Endpoint | None:
     if len(rest) < layout.size:
         raise ProxyHeaderError("too short for its addresses")
     source, _, port, _ = layout.unpack_from(rest)
-    if family == _TCP4:
-        return str(IPv4Address(source)), port
-    address = IPv6Address(source)
-    return str(address if address.ipv4_mapped is None else address.ipv4_mapped), port
+    # Of 4 bytes or of 16.
+    return peer_address((str(ip_address(source)), port)), port
 
 
 def _length_of_rest(head: bytes) -> int:

@@ -25,7 +25,7 @@ CERTIFICATE, KEY, CLIENT_CA = "server.tls_cert_file", "server.tls_key_file", "se
 
 @attrs.frozen
 class Credentials:
-    """What new connections are shaken hands with."""
+    """The certificate, the key and the rules of the handshakes of new connections."""
 
     context: ssl.SSLContext = attrs.field(repr=False)
     not_before: float
