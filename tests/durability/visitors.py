@@ -48,7 +48,11 @@ class Crowd:
                 path = server.websocket_path(user, room, None)
                 url = server.url.replace("http:", "ws:") + path
                 self.attempts[room, user] += 1
-                async with websockets.trio.client.connect(url, open_timeout=None) as connection:
+                # With a bounded queue this client waits for ever where it leaves with the queue full: its reader is
+                # paused then, and the end of the connection does not wake it.
+                async with websockets.trio.client.connect(
+                    url, open_timeout=None, max_queue=None
+                ) as connection:
                     client = Client(connection)
                     await client.receive("joined")
                     for _ in range(chance.randrange(1, 4)):
