@@ -244,6 +244,8 @@ async def open_assembly(
             registry=parts.get("registry"),
             hooks=hooks,
             certificate_expires_at=None if tls is None else tls.read_expiry,
+            lag=traffic.lag,
+            flushes=flusher.batches,
         ) as metrics:
             http = HttpServices(
                 settings=settings,

@@ -14,19 +14,52 @@ from prometheus_client.registry import Collector
 
 from broker.engine.base import Engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason
+from broker.histograms import (
+    BOUNDS_SECONDS,
+    BUCKETS_PER_DOUBLING,
+    SIZE_BOUNDS,
+    DelayHistogram,
+    SizeHistogram,
+    with_singles,
+)
 from broker.hooks.gate import BOUNDS_SECONDS as ANSWER_BOUNDS_SECONDS
 from broker.hooks.gate import Outcome
 from broker.hooks.hooks import Hooks
 from broker.log import Log
 from broker.refusals import Refusals
-from broker.rooms.delay_histogram import BOUNDS_SECONDS, BUCKETS_PER_DOUBLING
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
 from broker.webhooks.progress import FailureReason
 from broker.webhooks.tally import Tally
 
-PUBLISH_BUCKETS = range(2 * BUCKETS_PER_DOUBLING, len(BOUNDS_SECONDS), 2 * BUCKETS_PER_DOUBLING)
+DELAY_BUCKETS = range(2 * BUCKETS_PER_DOUBLING, len(BOUNDS_SECONDS), 2 * BUCKETS_PER_DOUBLING)
 """Those of the bounds of DelayHistogram that are told, each four times the one before: 61 µs to 64 s."""
+
+SIZE_BUCKETS = range(0, len(SIZE_BOUNDS), 2)
+"""Those of the bounds of SizeHistogram that are told: 1, 7, 31 … 131,071."""
+
+
+def add_delays(family: HistogramMetricFamily, labels: Sequence[str], delays: DelayHistogram) -> None:
+    """Add the buckets of delays to a family, under the values of its labels."""
+    until = list(accumulate(delays.snapshot()))
+    buckets = [(str(BOUNDS_SECONDS[index]), until[index]) for index in DELAY_BUCKETS]
+    family.add_metric(labels, [*buckets, ("+Inf", until[-1])], delays.sum_seconds)
+
+
+def delays_family(name: str, documentation: str, delays: DelayHistogram) -> Metric:
+    """Return a family of delays without labels."""
+    family = HistogramMetricFamily(name, documentation)
+    add_delays(family, [], delays)
+    return family
+
+
+def sizes_family(name: str, documentation: str, sizes: Sequence[SizeHistogram]) -> Metric:
+    """Return a family of the sizes in all of `sizes` together, without labels."""
+    until = list(accumulate(map(sum, zip(*[each.snapshot() for each in sizes], strict=True))))
+    family = HistogramMetricFamily(name, documentation)
+    buckets = [(str(float(SIZE_BOUNDS[index])), until[index]) for index in SIZE_BUCKETS]
+    family.add_metric([], [*buckets, ("+Inf", until[-1])], sum(each.total for each in sizes))
+    return family
 
 
 @contextmanager
@@ -43,10 +76,13 @@ def open_metrics(
     registry: CollectorRegistry | None = None,
     hooks: Hooks | None = None,
     certificate_expires_at: Callable[[], float] | None = None,
+    lag: DelayHistogram,
+    flushes: SizeHistogram,
 ) -> Iterator[CollectorRegistry]:
     """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
 
-    `build` are the labels of `greenroom_build_info`; `certificate_expires_at` returns Unix seconds.
+    `build` are the labels of `greenroom_build_info`; `certificate_expires_at` returns Unix seconds. `lag` is that of the
+    event loop, `flushes` the sizes of the flusher's batches.
 
     :raises ValueError: if `registry` has metrics of the same names.
     """
@@ -62,6 +98,7 @@ def open_metrics(
         LogCollector(log),
         WebhookCollector(webhooks),
         NodeCollector(dict(build), is_draining),
+        LoopCollector(lag, flushes),
     ]
     if hooks is not None:
         collectors.append(HookCollector(hooks))
@@ -103,22 +140,31 @@ class BrokerCollector(Collector):
             "Notices that a member's outbox refused because it was full",
             rooms.deliveries_lost,
         )
-        yield self._publish_seconds()
+        tally = self._rooms.tally
+        yield delays_family(
+            "greenroom_publish_seconds",
+            "Publishes of clients and notifiers, from their turn in the room until every member's outbox has them",
+            tally.delays,
+        )
+        yield sizes_family(
+            "greenroom_publish_batch_messages",
+            "Publishes that a room appended and sent together",
+            [with_singles(tally.batches, sum(tally.delays.snapshot()) - tally.batches.total)],
+        )
+        yield delays_family(
+            "greenroom_join_seconds",
+            "Joins that succeeded, from their request until the answer is in the member's outbox",
+            tally.joins,
+        )
+        yield GaugeMetricFamily(
+            "greenroom_outbox_bytes",
+            "Bytes in the outboxes of this node that wait for peers to read",
+            self._connections.backlog.count_bytes(),
+        )
         yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
         yield CounterMetricFamily(
             "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated
         )
-
-    def _publish_seconds(self) -> Metric:
-        delays = self._rooms.tally.delays
-        until = list(accumulate(delays.snapshot()))
-        buckets = [(str(BOUNDS_SECONDS[index]), until[index]) for index in PUBLISH_BUCKETS]
-        family = HistogramMetricFamily(
-            "greenroom_publish_seconds",
-            "Publishes of clients and notifiers, from their turn in the room until every member's outbox has them",
-        )
-        family.add_metric([], [*buckets, ("+Inf", until[-1])], delays.sum_seconds)
-        return family
 
 
 @attrs.frozen
@@ -161,6 +207,21 @@ class EngineCollector(Collector):
             yield GaugeMetricFamily(
                 "greenroom_history_bytes", "Memory that all histories take together", engine.history_bytes
             )
+        meter = self._engine.meter
+        if meter is not None:
+            seconds = HistogramMetricFamily(
+                "greenroom_engine_seconds",
+                "Calls of the engine that succeeded, and its transactions, by operation",
+                labels=["operation"],
+            )
+            for operation, delays in meter.seconds().items():
+                add_delays(seconds, [operation], delays)
+            yield seconds
+            yield sizes_family(
+                "greenroom_engine_batch_requests",
+                "Requests that went to the store together: appends in a transaction, commands in a write to Redis",
+                meter.batches,
+            )
 
 
 @attrs.frozen(eq=False)
@@ -183,6 +244,27 @@ class NodeCollector(Collector):
             "greenroom_draining",
             "Whether the node sends its clients away to stop",
             float(self._is_draining()),
+        )
+
+
+@attrs.frozen(eq=False)
+class LoopCollector(Collector):
+    """Shows how late the event loop is, and how much it writes at a time."""
+
+    _lag: DelayHistogram
+    _flushes: SizeHistogram
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        yield delays_family(
+            "greenroom_scheduler_lag_seconds",
+            "How much later than due the event loop woke a task, measured once a second",
+            self._lag,
+        )
+        yield sizes_family(
+            "greenroom_flush_batch_outboxes",
+            "Outboxes that were written together behind one turn of the scheduler",
+            [self._flushes],
         )
 
 

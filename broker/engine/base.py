@@ -24,10 +24,12 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 import msgspec
+import trio
 
 from broker.engine.attendance import Attendance
 from broker.engine.cluster import Cluster
@@ -36,6 +38,7 @@ from broker.engine.outbox import Outbox
 from broker.engine.presence import PresenceBus
 from broker.engine.revocations import RevocationStore
 from broker.errors import EngineUnavailableError
+from broker.histograms import DelayHistogram, SizeHistogram
 from broker.model import Draft, Event, Position
 
 
@@ -99,6 +102,34 @@ class EngineHealth:
     is_up: bool = True
     servers_up: tuple[bool, ...] = ()
     """Whether each of its servers answers, in the order of the configuration; empty if it has none."""
+
+
+OPERATIONS = ("append", "read", "position", "clear", "commit")
+"""What an engine that waits for a store measures: its calls, and its transactions by themselves where it has them."""
+
+
+class EngineMeter:
+    """The times and batch sizes of an engine that waits for a store. Calls that fail are not counted."""
+
+    def __init__(self, batches: Sequence[SizeHistogram]) -> None:
+        """`batches` count the requests to each store that went there together."""
+        self.batches = batches
+        self.append, self.read, self.position, self.clear, self.commit = (
+            DelayHistogram() for _ in OPERATIONS
+        )
+
+    def seconds(self) -> Mapping[str, DelayHistogram]:
+        """Return the times by operation."""
+        times = (self.append, self.read, self.position, self.clear, self.commit)
+        return dict(zip(OPERATIONS, times, strict=True))
+
+
+@contextmanager
+def measured(histogram: DelayHistogram) -> Iterator[None]:
+    """Count the time of the block, unless it raises."""
+    began = trio.current_time()
+    yield
+    histogram.note(trio.current_time() - began)
 
 
 def is_kept(draft: Draft) -> bool:
@@ -203,6 +234,11 @@ class Engine(ABC):
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
         return EngineStatistics()
+
+    @property
+    def meter(self) -> EngineMeter | None:
+        """Its times and batch sizes; None if it waits for no store, or does not measure."""
+        return None
 
     def health(self) -> EngineHealth:
         """Return what it knows of its state; unlike `wait_ready`, it waits for nothing."""

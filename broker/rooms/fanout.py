@@ -10,11 +10,11 @@ import attrs
 import trio
 
 from broker.errors import CloseCode
+from broker.histograms import DelayHistogram, SizeHistogram
 from broker.log import Log
 from broker.notices import Gap, Notice, RoomEvent, Withheld
 from broker.rooms.broadcast import Broadcast, Frame, Frames, Part
 from broker.rooms.choice import Audience, Parcel, divide, excludes_any
-from broker.rooms.delay_histogram import DelayHistogram
 from broker.rooms.member import Codec, Member
 from broker.rooms.presence.roster import Audiences, Roster
 from broker.rooms.time_slice import TIME_SLICE_SECONDS, TimeSlice
@@ -38,6 +38,10 @@ class Tally:
     """Requests answered `unavailable` by a room."""
     delays: DelayHistogram = attrs.field(factory=DelayHistogram, eq=False)
     """Time from the append of a batch until every outbox has it, for each publish in it."""
+    batches: SizeHistogram = attrs.field(factory=SizeHistogram, eq=False)
+    """Publishes that were appended and sent together, if there were several: `delays` has the others too."""
+    joins: DelayHistogram = attrs.field(factory=DelayHistogram, eq=False)
+    """Time from the request of a join until `joined` is in the outbox; refused and failed joins are not in it."""
 
 
 _Delivery: TypeAlias = Callable[[], int]
@@ -195,6 +199,8 @@ class Fanout:
 
     def _note_delay(self, publishes: int, began: float) -> int:
         self._tally.delays.note(trio.current_time() - began, publishes)
+        if publishes > 1:
+            self._tally.batches.note(publishes)
         return 0
 
     def note_unavailable(self) -> None:

@@ -65,6 +65,36 @@ class ConnectionIds:
         return f"{self._node}-{next(self._numbers)}"
 
 
+class Queue(Protocol):
+    """Something in which bytes wait for one peer."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes waiting for the peer to read."""
+        ...
+
+
+class Backlog:
+    """The queues in which bytes may wait for slow peers: few among all, so that their sum is cheap."""
+
+    def __init__(self) -> None:
+        self._queues: set[Queue] = set()
+
+    def add(self, queue: Queue) -> None:
+        """Count what waits in `queue`, which is compared by identity, until it is found empty. No harm if it is there."""
+        self._queues.add(queue)
+
+    def discard(self, queue: Queue) -> None:
+        """Forget a queue, whose connection has ended."""
+        self._queues.discard(queue)
+
+    def count_bytes(self) -> int:
+        """Return how many bytes wait for all peers."""
+        waiting = {queue: size for queue in self._queues if (size := queue.queued_bytes)}
+        self._queues = set(waiting)
+        return sum(waiting.values())
+
+
 class Connections:
     """All open connections, limited to `per_user` for each user.
 
@@ -78,6 +108,8 @@ class Connections:
         self._count = 0
         self._listeners = 0
         self._emptied = trio.lowlevel.ParkingLot()
+        self.backlog = Backlog()
+        """What waits for the peers of these connections to read."""
 
     def limit_users(self, per_user: int) -> None:
         """Let each user have `per_user` connections from now on; those that are open stay."""

@@ -174,6 +174,7 @@ class Memberships:
         reply: Reply[None] = Reply()
         since = recovery_start(member.claims, options.since)
         message = Join(member, since, request_id, reply, options.by, options.last, options.wanted)
+        began = trio.current_time()
         with self._waiting():
             ref = await self._services.rooms.tell(room, message, on_start=self._charge_room)
             try:
@@ -190,6 +191,7 @@ class Memberships:
                 # Cancelled: the join may still be handled, so a leave follows it.
                 send_leave(ref, Leave(member))
                 raise
+        self._services.rooms.tally.joins.note(trio.current_time() - began)
 
     def _check_join(self, name: str, options: JoinOptions) -> str:
         """Return the room, if the present token and the limits allow the join."""

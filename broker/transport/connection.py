@@ -141,7 +141,7 @@ class ServedConnection:
             slow_reader=self._settings.slow_reader,
             disconnect=self.disconnect,
             schedule=services.flusher.schedule,
-            start_writer=self._start_task,
+            start_writer=self._start_writer,
             fail=self._fail,
         )
         self._websocket = WebSocket(
@@ -254,6 +254,7 @@ class ServedConnection:
                     self._outbox.flush()
                     # In this order: no task may be started in a nursery that is closing.
                     self._outbox.close()
+                    self._services.connections.backlog.discard(self)
                     self._nursery = None
                 nursery.cancel_scope.cancel()
         except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
@@ -443,6 +444,11 @@ class ServedConnection:
                 self._fail(error)
 
         self._start_task(run_command)
+
+    def _start_writer(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Start the task that writes what the kernel did not take, which is backlog meanwhile."""
+        self._services.connections.backlog.add(self)
+        self._start_task(write)
 
     def _start_task(self, run: Callable[[], Awaitable[None]]) -> None:
         assert self._nursery is not None, "nothing is read or written before or behind the nursery"

@@ -13,6 +13,8 @@ from typing import NoReturn, TypeAlias
 
 import trio
 
+from broker.histograms import SizeHistogram
+
 WRITES_PER_CLOCK_READ = 32
 BYTES_PER_CLOCK_READ = 65_536
 """Read the clock only once per this many writes, or bytes: a small write takes some 5 µs, a large one many times that."""
@@ -28,6 +30,8 @@ class Flusher:
     """Calls scheduled flushes, each once, soon and in order, while `run` is running; made by `open_flusher`."""
 
     def __init__(self) -> None:
+        self.batches = SizeHistogram()
+        """Queues that were written together behind one turn."""
         self._scheduled: deque[Flush] = deque()
         self._sleeper: trio.lowlevel.Task | None = None
 
@@ -51,14 +55,17 @@ class Flusher:
         """Call scheduled flushes, until the time slice is over."""
         ends_at = trio.current_time() + SLICE_SECONDS
         scheduled = self._scheduled
-        count = size = 0
+        count = size = written = 0
         while scheduled:
             size += scheduled.popleft()()
             count += 1
             if count == WRITES_PER_CLOCK_READ or size >= BYTES_PER_CLOCK_READ:
-                if trio.current_time() >= ends_at:
-                    return
+                written += count
                 count = size = 0
+                if trio.current_time() >= ends_at:
+                    break
+        if written + count:
+            self.batches.note(written + count)
 
     async def _wait_scheduled(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:

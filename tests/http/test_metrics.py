@@ -12,8 +12,10 @@ import trio
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.engine.base import EngineHealth
+from broker.engine.base import EngineHealth, EngineMeter, measured
 from broker.engine.memory import MemoryEngine
+from broker.histograms import SizeHistogram
+from broker.http.nodes.scrape import pack_metrics, render_metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -135,8 +137,9 @@ async def test_the_memory_of_histories_and_the_evicted_rooms_are_metrics(open_wo
         assert metrics["greenroom_rooms_evicted_total",] > 5
 
 
-async def test_the_reference_lists_every_metric(world):
-    page = (await world.client.get("/metrics")).text
+async def test_the_reference_lists_every_metric(open_world):
+    async with open_world(engine=TroubledEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
+        page = (await world.client.get("/metrics")).text
     families = set(re.findall(r"^# TYPE (greenroom_\w+?) (?:counter|gauge|histogram)$", page, re.MULTILINE))
     assert "greenroom_rooms" in families
     reference = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
@@ -167,7 +170,9 @@ async def test_publishes_are_counted_with_their_latency(world):
 
 
 class TroubledEngine(MemoryEngine):
-    """Knows that one of its servers is away."""
+    """Knows that one of its servers is away, and measures what it does."""
+
+    meter = EngineMeter([SizeHistogram()])
 
     def health(self):
         return EngineHealth(is_up=False, servers_up=(True, False))
@@ -210,9 +215,28 @@ async def test_promtool_has_nothing_to_say(world):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-async def test_the_dashboard_asks_for_metrics_that_exist(open_world):
+def expressions_of_the_dashboard():
     dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text())
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+async def test_promtool_can_read_the_queries_of_the_dashboard(tmp_path):
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(expressions_of_the_dashboard())
+    ]
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = await trio.run_process(
+        ["promtool", "check", "rules", str(file)], capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    assert f"{len(rules)} rules found" in done.stdout.decode()
+
+
+async def test_the_dashboard_asks_for_metrics_that_exist(open_world):
+    expressions = expressions_of_the_dashboard()
     asked = set(re.findall(r"\b(?:greenroom|process)_\w+", " ".join(expressions)))
     async with open_world(engine=TroubledEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
         await world.say("lobby", 1)
@@ -222,3 +246,87 @@ async def test_the_dashboard_asks_for_metrics_that_exist(open_world):
     of_ours = {name for name in page if name.startswith("greenroom_") and not name.endswith("_created")}
     assert len(of_ours) > 15
     assert [name for name in of_ours if not any(one.startswith(name) for one in asked)] == []
+
+
+def histogram(metrics, name, **labels):
+    """Return the count and the sum of a histogram."""
+    labels = tuple(sorted(labels.items()))
+    return metrics[f"{name}_count", *labels], metrics[f"{name}_sum", *labels]
+
+
+async def test_joins_are_counted_with_their_time_and_refused_ones_are_not(world):
+    before = histogram(await scrape(world), "greenroom_join_seconds")
+    async with world.connect() as ann, world.connect() as bob:
+        await listen(world, ann, world.token("ann"))
+        token = world.token("bob", rooms=["elsewhere"])
+        await bob.send(f"GET /api/rooms/lobby/events?token={token} HTTP/1.1\r\nHost: t\r\n\r\n")
+        await bob.until(b"403")
+        after = histogram(await scrape(world), "greenroom_join_seconds")
+    assert after[0] == before[0] + 1
+    assert after[1] > before[1]
+
+
+async def test_bytes_that_a_slow_peer_has_yet_to_read_are_counted_until_it_is_gone(open_world):
+    async with open_world(websocket={"outbox_bytes": 64 << 20}) as world:
+        async with world.connect() as client:
+            await listen(world, client, world.token("ann"))
+            assert (await scrape(world))["greenroom_outbox_bytes",] == 0
+            waiting = 0
+            while not waiting:  # until the buffers of the kernel are full
+                message = {"type": "note", "text": "x" * 60_000}
+                await world.client.post("/api/rooms/lobby/messages", json=message)
+                waiting = (await scrape(world))["greenroom_outbox_bytes",]
+        while (await scrape(world))["greenroom_outbox_bytes",]:
+            await trio.sleep(0)
+
+
+async def test_batches_and_the_lag_of_the_event_loop_are_measured(world):
+    await world.say("lobby", 1)
+    world.rooms.tally.delays.note(0.001, 20)
+    world.rooms.tally.batches.note(20)
+    metrics = await scrape(world)
+    assert histogram(metrics, "greenroom_publish_batch_messages") == (2, 21)
+    assert metrics["greenroom_publish_batch_messages_bucket", ("le", "1.0")] == 1
+    assert metrics["greenroom_publish_batch_messages_bucket", ("le", "31.0")] == 2
+    while histogram(await scrape(world), "greenroom_scheduler_lag_seconds")[0] == 0:
+        await trio.sleep(0.1)
+
+
+async def test_an_engine_with_a_store_measures_its_calls_and_transactions(open_world, tmp_path):
+    async with open_world(server={"engine": f"sqlite:///{tmp_path}/rooms.db"}) as world:
+        await world.say("lobby", 1)
+        await world.client.get("/api/rooms/lobby/messages")
+        await world.client.delete("/api/rooms/lobby/messages")
+        metrics = await scrape(world)
+        for operation, least in (("append", 1), ("read", 1), ("position", 1), ("clear", 1), ("commit", 2)):
+            count, seconds = histogram(metrics, "greenroom_engine_seconds", operation=operation)
+            assert count >= least, operation
+            assert seconds > 0
+        batches, requests = histogram(metrics, "greenroom_engine_batch_requests")
+        assert requests >= batches >= 2
+
+
+async def test_a_call_of_the_engine_that_fails_has_no_time():
+    meter = EngineMeter([])
+    with pytest.raises(OSError, match="away"), measured(meter.append):
+        raise OSError("away")
+    assert sum(meter.append.snapshot()) == 0
+
+
+async def test_workers_are_told_apart_and_their_histograms_add_up(open_world):
+    pages = {}
+    for worker, publishes in enumerate((2, 3)):
+        async with open_world() as world:
+            for _ in range(publishes):
+                await world.say("lobby", 1)
+            pages[worker] = pack_metrics((world.services.metrics, world.services.requests.registry))
+    page = families_of(render_metrics("here", [0, 1, 2], pages).decode())
+    for name in ("greenroom_publish_seconds", "greenroom_publish_batch_messages"):
+        counts = {
+            sample.labels["worker"]: sample.value
+            for sample in page[name].samples
+            if sample.name == f"{name}_count"
+        }
+        assert counts == {"0": 2, "1": 3}
+    up = {sample.labels["worker"]: sample.value for sample in page["greenroom_worker_up"].samples}
+    assert up == {"0": 1, "1": 1, "2": 0}

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from broker.histograms import DelayHistogram
 from broker.http.nodes.busiest import MOST_AGE_SECONDS, Sample, SampleWindow
 from broker.http.nodes.traffic import Reading, Traffic, run_traffic
-from broker.rooms.delay_histogram import DelayHistogram
 
 
 def readings() -> Iterator[Reading]:

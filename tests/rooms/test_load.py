@@ -8,8 +8,8 @@ import trio
 
 from broker.engine.base import Receipt, Retention
 from broker.errors import EngineUnavailableError
+from broker.histograms import quantile_seconds
 from broker.model import Draft
-from broker.rooms.delay_histogram import quantile_seconds
 from tests.support.engines import LongWayEngine
 
 if TYPE_CHECKING:

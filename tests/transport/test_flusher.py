@@ -41,6 +41,7 @@ async def test_what_is_scheduled_is_called_once_in_order_and_behind_the_turn(flu
         assert len(called) == 3 * (turn - 1), "whoever schedules is not written for amid its turn"
         await wait_all_tasks_blocked()
     assert called == [10, 11, 12, 20, 21, 22]
+    assert (flusher.batches.total, sum(flusher.batches.snapshot())) == (6, 2), "two batches of three"
 
 
 async def test_what_is_scheduled_before_it_runs_is_called(nursery: trio.Nursery) -> None:

@@ -9,7 +9,17 @@ import attrs
 import trio
 
 from broker.engine.attendance import QueuesAtPlaces
-from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, Retention, Run, is_kept
+from broker.engine.base import (
+    Engine,
+    EngineHealth,
+    EngineMeter,
+    EngineStatistics,
+    Receipt,
+    Retention,
+    Run,
+    is_kept,
+    measured,
+)
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.outbox import Queue
 from broker.engine.presence import PresenceBus
@@ -91,6 +101,7 @@ class RedisEngine(Engine, Feed):
         self._place = lru_cache(MOST_PLACES)(self._find_place)
         self._commits = 0
         self._messages = 0
+        self._meter = EngineMeter([server.link.batches for server in servers])
 
     @property
     def feed(self) -> Feed:
@@ -125,22 +136,24 @@ class RedisEngine(Engine, Feed):
     async def position(self, room: str) -> Position:
         """See Engine."""
         _, keys = self._place(room)
-        return await self._scripts.position.run(
-            self._server(room).link,
-            (keys.meta, keys.stream),
-            *(self._make_epoch(), UNTOUCHED_MS),
-            parse=parse_position,
-        )
+        with measured(self._meter.position):
+            return await self._scripts.position.run(
+                self._server(room).link,
+                (keys.meta, keys.stream),
+                *(self._make_epoch(), UNTOUCHED_MS),
+                parse=parse_position,
+            )
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled or unavailable, all the drafts may be stored all the same, or none of them."""
         keys, args, now_ms = self._append_command(room, drafts, retention)
-        receipts = await self._append.run(
-            self._place(room)[0].link,
-            keys,
-            *args,
-            parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
-        )
+        with measured(self._meter.append):
+            receipts = await self._append.run(
+                self._place(room)[0].link,
+                keys,
+                *args,
+                parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
+            )
         self._count(drafts)
         return receipts
 
@@ -159,18 +172,20 @@ class RedisEngine(Engine, Feed):
             keys,
             *args,
             parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
-            on_done=partial(self._note_done, drafts, on_done),
+            on_done=partial(self._note_done, drafts, on_done, trio.current_time()),
         )
 
     def _note_done(
         self,
         drafts: Sequence[Draft],
         on_done: Callable[[Receipt | EngineUnavailableError], None],
+        began: float,
         result: Sequence[Receipt] | EngineUnavailableError,
     ) -> None:
         if isinstance(result, EngineUnavailableError):
             on_done(result)
         else:
+            self._meter.append.note(trio.current_time() - began)
             self._count(drafts)
             on_done(result[0])
 
@@ -207,20 +222,22 @@ class RedisEngine(Engine, Feed):
     ) -> Run:
         """See Engine."""
         _, keys = self._place(room)
-        return await self._scripts.read.run(
-            self._server(room).link,
-            (keys.meta, keys.stream),
-            *(self._make_epoch(), UNTOUCHED_MS, self._clock.now_ms()),
-            *(after, -1 if limit is None else limit, int(reverse)),
-            parse=parse_run,
-        )
+        with measured(self._meter.read):
+            return await self._scripts.read.run(
+                self._server(room).link,
+                (keys.meta, keys.stream),
+                *(self._make_epoch(), UNTOUCHED_MS, self._clock.now_ms()),
+                *(after, -1 if limit is None else limit, int(reverse)),
+                parse=parse_run,
+            )
 
     async def clear(self, room: str) -> int:
         """See Engine."""
         _, keys = self._place(room)
-        return await self._scripts.clear.run(
-            self._server(room).link, (keys.meta, keys.stream), parse=parse_count
-        )
+        with measured(self._meter.clear):
+            return await self._scripts.clear.run(
+                self._server(room).link, (keys.meta, keys.stream), parse=parse_count
+            )
 
     async def subscribe(self, room: str, listener: FeedListener) -> None:
         """See Feed."""
@@ -251,6 +268,11 @@ class RedisEngine(Engine, Feed):
         """See Engine."""
         servers_up = tuple(server.health.trouble() is None for server in self._servers)
         return EngineHealth(all(servers_up), servers_up)
+
+    @property
+    def meter(self) -> EngineMeter:
+        """See Engine."""
+        return self._meter
 
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""

@@ -19,7 +19,17 @@ from broker.clocks import Clock
 from broker.config.settings import SqliteSettings
 from broker.engine.age_clock import EngineClock
 from broker.engine.attendance import QueuesAtPlaces
-from broker.engine.base import Engine, EngineHealth, EngineStatistics, Receipt, Retention, Run, is_kept
+from broker.engine.base import (
+    Engine,
+    EngineHealth,
+    EngineMeter,
+    EngineStatistics,
+    Receipt,
+    Retention,
+    Run,
+    is_kept,
+    measured,
+)
 from broker.engine.outbox import Queue
 from broker.engine.sqlite.file import (
     Synchronous,
@@ -37,6 +47,7 @@ from broker.engine.sqlite.resume import Resumed, resume
 from broker.engine.sqlite.revocations import SqliteRevocations
 from broker.engine.sqlite.rows import Append, Change, Clear, Reader, Writer
 from broker.errors import EngineTrouble, EngineUnavailableError
+from broker.histograms import SizeHistogram
 from broker.log import Log
 from broker.model import Draft, Event, Position, WallClock
 from broker.wakeup import Wakeup
@@ -100,6 +111,8 @@ class SqliteEngine(Engine):
         self._is_reading_refused = False
         self._commits = 0
         self._messages = 0
+        self._batches = SizeHistogram()
+        self._meter = EngineMeter([self._batches])
         self._revocations = SqliteRevocations(self._commit, self._read)
         self._outbox = (
             SqliteOutbox(queues, self._commit, self._read, lambda: clock.moment().age_ms) if queues else None
@@ -125,12 +138,14 @@ class SqliteEngine(Engine):
 
     async def position(self, room: str) -> Position:
         """See Engine."""
-        return await self._read(lambda reader: reader.position(room))
+        with measured(self._meter.position):
+            return await self._read(lambda reader: reader.position(room))
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled, all the drafts are stored all the same, or none of them."""
         if any(is_kept(draft) for draft in drafts):
-            return await self._commit(Append(room, drafts, retention))
+            with measured(self._meter.append):
+                return await self._commit(Append(room, drafts, retention))
         await trio.lowlevel.checkpoint_if_cancelled()
         time_ms = self._clock.moment().time_ms
         return [Receipt(None, Event(draft.content, time_ms, None, draft.header)) for draft in drafts]
@@ -140,14 +155,16 @@ class SqliteEngine(Engine):
     ) -> Run:
         """See Engine."""
         age_ms = int(self._clock.age() * 1000)
-        return await self._read(
-            lambda reader: reader.run(room, after=after, limit=limit, reverse=reverse, age_ms=age_ms)
-        )
+        with measured(self._meter.read):
+            return await self._read(
+                lambda reader: reader.run(room, after=after, limit=limit, reverse=reverse, age_ms=age_ms)
+            )
 
     async def clear(self, room: str) -> int:
         """See Engine. If cancelled, the events are deleted all the same, or none of them."""
         clearing = Clear(room)
-        await self._commit(clearing)
+        with measured(self._meter.clear):
+            await self._commit(clearing)
         return clearing.deleted
 
     async def wait_ready(self) -> None:
@@ -159,6 +176,11 @@ class SqliteEngine(Engine):
     def statistics(self) -> EngineStatistics:
         """Return a snapshot."""
         return EngineStatistics(self._commits, self._messages, len(self._pending))
+
+    @property
+    def meter(self) -> EngineMeter:
+        """See Engine: `commit` is the time of a transaction alone."""
+        return self._meter
 
     def health(self) -> EngineHealth:
         """See Engine: whether the last commit succeeded."""
@@ -232,7 +254,8 @@ class SqliteEngine(Engine):
         try:
             # Not abandoned on cancellation: a commit is bounded by MAX_APPENDS_PER_COMMIT.
             now, note = self._clock.moment(), self._clock.note()
-            results = await trio.to_thread.run_sync(self._writer.append, appends, now, note)
+            with measured(self._meter.commit):
+                results = await trio.to_thread.run_sync(self._writer.append, appends, now, note)
         except sqlite3.OperationalError as error:
             self._refuse(batch, error)
         except Exception as error:  # noqa: BLE001  # logged
@@ -251,6 +274,7 @@ class SqliteEngine(Engine):
             # Unlike a commit without events, which succeeds on a full disk too.
             self._is_storing_refused = False
         self._commits += 1
+        self._batches.note(len(batch))
         for pending, receipts in zip(batch, results, strict=True):
             self._messages += len(receipts)
             pending.receipts = receipts

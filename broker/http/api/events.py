@@ -180,12 +180,14 @@ class EventRoutes:
             on_end=partial(self._note_end, address_of(request.scope)),
             connection=connection,
             since_ms=int(self.services.wall_clock() * 1000),
+            on_queued=self.services.connections.backlog.add,
         )
         if not self.services.connections.add(stream):
             raise Disconnect(
                 CloseCode.TOO_MANY, "too many connections of this user", why=RefusalReason.USER_FULL
             )
         request.exits.callback(self.services.connections.discard, stream)
+        request.exits.callback(self.services.connections.backlog.discard, stream)
         request.exits.callback(stream.end)
         with answer_within(self.services.settings.http.request_seconds):
             since = parse_event_id(event_id)
@@ -259,8 +261,12 @@ class EventStream:
         on_end: Callable[[Disconnect], None] = lambda _ending: None,
         connection: str = "",
         since_ms: int = 0,
+        on_queued: Callable[["EventStream"], None] = lambda _stream: None,
     ) -> None:
-        """`on_end` is called once, if the server ends the stream; `connection` and `since_ms` are those of Shown."""
+        """`on_end` is called once, if the server ends the stream; `on_queued` with the stream, for each frame queued.
+
+        `connection` and `since_ms` are those of Shown.
+        """
         self._protocol = protocol
         self._on_end = on_end
         self._is_ended = False
@@ -270,7 +276,12 @@ class EventStream:
         self._user_id = f"api/{uuid4().hex}" if claims is None else claims.user_id
         self.shown = Shown(self._user_id, connection, since_ms, None if claims is None else claims.info)
         """See Member."""
-        self._outbox = EventOutbox(protocol.codec, limit_bytes=limit_bytes, disconnect=self.disconnect)
+        self._outbox = EventOutbox(
+            protocol.codec,
+            limit_bytes=limit_bytes,
+            disconnect=self.disconnect,
+            on_queued=partial(on_queued, self),
+        )
         self._ref: Ref[RoomMessage] | None = None
         self._room: str | None = None
 
@@ -322,10 +333,12 @@ class EventStream:
         :raises ActorError: if the room failed.
         """
         reply: Reply[None] = Reply()
+        began = trio.current_time()
         # The Ref is kept as soon as the join is in the mailbox: from then on `end` sends a leave behind it.
         pay = None if allowance is None else lambda: allowance.take_room(trio.current_time())
         self._ref = await rooms.tell(room, Join(self, since, None, reply, by, last, wanted), on_start=pay)
         await self._ref.wait_reply(reply)
+        rooms.tally.joins.note(trio.current_time() - began)
 
     def end(self) -> None:
         """Leave the room; safe to call at any time, and again."""

@@ -94,11 +94,18 @@ class EventOutbox:
     """
 
     def __init__(
-        self, codec: Codec, *, limit_bytes: int, disconnect: Callable[[CloseCode, str], None]
+        self,
+        codec: Codec,
+        *,
+        limit_bytes: int,
+        disconnect: Callable[[CloseCode, str], None],
+        on_queued: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_queued` is called for each frame that is queued."""
         self._codec = codec
         self._limit_bytes = limit_bytes
         self._disconnect = disconnect
+        self._on_queued = on_queued
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._is_closed = False
@@ -169,4 +176,5 @@ class EventOutbox:
             return
         self._frames.append(frame)
         self._bytes += len(frame)
+        self._on_queued()
         self._changed.set()

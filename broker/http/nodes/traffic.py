@@ -10,9 +10,9 @@ import msgspec
 import trio
 from msgspec import Meta
 
+from broker.histograms import DelayHistogram, quantile_seconds
 from broker.http.nodes.busiest import SampleWindow
 from broker.model import WallClock
-from broker.rooms.delay_histogram import quantile_seconds
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
 
@@ -80,6 +80,8 @@ class Traffic:
         self._delays: deque[tuple[int, ...]] = deque(maxlen=MINUTE_POINTS + 1)
         self._last: Reading | None = None
         self._number = 0
+        self.lag = DelayHistogram()
+        """How much later than due the event loop woke the task that records the points."""
 
     def note(self, reading: Reading) -> None:
         """Add the point that ends with `reading`; nothing is added for the first, or if no time has passed."""
@@ -142,4 +144,6 @@ async def run_traffic(traffic: Traffic, samples: SampleWindow, read: Callable[[]
         reading = read()
         traffic.note(reading)
         samples.forget(reading.at)
-        await trio.sleep(INTERVAL_SECONDS)
+        due_at = trio.current_time() + INTERVAL_SECONDS
+        await trio.sleep_until(due_at)
+        traffic.lag.note(trio.current_time() - due_at)

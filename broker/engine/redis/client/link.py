@@ -26,6 +26,7 @@ from broker.engine.redis.client.errors import (
 )
 from broker.engine.redis.client.reconnector import STABLE_SECONDS, Reconnector, Superseded, retry_seconds
 from broker.errors import ConfigurationError, EngineUnavailableError
+from broker.histograms import SizeHistogram
 from broker.wakeup import Wakeup
 
 T = TypeVar("T")
@@ -91,6 +92,8 @@ class Link:
         self._last_progress = 0.0  # trio time of the latest reply, or of the first request that waits
         self._requests = 0
         self._writes = 0
+        self.batches = SizeHistogram()
+        """Commands that went out in one write."""
 
     async def request(self, *command: str | bytes | int, parse: Callable[[object], T]) -> T:
         """Send a command and return its reply, parsed; `parse` raises ValueError for a reply it cannot have.
@@ -176,6 +179,7 @@ class Link:
             requests, self._unsent = self._unsent, []
             self._awaited.extend(requests)
             self._writes += 1
+            self.batches.note(len(requests))
             await connection.send(b"".join([request.data for request in requests]))
 
     async def _read(self, connection: Connection) -> None:

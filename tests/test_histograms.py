@@ -1,10 +1,10 @@
-"""How long publishes took, in buckets."""
+"""Delays and sizes, counted in buckets."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rooms.delay_histogram import DelayHistogram, quantile_seconds
+from broker.histograms import SIZE_BOUNDS, DelayHistogram, SizeHistogram, quantile_seconds, with_singles
 
 delays_of_publishes = st.lists(st.floats(2e-5, 60), min_size=1, max_size=50)
 
@@ -40,3 +40,19 @@ def test_a_batch_counts_for_each_of_its_publishes():
     assert quantile_seconds(delays.snapshot(), 0.99) == pytest.approx(1.0)
     since = [new - old for old, new in zip(before, delays.snapshot(), strict=True)]
     assert quantile_seconds(since, 0.5) == pytest.approx(1.0)
+
+
+@given(st.lists(st.integers(1, 1 << 40), max_size=50))
+def test_a_size_is_counted_in_the_first_bucket_whose_bound_it_does_not_exceed(sizes):
+    counted = SizeHistogram()
+    for size in sizes:
+        counted.note(size)
+    assert counted.total == sum(sizes)
+    expected = [0] * (len(SIZE_BOUNDS) + 1)
+    for size in sizes:
+        index = next((i for i, bound in enumerate(SIZE_BOUNDS) if size <= bound), len(SIZE_BOUNDS))
+        expected[index] += 1
+    assert counted.snapshot() == tuple(expected)
+    more = with_singles(counted, 5)
+    assert more.total == counted.total + 5
+    assert more.snapshot() == (expected[0] + 5, *expected[1:])
