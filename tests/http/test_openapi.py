@@ -3,8 +3,10 @@
 import importlib.metadata
 import json
 import re
+from urllib.parse import quote
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 PAGES = {
@@ -125,6 +127,71 @@ async def test_answers_are_as_described(world, document):
     problem = (await world.client.get("/api/rooms?limit=0")).json()
     content = document["paths"]["/api/rooms"]["get"]["responses"]["default"]["content"]
     check(document, content["application/problem+json"]["schema"], problem)
+
+
+async def test_json_is_described_as_json(document):
+    """Not as a text, whichever route gives it, and however its type is called."""
+    seen = 0
+    for item in document["paths"].values():
+        for operation in item.values():
+            for answer in operation["responses"].values():
+                for media, content in answer["content"].items():
+                    is_text = resolve(document, content["schema"]).get("type") == "string"
+                    assert is_text is media.startswith("text/plain"), operation["operationId"]
+                    seen += 1
+    assert seen > 40
+
+
+async def test_names_in_paths_are_described_as_they_are_accepted(world, document):
+    names = {
+        "room": ("a", "x" * 128, "user_" + "x" * 128, "x" * 129, "..", "a\x01b"),
+        "user": ("a", "x" * 129, "a\x01b"),
+        "name": ("a", "x" * 129),
+    }
+    paths = {"room": "/api/rooms/{room}", "user": "/api/users/{user}", "name": "/api/webhooks/{name}/aside"}
+    for name, values in names.items():
+        (parameter,) = [
+            each for each in document["paths"][paths[name]]["get"]["parameters"] if each["in"] == "path"
+        ]
+        for value in values:
+            path = paths[name].replace(f"{{{name}}}", quote(value.replace("..", "%2e%2e"), safe="%"))
+            response = await world.client.get(path)
+            is_allowed = Draft202012Validator(parameter["schema"]).is_valid(value)
+            assert is_allowed is (response.status_code != 400), (name, value)
+
+
+async def test_content_is_described_as_it_is_accepted(world, document):
+    contents = {
+        "/api/broadcast": [
+            ({"rooms": ["a"], "message": {"type": "x"}}, True),
+            ({"rooms": ["a"], "message": {"type": ""}}, False),
+            ({"rooms": ["a"], "message": {}}, False),
+            ({"rooms": ["a"], "message": "x"}, False),
+            ({"rooms": [], "message": {"type": "x"}}, False),
+        ],
+        "/api/rooms/{room}/messages": [({"type": "x", "more": 1}, True), ({"type": ""}, False), ([], False)],
+        "/api/revocations": [
+            ({"jti": "a"}, True),
+            ({"user_id": "a"}, True),
+            ({"user_id": "a", "issued_before": 1}, True),
+            ({}, False),
+            ({"issued_before": 1}, False),
+            ({"jti": "a", "user_id": "b"}, False),
+            ({"jti": "a", "issued_before": 1}, False),
+        ],
+    }
+    for path, bodies in contents.items():
+        schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        validator = Draft202012Validator({**schema, "components": document["components"]})
+        for body, is_good in bodies:
+            response = await world.client.post(path.replace("{room}", "a"), json=body)
+            assert response.is_success is is_good, (path, body)
+            assert validator.is_valid(body) is is_good, (path, body)
+
+
+async def test_a_batch_without_lines_is_one(world, document):
+    assert (await world.client.post("/api/messages")).status_code == 200
+    assert document["paths"]["/api/messages"]["post"]["requestBody"]["required"] is False
 
 
 async def test_a_line_of_a_batch_is_as_described(world, document):

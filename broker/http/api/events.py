@@ -79,11 +79,23 @@ class EventsHeaders(msgspec.Struct, frozen=True, rename={"last_event_id": "Last-
     last_event_id: str | UnsetType = UNSET
 
 
-class EventData(msgspec.Struct, frozen=True):
-    """The data of an event: the same message as on a WebSocket."""
+class StreamEvent(msgspec.Struct, frozen=True):
+    """One event of the stream, by its fields (HTML Living Standard, section 9.2)."""
 
-    type: str
-    room: str
+    data: Annotated[
+        str,
+        Meta(
+            description="The same message as on a WebSocket; of the event `close`, `code` and `reason`.",
+            extra_json_schema={"contentMediaType": "application/json", "contentSchema": {"type": "object"}},
+        ),
+    ]
+    event: Annotated[str, Meta(description="`close` for the last event, else `message`.")] = "message"
+    id: Annotated[
+        str | UnsetType, Meta(description="The position, for `Last-Event-ID`: epoch, colon, offset.")
+    ] = UNSET
+    retry: Annotated[
+        int | UnsetType, Meta(description="Milliseconds to wait before the next connection.")
+    ] = UNSET
 
 
 @attrs.frozen
@@ -103,7 +115,7 @@ class EventRoutes:
     @operation(
         query=EventsQuery,
         headers=EventsHeaders,
-        response=EventData,
+        response=StreamEvent,
         response_media=EVENT_STREAM_TYPE,
         security=("apiKey", "clientToken"),
         need=READ,

@@ -18,7 +18,21 @@ MAX_BROADCAST_ROOMS = 1000
 class Message(msgspec.Struct, frozen=True):
     """A JSON object with a `type` of the application's own; all its other fields are passed on as they are."""
 
-    type: str
+    type: Annotated[str, Meta(min_length=1)]
+
+
+MessageJson = Annotated[
+    msgspec.Raw,
+    Meta(
+        description="a JSON object with a `type` of your own",
+        extra_json_schema={
+            "type": "object",
+            "properties": {"type": {"type": "string", "minLength": 1}},
+            "required": ["type"],
+        },
+    ),
+]
+"""A `Message` as it is written."""
 
 
 class PublishQuery(msgspec.Struct, frozen=True):
@@ -44,7 +58,7 @@ class PublishHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Id
     """Headers of a publish."""
 
     idempotency_key: Annotated[
-        str | UnsetType,
+        Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType,
         Meta(description="1 to 128 characters; the same key within 5 minutes is stored once"),
     ] = UNSET
 
@@ -78,7 +92,7 @@ class Broadcast(msgspec.Struct, frozen=True):
     """One message for many rooms."""
 
     rooms: Annotated[list[str], Meta(min_length=1, max_length=MAX_BROADCAST_ROOMS)]
-    message: Annotated[msgspec.Raw, Meta(description="a JSON object with a `type` of your own")]
+    message: MessageJson
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -101,7 +115,7 @@ class BatchLine(msgspec.Struct, frozen=True):
     """One line of a batch."""
 
     room: str
-    message: Annotated[msgspec.Raw, Meta(description="a JSON object with a `type` of your own")]
+    message: MessageJson
     id: Id = None
     tags: Tags | None = None
     exclude_user: Annotated[Excludable | None, Meta(description="not to this user's connections")] = None

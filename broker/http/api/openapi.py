@@ -13,10 +13,11 @@ from quart_trio import QuartTrio
 from werkzeug.routing.converters import BaseConverter
 from werkzeug.routing.rules import Rule
 
+from broker.http.api.batch import NDJSON_TYPE
 from broker.http.api.operations import API_KEY, CLIENT_TOKEN, Model, Operation, operation_of
 from broker.http.problems import PROBLEM_TYPE, Problem
 from broker.http.version import greenroom_version
-from broker.model import MAX_ROOM_NAME_CHARACTERS
+from broker.protocol.fields import RoomName
 
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -69,18 +70,24 @@ class Provider(OpenAPIProvider):
             built["security"] = [{name: scopes if name == API_KEY else []} for name in described.security]
         if described.request is not None:
             content = _content(described.request, described.request_media, components)
-            built["requestBody"] = {"required": True, "content": content}
+            # No line at all is a batch, too.
+            is_required = described.request_media != NDJSON_TYPE
+            built["requestBody"] = {"required": is_required, "content": content}
         path = re.sub(r"<(?:[^:>]*:)?([^>]+)>", r"{\1}", rule.rule)
         return {path: {method.lower(): built for method in self.generate_methods(rule)}}, components
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
-        """Return a parameter of a path: a room or a user."""
+        """Return a parameter of a path: a room, or a user or a webhook, which need not exist."""
         parameter = super().build_path_parameter(name, converter)
-        parameter["schema"] |= {"minLength": 1, "maxLength": MAX_ROOM_NAME_CHARACTERS}
+        parameter["schema"] = _room_name() if name == "room" else {"type": "string", "minLength": 1}
         return parameter
 
     def _described(self, rule: Rule) -> Operation | None:
         return operation_of(self._app.view_functions[rule.endpoint])
+
+
+def _room_name() -> dict[str, Any]:
+    return msgspec.json.schema(RoomName)
 
 
 def _schema(model: Model, components: dict[str, Any]) -> dict[str, Any]:
@@ -109,9 +116,13 @@ def _parameters(model: Model | None, place: str, components: dict[str, Any]) -> 
 
 
 def _responses(described: Operation, components: dict[str, Any]) -> dict[str, Any]:
-    text = {"schema": {"type": "string"}}
+    is_json = described.response_media.endswith("json")
+    untyped = {"schema": {"type": "object" if is_json else "string"}}
     responses: dict[str, Any] = {
-        "200": {"description": "A text.", "content": {described.response_media: text}},
+        "200": {
+            "description": "A JSON document." if is_json else "A text.",
+            "content": {described.response_media: untyped},
+        },
         "default": _response(Problem, PROBLEM_TYPE, components),
     }
     models = dict(described.other_statuses)

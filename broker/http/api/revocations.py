@@ -1,7 +1,9 @@
 """Tokens taken back over HTTP."""
 
+from typing import Annotated, TypeAlias
+
 import attrs
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 from quart import Blueprint, Response
 
 from broker.auth.api_keys import ADMIN
@@ -14,6 +16,22 @@ from broker.http.deadlines import answer_within
 from broker.http.nodes.bearers import count_bearers
 from broker.http.services import HttpServices
 
+DescribedRevocation: TypeAlias = Annotated[
+    RevocationRequest,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {
+                    "required": ["jti"],
+                    "not": {"anyOf": [{"required": ["user_id"]}, {"required": ["issued_before"]}]},
+                },
+                {"required": ["user_id"], "not": {"required": ["jti"]}},
+            ]
+        }
+    ),
+]
+"""With what `make_revocation` asks of it."""
+
 
 @attrs.frozen
 class RevocationRoutes:
@@ -25,7 +43,7 @@ class RevocationRoutes:
         """Add the route to a blueprint below /api."""
         api.add_url_rule("/revocations", view_func=self.revoke, methods=["POST"])
 
-    @operation(request=RevocationRequest, response=Revoked, need=ADMIN)
+    @operation(request=DescribedRevocation, response=Revoked, need=ADMIN)
     async def revoke(self) -> Response:
         """Take tokens back: close their connections with 4001, and refuse the tokens until `expires_at`.
 
