@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENT := broker/web/client
 
-.PHONY: help serve test test-quick coverage lint fix documents wheel web web-check bench clean
+.PHONY: help serve test test-quick coverage fuzz lint fix documents wheel web web-check bench clean
 
 # Many tests wait for a server or a clock: one more runs than there are processors.
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
@@ -24,6 +24,7 @@ help:
 	@echo "make test        run all tests"
 	@echo "make test-quick  run the tests of the core: $(QUICK)"
 	@echo "make coverage    run all tests, and count the lines that they reach (takes half as long again)"
+	@echo "make fuzz        look for inputs that break a parser (MINUTES=60 for an hour; ten by default)"
 	@echo "make lint        check style, types and the direction of imports"
 	@echo "make fix         format the code, and mend what ruff can"
 	@echo "make documents   write the JSON Schema and the AsyncAPI document of the protocol to docs/"
@@ -42,6 +43,10 @@ coverage: $(VENV)/dev
 
 test-quick: $(VENV)/dev
 	$(BIN)/pytest -n $(JOBS) -q -m "not slow" $(QUICK)
+
+# Guided by coverage, with atheris; CONTRIBUTING.md, "Fuzzing". `FUZZ="ndjson commands"` for some targets only.
+fuzz: $(VENV)/dev
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(FUZZ)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -95,7 +100,7 @@ $(VENV)/runtime: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing Greenroom and its tools into $(VENV): some minutes ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz,openapi]'
 	@touch $@ $(VENV)/runtime
 
 $(CLIENT)/node_modules: $(CLIENT)/package-lock.json
