@@ -137,7 +137,7 @@ class BrokerCollector(Collector):
         )
         yield CounterMetricFamily(
             "greenroom_deliveries_lost",
-            "Notices that a member's outbox refused because it was full",
+            "Notices that a member's outbox refused because it was full, or that a newer one replaced in it",
             rooms.deliveries_lost,
         )
         tally = self._rooms.tally

@@ -150,7 +150,8 @@ class RoomTrack:
         if message["type"] == "gap":
             if "epoch" not in message:
                 # The server reports a hole that it will not fill. A gap in a new epoch begins at 1.
-                return Position(here.epoch, message["to"]) if message["from"] == here.offset + 1 else here
+                is_next = message["from"] <= here.offset + 1 <= message["to"]
+                return Position(here.epoch, message["to"]) if is_next else here
             first, there = message["from"], Position(message["epoch"], message["to"])
         elif "offset" in message:
             first, there = _first_offset(message), Position(message["epoch"], message["offset"])

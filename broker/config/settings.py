@@ -380,6 +380,10 @@ class RoomRule(Section, frozen=True):
         _doc("any: every user; token: only tokens whose rooms name it; none: only the HTTP API"),
     ] = "any"
     presence_data: Annotated[bool | None, _doc("instead of room.presence_data")] = None
+    slow_reader: Annotated[
+        Literal["disconnect", "drop", "latest"] | None,
+        _doc("instead of websocket.slow_reader; latest: send only the newest of alike events, and say gap"),
+    ] = None
     history_messages: Annotated[CountOrNone | None, _doc("instead of history.messages")] = None
     history_bytes: Annotated[
         Annotated[int, Meta(ge=0, le=1 << 30)] | None, _doc("instead of history.bytes")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from broker.rooms.frame import RoomFrame, room_frame
 from broker.rooms.member import Member
 from broker.rooms.presence.roster import Audiences
 
@@ -18,34 +19,25 @@ TAKES_PER_NEWEST = 3
 their own events publish again sooner then, and those who lack most are sent all of it in one write."""
 
 
-class Frame(NamedTuple):
-    """Notices as the bytes for some members; none, if all of them are withheld."""
-
-    data: bytes
-    notices: int
-    offsets: tuple[int, int] | None
-    """First and last, for the Gap of a member that misses them."""
-
-
 class Frames(NamedTuple):
-    """The same notices, as one frame for each audience."""
+    """The same notices, as one frame for each audience; without bytes, if all of them are withheld."""
 
-    by_audience: Sequence[Frame]
-    others: Mapping[Member, Frame] = {}
+    by_audience: Sequence[RoomFrame]
+    others: Mapping[Member, RoomFrame] = {}
     """The frames of members that get other notices than their audience."""
 
     @property
     def size_bytes(self) -> int:
         """The size of the largest."""
-        return max((len(frame.data) for frame in self.by_audience), default=0)
+        return max((len(frame) for frame in self.by_audience), default=0)
 
 
 class Part(NamedTuple):
     """The next members to be sent something, and all that they lack."""
 
     members: Sequence[Member]
-    frame: Frame
-    others: Sequence[tuple[Member, Frame]] = ()
+    frame: RoomFrame
+    others: Sequence[tuple[Member, RoomFrame]] = ()
     """Further members, each with a frame of its own."""
 
 
@@ -96,7 +88,7 @@ class Broadcast:
         segment = self._segments[at]
         lacked = self._frames[segment.had :]
         frame = _joined([frames.by_audience[segment.audience] for frames in lacked])
-        count = max(1, min(MEMBERS_PER_PART, BYTES_PER_PART // max(1, len(frame.data))))
+        count = max(1, min(MEMBERS_PER_PART, BYTES_PER_PART // max(1, len(frame))))
         end = min(segment.end, segment.start + count)
         self._note_sent(at, end)
         members = self.audiences[segment.audience].members[segment.start : end]
@@ -130,19 +122,15 @@ class Broadcast:
         return not self._frames
 
 
-def _frame_for(member: Member, audience: int, frames: Frames) -> Frame:
-    return frames.others.get(member) or frames.by_audience[audience]
+def _frame_for(member: Member, audience: int, frames: Frames) -> RoomFrame:
+    return frames.others.get(member, frames.by_audience[audience])
 
 
-def _joined(frames: Sequence[Frame]) -> Frame:
+def _joined(frames: Sequence[RoomFrame]) -> RoomFrame:
     if len(frames) == 1:
         return frames[0]
-    offsets = [frame.offsets for frame in frames if frame.offsets is not None]
-    return Frame(
-        b"".join([frame.data for frame in frames]),
-        sum(frame.notices for frame in frames),
-        (offsets[0][0], offsets[-1][1]) if offsets else None,
-    )
+    notices = [notice for frame in frames for notice in frame.notices]
+    return room_frame(b"".join(frames), frames[0].source, notices)
 
 
 def _merged(segments: Sequence[_Segment]) -> list[_Segment]:

@@ -27,6 +27,7 @@ from broker.log import Log
 from broker.model import Draft, Position, PresenceBy
 from broker.rooms.fanout import Fanout, Tally
 from broker.rooms.feed_subscription import FeedSubscription
+from broker.rooms.frame import SlowReader
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
 from broker.rooms.presence.batch import PresenceBatch
 from broker.rooms.presence.room_presence import RoomPresence
@@ -88,6 +89,12 @@ def shows_presence_data(settings: Settings, room: str) -> bool:
     """Whether the members of a room are shown each other's info and state, by the first rule that matches it."""
     rule = find_rule(settings.rooms, room)
     return settings.room.presence_data if rule is None or rule.presence_data is None else rule.presence_data
+
+
+def slow_reader_for(settings: Settings, room: str) -> SlowReader | None:
+    """Return the policy of a room's rule towards slow readers; None if it has none of its own."""
+    rule = find_rule(settings.rooms, room)
+    return None if rule is None else rule.slow_reader
 
 
 class Rooms:
@@ -242,19 +249,22 @@ async def open_rooms(
     tally, member_count, bulk_slice = Tally(), MemberCount(), TimeSlice()
 
     def make_factory(name: str) -> Callable[[], Room]:
+        slow_reader = slow_reader_for(settings, name)
         options = RoomOptions(
             retention(name),
             settings.room.gather_seconds,
             page_messages=settings.history.page_messages,
             page_bytes=settings.history.page_bytes,
             recovery_bytes=settings.history.recovery_bytes,
+            holds_back=(slow_reader or settings.websocket.slow_reader) != "disconnect",
         )
         batch = PresenceBatch(name, settings.room.gather_above)
         presence = RoomPresence(
             *(name, Roster(member_count), batch, engine.presence, engine.attendance),
             shows_data=shows_presence_data(settings, name),
         )
-        state = RoomState(name, presence, Fanout(name, tally, log, bulk_slice), FeedSubscription(name))
+        fanout = Fanout(name, tally, log, bulk_slice, slow_reader)
+        state = RoomState(name, presence, fanout, FeedSubscription(name))
         states[name] = state
         return lambda: Room(state, engine, options)
 

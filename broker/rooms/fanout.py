@@ -12,9 +12,10 @@ import trio
 from broker.errors import CloseCode
 from broker.histograms import DelayHistogram, SizeHistogram
 from broker.log import Log
-from broker.notices import Gap, Notice, RoomEvent, Withheld
-from broker.rooms.broadcast import Broadcast, Frame, Frames, Part
+from broker.notices import Notice, RoomEvent
+from broker.rooms.broadcast import Broadcast, Frames, Part
 from broker.rooms.choice import Audience, Parcel, divide, excludes_any
+from broker.rooms.frame import RoomFrame, SlowReader, Source, room_frame
 from broker.rooms.member import Codec, Member
 from broker.rooms.presence.roster import Audiences, Roster
 from broker.rooms.time_slice import TIME_SLICE_SECONDS, TimeSlice
@@ -55,9 +56,16 @@ class Fanout:
     everything once. The queue belongs to the room and not to an incarnation of its actor: the next one sends the rest.
     """
 
-    def __init__(self, room: str, tally: Tally, log: Log, bulk_slice: TimeSlice) -> None:
+    def __init__(
+        self,
+        room: str,
+        tally: Tally,
+        log: Log,
+        bulk_slice: TimeSlice,
+        slow_reader: SlowReader | None = None,
+    ) -> None:
         """`bulk_slice` is shared by all rooms of the node."""
-        self._room = room
+        self._source = Source(room, slow_reader)
         self._tally = tally
         self._log = log
         self._deliveries: deque[_Delivery | Broadcast] = deque()
@@ -77,12 +85,10 @@ class Fanout:
             return
         frames = [self._encode(codec, members, notices) for codec, members, _ in audiences]
         if len(roster) > BULK_MEMBERS:
-            offsets = _offsets(notices)
-            by_audience = [Frame(frame, len(notices), offsets) for frame in frames]
-            self._broadcast_to(audiences).add(Frames(by_audience))
+            self._broadcast_to(audiences).add(Frames(frames))
         else:
             self._deliveries += [
-                partial(self._offer_to, members, frame, notices)
+                partial(self._offer_to, members, frame)
                 for (_, members, _), frame in zip(audiences, frames, strict=True)
             ]
         self._tally.deliveries += len(roster) * len(notices)
@@ -118,9 +124,10 @@ class Fanout:
         if roster.has_withheld:
             self.on_withheld()
 
-    def _frame_of(self, audience: Audience, notices: Sequence[Notice]) -> Frame:
-        data = self._encode(audience.codec, audience.members, notices) if notices else b""
-        return Frame(data, len(notices), _offsets(notices))
+    def _frame_of(self, audience: Audience, notices: Sequence[Notice]) -> RoomFrame:
+        if not notices:
+            return room_frame(b"", self._source, notices)
+        return self._encode(audience.codec, audience.members, notices)
 
     def _offer_parcel(self, parcel: Parcel) -> int:
         """Offer an audience its notices, and those of its members that are excluded from some what is left of them."""
@@ -128,22 +135,22 @@ class Fanout:
         offered = 0
         for member, notices in parcel.others.items():
             if notices:
-                offered += self._offer_to((member,), self._encode(codec, (member,), notices), notices)
+                offered += self._offer_to((member,), self._encode(codec, (member,), notices))
         if parcel.notices:
             alike = (
                 [member for member in members if member not in parcel.others] if parcel.others else members
             )
-            frame = self._encode(codec, alike, parcel.notices)
-            offered += self._offer_to(alike, frame, parcel.notices)
+            offered += self._offer_to(alike, self._encode(codec, alike, parcel.notices))
         return offered
 
-    def _encode(self, codec: Codec, members: Sequence[Member], notices: Sequence[Notice]) -> bytes:
+    def _encode(self, codec: Codec, members: Sequence[Member], notices: Sequence[Notice]) -> RoomFrame:
         """Return the frame for an audience. If its codec raises, its members are failed, and it is empty."""
         try:
-            return codec.encode(notices)
+            data = codec.encode(notices)
         except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
             self._fail(members, error)
-            return b""
+            data = b""
+        return room_frame(data, self._source, notices)
 
     def _broadcast_to(self, audiences: Audiences) -> Broadcast:
         """Return the last broadcast if it can take more for these members, else a new one behind all that is queued."""
@@ -167,7 +174,7 @@ class Fanout:
                 self._offer_parcel(parcel)
             return
         for codec, members, _ in roster.audiences():
-            self._offer_to(members, self._encode(codec, members, notices), notices)
+            self._offer_to(members, self._encode(codec, members, notices))
         self._tally.deliveries += len(roster) * len(notices)
 
     def reply_nowait(self, member: Member, notice: Notice) -> None:
@@ -249,35 +256,31 @@ class Fanout:
         for member, frame in part.others:
             self._write_frame((member,), frame)
 
-    def _write_frame(self, members: Sequence[Member], frame: Frame) -> None:
+    def _write_frame(self, members: Sequence[Member], frame: RoomFrame) -> None:
         """Write a frame to members. The fast path of `_offer_to` where nothing waits."""
-        data, failed = frame.data, self._failed
-        if not data:
+        failed = self._failed
+        if not frame:
             return
         for member in members:
             if member in failed:
                 continue
             try:
-                if not member.outbox.write_or_offer(data):
-                    self._note_lost(member, frame.notices, frame.offsets)
+                if not member.outbox.write_or_offer(frame):
+                    self._tally.deliveries_lost += member.outbox.hold(frame)
             except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
                 self._fail((member,), error)
                 failed = self._failed
 
-    def _offer_to(self, members: Sequence[Member], frame: bytes, notices: Sequence[Notice]) -> int:
+    def _offer_to(self, members: Sequence[Member], frame: RoomFrame) -> int:
         for member in members:
             if member in self._failed:
                 continue
             try:
                 if not member.outbox.offer(frame):
-                    self._note_lost(member, len(notices), _offsets(notices))
+                    self._tally.deliveries_lost += member.outbox.hold(frame)
             except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
                 self._fail((member,), error)
         return len(members)
-
-    def _note_lost(self, member: Member, notices: int, offsets: tuple[int, int] | None) -> None:
-        self._tally.deliveries_lost += notices
-        member.outbox.note_lost(self._room, offsets)
 
     def _act_for(self, member: Member, action: Callable[[Member], None]) -> int:
         if member not in self._failed:
@@ -301,21 +304,8 @@ class Fanout:
                 errors.append(another)
         if gone:
             shown = error if len(errors) == 1 else ExceptionGroup("delivery failed", errors)
-            self._log.exception("delivery failed", exc_info=shown, room=self._room, members=len(gone))
+            self._log.exception("delivery failed", exc_info=shown, room=self._source.room, members=len(gone))
 
 
 def do_nothing() -> None:
     """Do nothing, for `Fanout.on_withheld` while no actor is there to set a timer."""
-
-
-def _offsets(notices: Sequence[Notice]) -> tuple[int, int] | None:
-    """Return the first and the last offset in these notices, for the Gap of a member that misses them."""
-    offsets: list[int] = []
-    for notice in notices:
-        if isinstance(notice, Gap):
-            offsets += (notice.first, notice.last)
-        elif isinstance(notice, Withheld):
-            offsets += (notice.first, notice.offset)
-        elif isinstance(notice, RoomEvent) and notice.event.offset is not None:
-            offsets.append(notice.event.offset)
-    return (offsets[0], offsets[-1]) if offsets else None

@@ -7,6 +7,7 @@ from actors import Ref
 from broker.errors import CloseCode
 from broker.model import Shown
 from broker.notices import Notice
+from broker.rooms.frame import RoomFrame
 
 if TYPE_CHECKING:
     from broker.rooms.messages import RoomMessage
@@ -28,19 +29,26 @@ class Outbox(Protocol):
         """The encoding of its frames."""
         ...
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: RoomFrame) -> bool:
         """Queue a frame of events, or return False if too much waits; a closed outbox drops it and returns True."""
         ...
 
-    def write_or_offer(self, frame: bytes) -> bool:
+    def write_or_offer(self, frame: RoomFrame) -> bool:
         """Write a frame of events at once if nothing waits; else, and with what is not written at once, as `offer`.
 
         Cheaper than `offer` for a frame with many recipients; they take time, which the caller has to divide.
         """
         ...
 
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
-        """Note the offsets (first and last) of a room in a refused frame; None if all its events were ephemeral."""
+    def hold(self, frame: RoomFrame) -> int:
+        """Treat a frame that was just refused by the policy of its room.
+
+        Returns how many notices are lost by that: its own, or older ones of the room that waited.
+        """
+        ...
+
+    def release(self, room: str) -> None:
+        """Queue what is held back of a room, as an answer follows that has a later position."""
         ...
 
     def reply(self, *notices: Notice) -> None:

@@ -240,9 +240,15 @@ class Room(Actor[RoomMessage]):
             member.shown.connection,
             listed,
         )
+        if self._options.holds_back and not is_new:
+            state.fanout.queue_for(member, self._release_held)
         reply_to(state, member, *joined_in_pages(joined, self._options.page_bytes), reply=join.reply)
         if is_new and member.is_visible:
             self._queue_presence(state.presence.note_joined(member))
+
+    def _release_held(self, member: Member) -> None:
+        """Send a member that joins again what was held back for it: `joined` has a later position."""
+        member.outbox.release(self._state.name)
 
     async def _subscribe(self) -> None:
         """Subscribe to the feed, then read the room's position, so that no event falls between the two."""

@@ -7,13 +7,14 @@ empty.
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Literal
 
 import attrs
 import trio
 
 from broker.errors import CloseCode
-from broker.notices import Gap, Notice
+from broker.notices import Notice
+from broker.rooms.frame import RoomFrame, SlowReader, Source, room_frame
+from broker.rooms.held import HeldNotices
 from broker.rooms.member import Codec
 from broker.transport.byte_stream import ByteStream
 from broker.transport.outbox_state import NEXT_INTAKE, Awaited, Fate, Intake, Step
@@ -43,8 +44,10 @@ class Outbox:
     """See `broker.rooms.member.Outbox`.
 
     Past `limit_bytes`, events are refused: with the policy "disconnect" the connection then ends with 4108, with
-    "drop" the peer is sent a gap once half of the limit is free. Replies may take twice the limit. A frame larger
-    than the limit is queued when nothing waits: it would never fit otherwise. `outbox_state` has the states.
+    "drop" the peer is sent a gap once half of the limit is free. With "latest" they are held back as soon as the kernel
+    takes no more, up to the limit for themselves, and the newest ones are sent once half of the limit is free. Replies may
+    take twice the limit. A frame larger than the limit is queued when nothing waits: it would never fit otherwise.
+    `outbox_state` has the states.
     """
 
     def __init__(
@@ -53,21 +56,24 @@ class Outbox:
         codec: Codec,
         *,
         limit_bytes: int,
-        slow_reader: Literal["disconnect", "drop"],
+        slow_reader: SlowReader,
         disconnect: Callable[[CloseCode, str], None],
         schedule: Callable[[Callable[[], int]], None],
         start_writer: Callable[[Callable[[], Awaitable[None]]], None],
         fail: Callable[[Exception], None],
     ) -> None:
-        """`schedule` is the flusher's; `fail` ends the connection over an error that a stream should never raise."""
+        """`slow_reader` is the policy towards rooms that have none of their own.
+
+        `schedule` is the flusher's; `fail` ends the connection over an error that a stream should never raise.
+        """
         self._stream = stream
         self._write_nowait = stream.write_nowait
         self._codec = codec
         self._limit_bytes = limit_bytes
         self._unflushed_limit_bytes = min(limit_bytes, CHUNK_BYTES)
         self._fast_path_limit_bytes = self._unflushed_limit_bytes
-        """Up to how much `offer` checks nothing else; below zero while the intake is not open."""
-        self._drops = slow_reader == "drop"
+        """Up to how much `offer` checks nothing else; below zero while the intake is not open, or the peer has to read."""
+        self._slow_reader = slow_reader
         self._disconnect = disconnect
         self._schedule = schedule
         self._start_writer = start_writer
@@ -76,7 +82,8 @@ class Outbox:
         self._queued_bytes = 0
         self._intake = Intake.OPEN
         self._awaited = Awaited.NOTHING
-        self._gaps: dict[str, tuple[int, int]] = {}
+        self._held = HeldNotices()
+        """Is empty unless a writer task is running."""
         self._progress: trio.lowlevel.ParkingLot | None = None  # exists while a task waits in it
         self.last_acknowledged = -math.inf
         """When the peer's side last made space for a write that waited (trio time): a sign of life."""
@@ -90,8 +97,8 @@ class Outbox:
         """How this outbox wants its frames."""
         return self._codec
 
-    def offer(self, frame: bytes) -> bool:
-        """Queue a frame of events; False if it is refused because too much waits. True also where it is discarded."""
+    def offer(self, frame: RoomFrame) -> bool:
+        """Queue a frame of events; False if it is refused, for `hold`. True also where it is discarded."""
         # Each call less on this way is some percent of what a small room costs.
         queued_bytes = self._queued_bytes + len(frame)
         if queued_bytes > self._fast_path_limit_bytes:
@@ -103,15 +110,24 @@ class Outbox:
             self._schedule(self.flush)
         return True
 
-    def _offer_checked(self, frame: bytes) -> bool:
+    def _offer_checked(self, frame: RoomFrame) -> bool:
         self.flush()
         if self._intake.events is Fate.QUEUED:
-            if self._awaited is _WRITER and self._queued_bytes + len(frame) > self._limit_bytes:
+            if self._awaited is _WRITER and not self._is_taken_blocked(frame):
                 return False
             self._put(frame)
         return self._intake.events is not Fate.REFUSED
 
-    def write_or_offer(self, frame: bytes) -> bool:
+    def _is_taken_blocked(self, frame: RoomFrame) -> bool:
+        """Whether a frame is queued though the peer has yet to read."""
+        source = frame.source
+        is_conflated = self._policy_of(source) == "latest" or source.room in self._held
+        return not is_conflated and self._queued_bytes + len(frame) <= self._limit_bytes
+
+    def _policy_of(self, source: Source) -> SlowReader:
+        return source.slow_reader or self._slow_reader
+
+    def write_or_offer(self, frame: RoomFrame) -> bool:
         """Write a frame of events at once if nothing waits, else offer it. The fast path of `offer` and `flush`."""
         if self._awaited is not _NOTHING or self._intake is not _OPEN:
             return self.offer(frame)
@@ -128,17 +144,27 @@ class Outbox:
 
     def _step(self, step: Step) -> None:
         self._intake = NEXT_INTAKE[self._intake][step]
-        self._fast_path_limit_bytes = self._unflushed_limit_bytes if self._intake is Intake.OPEN else -1
+        is_fast = self._intake is _OPEN and self._awaited is not _WRITER
+        self._fast_path_limit_bytes = self._unflushed_limit_bytes if is_fast else -1
 
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
-        """Note the offsets of a frame that `offer` has just refused."""
-        if not self._drops:
+    def hold(self, frame: RoomFrame) -> int:
+        """Treat a frame that `offer` has just refused by the policy of its room; returns how many notices are lost."""
+        policy = self._policy_of(frame.source)
+        if policy == "disconnect":
+            if self._is_taken_blocked(frame):
+                # It was refused because other rooms drop theirs.
+                self._put(frame)
+                return 0
             self._give_up()
-            return
-        self._step(Step.DROP)
-        if offsets is not None:
-            first, _ = self._gaps.get(room, offsets)
-            self._gaps[room] = (first, offsets[1])
+            return len(frame.notices)
+        if policy == "drop":
+            self._step(Step.DROP)
+        return self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+
+    def release(self, room: str) -> None:
+        """Queue what is held back of a room, with its gaps: an answer follows that has a later position."""
+        if self._intake.replies is Fate.QUEUED:
+            self._put_held(room)
 
     def reply(self, *notices: Notice) -> None:
         """Queue answers to requests; past twice the limit the connection ends."""
@@ -160,8 +186,12 @@ class Outbox:
     def put_last(self, frame: bytes) -> None:
         """Queue the close frame, behind which all frames are discarded; nothing happens if one is queued already."""
         if self._intake.writes is Fate.QUEUED:
-            self._put(frame)
-            self._step(Step.END)
+            self._put_end(frame)
+
+    def _put_end(self, frame: bytes) -> None:
+        self._put(frame)
+        self._step(Step.END)
+        self._held.clear()
 
     @property
     def is_blocked(self) -> bool:
@@ -183,9 +213,10 @@ class Outbox:
         if self._intake.writes is not Fate.QUEUED:
             raise trio.ClosedResourceError("outbox is closed")
         mark = self._accepted_bytes + len(data)
-        self._put(data)
         if is_last:
-            self._step(Step.END)
+            self._put_end(data)
+        else:
+            self._put(data)
         if not await self._wait_written(mark):
             raise trio.ClosedResourceError("outbox is closed")
 
@@ -236,6 +267,7 @@ class Outbox:
         """Have a task write the queue but for the bytes that the kernel took of it."""
         self._remove_written(written)
         self._awaited = _WRITER
+        self._fast_path_limit_bytes = -1
         self._start_writer(self._write_queue)
         self._note_written(written)
 
@@ -257,6 +289,7 @@ class Outbox:
     def _give_up(self) -> None:
         """End the connection for reading too slowly."""
         self._step(Step.GIVE_UP)
+        self._held.clear()
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
 
     def drop_unsent(self) -> None:
@@ -292,6 +325,7 @@ class Outbox:
     def close(self) -> None:
         """Drop the queue and discard all further frames; nothing is written any more."""
         self._step(Step.CLOSE)
+        self._held.clear()
         dropped = sum(map(len, self._queue))
         self._queued_bytes -= dropped
         self._dropped_bytes += dropped
@@ -321,9 +355,11 @@ class Outbox:
                 self._note_written(len(chunk))
                 if self._stream.is_acknowledged:
                     self.last_acknowledged = trio.current_time()
-                if self._intake is Intake.DROPPING and self._queued_bytes <= self._limit_bytes // 2:
-                    self._send_gaps()
+                if self._held and self._queued_bytes <= self._limit_bytes // 2:
+                    self._catch_up()
             self._awaited = _NOTHING
+            if self._intake is _OPEN:
+                self._fast_path_limit_bytes = self._unflushed_limit_bytes
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
 
@@ -336,12 +372,16 @@ class Outbox:
         del self._queue[:count]
         return chunk
 
-    def _send_gaps(self) -> None:
-        self._step(Step.CATCH_UP)
-        gaps = [Gap(room, first, last) for room, (first, last) in self._gaps.items()]
-        self._gaps.clear()
-        if gaps:
-            self.reply(*gaps)
+    def _catch_up(self) -> None:
+        """Queue all that is held back, and take events again."""
+        if self._intake is Intake.DROPPING:
+            self._step(Step.CATCH_UP)
+        self._put_held()
+
+    def _put_held(self, room: str | None = None) -> None:
+        for source, notices in self._held.release(room):
+            if notices:
+                self._put(room_frame(self._codec.encode(notices), source, notices))
 
     def _break(self) -> None:
         """End the connection, as its peer is gone."""

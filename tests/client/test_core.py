@@ -411,6 +411,17 @@ def test_a_refusal_of_nothing_that_is_under_way_holds_nobody_up(core):
     assert len(sent(core.received(joined(join["id"]), 10, 1.0))) == 2
 
 
+def test_events_that_were_replaced_are_not_asked_for(core):
+    # As from a room with slow_reader = "latest"; the first gap began before this client joined.
+    enter(core, offset=5)
+    messages = [{"type": "gap", "room": "a", "from": 4, "to": 8}, chat(9)]
+    messages += [{"type": "gap", "room": "a", "from": 10, "to": 12}, chat(13)]
+    for message in messages:
+        assert sent(core.received(message, 10, 0.0)) == []
+    assert [core.next_message("a", 0.0)[0] for _ in range(5)][1:] == messages
+    assert core.rooms["a"].position == Position("e", 13)
+
+
 def test_a_gap_with_its_epoch_stands_where_an_event_would(core):
     enter(core)
 

@@ -17,6 +17,7 @@ from broker.log import stdlib_log
 from broker.model import Draft, IdempotencyKey, Position, Shown
 from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent, Withheld
 from broker.rooms.directory import Rooms
+from broker.rooms.frame import RoomFrame
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
 from broker.wakeup import Wakeup
 from tests.support.members import NoticesCodec, Person, RecordingOutbox
@@ -44,7 +45,7 @@ class CheckingOutbox(RecordingOutbox):
         super().note(notices)
         self.news.set()
 
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
+    def hold(self, frame: RoomFrame) -> int:
         raise AssertionError("nothing is refused here")
 
 

@@ -17,6 +17,7 @@ from broker.log import stdlib_log
 from broker.model import Draft, Event, IdempotencyKey, Position
 from broker.notices import Acknowledged, Failed, Gap, Joined, Left, RoomEvent
 from broker.rooms.directory import Rooms
+from broker.rooms.frame import RoomFrame
 from broker.rooms.messages import Join, Leave, Publish, RoomMessage
 from broker.wakeup import Wakeup
 from tests.support.members import NoticesCodec, Person, RecordingOutbox
@@ -32,9 +33,10 @@ class BrokenError(Exception):
 class GapOutbox(RecordingOutbox):
     """Tells of stored events in a refused frame, as an outbox that has space again."""
 
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
-        if offsets is not None:
-            self.note((Gap(room, *offsets),))
+    def hold(self, frame: RoomFrame) -> int:
+        if frame.offsets is not None:
+            self.note((Gap(frame.source.room, *frame.offsets),))
+        return len(frame.notices)
 
 
 def new_connection(user_id: str, codec: NoticesCodec) -> Person:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import CloseCode
-from broker.http.api.sse import HEARTBEAT, EventOutbox, SseCodec, parse_event_id
-from broker.model import Event, Position
+from broker.http.api.sse import CHUNK_BYTES, HEARTBEAT, EventOutbox, SseCodec, parse_event_id
+from broker.model import Event, EventHeader, Position
 from broker.notices import Joined, Pong, RoomEvent, UserJoined
+from broker.rooms.frame import Source, room_frame
+from tests.support.members import framed
 
 POSITION = Position("e1", 7)
 
@@ -123,8 +125,8 @@ def make_outbox(limit_bytes=100):
 
 async def test_waiting_messages_are_sent_together_in_order():
     outbox, _ = make_outbox()
-    assert outbox.offer(b"one")
-    assert outbox.offer(b"two")
+    assert outbox.offer(framed(b"one"))
+    assert outbox.offer(framed(b"two"))
     assert await outbox.next_chunk(1) == b"onetwo"
 
 
@@ -137,7 +139,7 @@ async def test_a_reader_is_woken(autojump_clock):
 
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        outbox.offer(b"one")
+        outbox.offer(framed(b"one"))
     assert trio.current_time() < 1
 
 
@@ -150,15 +152,37 @@ async def test_silence_is_broken_by_a_heartbeat(autojump_clock):
 
 async def test_past_the_limit_frames_are_refused_and_the_stream_ends():
     outbox, ending = make_outbox(limit_bytes=10)
-    assert outbox.offer(b"x" * 8)
-    assert not outbox.offer(b"x" * 8)
-    outbox.note_lost("room", (1, 1))
+    assert outbox.offer(framed(b"x" * 8))
+    assert not outbox.offer(framed(b"x" * 8))
+    outbox.hold(framed(b"z", 1, 1))
     assert ending.codes == [CloseCode.TOO_SLOW]
+
+
+@pytest.mark.parametrize("policy", ["drop", "latest"])
+async def test_a_room_s_own_policy_holds_for_its_streams(policy):
+    outbox, ending = make_outbox(limit_bytes=400_000)
+    lost = 0
+    for offset in range(1, 1001):
+        event = RoomEvent("den", "e", Event(b'{"type":"x"}', 0, offset, EventHeader("x")))
+        if not outbox.offer(room_frame(b"x" * 1000, Source("den", policy), [event])):
+            lost += outbox.hold(room_frame(b"x" * 1000, Source("den", policy), [event]))
+    taken = 400 if policy == "drop" else CHUNK_BYTES // 1000
+    newest = 0 if policy == "drop" else 1
+    assert lost == 1000 - taken - newest
+    heard = b""
+    while len(heard) < taken * 1000 or heard.endswith(b"x"):
+        heard += await outbox.next_chunk(1)
+    rest = heard[taken * 1000 :]
+    gap, *events = [json.loads(data) for _, _, data in parse(rest)]
+    assert (gap["type"], gap["from"], gap["to"]) == ("gap", taken + 1, 1000 - newest)
+    assert [event["offset"] for event in events] == [1000][:newest]
+    assert outbox.offer(framed(b"again"))
+    assert ending.codes == []
 
 
 async def test_a_frame_larger_than_the_limit_is_taken_when_nothing_waits():
     outbox, ending = make_outbox(limit_bytes=10)
-    assert outbox.offer(b"x" * 50)
+    assert outbox.offer(framed(b"x" * 50))
     assert len(await outbox.next_chunk(1)) == 50
     outbox.reply(Joined("room", 1, POSITION, False, ()))
     assert ending.codes == []
@@ -168,7 +192,7 @@ async def test_replies_may_take_twice_the_limit():
     outbox, ending = make_outbox(limit_bytes=20)
     size = len(SseCodec().encode([Pong()]))
     assert size == 22
-    outbox.offer(b"x" * 18)
+    outbox.offer(framed(b"x" * 18))
     outbox.reply(Pong())
     assert ending.codes == []
     outbox.reply(Pong())
@@ -177,33 +201,33 @@ async def test_replies_may_take_twice_the_limit():
 
 async def test_room_is_made_by_reading():
     outbox, _ = make_outbox(limit_bytes=10)
-    assert outbox.offer(b"x" * 10)
-    assert not outbox.offer(b"y")
+    assert outbox.offer(framed(b"x" * 10))
+    assert not outbox.offer(framed(b"y"))
     await outbox.next_chunk(1)
-    assert outbox.offer(b"y" * 10)
+    assert outbox.offer(framed(b"y" * 10))
 
 
 async def test_writes_are_of_a_moderate_size():
     outbox, _ = make_outbox(limit_bytes=1_000_000)
     for _ in range(10):
-        outbox.offer(b"x" * 30_000)
+        outbox.offer(framed(b"x" * 30_000))
     sizes = [len(await outbox.next_chunk(1)) for _ in range(5)]
     assert sizes == [60_000] * 5
 
 
 async def test_a_closed_outbox_returns_its_frames_and_ends():
     outbox, _ = make_outbox()
-    outbox.offer(b"one")
+    outbox.offer(framed(b"one"))
     outbox.close(b"last")
     outbox.close(b"again")
-    assert outbox.offer(b"x" * 1000)
+    assert outbox.offer(framed(b"x" * 1000))
     assert await outbox.next_chunk(1) == b"onelast"
     assert await outbox.next_chunk(1) == b""
 
 
 async def test_a_closed_outbox_can_drop_its_frames():
     outbox, _ = make_outbox(limit_bytes=10)
-    outbox.offer(b"x" * 10)
+    outbox.offer(framed(b"x" * 10))
     outbox.close(b"last", drop=True)
     assert await outbox.next_chunk(1) == b"last"
 

@@ -210,6 +210,48 @@ async def test_a_peer_that_stops_reading(open_node: OpenNode, autojump_clock: Mo
         assert node.log_lines() == []
 
 
+async def test_a_peer_that_stops_reading_gets_the_newest_of_alike_events(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    rooms = [{"pattern": "board*", "slow_reader": "latest"}]
+    async with open_node(rooms=rooms, limits={"messages_burst": 10_000}) as node:
+        ann = await node.member("ann", "board")
+        peer, theirs = await serve(node, node.target("board", token=node.token("bob")))
+        assert (await peer.read_message())["type"] == "joined"
+        assert (await peer.read_message())["type"] == "user_joined"
+        resumed = trio.Event()
+        pump = theirs.send_stream.send_all_hook
+
+        async def wait_and_pump() -> None:
+            await resumed.wait()
+            await pump()
+
+        theirs.send_stream.send_all_hook = wait_and_pump
+        for i in range(300):
+            symbol = "ABC"[i % 3]
+            await ann.ask(type="publish", event="price", data=i, tags={"symbol": symbol}, id=i)
+        # So that it asks for nothing: a join comes behind what was held back.
+        await peer.send(text_of(type="join", room="board", id="again"))
+        await wait_all_tasks_blocked()
+        resumed.set()
+        position, newest, gaps = 0, {}, 0
+        while (message := await peer.read_message())["type"] != "joined":
+            validator("ServerMessage", is_closed=True).validate(message)
+            first = message["from"] if message["type"] == "gap" else message["offset"]
+            assert first == position + 1
+            position = message["to"] if message["type"] == "gap" else first
+            if message["type"] == "gap":
+                gaps += message["to"] - first + 1
+            else:
+                newest[message["tags"]["symbol"]] = message["data"]
+        assert (newest, position) == ({"A": 297, "B": 298, "C": 299}, 300)
+        assert message["offset"] == 300
+        assert gaps == node.rooms.statistics().deliveries_lost > 250
+        await ann.ask(type="publish", event="price", data=300, id=300)
+        assert (await peer.read_message())["offset"] == 301
+        assert node.log_lines() == []
+
+
 async def check_what_it_saw(peer: RawPeer, policy: str, lost: int) -> None:
     offsets: list[int] = []
     missed = 0

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rooms.broadcast import BYTES_PER_PART, MAX_BYTES, MEMBERS_PER_PART, Broadcast, Frame, Frames
+from broker.rooms.broadcast import BYTES_PER_PART, MAX_BYTES, MEMBERS_PER_PART, Broadcast, Frames
 from broker.rooms.choice import Audience
 from broker.rooms.member import Member
-from tests.support.members import NoticesCodec, Person
+from tests.support.members import NoticesCodec, Person, framed
 
 SIZES = st.lists(st.integers(1, 3 * MEMBERS_PER_PART), min_size=1, max_size=3)
 
@@ -24,7 +24,7 @@ def people_in(sizes: Sequence[int]) -> list[Audience]:
 def numbered(number: int, audiences: int, notices: int = 1) -> Frames:
     """Return frames that say which they are and whose."""
     return Frames(
-        [Frame(b"<%d %d>" % (audience, number), notices, (number, number)) for audience in range(audiences)]
+        [framed(b"<%d %d>" % (audience, number), *[number] * notices) for audience in range(audiences)]
     )
 
 
@@ -41,15 +41,15 @@ def test_each_member_is_sent_each_frame_once_and_in_order(sizes: list[int], adds
         part = broadcast.take()
         assert 0 < len(part.members) <= MEMBERS_PER_PART
         for member in part.members:
-            sent[member] += part.frame.data
-            notices[member].append((part.frame.notices, part.frame.offsets))
+            sent[member] += part.frame
+            notices[member].append((len(part.frame.notices), part.frame.offsets))
         is_sent = broadcast.settle()
         # What is reported as sent is what all members have, and no more.
         assert len(reported) == min(frame.count(b"<") for frame in sent.values())
         return is_sent
 
     def expected(audience: int) -> bytes:
-        return b"".join(numbered(number, len(sizes)).by_audience[audience].data for number in range(added))
+        return b"".join(numbered(number, len(sizes)).by_audience[audience] for number in range(added))
 
     is_sent = True
     for add in adds:
@@ -103,12 +103,12 @@ def test_a_broadcast_takes_a_bounded_number_of_bytes() -> None:
     broadcast = Broadcast(people_in([2 * MEMBERS_PER_PART]))
     count = 0
     while not broadcast.is_full:
-        broadcast.add(Frames([Frame(b"x" * 1000, 1, None)]))
+        broadcast.add(Frames([framed(b"x" * 1000)]))
         count += 1
     assert count == -(-MAX_BYTES // 1000)
     is_sent = False
     while not is_sent:
         part = broadcast.take()
-        assert len(part.members) * len(part.frame.data) <= BYTES_PER_PART or len(part.members) == 1
+        assert len(part.members) * len(part.frame) <= BYTES_PER_PART or len(part.members) == 1
         is_sent = broadcast.settle()
     assert not broadcast.is_full

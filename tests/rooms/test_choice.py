@@ -16,6 +16,7 @@ from broker.notices import Gap, Joined, Notice, RoomEvent, Withheld
 from broker.rooms.choice import Audience, Choice, choose_stored, divide
 from broker.rooms.directory import retention_for
 from broker.rooms.fanout import BULK_MEMBERS, Fanout, Tally
+from broker.rooms.frame import RoomFrame
 from broker.rooms.messages import Join, Publish, SendHistory
 from broker.rooms.presence.roster import Roster
 from broker.rooms.room import WITHHELD_SECONDS
@@ -359,7 +360,7 @@ def test_frames_are_encoded_once_for_each_codec_and_filter(
 class FullOutbox(RecordingOutbox):
     """Refuses every frame."""
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: RoomFrame) -> bool:
         return False
 
 

@@ -13,6 +13,7 @@ from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Gap, Notice, RoomEvent, UserJoined
 from broker.rooms.fanout import OFFERS_PER_CLOCK_READ, Fanout, Tally
+from broker.rooms.frame import RoomFrame
 from broker.rooms.presence.roster import Roster
 from broker.rooms.time_slice import TIME_SLICE_SECONDS, TimeSlice
 from tests.support.logs import RecordingLog
@@ -141,7 +142,7 @@ class SlowOutbox(RecordingOutbox):
         super().__init__(codec)
         self._clock = clock
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: RoomFrame) -> bool:
         self._clock.jump(1.01 * TIME_SLICE_SECONDS / OFFERS_PER_CLOCK_READ)
         return super().offer(frame)
 

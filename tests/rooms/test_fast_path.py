@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.notices import Acknowledged
 from broker.rooms.fanout import BULK_MEMBERS
+from broker.rooms.frame import RoomFrame
 from broker.rooms.messages import Leave
 from broker.rooms.state import LENT_TURNS
 from broker.rooms.time_slice import TIME_SLICE_SECONDS
@@ -25,7 +26,7 @@ NAMES = ("ann", "bob", "eve")
 class SlowOutbox(RecordingOutbox):
     """A few of its writes take a time slice."""
 
-    def write_or_offer(self, frame: bytes) -> bool:
+    def write_or_offer(self, frame: RoomFrame) -> bool:
         clock = trio.lowlevel.current_clock()
         if isinstance(clock, MockClock):
             clock.jump(TIME_SLICE_SECONDS / 20)

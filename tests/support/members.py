@@ -8,11 +8,18 @@ import trio
 
 from actors import Ref
 from broker.errors import CloseCode, RefusalReason
-from broker.model import Claims, Shown
+from broker.model import Claims, Event, Shown
 from broker.notices import Joined, Notice, RoomEvent
+from broker.rooms.frame import RoomFrame, SlowReader, Source, room_frame
 from broker.rooms.messages import RoomMessage
 
 N = TypeVar("N", bound=Notice)
+
+
+def framed(data: bytes, *offsets: int, room: str = "den", slow_reader: SlowReader | None = None) -> RoomFrame:
+    """Return `data` as a room's frame of the events at `offsets`; without any, of one ephemeral event."""
+    notices = [RoomEvent(room, "e", Event(b"{}", 0, offset)) for offset in offsets or (None,)]
+    return room_frame(data, Source(room, slow_reader), notices)
 
 
 class NoticesCodec:
@@ -53,7 +60,7 @@ class RecordingOutbox:
         self.faults: list[Exception | None] = []
         """What the next offers and replies raise; None lets one pass."""
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: RoomFrame) -> bool:
         try:
             self._fail()
         except RefusedFrame:
@@ -63,12 +70,16 @@ class RecordingOutbox:
         self.note(self.codec.decode(frame))
         return True
 
-    def write_or_offer(self, frame: bytes) -> bool:
+    def write_or_offer(self, frame: RoomFrame) -> bool:
         self.writes += 1
         return self.offer(frame)
 
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:
-        self.losses.append((room, offsets))
+    def hold(self, frame: RoomFrame) -> int:
+        self.losses.append((frame.source.room, frame.offsets))
+        return len(frame.notices)
+
+    def release(self, room: str) -> None:
+        pass
 
     def reply(self, *notices: Notice) -> None:
         # An answer is never refused.

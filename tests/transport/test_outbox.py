@@ -13,14 +13,15 @@ from broker.notices import Pong
 from broker.transport.frames import PING, close_frame, text_frame
 from broker.transport.outbox import CHUNK_BYTES, OutboxStatistics
 from broker.transport.outbox_state import Awaited, Intake
+from tests.support.members import framed
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 
 
 async def test_frames_go_straight_to_a_wire_that_takes_them(nursery: trio.Nursery) -> None:
     wire = FakeWire(1 << 30)
     outbox, _ = open_outbox(wire, 100, lambda _write: pytest.fail("nothing waits, so nobody is to write"))
-    assert outbox.offer(b"one")
-    assert outbox.offer(b"far more than the limit" * 100)
+    assert outbox.offer(framed(b"one"))
+    assert outbox.offer(framed(b"far more than the limit" * 100))
     outbox.reply(Pong("x"))
     await outbox.write(b"two")
     assert (
@@ -32,9 +33,9 @@ async def test_frames_go_straight_to_a_wire_that_takes_them(nursery: trio.Nurser
 async def test_the_limit_is_kept_to_the_byte(nursery: trio.Nursery) -> None:
     wire = FakeWire(0)
     outbox, ended = open_outbox(wire, 100, nursery.start_soon)
-    assert outbox.offer(b"x" * 60)
-    assert outbox.offer(b"x" * 40)
-    assert not outbox.offer(b"x")
+    assert outbox.offer(framed(b"x" * 60))
+    assert outbox.offer(framed(b"x" * 40))
+    assert not outbox.offer(framed(b"x"))
     pong = CODEC.encode([Pong("")])
     for _ in range(100 // len(pong)):
         outbox.reply(Pong(""))
@@ -48,9 +49,9 @@ async def test_the_limit_is_kept_to_the_byte(nursery: trio.Nursery) -> None:
 async def test_a_frame_larger_than_the_limit_waits_alone(nursery: trio.Nursery) -> None:
     wire = FakeWire(0)
     outbox, ended = open_outbox(wire, 100, nursery.start_soon)
-    assert outbox.offer(b"x" * 1000)
-    assert not outbox.offer(b"y")
-    outbox.note_lost("a", (2, 2))
+    assert outbox.offer(framed(b"x" * 1000))
+    assert not outbox.offer(framed(b"y"))
+    outbox.hold(framed(b"z", 2, 2))
     assert ended == [CloseCode.TOO_SLOW]
     nursery.cancel_scope.cancel()
 
@@ -59,7 +60,7 @@ async def test_waiting_frames_are_written_in_chunks(nursery: trio.Nursery) -> No
     wire = FakeWire(0)
     outbox, _ = open_outbox(wire, 1 << 20, nursery.start_soon)
     for _ in range(100):
-        assert outbox.offer(b"x" * 1000)
+        assert outbox.offer(framed(b"x" * 1000))
     await wait_all_tasks_blocked()
     assert CHUNK_BYTES - 1000 <= len(wire.handed) <= CHUNK_BYTES
     # So that a close frame need not wait for all of it.
@@ -71,7 +72,7 @@ async def test_waiting_frames_are_written_in_chunks(nursery: trio.Nursery) -> No
 async def test_waiting_until_no_more_waits_than_events_may(nursery: trio.Nursery) -> None:
     wire = FakeWire(0)
     outbox, _ = open_outbox(wire, 100, nursery.start_soon)
-    outbox.offer(b"x" * 100)
+    outbox.offer(framed(b"x" * 100))
     await outbox.wait_space()
     outbox.put_control(b"y")
     has_space = trio.Event()
@@ -86,7 +87,7 @@ async def test_waiting_until_no_more_waits_than_events_may(nursery: trio.Nursery
     wire.give(101)
     with trio.fail_after(60):
         await has_space.wait()
-    outbox.offer(b"z" * 1000)
+    outbox.offer(framed(b"z" * 1000))
     nursery.start_soon(outbox.wait_space)
     await wait_all_tasks_blocked()
     outbox.close()
@@ -104,8 +105,8 @@ async def test_the_writer_ends_with_the_queue(nursery: trio.Nursery) -> None:
 
     outbox, _ = open_outbox(wire, 1000, start)
     for turn in range(1, 4):
-        outbox.offer(b"abc")
-        outbox.offer(b"def")
+        outbox.offer(framed(b"abc"))
+        outbox.offer(framed(b"def"))
         assert len(started) == turn, "one writer for all that waits"
         wire.give(6)
         await wait_all_tasks_blocked()
@@ -120,7 +121,7 @@ async def test_a_write_that_finds_the_peer_gone_closes_the_outbox_for_good(nurse
     with pytest.raises(trio.ClosedResourceError):
         await outbox.write(b"x")
     assert ended == [CloseCode.GOING_AWAY]
-    assert outbox.offer(b"x")
+    assert outbox.offer(framed(b"x"))
     outbox.put_control(PING)
     assert ended == [CloseCode.GOING_AWAY], "it has been said"
     with pytest.raises(trio.ClosedResourceError):
@@ -131,8 +132,8 @@ async def test_a_frame_that_was_begun_is_not_dropped(nursery: trio.Nursery) -> N
     # The writer has not had its first turn when a full outbox ends the connection.
     wire = FakeWire(3)
     outbox, _ = open_outbox(wire, 1000, nursery.start_soon)
-    assert outbox.offer(text_frame(b"begun"))
-    assert outbox.offer(text_frame(b"waiting"))
+    assert outbox.offer(framed(text_frame(b"begun")))
+    assert outbox.offer(framed(text_frame(b"waiting")))
     outbox.drop_unsent()
     wire.give(1000)
     await outbox.write(close_frame(CloseCode.TOO_SLOW, ""), is_last=True)
@@ -231,7 +232,7 @@ def test_what_is_said_in_one_turn_is_one_write() -> None:
     wire, flushes = CountingWire(), Flushes()
     outbox, _ = open_outbox(wire, 1000, pytest.fail, schedule=flushes.schedule)
     for frame in (b"one", b"two", b"three"):
-        assert outbox.offer(frame)
+        assert outbox.offer(framed(frame))
     outbox.reply(Pong("x"))
     assert (len(flushes.scheduled), wire.writes) == (1, 0)
     flushes.come()
@@ -243,10 +244,10 @@ def test_what_is_said_in_one_turn_is_one_write() -> None:
 def test_a_frame_is_written_at_once_unless_it_would_overtake() -> None:
     wire, flushes = CountingWire(), Flushes()
     outbox, _ = open_outbox(wire, 1000, pytest.fail, schedule=flushes.schedule)
-    outbox.write_or_offer(b"one")
+    outbox.write_or_offer(framed(b"one"))
     assert (bytes(wire.handed), wire.writes, len(flushes.scheduled)) == (b"one", 1, 0)
-    outbox.offer(b"two")
-    outbox.write_or_offer(b"three")
+    outbox.offer(framed(b"two"))
+    outbox.write_or_offer(framed(b"three"))
     assert (bytes(wire.handed), wire.writes) == (b"one", 1)
     flushes.come()
     assert (bytes(wire.handed), wire.writes) == (b"onetwothree", 2)
@@ -257,7 +258,7 @@ def test_no_more_waits_for_the_flusher_than_the_limit_and_a_chunk() -> None:
         wire, flushes = CountingWire(), Flushes()
         outbox, _ = open_outbox(wire, limit, pytest.fail, schedule=flushes.schedule)
         for _ in range(10_000):
-            assert outbox.offer(b"x" * 50)
+            assert outbox.offer(framed(b"x" * 50))
             outbox.reply(Pong("y"))
             assert outbox.statistics().queued_bytes <= min(limit, CHUNK_BYTES)
         assert len(flushes.scheduled) < wire.writes + 2, "it stands in the flusher's queue once"
@@ -266,7 +267,7 @@ def test_no_more_waits_for_the_flusher_than_the_limit_and_a_chunk() -> None:
 async def test_only_what_the_kernel_did_not_take_waits_for_the_peer(nursery: trio.Nursery) -> None:
     wire, flushes = FakeWire(100), Flushes()
     outbox, _ = open_outbox(wire, 1000, nursery.start_soon, schedule=flushes.schedule)
-    outbox.offer(b"x" * 150)
+    outbox.offer(framed(b"x" * 150))
     assert outbox.statistics() == OutboxStatistics(150, 0, Intake.OPEN, Awaited.FLUSH)
     flushes.come()
     assert outbox.statistics() == OutboxStatistics(50, 50, Intake.OPEN, Awaited.WRITER)
@@ -276,7 +277,7 @@ async def test_only_what_the_kernel_did_not_take_waits_for_the_peer(nursery: tri
 async def test_what_a_close_has_dropped_was_not_written() -> None:
     outbox, _ = open_outbox(FakeWire(0), 1000, pytest.fail, schedule=Flushes().schedule)
     assert await outbox.wait_written()
-    outbox.offer(b"x")
+    outbox.offer(framed(b"x"))
     outbox.close()
     assert not await outbox.wait_written()
 
@@ -289,7 +290,7 @@ def test_an_error_that_no_wire_should_have_ends_the_connection_once() -> None:
     errors: list[Exception] = []
     outbox, _ = open_outbox(Poisoned(1), 1000, pytest.fail, fail=errors.append)
     for _ in range(3):
-        assert outbox.offer(b"x")
+        assert outbox.offer(framed(b"x"))
         outbox.reply(Pong("x"))
     assert [type(error) for error in errors] == [ZeroDivisionError]
     at_once, _ = open_outbox(Poisoned(1), 1000, pytest.fail, fail=errors.append)

@@ -1,6 +1,7 @@
 """The outbox against a plain list of frames, on a wire that takes a little at a time, blocks and breaks."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Notice, Pong, RoomEvent
+from broker.rooms.frame import RoomFrame, Source, room_frame
 from broker.transport.frames import PING, close_frame, text_frame
 from broker.transport.outbox import Outbox
 from broker.transport.outbox_state import Awaited, Intake
@@ -24,16 +26,19 @@ from tests.transport.wires import CODEC, FakeWire, open_outbox
 EPOCH = "e"
 
 
-def said(room: str, first: int, last: int, pad: int = 0) -> bytes:
+def said(room: str, first: int, last: int, pad: int = 0) -> RoomFrame:
     """Return one batch of events as a room would offer it."""
     content = json.dumps({"type": "x", "pad": "p" * pad}).encode()
-    return CODEC.encode([RoomEvent(room, EPOCH, Event(content, 0, n)) for n in range(first, last + 1)])
+    return frame_of([RoomEvent(room, EPOCH, Event(content, 0, n)) for n in range(first, last + 1)])
 
 
-def ephemeral(room: str, pad: int) -> bytes:
-    return CODEC.encode(
-        [RoomEvent(room, EPOCH, Event(json.dumps({"type": "y", "p": "p" * pad}).encode(), 0, None))]
-    )
+def ephemeral(room: str, pad: int) -> RoomFrame:
+    content = json.dumps({"type": "y", "p": "p" * pad}).encode()
+    return frame_of([RoomEvent(room, EPOCH, Event(content, 0, None))])
+
+
+def frame_of(events: Sequence[RoomEvent]) -> RoomFrame:
+    return room_frame(CODEC.encode(events), Source(events[0].room), events)
 
 
 @attrs.define(eq=False)
@@ -92,9 +97,9 @@ class Model:
         if events:
             first = self.offsets.get(room, 0) + 1
             last = self.offsets[room] = first + events - 1
-            frame, offsets = said(room, first, last, pad), (first, last)
+            frame = said(room, first, last, pad)
         else:
-            frame, offsets = ephemeral(room, pad), None
+            frame = ephemeral(room, pad)
         queued, is_dropping = self.queued_before(frame), self.is_dropping
         taken = (self.outbox.write_or_offer if at_once else self.outbox.offer)(frame)
         if not self.takes_more or self.is_given_up:
@@ -106,8 +111,8 @@ class Model:
         if taken:
             self.accept(frame)
             return
-        self.outbox.note_lost(room, offsets)
-        if offsets:
+        assert self.outbox.hold(frame) == len(frame.notices)
+        if frame.offsets:
             self.refused.setdefault(room, []).extend(range(first, last + 1))
         if not self.drops:
             assert CloseCode.TOO_SLOW in self.ended
@@ -480,8 +485,9 @@ async def tell_story(limit: int, credit: int, drops: bool, steps: list[Step], at
             match name:
                 case "offer" | "offer at once":
                     room, events, pad = value
-                    if not (taken := offer(said(room, number, number + events, pad))):
-                        outbox.note_lost(room, (number, number + events))
+                    frame = said(room, number, number + events, pad)
+                    if not (taken := offer(frame)):
+                        outbox.hold(frame)
                     seen.append(taken)
                 case "reply":
                     outbox.reply(Pong("p" * value))

@@ -12,6 +12,7 @@ from broker.errors import CloseCode
 from broker.notices import Pong
 from broker.transport.outbox import Outbox
 from broker.transport.outbox_state import NEXT_INTAKE, Awaited, Fate, Intake, Step
+from tests.support.members import framed
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 
 LIMIT_BYTES = 100
@@ -33,7 +34,7 @@ class Stage:
         self.outbox, self.ended = open_outbox(
             self.wire, LIMIT_BYTES, self.nursery.start_soon, drops=self.drops
         )
-        assert self.outbox.offer(WAITING)
+        assert self.outbox.offer(framed(WAITING))
         await wait_all_tasks_blocked()
 
     @property
@@ -46,16 +47,16 @@ class Stage:
         match step:
             case Step.DROP:
                 if self.intake is Intake.OPEN:
-                    assert not outbox.offer(TOO_MUCH)
-                outbox.note_lost("room", (1, 1))
+                    assert not outbox.offer(framed(TOO_MUCH))
+                outbox.hold(framed(TOO_MUCH, 1, 1))
             case Step.CATCH_UP:
                 self.wire.give(LIMIT_BYTES)
                 await wait_all_tasks_blocked()
             case Step.GIVE_UP if self.drops:
                 outbox.reply(Pong("p" * 2 * LIMIT_BYTES))
             case Step.GIVE_UP:
-                assert not outbox.offer(TOO_MUCH)
-                outbox.note_lost("room", (1, 1))
+                assert not outbox.offer(framed(TOO_MUCH))
+                outbox.hold(framed(TOO_MUCH, 1, 1))
             case Step.END:
                 self.nursery.start_soon(self.write_last)
             case Step.CLOSE:
@@ -117,7 +118,7 @@ async def test_each_frame_meets_its_fate(intake: Intake, kind: str) -> None:
             match kind:
                 case "events":
                     frame = b"e"
-                    is_refused = not stage.outbox.offer(frame)
+                    is_refused = not stage.outbox.offer(framed(frame))
                 case "replies":
                     frame = CODEC.encode([Pong("p")])
                     stage.outbox.reply(Pong("p"))
@@ -140,8 +141,8 @@ async def test_each_frame_meets_its_fate(intake: Intake, kind: str) -> None:
 
 REACH: dict[Awaited, Callable[[Outbox, FakeWire], object]] = {
     Awaited.NOTHING: lambda _outbox, _wire: None,
-    Awaited.FLUSH: lambda outbox, _wire: outbox.offer(b"f"),
-    Awaited.WRITER: lambda outbox, _wire: (outbox.offer(b"w"), outbox.flush()),
+    Awaited.FLUSH: lambda outbox, _wire: outbox.offer(framed(b"f")),
+    Awaited.WRITER: lambda outbox, _wire: (outbox.offer(framed(b"w")), outbox.flush()),
 }
 
 
@@ -156,9 +157,9 @@ def test_a_frame_is_scheduled_where_nothing_waits(awaited: Awaited, frame: str) 
     scheduled.clear()
     match frame:
         case "event":
-            outbox.offer(b"x")
+            outbox.offer(framed(b"x"))
         case "event at once":
-            outbox.write_or_offer(b"x")
+            outbox.write_or_offer(framed(b"x"))
         case "reply":
             outbox.reply(Pong())
         case _:
@@ -175,7 +176,7 @@ def test_a_flush_ends_in_nothing_or_in_the_writer(awaited: Awaited, credit: int)
     wire = FakeWire(0)
     outbox, _ = open_outbox(wire, LIMIT_BYTES, lambda _write: None, schedule=lambda _flush: None)
     REACH[awaited](outbox, wire)
-    outbox.put_control(b"") if awaited is Awaited.NOTHING else outbox.offer(b"more")
+    outbox.put_control(b"") if awaited is Awaited.NOTHING else outbox.offer(framed(b"more"))
     wire.give(credit)
     outbox.flush()
     left = outbox.statistics().queued_bytes

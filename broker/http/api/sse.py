@@ -12,6 +12,8 @@ from broker.model import Event, Position, parse_offset
 from broker.notices import Joined, Notice, RoomEvent, Withheld
 from broker.protocol.codec import encode_notice
 from broker.protocol.messages import Closing
+from broker.rooms.frame import RoomFrame, room_frame
+from broker.rooms.held import HeldNotices
 from broker.rooms.member import Codec
 from broker.sessions.wire_protocol import WireProtocol
 from broker.wakeup import Wakeup
@@ -89,8 +91,9 @@ def parse_event_id(event_id: str | None) -> Position | None:
 class EventOutbox:
     """The queue of one event stream; see `broker.rooms.member.Outbox`.
 
-    Past `limit_bytes` the stream ends, whatever the slow-reader policy: its client reconnects by itself and recovers
-    what it missed. Replies may take twice the limit. A frame larger than the limit is queued when the queue is empty.
+    Past `limit_bytes` the stream ends, unless the rule of its room says otherwise: its client reconnects by itself and
+    recovers what it missed. With the policy "latest", events are held back as soon as a chunk waits. Replies may take
+    twice the limit. A frame larger than the limit is queued when the queue is empty.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class EventOutbox:
         self._on_queued = on_queued
         self._frames: deque[bytes] = deque()
         self._bytes = 0
+        self._held = HeldNotices()
+        """Is empty unless frames are queued."""
         self._is_closed = False
         self._changed = Wakeup()
 
@@ -121,20 +126,33 @@ class EventOutbox:
         """Bytes in the queue."""
         return self._bytes
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, frame: RoomFrame) -> bool:
         """Queue a frame, or return False past the limit; a closed outbox drops it and returns True."""
-        if self._frames and not self._is_closed and self._bytes + len(frame) > self._limit_bytes:
-            return False
+        if self._frames and not self._is_closed:
+            is_latest = frame.source.slow_reader == "latest"
+            limit = min(self._limit_bytes, CHUNK_BYTES) if is_latest else self._limit_bytes
+            if self._held or self._bytes + len(frame) > limit:
+                return False
         self._put(frame)
         return True
 
-    def write_or_offer(self, frame: bytes) -> bool:
+    def write_or_offer(self, frame: RoomFrame) -> bool:
         """See `offer`: each stream is written by a task of its own."""
         return self.offer(frame)
 
-    def note_lost(self, room: str, offsets: tuple[int, int] | None) -> None:  # noqa: ARG002  # the client knows where it is
-        """End the stream, as a frame was refused."""
+    def hold(self, frame: RoomFrame) -> int:
+        """Treat a frame that `offer` has just refused by the policy of the room; returns how many notices are lost."""
+        policy = frame.source.slow_reader
+        if policy in {"drop", "latest"}:
+            return self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+        return len(frame.notices)
+
+    def release(self, room: str | None = None) -> None:
+        """Queue what is held back, with its gaps."""
+        for source, notices in self._held.release(room):
+            if notices:
+                self._put(room_frame(self._codec.encode(notices), source, notices))
 
     def reply(self, *notices: Notice) -> None:
         """Queue notices for this recipient alone; past twice the limit the stream ends."""
@@ -148,6 +166,7 @@ class EventOutbox:
         """Queue a last frame; with `drop`, the queue before it is dropped."""
         if self._is_closed:
             return
+        self._held.clear()
         if drop:
             self._frames.clear()
             self._bytes = 0
@@ -169,6 +188,8 @@ class EventOutbox:
             chunk.append(self._frames.popleft())
             size += len(chunk[-1])
         self._bytes -= size
+        if self._held and self._bytes <= self._limit_bytes // 2:
+            self.release()
         return b"".join(chunk)
 
     def _put(self, frame: bytes) -> None:
