@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
+from functools import cache
 from typing import Annotated, Any, TypeAlias
 
 import attrs
@@ -140,6 +141,7 @@ class Schema:
         return (self.sections | self.lists)[file_key.section][file_key.content_of]
 
 
+@cache  # 20 ms of a slow processor, and a start reads it several times
 def read_schema(settings: Section) -> Schema:
     """Return the keys of a struct whose fields are structs, or tuples of structs; those structs may hold tuples of structs."""
     sections: dict[str, dict[str, Key]] = {}
