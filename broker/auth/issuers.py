@@ -99,6 +99,21 @@ class TrustedIssuer:
             )
         return payload
 
+    def key_name(self, token: str) -> str:
+        """Return the name of the key that signed a token: `secret`, `previous_secret`, its `kid`, or `public key`.
+
+        :raises Disconnect: if it was signed by none.
+        """
+        header = self.jws.get_unverified_header(token)
+        key = self.keys.choose(algorithm=header.get("alg"), kid=header.get("kid"))
+        if not isinstance(key.key, bytes):
+            return "public key" if key.kid is None else f"kid {key.kid}"
+        try:
+            self._decode(token, key.key, key.algorithms)
+        except InvalidSignatureError:
+            return "previous_secret"
+        return "secret"
+
     def _verified_bytes(self, token: str) -> bytes:
         _shallow(base64url_decode(token.partition(".")[0]))
         header = self.jws.get_unverified_header(token)

@@ -74,6 +74,15 @@ async def verify_with_patience(verifier: "TokenVerifier", token: str | None) -> 
     return verifier.verify(token)
 
 
+@attrs.frozen
+class Signer:
+    """The issuer and the key of a token."""
+
+    issuer: str | None
+    """The `iss` of the issuer; None for that of `[auth]` itself."""
+    key: str
+
+
 @attrs.frozen(kw_only=True)
 class TokenVerifier:
     """Turns a token into claims, or refuses it. Safe to share between tasks."""
@@ -109,6 +118,11 @@ class TokenVerifier:
         if self._revocations.revokes(claims):
             raise unauthorized("token was revoked", RefusalReason.TOKEN_REVOKED)
         return with_payload(claims, payload) if self._keeps_payload else claims
+
+    def signer_of(self, token: str) -> Signer:
+        """Return who signed a token that `verify` has just accepted."""
+        issuer = self._issuer_of(token)
+        return Signer(None if issuer is self._own else issuer.issuer, issuer.key_name(token))
 
     @property
     def sources(self) -> tuple[KeySource, ...]:

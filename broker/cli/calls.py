@@ -9,7 +9,7 @@ import msgspec
 from broker.client.reasons import why
 from broker.errors import GreenroomError
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T", bound=msgspec.Struct | msgspec.Raw)
 
 
 class UnreachableError(GreenroomError):
@@ -33,6 +33,7 @@ def call_server(
     *,
     params: Mapping[str, str] | None = None,
     body: object = None,
+    headers: Mapping[str, str] | None = None,
 ) -> T:
     """Call the API; `body` is sent as JSON, unless it is None.
 
@@ -40,7 +41,7 @@ def call_server(
     """
     content = None if body is None else msgspec.json.encode(body)
     try:
-        response = client.request(method, path, params=params, content=content)
+        response = client.request(method, path, params=params, content=content, headers=headers)
     except httpx2.RequestError as error:
         what = "connect to" if isinstance(error, httpx2.ConnectError) else "ask"
         raise UnreachableError(f"cannot {what} {name_of(client)}: {why(error)}") from None

@@ -15,6 +15,7 @@ from broker.http.api.batch import BatchRoutes
 from broker.http.api.cors import Cors, cookie_origins
 from broker.http.api.dev_tokens import DevRoutes
 from broker.http.api.events import EVENTS_ROUTE, HEARTBEAT_SECONDS, EventRoutes
+from broker.http.api.explain import ExplainRoutes
 from broker.http.api.operations import need_of, query_of
 from broker.http.api.plain_posts import PlainPosts
 from broker.http.api.protocol_documents import ProtocolRoutes
@@ -104,6 +105,7 @@ def create_app(
     WebhookRoutes(services).add_to(api)
     BatchRoutes(services).add_to(api)
     NodeRoutes(services).add_to(api)
+    ExplainRoutes(services).add_to(api)
     if services.makes_tokens:
         DevRoutes(services).add_to(api)
     app.register_blueprint(api)

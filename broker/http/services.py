@@ -24,7 +24,7 @@ from broker.http.nodes.traffic import Traffic
 from broker.log import Log
 from broker.model import WallClock
 from broker.refusals import Refusals
-from broker.rooms.directory import Rooms
+from broker.rooms.directory import Rooms, shows_presence_data
 from broker.sessions.allowance import Allowances
 from broker.sessions.connections import ConnectionIds, Connections
 from broker.sessions.revocations import Revocations
@@ -84,6 +84,10 @@ class HttpServices:
     hooks: Hooks | None = None
     """The same as the sessions'."""
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
+
+    def shows_data(self, room: str) -> bool:
+        """Whether a room shows info and state."""
+        return shows_presence_data(self.settings, room)
 
     @property
     def makes_tokens(self) -> bool:

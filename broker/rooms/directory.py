@@ -143,6 +143,11 @@ class Rooms:
         rooms |= {info.room: info for info in here if info.users or info.room not in rooms}
         return [rooms[name] for name in sorted(rooms)[:limit]]
 
+    def peek(self, room: str) -> RoomInfo | None:
+        """Return a room as this node has it now, without asking its actor; None if it is not in memory."""
+        state = self._states.get(room)
+        return None if state is None or state.delivered is None else state.info()
+
     def loads(self) -> Iterator[RoomLoad]:
         """Iterate over the rooms in memory; each is read when it is reached, and other tasks may run in between."""
         for name, state in list(self._states.items()):

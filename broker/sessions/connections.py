@@ -4,14 +4,28 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Protocol
+from typing import Literal, Protocol
 
+import msgspec
 import trio
 
 from broker.auth.revocations import Revocation, RevocationKind
 from broker.engine.attendance import Attendance, user_place
 from broker.errors import CloseCode, RefusalReason
 from broker.model import Claims
+from broker.sessions.recent_closes import RecentCloses
+
+
+class ConnectionFacts(msgspec.Struct, frozen=True):
+    """Further facts of a connection, for whoever asks about it."""
+
+    id: str
+    transport: Literal["websocket", "event_stream"]
+    since_ms: int
+    """When it began; Unix milliseconds."""
+    is_visible: bool
+    last_write_seconds: float | None
+    """How long ago something was last sent to its peer; None where that is not known."""
 
 
 class Connection(Protocol):
@@ -35,6 +49,10 @@ class Connection(Protocol):
     @property
     def queued_bytes(self) -> int:
         """Bytes waiting for its peer to read."""
+        ...
+
+    def facts(self) -> ConnectionFacts:
+        """Return further facts; this may ask the kernel."""
         ...
 
     def check(self, now: float, wall_now: float) -> None:
@@ -110,6 +128,8 @@ class Connections:
         self._emptied = trio.lowlevel.ParkingLot()
         self.backlog = Backlog()
         """What waits for the peers of these connections to read."""
+        self.recent_closes = RecentCloses()
+        """The last ends of users' connections, noted by their owners."""
 
     def limit_users(self, per_user: int) -> None:
         """Let each user have `per_user` connections from now on; those that are open stay."""
@@ -166,6 +186,10 @@ class Connections:
     def count_of(self, user_id: str) -> int:
         """Return the number of open connections of a user; none of the API key's is shown."""
         return 0 if "/" in user_id else len(self._by_user.get(user_id, ()))
+
+    def of_user(self, user_id: str) -> list[Connection]:
+        """Return the open connections of a user."""
+        return [] if "/" in user_id else list(self._by_user.get(user_id, ()))
 
     def rooms_of(self, user_id: str) -> Mapping[str, int]:
         """Return the rooms of a user's open connections, with how many of these are in each."""

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from actors import ActorError, ActorFailedError, ActorStoppedError, MailboxFullError, Ref, Reply
-from broker.auth.permissions import check_last, recovery_start
+from broker.auth.permissions import check_last, decide_by_can, recovery_start
 from broker.errors import (
     CloseCode,
     Disconnect,
@@ -289,7 +289,7 @@ def check_can(claims: Claims, capability: Capability) -> None:
     :raises Refused: `forbidden`.
     """
     if capability not in claims.can:
-        raise Refused(ErrorCode.FORBIDDEN, f"the token does not allow {capability}")
+        decide_by_can(claims, capability).check()
 
 
 def send_leave(ref: Ref[RoomMessage], leave: Leave) -> None:

@@ -43,6 +43,7 @@ from broker.rooms.member import Outbox
 from broker.rooms.messages import Publish, RoomMessage, SendHistory, SendPresence, SetState, ShowInfo
 from broker.sessions.allowance import Allowance
 from broker.sessions.decisions import Decisions
+from broker.sessions.explain import NO_ANSWER, decide_state
 from broker.sessions.lanes import Lanes, StartTask
 from broker.sessions.memberships import JoinOptions, Memberships, Rest, check_can
 from broker.sessions.message_rate import MessageRate
@@ -285,7 +286,7 @@ class Session:
                 return partial(self._execute, command)
             case commands.Call():
                 self._check_call(command)
-                raise Refused(ErrorCode.FORBIDDEN, "nothing answers calls in this room")
+                NO_ANSWER.check()
         return None
 
     async def _execute(self, command: commands.Join | commands.Presence | commands.History) -> None:
@@ -323,15 +324,9 @@ class Session:
         return self._memberships.tell_nowait(ref, publish)
 
     def _set_state_nowait(self, command: commands.SetState) -> Rest | None:
-        """Set the state in a room; if the room's mailbox is full, returns the rest, which waits for space.
-
-        Whoever may join may show a state: it says less than the presence of the connection does.
-        """
+        """Set the state in a room; if the room's mailbox is full, returns the rest, which waits for space."""
         room, ref = self._memberships.find(command.room)
-        if not self.is_visible:
-            raise Refused(ErrorCode.FORBIDDEN, "a hidden connection shows no state")
-        if not self._services.shows_data(room):
-            raise Refused(ErrorCode.FORBIDDEN, "this room shows no state (presence_data)")
+        decide_state(is_visible=self.is_visible, shows_data=self._services.shows_data(room)).check()
         state, limit = bytes(command.state), self._services.settings.limits.state_bytes
         if len(state) > limit:
             raise Refused(

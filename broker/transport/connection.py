@@ -17,11 +17,12 @@ from broker.log import Log
 from broker.model import Claims, Position, PresenceBy, TagFilter, parse_offset
 from broker.protocol.tags import parse_filter
 from broker.refusals import Refusals
-from broker.sessions.connections import Connections
+from broker.sessions.connections import ConnectionFacts, Connections
 from broker.sessions.decisions import Decisions
 from broker.sessions.liveness import Liveness, LivenessAction
 from broker.sessions.memberships import JoinOptions, Rest
 from broker.sessions.rate import TokenBucket
+from broker.sessions.recent_closes import Close
 from broker.sessions.services import SessionServices
 from broker.sessions.session import Session
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
@@ -30,6 +31,7 @@ from broker.transport.flusher import Flusher
 from broker.transport.frames import PING
 from broker.transport.handshake import answer_handshake, offered_subprotocols
 from broker.transport.head import Head
+from broker.transport.last_sent import seconds_since_sent
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump
 from broker.transport.slow_path import Closed
@@ -127,6 +129,7 @@ class ServedConnection:
         """
         self._services = services
         self._settings = services.sessions.settings.websocket
+        self._stream = inner
         self._head: Head | None = head
         self._destination = destination
         self._address = address
@@ -190,6 +193,18 @@ class ServedConnection:
     def queued_bytes(self) -> int:
         """See sessions.connections.Connection."""
         return self._outbox.statistics().blocked_bytes
+
+    def facts(self) -> ConnectionFacts:
+        """See sessions.connections.Connection."""
+        session = self._session
+        assert session is not None
+        return ConnectionFacts(
+            session.shown.connection,
+            "websocket",
+            session.shown.since_ms,
+            session.is_visible,
+            seconds_since_sent(self._stream.descriptor),
+        )
 
     def check(self, now: float, wall_now: float) -> None:
         """See sessions.connections.Connection."""
@@ -422,7 +437,17 @@ class ServedConnection:
             ending = _UNREADABLE.get(closed.code, Disconnect(CloseCode.NORMAL, ""))
         self._services.refusals.count_close(ending.code if closed is None else closed.code)
         user_id = None if self._session is None else self._session.user_id
+        if user_id is not None:
+            self._keep_close(user_id, closed, ending)
         self._services.refusals.note_ending(ending, self._address, user_id=user_id)
+
+    def _keep_close(self, user_id: str, closed: Closed | None, ending: Disconnect) -> None:
+        now = self._services.sessions.wall_clock()
+        if closed is None or closed.code in _UNREADABLE:
+            close = Close(now, int(ending.code), ending.reason, is_by_client=False)
+        else:
+            close = Close(now, closed.code, closed.reason, is_by_client=True)
+        self._services.connections.recent_closes.note(user_id, close)
 
     def _note_refused(self, why: ErrorCode | RefusalReason) -> None:
         self._services.refusals.note(why, self._address, user_id=self.user_id)

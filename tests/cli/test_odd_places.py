@@ -341,6 +341,8 @@ NOT_UTF8: dict[str, tuple[list[str], dict[str, str]]] = {
     "room of tail": (["tail", BEYOND_UTF8], {}),
     "name of webhooks aside": (["webhooks", "aside", BEYOND_UTF8], {}),
     "id of webhooks repeat": (["webhooks", "repeat", "shop", BEYOND_UTF8], {}),
+    "user of explain": (["explain", "--room", "lobby", "--user", BEYOND_UTF8], {}),
+    "room of explain": (["explain", "--user", "ann", "--room", BEYOND_UTF8], {}),
     "URL of webhooks": (["webhooks", "--url", BEYOND_UTF8], {}),
     "prefix of top": (["top", "--prefix", BEYOND_UTF8], {}),
     "user of token": (["token", "--user", BEYOND_UTF8], {}),
@@ -388,13 +390,18 @@ def test_what_is_not_utf8_is_refused_by_a_process_too(name: str, tmp_path: Path)
     ids=["folder", "none", "none in none", "memory", "long", "beyond UTF-8", "below a device"],
 )
 @pytest.mark.parametrize(
-    "command", ["serve", "token", "config show", "config check", "send", "top", "webhooks"]
+    "command", ["serve", "token", "config show", "config check", "send", "top", "explain", "webhooks"]
 )
 def test_a_configuration_that_cannot_be_read_is_one_line_and_2(
     command: str, make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     file = make(tmp_path)
-    words = {"token": ["--user", "a"], "send": ["lobby", "x"], "config check": [str(file)]}.get(command, [])
+    words = {
+        "explain": ["--user", "a", "--room", "b"],
+        "token": ["--user", "a"],
+        "send": ["lobby", "x"],
+        "config check": [str(file)],
+    }.get(command, [])
     environ = {**SECRETS, "GREENROOM_CONFIG": str(file)}
     ended = CliRunner().invoke(main, [*command.split(), *words], env=environ)
     assert ended.exit_code == 2

@@ -41,6 +41,7 @@ NEEDS = {
     ("/api/webhooks/{name}/aside", "get"): "read",
     ("/api/webhooks/{name}/repeat", "post"): "admin",
     ("/api/node", "get"): "read",
+    ("/api/explain", "get"): "read",
 }
 
 

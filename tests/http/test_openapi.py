@@ -117,6 +117,7 @@ async def test_answers_are_as_described(world, document):
         ("/api/users/{user}", "get"): await world.client.get("/api/users/ann"),
         ("/api/revocations", "post"): await world.client.post("/api/revocations", json={"user_id": "ann"}),
         ("/api/webhooks", "get"): await world.client.get("/api/webhooks"),
+        ("/api/explain", "get"): await world.client.get("/api/explain?user=ann&room=lobby"),
         ("/health", "get"): await world.client.get("/health"),
         ("/ready", "get"): await world.client.get("/ready"),
     }

@@ -41,6 +41,8 @@ from broker.refusals import reason_of
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, RoomMessage
 from broker.sessions.allowance import Allowance
+from broker.sessions.connections import ConnectionFacts
+from broker.sessions.recent_closes import Close
 from broker.sessions.wire_protocol import WireProtocol
 
 HEARTBEAT_SECONDS = 15.0
@@ -189,7 +191,7 @@ class EventRoutes:
             claims,
             settings.websocket.outbox_bytes,
             settings.auth.leeway_seconds,
-            on_end=partial(self._note_end, address_of(request.scope)),
+            on_end=partial(self._note_end, address_of(request.scope), claims),
             connection=connection,
             since_ms=int(self.services.wall_clock() * 1000),
             on_queued=self.services.connections.backlog.add,
@@ -219,7 +221,10 @@ class EventRoutes:
             )
         request.exits.callback(places.give_back, client)
 
-    def _note_end(self, address: str | None, ending: Disconnect) -> None:
+    def _note_end(self, address: str | None, claims: Claims | None, ending: Disconnect) -> None:
+        if claims is not None:
+            close = Close(self.services.wall_clock(), int(ending.code), ending.reason, is_by_client=False)
+            self.services.connections.recent_closes.note(claims.user_id, close)
         self.services.refusals.count_close(ending.code)
         self.services.refusals.note_ending(ending, address)
 
@@ -316,6 +321,17 @@ class EventStream:
     def queued_bytes(self) -> int:
         """See Connection."""
         return self._outbox.queued_bytes
+
+    def facts(self) -> ConnectionFacts:
+        """See Connection."""
+        written_at = self._outbox.written_at
+        return ConnectionFacts(
+            self.shown.connection,
+            "event_stream",
+            self.shown.since_ms,
+            self.is_visible,
+            None if written_at is None else trio.current_time() - written_at,
+        )
 
     @property
     def is_visible(self) -> bool:

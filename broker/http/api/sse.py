@@ -114,6 +114,8 @@ class EventOutbox:
         self._held = HeldNotices()
         """Is empty unless frames are queued."""
         self._is_closed = False
+        self.written_at: float | None = None
+        """When something was last taken to be sent, in trio time."""
         self._changed = Wakeup()
 
     @property
@@ -180,6 +182,7 @@ class EventOutbox:
                 if self._is_closed:
                     return b""
                 await self._changed.wait()
+        self.written_at = trio.current_time()
         if not self._frames:
             return HEARTBEAT
         chunk = [self._frames.popleft()]

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from broker.auth.revocations import Revocation
+from broker.http.nodes.explaining import Explaining
 from broker.http.nodes.node_view import COUNTED_PER_TURN, NodeView
 from broker.http.nodes.scrape import pack_metrics
 from broker.http.nodes.states import NodeQuery, NodeState, NodeSummary
@@ -63,6 +64,13 @@ class BearersReply(msgspec.Struct, frozen=True):
     count: int
 
 
+class ExplainQuestion(msgspec.Struct, frozen=True, tag="explain"):
+    """Asks every node what it knows of a user and a room."""
+
+    user_id: str
+    room: str
+
+
 class NodeReply(msgspec.Struct, frozen=True):
     """The answer of a node."""
 
@@ -70,7 +78,7 @@ class NodeReply(msgspec.Struct, frozen=True):
     state: NodeState | None
 
 
-Question: TypeAlias = MetricsQuestion | NodeQuestion | UsersQuestion | BearersQuestion
+Question: TypeAlias = MetricsQuestion | NodeQuestion | UsersQuestion | BearersQuestion | ExplainQuestion
 
 _decoder: msgspec.json.Decoder[Question] = msgspec.json.Decoder(Question)
 _replies = msgspec.json.Decoder(NodeReply)
@@ -107,6 +115,9 @@ class NodeAnswers:
             return msgspec.json.encode(await self.users(question))
         if isinstance(question, BearersQuestion):
             return self.bearers(question)
+        if isinstance(question, ExplainQuestion):
+            explaining = Explaining(self.services)
+            return msgspec.json.encode(explaining.explain_here(question.user_id, question.room))
         return msgspec.json.encode(await self.reply(question.query))
 
     def metrics(self) -> bytes:
