@@ -19,6 +19,7 @@ class ErrorCode(StrEnum):
     NOT_IN_ROOM = "not_in_room"
     FORBIDDEN = "forbidden"
     TOO_MANY_ROOMS = "too_many_rooms"
+    ROOM_FULL = "room_full"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
 
@@ -75,6 +76,7 @@ class RefusalReason(StrEnum):
     USER_ROOMS = "user_rooms"
     USER_IDS = "user_ids"
     ROOMS_FULL = "rooms_full"
+    ROOM_MEMBERS = "room_members"
     DRAINING = "draining"
     ORIGIN = "origin"
     ROOM = "room"

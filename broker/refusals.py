@@ -69,6 +69,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.USER_ROOMS: "join fewer new rooms, or raise limits.user_rooms_per_second and user_rooms_burst",
         RefusalReason.USER_IDS: "send less with an id, or raise limits.ids_per_user",
         RefusalReason.ROOMS_FULL: "start another node, or raise limits.rooms",
+        RefusalReason.ROOM_MEMBERS: "wait until a member has left, or raise max_members of the room's rule or of [room]",
         RefusalReason.USER_FULL: "close connections of this user, or raise limits.connections_per_user",
         RefusalReason.DRAINING: "the server is stopping: the client comes back to another or later",
         RefusalReason.ORIGIN: "add the page's origin to websocket.allowed_origins",
@@ -105,6 +106,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         ErrorCode.NOT_IN_ROOM: "join the room first",
         ErrorCode.FORBIDDEN: "ask for a token (claims can, rooms) or a key (scopes) that allows it, and check the room rules",
         ErrorCode.TOO_MANY_ROOMS: "leave rooms, or raise limits.rooms_per_connection",
+        ErrorCode.ROOM_FULL: "see the answer of the application",
         ErrorCode.RATE_LIMITED: "send less, or raise limits.messages_per_second and messages_burst",
         ErrorCode.UNAVAILABLE: "see /ready for what the engine lacks",
     }

@@ -354,6 +354,10 @@ class RoomSettings(Section, frozen=True):
     presence_data: Annotated[
         bool, _doc("members are shown each other's info and state; for huge rooms, names alone cost less")
     ] = True
+    max_members: Annotated[
+        Count | None,
+        _doc("members of one room, counted as connections; further joins are refused with room_full"),
+    ] = None
     idle_seconds: Annotated[Seconds, _doc("how long an empty room stays in memory")] = 60.0
 
 
@@ -380,6 +384,7 @@ class RoomRule(Section, frozen=True):
         _doc("any: every user; token: only tokens whose rooms name it; none: only the HTTP API"),
     ] = "any"
     presence_data: Annotated[bool | None, _doc("instead of room.presence_data")] = None
+    max_members: Annotated[Count | None, _doc("instead of room.max_members")] = None
     slow_reader: Annotated[
         Literal["disconnect", "drop", "latest"] | None,
         _doc("instead of websocket.slow_reader; latest: send only the newest of alike events, and say gap"),

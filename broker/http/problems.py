@@ -36,6 +36,7 @@ _STATUS_OF_REFUSAL = {
     ErrorCode.NOT_IN_ROOM: 404,
     ErrorCode.FORBIDDEN: 403,
     ErrorCode.TOO_MANY_ROOMS: 429,
+    ErrorCode.ROOM_FULL: 429,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.UNAVAILABLE: 503,
 }

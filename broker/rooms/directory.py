@@ -91,6 +91,12 @@ def shows_presence_data(settings: Settings, room: str) -> bool:
     return settings.room.presence_data if rule is None or rule.presence_data is None else rule.presence_data
 
 
+def max_members_for(settings: Settings, room: str) -> int | None:
+    """Return how many members a room may have, by the first rule that matches it; None for any number."""
+    rule = find_rule(settings.rooms, room)
+    return settings.room.max_members if rule is None or rule.max_members is None else rule.max_members
+
+
 def slow_reader_for(settings: Settings, room: str) -> SlowReader | None:
     """Return the policy of a room's rule towards slow readers; None if it has none of its own."""
     rule = find_rule(settings.rooms, room)
@@ -261,6 +267,7 @@ async def open_rooms(
             page_messages=settings.history.page_messages,
             page_bytes=settings.history.page_bytes,
             recovery_bytes=settings.history.recovery_bytes,
+            max_members=max_members_for(settings, name),
             holds_back=(slow_reader or settings.websocket.slow_reader) != "disconnect",
         )
         batch = PresenceBatch(name, settings.room.gather_above)

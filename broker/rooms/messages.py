@@ -17,7 +17,7 @@ from broker.rooms.member import Member
 class Join(msgspec.Struct, frozen=True):
     """Add a member and send it `joined`; a present member is sent `joined` again.
 
-    If the reply fails, the member was not added. With `by`, `joined` lists the members. With `last`, which excludes
+    If the reply fails, with `Refused` where the room is full, the member was not added. With `by`, `joined` lists the members. With `last`, which excludes
     `since`, `joined` has the newest `last` events that are held. With `wanted`, the member gets only events that match;
     a later join replaces that.
     """

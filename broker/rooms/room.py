@@ -9,7 +9,7 @@ import trio
 
 from actors import Actor, ActorStoppedError, Batch, Context, Reply
 from broker.engine.base import Engine
-from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refused
 from broker.notices import Acknowledged, Failed, HistoryPage, Joined, Left, Notice
 from broker.rooms.answers import answer_published, answer_unavailable, reply_to
 from broker.rooms.choice import choose_stored, is_for
@@ -214,6 +214,12 @@ class Room(Actor[RoomMessage]):
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member
         await self._subscribe()
+        most = self._options.max_members
+        if most is not None and not state.presence.has_space(member, most):
+            join.reply.fail(
+                Refused(ErrorCode.ROOM_FULL, "the room is full (max_members)", why=RefusalReason.ROOM_MEMBERS)
+            )
+            return
         is_wanted = None if join.wanted is None else partial(is_for, member=member, wanted=join.wanted)
         if join.last is None:
             missed, is_recovered = await self._delivery.missed_since(join.since, is_wanted)

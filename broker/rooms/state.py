@@ -74,5 +74,7 @@ class RoomOptions:
     """Content of the events in one answer; more events follow as messages of their own, or need another request."""
     recovery_bytes: int
     """Content of the missed events that one join sends."""
+    max_members: int | None = None
+    """Users' connections that may be in the room; None for no limit."""
     holds_back: bool = False
     """Whether outboxes may hold back events of this room."""

@@ -179,7 +179,7 @@ class Memberships:
             ref = await self._services.rooms.tell(room, message, on_start=self._charge_room)
             try:
                 await ref.wait_reply(reply)
-            except EngineUnavailableError:
+            except (EngineUnavailableError, Refused):
                 # The room did not add the member.
                 raise
             except ActorError as error:
@@ -302,6 +302,7 @@ def send_leave(ref: Ref[RoomMessage], leave: Leave) -> None:
 
 _CLOSE_CODES = {
     ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,
+    ErrorCode.ROOM_FULL: CloseCode.TOO_MANY,
     ErrorCode.UNAVAILABLE: CloseCode.TRY_AGAIN_LATER,
 }
 """Close codes of a connection that may join its initial room later."""

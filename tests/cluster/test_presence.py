@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from broker.errors import EngineUnavailableError
+from broker.errors import EngineUnavailableError, Refused
 from broker.model import Draft
 from broker.notices import PresenceChanged, PresenceList, UserJoined, UserLeft
 from broker.rooms.messages import SendPresence
@@ -42,6 +42,25 @@ async def open_mortal(url: str) -> AsyncIterator[tuple[Node, trio.CancelScope]]:
     with trio.CancelScope() as scope:
         async with open_node(url) as node:
             yield node, scope
+
+
+async def test_members_on_other_nodes_take_places(redis: RedisServer) -> None:
+    async with open_node(redis.url, max_members=2) as east, open_node(redis.url, max_members=2) as west:
+        ann = await east.enter("ann")
+        bob = await west.enter("bob")
+        await wait_comings(ann, ("+", "ann", 1), ("+", "bob", 2))
+        for node in (east, west):
+            with pytest.raises(Refused, match="room_full"):
+                await node.enter("cas")
+        await east.join(ann)
+        await east.leave(ann)
+        # A node without members of its own asks before it lets somebody in.
+        await east.enter("cas")
+        with pytest.raises(Refused, match="room_full"):
+            await east.enter("dan")
+        await bob.wait(lambda: len(comings(bob)) == 3)
+        with pytest.raises(Refused, match="room_full"):
+            await west.enter("dan")
 
 
 async def test_comings_and_goings_are_told_once_on_every_node(redis: RedisServer) -> None:

@@ -8,12 +8,15 @@ import pytest
 import trio
 import trio.testing
 
+from actors import Reply
 from broker.errors import CloseCode, EngineUnavailableError
 from broker.http.api.events import EventStream
 from broker.http.api.sse import event_stream_protocol
 from broker.model import Claims
+from broker.rooms.messages import Join
 from tests.http.conftest import wait_until
 from tests.support.engines import LongWayEngine
+from tests.support.members import Person
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -460,6 +463,13 @@ async def fill(world):
         assert world.connections.add(EventStream(event_stream_protocol(), Claims("ann"), 1000, 0.0))
 
 
+async def fill_room(world):
+    member = Person("bob")
+    reply = Reply()
+    ref = await world.rooms.tell("lobby", Join(member, None, None, reply))
+    await ref.wait_reply(reply)
+
+
 PASSING = {
     "engine away": (
         {"engine": AwayEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)},
@@ -468,6 +478,7 @@ PASSING = {
         503,
     ),
     "draining": ({}, drain, 1013, 503),
+    "room full": ({"room": {"max_members": 1}}, fill_room, 4129, 429),
     "user full": ({"limits": {"connections_per_user": 1}}, fill, 4129, 429),
 }
 

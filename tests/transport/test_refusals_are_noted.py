@@ -333,6 +333,9 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         RefusalReason.USER_IDS,
         RefusalReason.USER_ROOMS,
         RefusalReason.ROOMS_FULL,
+        # Full rooms: tests/sessions/test_full_rooms.py.
+        RefusalReason.ROOM_MEMBERS,
+        ErrorCode.ROOM_FULL,
         # Claims: tests/auth/test_tokens.py.
         RefusalReason.TOKEN_CLAIM,
         RefusalReason.TOKEN_NOT_YET_VALID,

@@ -247,6 +247,8 @@ def _passing_refusal(error: Exception) -> Disconnect | None:
     match error:
         case Disconnect(code=CloseCode.TOO_MANY | CloseCode.TRY_AGAIN_LATER):
             return error
+        case Refused(code=ErrorCode.ROOM_FULL):
+            return Disconnect(CloseCode.TOO_MANY, error.message, why=error.why)
         case Refused(retry_after_ms=None) | Disconnect():
             return None
         case Refused(code=ErrorCode.RATE_LIMITED | ErrorCode.TOO_MANY_ROOMS):
@@ -356,7 +358,7 @@ class EventStream:
     ) -> None:
         """Join the room. Call `end` after it, also if it fails or is cancelled.
 
-        :raises Refused: if the room would have to start, and `allowance` or the node forbids that at present.
+        :raises Refused: if the room is full, or would have to start, and `allowance` or the node forbids that at present.
         :raises EngineUnavailableError: if the engine cannot serve.
         :raises ActorError: if the room failed.
         """

@@ -13,6 +13,7 @@ ERROR_MEANINGS: Mapping[ErrorCode, str] = MappingProxyType(
         ErrorCode.NOT_IN_ROOM: "the connection is not in the room",
         ErrorCode.FORBIDDEN: "the token, the room rules or the application do not allow it",
         ErrorCode.TOO_MANY_ROOMS: "the connection is in as many rooms as it may be; leave one first",
+        ErrorCode.ROOM_FULL: "the room has as many members as it may have; there is space once one has left",
         ErrorCode.RATE_LIMITED: "over a limit; send it again after `retry_after_ms`",
         ErrorCode.UNAVAILABLE: "the engine, the node or the application cannot serve it now; send it again after `retry_after_ms`",
     }
@@ -36,7 +37,7 @@ CLOSE_MEANINGS: Mapping[CloseCode, str] = MappingProxyType(
         CloseCode.TOKEN_EXPIRED: "the token expired during the connection",
         CloseCode.TOO_SLOW: "reads too slowly",
         CloseCode.NO_PONG: "silent, and no pong in time",
-        CloseCode.TOO_MANY: "too many messages, rooms or connections",
+        CloseCode.TOO_MANY: "too many messages, rooms, members of a room or connections",
     }
 )
 

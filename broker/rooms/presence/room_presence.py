@@ -71,6 +71,13 @@ class RoomPresence:
                     newest[shown.user_id] = shown
         return {user_id: shown.info for user_id, shown in newest.items() if shown.info is not None}
 
+    def has_space(self, member: Member, max_members: int) -> bool:
+        """Whether a member is in, or may join where `max_members` may be in.
+
+        Members on other nodes count as far as those have told of them.
+        """
+        return self.size < max_members or not member.is_visible or member in self.roster
+
     def add(self, member: Member) -> bool:
         """Add a member to the roster; returns False if it was present already."""
         shown = member.shown

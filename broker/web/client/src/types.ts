@@ -324,7 +324,7 @@ export interface Options {
 }
 
 /**
- * Why a request failed. The server's codes: `invalid_message`, `not_in_room`, `forbidden`, `too_many_rooms`.
+ * Why a request failed. The server's codes: `invalid_message`, `not_in_room`, `forbidden`, `too_many_rooms`, `room_full`.
  * Ours: `left` the room; `removed` from it; `closed` (`close()` was called); `refused` (the server closed the
  * connection for good, or would: see `closeCode`; without one this page may not use the address); `bad_token` (an
  * `error`: what was returned can be no token, or is out of its time); `disconnected` (an ephemeral event while there is no connection);
