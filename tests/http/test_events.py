@@ -16,7 +16,7 @@ from broker.model import Claims
 from broker.rooms.messages import Join
 from tests.http.conftest import wait_until
 from tests.support.engines import LongWayEngine
-from tests.support.members import Person
+from tests.support.members import Person, framed
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -598,3 +598,13 @@ async def test_a_node_full_of_rooms_answers_503(open_world):
             response = await world.client.request(method, f"/api/rooms/b/{path}".rstrip("/"))
             assert response.status_code == 200
         assert (await world.client.post("/api/rooms/a/messages", json={"type": "note"})).status_code == 200
+
+
+async def test_no_stream_that_has_ended_is_backlog_whatever_its_room_still_sends(world):
+    async with world.served.connect() as client:
+        await listen(client)
+        (stream,) = world.connections
+    await wait_until(lambda: not len(world.connections))
+    # As a room does until it comes to the leave in its mailbox.
+    assert stream.outbox.offer(framed(b"late"))
+    assert world.connections.backlog.count_bytes() == 0

@@ -202,7 +202,7 @@ class EventRoutes:
             )
         request.exits.callback(self.services.connections.discard, stream)
         request.exits.callback(self.services.connections.backlog.discard, stream)
-        request.exits.callback(stream.end)
+        request.exits.callback(stream.abandon)
         with answer_within(self.services.settings.http.request_seconds):
             since = parse_event_id(event_id)
             since = since if claims is None else recovery_start(claims, since)
@@ -378,6 +378,11 @@ class EventStream:
             with suppress(ActorStoppedError):
                 # One leave for each join: bounded, so it need not wait for space.
                 ref.tell_always(Leave(self))
+
+    def abandon(self) -> None:
+        """Leave the room, and drop what is queued and what comes until it has noticed: nobody reads any more."""
+        self.end()
+        self._outbox.abandon()
 
     def check(self, now: float, wall_now: float) -> None:  # noqa: ARG002  # nobody answers a ping here
         """See Connection: end when the token has expired."""

@@ -175,6 +175,13 @@ class EventOutbox:
         self._put(last)
         self._is_closed = True
 
+    def abandon(self) -> None:
+        """Drop what is queued and what comes."""
+        self._is_closed = True
+        self._held.clear()
+        self._frames.clear()
+        self._bytes = 0
+
     async def next_chunk(self, patience_seconds: float) -> bytes:
         """Wait for the next bytes to send, a heartbeat if none come in time; empty at the end."""
         with trio.move_on_after(patience_seconds):
