@@ -21,6 +21,7 @@ from bench.scenarios.scaling import scaling
 from bench.scenarios.stalled import stalled
 from bench.scenarios.start import start
 from bench.scenarios.tls import tls
+from bench.soak.command import soak
 
 
 class _Bench(click.Group):
@@ -45,7 +46,7 @@ def main() -> None:
 
 for command in (
     autobahn, cluster, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
-    recovery, scaling, stalled, start, tls,
+    recovery, scaling, soak, stalled, start, tls,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -45,6 +45,11 @@ class Api:
         """Return the metrics that have no labels, by name."""
         return parse_metrics(self._ask("GET", "/metrics").decode())
 
+    def closes(self) -> dict[str, float]:
+        """Return how many WebSockets and event streams have ended, by close code; without the codes that none had."""
+        page = self._ask("GET", "/metrics").decode()
+        return {code: float(count) for code, count in _CLOSES.findall(page) if float(count)}
+
     def _ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
@@ -62,6 +67,7 @@ class Api:
         return answer
 
 
+_CLOSES = re.compile(r'^greenroom_closes_total{(?:.*,)?code="(\d+)".*} (\S+)$', re.MULTILINE)
 _SAMPLE = re.compile(r'^(\w+)(?:{node="[^"]*",worker="\d+"})? (\S+)$', re.MULTILINE)
 
 

@@ -1,0 +1,1 @@
+"""`soak`: everything that goes wrong with clients, for minutes, and whether a server is then as it was before."""
