@@ -217,3 +217,22 @@ async def test_a_mounted_directory_is_the_same_directory(tmp_path):
 def test_a_path_without_a_file_is_accepted(tmp_path):
     assert check_path(tmp_path / "rooms.db") == tmp_path.resolve() / "rooms.db"
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_new_files_are_for_their_owner_alone_and_those_that_are_there_keep_their_mode(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rooms.db"
+    before = os.umask(0o022)
+    try:
+        for mode in (0o600, 0o640):
+            async with opened(path) as engine:
+                await engine.append("den", [draft(1)], KEEP)
+                files = [path, *(path.with_name(path.name + suffix) for suffix in COMPANIONS)]
+                modes = {file.name: oct(file.stat().st_mode & 0o777) for file in files if file.exists()}
+            assert len(modes) == 4
+            assert {oct(mode)} == {modes[name] for name in modes if not name.endswith("-lock")}
+            assert modes["rooms.db-lock"] == oct(0o600)
+            path.chmod(0o640)
+    finally:
+        os.umask(before)

@@ -115,7 +115,8 @@ def lock_database(path: Path) -> ExitStack:
 
 def _open(file: Path, flags: int) -> int:
     try:
-        return os.open(file, flags | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        # For its owner alone: messages are private. SQLite gives its own files the mode of the database.
+        return os.open(file, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ConfigurationError(f"server.engine: cannot open {file}: {error.strerror}") from None
 
