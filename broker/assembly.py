@@ -47,6 +47,7 @@ from broker.preflight import find_problems
 from broker.refusals import Refusals
 from broker.rooms.directory import RetentionPolicy, Rooms, open_rooms
 from broker.server import Broker
+from broker.sessions.backlog import Backlog
 from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.revocations import Revocations
@@ -211,7 +212,8 @@ async def open_assembly(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(remote_keys.run, own_log)
-        connections = Connections(settings.limits.connections_per_user, engine.attendance)
+        backlog = Backlog(settings.limits.outbox_total_bytes, flusher.schedule)
+        connections = Connections(settings.limits.connections_per_user, engine.attendance, backlog)
         if engine.presence is not None:
             engine.presence.on_close_user(partial(_close_user, connections))
         revocations = Revocations(revoked, engine.revocations, connections, wall_clock)

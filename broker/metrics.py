@@ -28,6 +28,7 @@ from broker.hooks.hooks import Hooks
 from broker.log import Log
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
+from broker.sessions.backlog import RELIEFS
 from broker.sessions.connections import Connections
 from broker.webhooks.progress import FailureReason
 from broker.webhooks.tally import Tally
@@ -159,8 +160,16 @@ class BrokerCollector(Collector):
         yield GaugeMetricFamily(
             "greenroom_outbox_bytes",
             "Bytes in the outboxes of this node that wait for peers to read",
-            self._connections.backlog.count_bytes(),
+            self._connections.backlog.total_bytes,
         )
+        relieved = CounterMetricFamily(
+            "greenroom_outboxes_relieved",
+            "Slow readers that were closed, or lost events, as all outboxes came to limits.outbox_total_bytes",
+            labels=["outcome"],
+        )
+        for relief in RELIEFS:
+            relieved.add_metric([relief], self._connections.backlog.relieved[relief])
+        yield relieved
         yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
         yield CounterMetricFamily(
             "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated

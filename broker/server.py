@@ -140,6 +140,7 @@ class Broker:
         http.remote_keys.keep(verifier.sources)
         sessions.allowances.set_limits(settings)
         self.connections.limit_users(settings.limits.connections_per_user)
+        self.connections.backlog.set_limit(settings.limits.outbox_total_bytes)
         self._admission.set_limits(*_admission_limits(settings))
         return plan
 

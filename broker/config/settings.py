@@ -277,6 +277,11 @@ class LimitSettings(Section, frozen=True):
         Meta(ge=0, le=65_536),
         _doc("most JSON that a connection may show of itself in a room (set_state)"),
     ] = 1024
+    outbox_total_bytes: Annotated[
+        int,
+        Meta(ge=1, le=1 << 50),
+        _doc("what may wait in all outboxes together; past it the slowest readers go first, see slow_reader"),
+    ] = 268_435_456
     mailbox_messages: Annotated[Count, _doc("what may wait in a room's inbox before its senders wait")] = 1024
 
 

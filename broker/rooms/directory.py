@@ -25,7 +25,7 @@ from broker.engine.base import Engine, Retention, Run
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, Position, PresenceBy
-from broker.rooms.fanout import Fanout, Tally
+from broker.rooms.fanout import Fanout
 from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.frame import SlowReader
 from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
@@ -34,6 +34,7 @@ from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import MemberCount, Roster
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
+from broker.rooms.tally import Tally
 from broker.rooms.time_slice import TimeSlice
 from broker.rooms.unstarted import UnstartedRooms
 

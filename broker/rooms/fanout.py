@@ -6,11 +6,9 @@ from functools import partial
 from typing import TypeAlias
 from weakref import WeakSet
 
-import attrs
 import trio
 
 from broker.errors import CloseCode
-from broker.histograms import DelayHistogram, SizeHistogram
 from broker.log import Log
 from broker.notices import Notice, RoomEvent
 from broker.rooms.broadcast import Broadcast, Frames, Part
@@ -18,6 +16,7 @@ from broker.rooms.choice import Audience, Parcel, divide, excludes_any
 from broker.rooms.frame import RoomFrame, SlowReader, Source, room_frame
 from broker.rooms.member import Codec, Member
 from broker.rooms.presence.roster import Audiences, Roster
+from broker.rooms.tally import Tally
 from broker.rooms.time_slice import TIME_SLICE_SECONDS, TimeSlice
 
 OFFERS_PER_CLOCK_READ = 32
@@ -27,22 +26,6 @@ BULK_MEMBERS = 64
 """A room with more members is large. It writes a frame to them at once, in time slices that all large rooms share;
 what it is to send meanwhile is joined. Frames for fewer members are written behind the room's turn, together with
 those of other rooms."""
-
-
-@attrs.define
-class Tally:
-    """Counts over all rooms of a node since its start, passivated rooms included."""
-
-    deliveries: int = 0
-    deliveries_lost: int = 0
-    unavailable: int = 0
-    """Requests answered `unavailable` by a room."""
-    delays: DelayHistogram = attrs.field(factory=DelayHistogram, eq=False)
-    """Time from the append of a batch until every outbox has it, for each publish in it."""
-    batches: SizeHistogram = attrs.field(factory=SizeHistogram, eq=False)
-    """Publishes that were appended and sent together, if there were several: `delays` has the others too."""
-    joins: DelayHistogram = attrs.field(factory=DelayHistogram, eq=False)
-    """Time from the request of a join until `joined` is in the outbox; refused and failed joins are not in it."""
 
 
 _Delivery: TypeAlias = Callable[[], int]

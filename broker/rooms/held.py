@@ -4,13 +4,13 @@ With the policy "drop" these are only the offsets that a gap is to tell of. With
 is kept: of each type, event name, user and set of tags. Events that differ in one of these do not replace each other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from broker.model import TagPairs
 from broker.notices import Gap, Notice, RoomEvent, Withheld
-from broker.rooms.frame import RoomFrame, Source, offsets_of
+from broker.rooms.frame import RoomFrame, Source, offsets_of, room_frame
 
 NOTICE_BYTES = 192
 """Bytes that are counted for a held notice besides its content."""
@@ -61,6 +61,12 @@ class _HeldRoom:
             released += self._gap(first, last)
         return released
 
+    def widen(self, spans: Mapping[str, tuple[int, int]]) -> None:
+        """Let gaps tell of these offsets too."""
+        for epoch, (first, last) in spans.items():
+            here = self.spans.get(epoch, (first, last))
+            self.spans[epoch] = min(first, here[0]), max(last, here[1])
+
     def _gap(self, first: int, last: int) -> Iterator[Gap]:
         if first <= last:
             yield Gap(self.source.room, first, last)
@@ -79,8 +85,7 @@ class _HeldRoom:
         epoch = next(reversed(self.spans), "")  # of a Gap, which names none
         if isinstance(notice, RoomEvent | Withheld):
             epoch = notice.epoch
-        first, last = self.spans.get(epoch, offsets)
-        self.spans[epoch] = min(first, offsets[0]), max(last, offsets[1])
+        self.widen({epoch: offsets})
 
 
 class HeldNotices:
@@ -120,6 +125,21 @@ class HeldNotices:
         while self.size_bytes > space_bytes and (size := room.drop_oldest()) is not None:
             lost += 1
             self.size_bytes -= size
+        return lost
+
+    def add_earlier(self, frames: Sequence[tuple[RoomFrame, bool]], *, space_bytes: int) -> int:
+        """Hold back frames that were queued before all that is held already; returns how many notices are lost by that.
+
+        With each frame, whether its room keeps the latest.
+        """
+        later, self._rooms, self.size_bytes = self._rooms, {}, 0
+        lost = 0
+        for frame, keeps_latest in frames:
+            lost += self.add(frame, keeps_latest=keeps_latest, space_bytes=space_bytes)
+        for name, room in later.items():
+            kept = room_frame(b"", room.source, list(room.kept.values()))
+            lost += self.add(kept, keeps_latest=room.keeps_latest, space_bytes=space_bytes)
+            self._rooms[name].widen(room.spans)
         return lost
 
     def release(self, room: str | None = None) -> list[tuple[Source, Sequence[Notice]]]:

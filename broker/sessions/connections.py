@@ -13,6 +13,7 @@ from broker.auth.revocations import Revocation, RevocationKind
 from broker.engine.attendance import Attendance, user_place
 from broker.errors import CloseCode, RefusalReason
 from broker.model import Claims
+from broker.sessions.backlog import Backlog
 from broker.sessions.recent_closes import RecentCloses
 
 
@@ -83,50 +84,22 @@ class ConnectionIds:
         return f"{self._node}-{next(self._numbers)}"
 
 
-class Queue(Protocol):
-    """Something in which bytes wait for one peer."""
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes waiting for the peer to read."""
-        ...
-
-
-class Backlog:
-    """The queues in which bytes may wait for slow peers: few among all, so that their sum is cheap."""
-
-    def __init__(self) -> None:
-        self._queues: set[Queue] = set()
-
-    def add(self, queue: Queue) -> None:
-        """Count what waits in `queue`, which is compared by identity, until it is found empty. No harm if it is there."""
-        self._queues.add(queue)
-
-    def discard(self, queue: Queue) -> None:
-        """Forget a queue, whose connection has ended."""
-        self._queues.discard(queue)
-
-    def count_bytes(self) -> int:
-        """Return how many bytes wait for all peers."""
-        waiting = {queue: size for queue in self._queues if (size := queue.queued_bytes)}
-        self._queues = set(waiting)
-        return sum(waiting.values())
-
-
 class Connections:
     """All open connections, limited to `per_user` for each user.
 
     `attendance` notes the users who have any, hidden ones too; bearers of the API key are no users.
     """
 
-    def __init__(self, per_user: int, attendance: Attendance | None = None) -> None:
+    def __init__(
+        self, per_user: int, attendance: Attendance | None = None, backlog: Backlog | None = None
+    ) -> None:
         self._per_user = per_user
         self._attendance = attendance
         self._by_user: dict[str, dict[Connection, None]] = {}
         self._count = 0
         self._listeners = 0
         self._emptied = trio.lowlevel.ParkingLot()
-        self.backlog = Backlog()
+        self.backlog = backlog or Backlog()
         """What waits for the peers of these connections to read."""
         self.recent_closes = RecentCloses()
         """The last ends of users' connections, noted by their owners."""

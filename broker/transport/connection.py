@@ -144,8 +144,10 @@ class ServedConnection:
             slow_reader=self._settings.slow_reader,
             disconnect=self.disconnect,
             schedule=services.flusher.schedule,
-            start_writer=self._start_writer,
+            start_writer=self._start_task,
             fail=self._fail,
+            tally=services.sessions.rooms.tally,
+            backlog=services.connections.backlog,
         )
         self._websocket = WebSocket(
             inner,
@@ -269,7 +271,6 @@ class ServedConnection:
                     self._outbox.flush()
                     # In this order: no task may be started in a nursery that is closing.
                     self._outbox.close()
-                    self._services.connections.backlog.discard(self)
                     self._nursery = None
                 nursery.cancel_scope.cancel()
         except* Exception as failures:  # noqa: BLE001  # nothing of one connection may reach another
@@ -469,11 +470,6 @@ class ServedConnection:
                 self._fail(error)
 
         self._start_task(run_command)
-
-    def _start_writer(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Start the task that writes what the kernel did not take, which is backlog meanwhile."""
-        self._services.connections.backlog.add(self)
-        self._start_task(write)
 
     def _start_task(self, run: Callable[[], Awaitable[None]]) -> None:
         assert self._nursery is not None, "nothing is read or written before or behind the nursery"

@@ -16,16 +16,21 @@ from broker.notices import Notice
 from broker.rooms.frame import RoomFrame, SlowReader, Source, room_frame
 from broker.rooms.held import HeldNotices
 from broker.rooms.member import Codec
+from broker.rooms.tally import Tally
+from broker.sessions.backlog import Backlog, Relief
 from broker.transport.byte_stream import ByteStream
 from broker.transport.outbox_state import NEXT_INTAKE, Awaited, Fate, Intake, Step
+from broker.transport.queued_frames import CHUNK_BYTES, Frames, remove_written, size_of, take_chunk
 
-CHUNK_BYTES = 65_536
-"""Queued frames are joined into writes of about this size: large enough to be cheap, small enough that a close
-frame gets out soon behind one. Also, at most so much waits for the flusher: before more is queued, it is written."""
+NOTED_BYTES = 4096
+"""Less that waits for a peer is not counted in the backlog: it may be read at once."""
 
 # A name of this module is found sooner than a member of an Enum.
 _NOTHING, _FLUSH, _WRITER = Awaited.NOTHING, Awaited.FLUSH, Awaited.WRITER
 _OPEN = Intake.OPEN
+
+_NOTHING_HELD = HeldNotices()
+"""Nothing is added to it."""
 
 
 @attrs.frozen
@@ -61,8 +66,10 @@ class Outbox:
         schedule: Callable[[Callable[[], int]], None],
         start_writer: Callable[[Callable[[], Awaitable[None]]], None],
         fail: Callable[[Exception], None],
+        tally: Tally,
+        backlog: Backlog,
     ) -> None:
-        """`slow_reader` is the policy towards rooms that have none of their own.
+        """`slow_reader` is the policy towards rooms that have none of their own; `tally` and `backlog` are the node's.
 
         `schedule` is the flusher's; `fail` ends the connection over an error that a stream should never raise.
         """
@@ -78,12 +85,15 @@ class Outbox:
         self._schedule = schedule
         self._start_writer = start_writer
         self._fail = fail
-        self._queue: list[bytes | memoryview] = []
+        self._tally = tally
+        self._backlog = backlog
+        self._is_noted = False
+        self._queue: Frames = []
         self._queued_bytes = 0
         self._intake = Intake.OPEN
         self._awaited = Awaited.NOTHING
-        self._held = HeldNotices()
-        """Is empty unless a writer task is running."""
+        self._held = _NOTHING_HELD
+        """Is empty unless a writer task is running. Made only where something is held back, as few outboxes ever need it."""
         self._progress: trio.lowlevel.ParkingLot | None = None  # exists while a task waits in it
         self.last_acknowledged = -math.inf
         """When the peer's side last made space for a write that waited (trio time): a sign of life."""
@@ -159,7 +169,43 @@ class Outbox:
             return len(frame.notices)
         if policy == "drop":
             self._step(Step.DROP)
-        return self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+        if self._held is _NOTHING_HELD:
+            self._held = HeldNotices()
+        lost = self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+        self._note_backlog()
+        return lost
+
+    def relieve(self) -> Relief | None:
+        """See `broker.sessions.backlog`."""
+        if self._intake is not Intake.OPEN and self._intake is not Intake.DROPPING:
+            return None
+        frames = [frame for frame in self._queue if isinstance(frame, RoomFrame)]
+        policies = {self._policy_of(frame.source) for frame in frames}
+        if "disconnect" in policies or not (frames or self._held.size_bytes):
+            self._give_up()
+            self.drop_unsent()
+            return "closed"
+        if "drop" in policies:
+            self._step(Step.DROP)
+        self._keep([frame for frame in self._queue if not isinstance(frame, RoomFrame)])
+        if self._held is _NOTHING_HELD:
+            self._held = HeldNotices()
+        lost = self._held.add_earlier(
+            [(frame, self._policy_of(frame.source) == "latest") for frame in frames],
+            space_bytes=self._limit_bytes if frames else 0,
+        )
+        self._tally.deliveries_lost += lost
+        self._note_backlog()
+        return "dropped"
+
+    def _note_backlog(self) -> None:
+        """Note what waits for the peer, unless it is little; called after each change while a writer task is running."""
+        if self._queued_bytes < NOTED_BYTES and not (self._is_noted or self._held):
+            return
+        is_waiting = self._awaited is _WRITER and self._intake is not Intake.CLOSED
+        waiting_bytes = self._queued_bytes + self._held.size_bytes if is_waiting else 0
+        self._is_noted = waiting_bytes > 0
+        self._backlog.note(self, waiting_bytes)
 
     def release(self, room: str) -> None:
         """Queue what is held back of a room, with its gaps: an answer follows that has a later position."""
@@ -265,11 +311,13 @@ class Outbox:
 
     def _leave_to_writer(self, written: int) -> None:
         """Have a task write the queue but for the bytes that the kernel took of it."""
-        self._remove_written(written)
+        remove_written(self._queue, written)
         self._awaited = _WRITER
         self._fast_path_limit_bytes = -1
         self._start_writer(self._write_queue)
         self._note_written(written)
+        if self._queued_bytes >= NOTED_BYTES:
+            self._note_backlog()
 
     def _end_broken(self, error: Exception) -> None:
         """End the connection, as a write failed."""
@@ -279,13 +327,6 @@ class Outbox:
             self.close()
             self._fail(error)
 
-    def _remove_written(self, size: int) -> None:
-        queue = self._queue
-        while size >= len(queue[0]):
-            size -= len(queue.pop(0))
-        if size:
-            queue[0] = memoryview(queue[0])[size:]
-
     def _give_up(self) -> None:
         """End the connection for reading too slowly."""
         self._step(Step.GIVE_UP)
@@ -294,10 +335,13 @@ class Outbox:
 
     def drop_unsent(self) -> None:
         """Drop all frames of which nothing was written, so that a close frame comes through."""
-        # A memoryview is the rest of a frame that the kernel took the beginning of.
-        begun: list[bytes | memoryview] = [frame for frame in self._queue if isinstance(frame, memoryview)]
-        dropped = sum(map(len, self._queue)) - sum(map(len, begun))
-        self._queue = begun
+        self._keep([frame for frame in self._queue if isinstance(frame, memoryview)])
+        self._note_backlog()
+
+    def _keep(self, kept: Frames) -> None:
+        """Drop all of the queue but `kept`."""
+        dropped = size_of(self._queue) - size_of(kept)
+        self._queue = kept
         self._queued_bytes -= dropped
         self._dropped_behind_bytes += dropped
         if not self._queued_bytes:
@@ -326,10 +370,12 @@ class Outbox:
         """Drop the queue and discard all further frames; nothing is written any more."""
         self._step(Step.CLOSE)
         self._held.clear()
-        dropped = sum(map(len, self._queue))
+        dropped = size_of(self._queue)
         self._queued_bytes -= dropped
         self._dropped_bytes += dropped
         self._queue.clear()
+        if self._is_noted:
+            self._note_backlog()
         if self._progress is not None:
             self._wake_waiting(self._progress)
 
@@ -345,32 +391,33 @@ class Outbox:
         if self._awaited is _NOTHING:
             self._awaited = _FLUSH
             self._schedule(self.flush)
+        elif self._awaited is _WRITER:
+            self._note_backlog()
 
     async def _write_queue(self) -> None:
-        """Write until the queue is empty."""
+        """Write until nothing is queued or held back."""
         try:
-            while self._queue:
-                chunk = self._next_chunk()
-                await self._stream.send_all(chunk)
-                self._note_written(len(chunk))
-                if self._stream.is_acknowledged:
-                    self.last_acknowledged = trio.current_time()
+            while self._queue or self._held:
+                if self._queue:
+                    await self._write_chunk()
                 if self._held and self._queued_bytes <= self._limit_bytes // 2:
                     self._catch_up()
             self._awaited = _NOTHING
             if self._intake is _OPEN:
                 self._fast_path_limit_bytes = self._unflushed_limit_bytes
+            if self._is_noted:
+                self._note_backlog()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
 
-    def _next_chunk(self) -> bytes:
-        size, count = len(self._queue[0]), 1
-        while count < len(self._queue) and size + len(self._queue[count]) <= CHUNK_BYTES:
-            size += len(self._queue[count])
-            count += 1
-        chunk = b"".join(self._queue[:count])
-        del self._queue[:count]
-        return chunk
+    async def _write_chunk(self) -> None:
+        chunk = b"".join(take_chunk(self._queue))
+        await self._stream.send_all(chunk)
+        self._note_written(len(chunk))
+        if self._is_noted:
+            self._note_backlog()
+        if self._stream.is_acknowledged:
+            self.last_acknowledged = trio.current_time()
 
     def _catch_up(self) -> None:
         """Queue all that is held back, and take events again."""

@@ -607,4 +607,4 @@ async def test_no_stream_that_has_ended_is_backlog_whatever_its_room_still_sends
     await wait_until(lambda: not len(world.connections))
     # As a room does until it comes to the leave in its mailbox.
     assert stream.outbox.offer(framed(b"late"))
-    assert world.connections.backlog.count_bytes() == 0
+    assert world.connections.backlog.total_bytes == 0

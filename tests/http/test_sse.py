@@ -13,7 +13,8 @@ from broker.http.api.sse import CHUNK_BYTES, HEARTBEAT, EventOutbox, SseCodec, p
 from broker.model import Event, EventHeader, Position
 from broker.notices import Joined, Pong, RoomEvent, UserJoined
 from broker.rooms.frame import Source, room_frame
-from broker.sessions.connections import Backlog
+from broker.rooms.tally import Tally
+from broker.sessions.backlog import Backlog
 from tests.support.members import framed
 
 POSITION = Position("e1", 7)
@@ -121,26 +122,25 @@ class Ending:
 
 def make_outbox(limit_bytes=100):
     ending = Ending()
-    return EventOutbox(SseCodec(), limit_bytes=limit_bytes, disconnect=ending), ending
+    return EventOutbox(
+        SseCodec(), limit_bytes=limit_bytes, disconnect=ending, tally=Tally(), backlog=Backlog()
+    ), ending
 
 
 def test_an_abandoned_outbox_is_no_backlog_whatever_comes_until_its_room_notices():
     backlog = Backlog()
-    outbox = EventOutbox(
-        SseCodec(), limit_bytes=100, disconnect=Ending(), on_queued=lambda: backlog.add(outbox)
-    )
+    outbox = EventOutbox(SseCodec(), limit_bytes=100, disconnect=Ending(), tally=Tally(), backlog=backlog)
     for comes_first in (True, False):
         if comes_first:
             assert outbox.offer(framed(b"before"))
-            assert backlog.count_bytes() == 6
+            assert backlog.total_bytes == 6
             outbox.abandon()
-            backlog.discard(outbox)
         assert outbox.offer(framed(b"x" * 60))
         assert outbox.offer(framed(b"x" * 60)), "refused, it would be held"
         outbox.reply(Pong())
         outbox.release()
         outbox.close(b"last")
-        assert backlog.count_bytes() == 0
+        assert backlog.total_bytes == 0
 
 
 async def test_waiting_messages_are_sent_together_in_order():

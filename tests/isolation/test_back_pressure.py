@@ -10,6 +10,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
+from broker.sessions.backlog import RELIEFS
 from broker.transport.byte_stream import MemoryByteStream
 from tests.support.documents import validator
 from tests.support.engines import LongWayEngine
@@ -249,6 +250,32 @@ async def test_a_peer_that_stops_reading_gets_the_newest_of_alike_events(
         assert gaps == node.rooms.statistics().deliveries_lost > 250
         await ann.ask(type="publish", event="price", data=300, id=300)
         assert (await peer.read_message())["offset"] == 301
+        assert node.log_lines() == []
+
+
+async def test_past_the_limit_of_all_outboxes_the_slowest_reader_goes_first(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    limits = {"messages_burst": 10_000, "outbox_total_bytes": 100_000}
+    async with open_node(limits=limits) as node:
+        ann = await node.member("ann", "lobby")
+        streams = []
+        for name in ("bob", "cat"):
+            peer, theirs = await serve(node, node.target("lobby", token=node.token(name)))
+            assert (await peer.read_message())["type"] == "joined"
+            streams.append(theirs.send_stream)
+            if name == "bob":
+                theirs.send_stream.send_all_hook = trio.sleep_forever
+                for i in range(100):
+                    await ann.ask(type="chat", text="x" * 400, id=i)
+        streams[1].send_all_hook = trio.sleep_forever
+        assert node.rooms.statistics().members == 3
+        for i in range(100, 160):
+            await ann.ask(type="chat", text="x" * 400, id=i)
+        await wait_all_tasks_blocked()
+        assert [node.connections.backlog.relieved[relief] for relief in RELIEFS] == [1, 0]
+        assert {user for user, _ in (await node.rooms.inspect("lobby")).users} == {"ann", "cat"}
+        assert node.connections.backlog.total_bytes < 100_000
         assert node.log_lines() == []
 
 

@@ -15,11 +15,12 @@ from broker.model import Draft, Event, EventHeader, Excluded, Position, Shown, T
 from broker.notices import Gap, Joined, Notice, RoomEvent, Withheld
 from broker.rooms.choice import Audience, Choice, choose_stored, divide
 from broker.rooms.directory import retention_for
-from broker.rooms.fanout import BULK_MEMBERS, Fanout, Tally
+from broker.rooms.fanout import BULK_MEMBERS, Fanout
 from broker.rooms.frame import RoomFrame
 from broker.rooms.messages import Join, Publish, SendHistory
 from broker.rooms.presence.roster import Roster
 from broker.rooms.room import WITHHELD_SECONDS
+from broker.rooms.tally import Tally
 from broker.rooms.time_slice import TimeSlice
 from tests.support.logs import RecordingLog
 from tests.support.members import NoticesCodec, Person, RecordingOutbox

@@ -12,9 +12,10 @@ from trio.testing import MockClock, assert_no_checkpoints
 from broker.errors import CloseCode
 from broker.model import Event
 from broker.notices import Gap, Notice, RoomEvent, UserJoined
-from broker.rooms.fanout import OFFERS_PER_CLOCK_READ, Fanout, Tally
+from broker.rooms.fanout import OFFERS_PER_CLOCK_READ, Fanout
 from broker.rooms.frame import RoomFrame
 from broker.rooms.presence.roster import Roster
+from broker.rooms.tally import Tally
 from broker.rooms.time_slice import TIME_SLICE_SECONDS, TimeSlice
 from tests.support.logs import RecordingLog
 from tests.support.members import NoticesCodec, Person, RecordingOutbox

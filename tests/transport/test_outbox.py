@@ -11,8 +11,9 @@ from trio.testing import wait_all_tasks_blocked
 from broker.errors import CloseCode
 from broker.notices import Pong
 from broker.transport.frames import PING, close_frame, text_frame
-from broker.transport.outbox import CHUNK_BYTES, OutboxStatistics
+from broker.transport.outbox import OutboxStatistics
 from broker.transport.outbox_state import Awaited, Intake
+from broker.transport.queued_frames import CHUNK_BYTES
 from tests.support.members import framed
 from tests.transport.wires import CODEC, FakeWire, open_outbox
 

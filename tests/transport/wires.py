@@ -12,6 +12,8 @@ import trio
 from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair
 
 from broker.errors import CloseCode
+from broker.rooms.tally import Tally
+from broker.sessions.backlog import Backlog
 from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByteStream
 from broker.transport.frames import WebSocketCodec
 from broker.transport.outbox import Outbox
@@ -198,6 +200,8 @@ def open_outbox(
     drops: bool = False,
     schedule: Callable[[Callable[[], int]], None] | None = None,
     fail: Callable[[Exception], None] = _raise,
+    tally: Tally | None = None,
+    backlog: Backlog | None = None,
 ) -> tuple[Outbox, list[CloseCode]]:
     """Return an outbox, and a list of the codes with which it asks for the end of its connection.
 
@@ -213,5 +217,7 @@ def open_outbox(
         schedule=schedule or _flush_at_once,
         start_writer=start_writer,
         fail=fail,
+        tally=tally or Tally(),
+        backlog=backlog or Backlog(),
     )
     return outbox, ended

@@ -40,7 +40,9 @@ from broker.protocol.tags import parse_filter
 from broker.refusals import reason_of
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Join, Leave, RoomMessage
+from broker.rooms.tally import Tally
 from broker.sessions.allowance import Allowance
+from broker.sessions.backlog import Backlog
 from broker.sessions.connections import ConnectionFacts
 from broker.sessions.recent_closes import Close
 from broker.sessions.wire_protocol import WireProtocol
@@ -194,14 +196,14 @@ class EventRoutes:
             on_end=partial(self._note_end, address_of(request.scope), claims),
             connection=connection,
             since_ms=int(self.services.wall_clock() * 1000),
-            on_queued=self.services.connections.backlog.add,
+            tally=self.services.rooms.tally,
+            backlog=self.services.connections.backlog,
         )
         if not self.services.connections.add(stream):
             raise Disconnect(
                 CloseCode.TOO_MANY, "too many connections of this user", why=RefusalReason.USER_FULL
             )
         request.exits.callback(self.services.connections.discard, stream)
-        request.exits.callback(self.services.connections.backlog.discard, stream)
         request.exits.callback(stream.abandon)
         with answer_within(self.services.settings.http.request_seconds):
             since = parse_event_id(event_id)
@@ -280,11 +282,12 @@ class EventStream:
         on_end: Callable[[Disconnect], None] = lambda _ending: None,
         connection: str = "",
         since_ms: int = 0,
-        on_queued: Callable[["EventStream"], None] = lambda _stream: None,
+        tally: Tally | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
-        """`on_end` is called once, if the server ends the stream; `on_queued` with the stream, for each frame queued.
+        """`on_end` is called once, if the server ends the stream; `connection` and `since_ms` are those of Shown.
 
-        `connection` and `since_ms` are those of Shown.
+        `tally` and `backlog` are the node's.
         """
         self._protocol = protocol
         self._on_end = on_end
@@ -299,7 +302,8 @@ class EventStream:
             protocol.codec,
             limit_bytes=limit_bytes,
             disconnect=self.disconnect,
-            on_queued=partial(on_queued, self),
+            tally=tally or Tally(),
+            backlog=backlog or Backlog(),
         )
         self._ref: Ref[RoomMessage] | None = None
         self._room: str | None = None

@@ -15,6 +15,8 @@ from broker.protocol.messages import Closing
 from broker.rooms.frame import RoomFrame, room_frame
 from broker.rooms.held import HeldNotices
 from broker.rooms.member import Codec
+from broker.rooms.tally import Tally
+from broker.sessions.backlog import Backlog, Relief
 from broker.sessions.wire_protocol import WireProtocol
 from broker.wakeup import Wakeup
 
@@ -102,13 +104,15 @@ class EventOutbox:
         *,
         limit_bytes: int,
         disconnect: Callable[[CloseCode, str], None],
-        on_queued: Callable[[], None] = lambda: None,
+        tally: Tally,
+        backlog: Backlog,
     ) -> None:
-        """`on_queued` is called for each frame that is queued."""
+        """`tally` and `backlog` are the node's."""
         self._codec = codec
         self._limit_bytes = limit_bytes
         self._disconnect = disconnect
-        self._on_queued = on_queued
+        self._tally = tally
+        self._backlog = backlog
         self._frames: deque[bytes] = deque()
         self._bytes = 0
         self._held = HeldNotices()
@@ -130,7 +134,7 @@ class EventOutbox:
 
     def offer(self, frame: RoomFrame) -> bool:
         """Queue a frame, or return False past the limit; a closed outbox drops it and returns True."""
-        if self._frames and not self._is_closed:
+        if (self._frames or self._held) and not self._is_closed:
             is_latest = frame.source.slow_reader == "latest"
             limit = min(self._limit_bytes, CHUNK_BYTES) if is_latest else self._limit_bytes
             if self._held or self._bytes + len(frame) > limit:
@@ -146,9 +150,33 @@ class EventOutbox:
         """Treat a frame that `offer` has just refused by the policy of the room; returns how many notices are lost."""
         policy = frame.source.slow_reader
         if policy in {"drop", "latest"}:
-            return self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+            lost = self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+            self._note_backlog()
+            return lost
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
         return len(frame.notices)
+
+    def relieve(self) -> Relief | None:
+        """See `broker.sessions.backlog`."""
+        if self._is_closed:
+            return None
+        frames = [frame for frame in self._frames if isinstance(frame, RoomFrame)]
+        is_held_back = all(frame.source.slow_reader in {"drop", "latest"} for frame in frames)
+        if not is_held_back or not (frames or self._held.size_bytes):
+            self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
+            return "closed"
+        kept = [frame for frame in self._frames if not isinstance(frame, RoomFrame)]
+        self._frames = deque(kept)
+        self._bytes = sum(map(len, kept))
+        self._tally.deliveries_lost += self._held.add_earlier(
+            [(frame, frame.source.slow_reader == "latest") for frame in frames],
+            space_bytes=self._limit_bytes if frames else 0,
+        )
+        self._note_backlog()
+        return "dropped"
+
+    def _note_backlog(self) -> None:
+        self._backlog.note(self, self._bytes + self._held.size_bytes)
 
     def release(self, room: str | None = None) -> None:
         """Queue what is held back, with its gaps."""
@@ -181,11 +209,15 @@ class EventOutbox:
         self._held.clear()
         self._frames.clear()
         self._bytes = 0
+        self._note_backlog()
 
     async def next_chunk(self, patience_seconds: float) -> bytes:
         """Wait for the next bytes to send, a heartbeat if none come in time; empty at the end."""
         with trio.move_on_after(patience_seconds):
             while not self._frames:
+                if self._held:
+                    self.release()
+                    continue
                 if self._is_closed:
                     return b""
                 await self._changed.wait()
@@ -200,6 +232,7 @@ class EventOutbox:
         self._bytes -= size
         if self._held and self._bytes <= self._limit_bytes // 2:
             self.release()
+        self._note_backlog()
         return b"".join(chunk)
 
     def _put(self, frame: bytes) -> None:
@@ -207,5 +240,5 @@ class EventOutbox:
             return
         self._frames.append(frame)
         self._bytes += len(frame)
-        self._on_queued()
+        self._note_backlog()
         self._changed.set()
