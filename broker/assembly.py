@@ -248,6 +248,7 @@ async def open_assembly(
             certificate_expires_at=None if tls is None else tls.read_expiry,
             lag=traffic.lag,
             flushes=flusher.batches,
+            deflate=services.deflate.tally,
         ) as metrics:
             http = HttpServices(
                 settings=settings,

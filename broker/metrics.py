@@ -30,6 +30,7 @@ from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
 from broker.sessions.backlog import RELIEFS
 from broker.sessions.connections import Connections
+from broker.sessions.deflate_tally import DeflateTally
 from broker.webhooks.progress import FailureReason
 from broker.webhooks.tally import Tally
 
@@ -79,6 +80,7 @@ def open_metrics(
     certificate_expires_at: Callable[[], float] | None = None,
     lag: DelayHistogram,
     flushes: SizeHistogram,
+    deflate: DeflateTally,
 ) -> Iterator[CollectorRegistry]:
     """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
 
@@ -100,6 +102,7 @@ def open_metrics(
         WebhookCollector(webhooks),
         NodeCollector(dict(build), is_draining),
         LoopCollector(lag, flushes),
+        DeflateCollector(deflate),
     ]
     if hooks is not None:
         collectors.append(HookCollector(hooks))
@@ -289,6 +292,31 @@ class CertificateCollector(Collector):
             "greenroom_tls_certificate_expiry_timestamp_seconds",
             "Unix time at which the certificate of new connections expires",
             self._expires_at(),
+        )
+
+
+@attrs.frozen(eq=False)
+class DeflateCollector(Collector):
+    """Shows how many WebSockets are compressed, and what that saves."""
+
+    _tally: DeflateTally
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        yield CounterMetricFamily(
+            "greenroom_deflate_connections",
+            "WebSockets that agreed on permessage-deflate",
+            self._tally.connections,
+        )
+        yield CounterMetricFamily(
+            "greenroom_deflate_plain_bytes",
+            "Size of compressed frames before; a frame for many members counts once",
+            self._tally.plain_bytes,
+        )
+        yield CounterMetricFamily(
+            "greenroom_deflate_compressed_bytes",
+            "Size of the same frames after",
+            self._tally.compressed_bytes,
         )
 
 

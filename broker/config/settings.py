@@ -224,6 +224,12 @@ class WebSocketSettings(Section, frozen=True):
     message_bytes: Annotated[Bytes, _doc("largest message a client may send")] = 65_536
     handshake_seconds: Annotated[Seconds, _doc("how long the opening handshake may take")] = 10.0
     close_seconds: Annotated[Seconds, _doc("how long the closing handshake may take")] = 5.0
+    compression: Annotated[
+        bool,
+        _doc("agree on permessage-deflate with clients that offer it; each event is compressed once for all"),
+    ] = False
+    compression_min_bytes: Annotated[Bytes, _doc("smaller messages are sent as they are")] = 256
+    compression_level: Annotated[int, Meta(ge=1, le=9), _doc("1 is the quickest, 9 the smallest")] = 1
     ping_seconds: Annotated[Seconds, _doc("silence after which a client is pinged")] = 25.0
     pong_seconds: Annotated[Seconds, _doc("how long a pinged client may stay silent")] = 20.0
     outbox_bytes: Annotated[Bytes, _doc("what may wait to be sent to one connection")] = 1_048_576

@@ -27,6 +27,8 @@ from broker.sessions.services import SessionServices
 from broker.sessions.session import Session
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.byte_stream import ByteStream
+from broker.transport.deflate.codec import Deflate
+from broker.transport.deflate.negotiation import agree
 from broker.transport.flusher import Flusher
 from broker.transport.frames import PING
 from broker.transport.handshake import answer_handshake, offered_subprotocols
@@ -67,6 +69,8 @@ class ConnectionServices:
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
     tls: PortTls | None = None
     """TLS of the port; None if it speaks in clear text."""
+    deflate: Deflate = attrs.field(factory=Deflate)
+    """Compression for the connections that agree on it, where the settings have it."""
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -136,10 +140,15 @@ class ServedConnection:
         self._refusal = refusal
         self._nursery: trio.Nursery | None = None
         self._protocol, subprotocol = select_protocol(services.protocols, offered_subprotocols(head))
-        self._response = answer_handshake(head, subprotocol)
+        offers = head.values(b"sec-websocket-extensions")
+        agreement = agree(offers) if self._settings.compression else None
+        self._response = answer_handshake(head, subprotocol, None if agreement is None else agreement.header)
+        codec = self._protocol.codec
+        if agreement is not None:
+            codec = services.deflate.codec_of(codec, agreement, self._settings)
         self._outbox = Outbox(
             inner,
-            self._protocol.codec,
+            codec,
             limit_bytes=self._settings.outbox_bytes,
             slow_reader=self._settings.slow_reader,
             disconnect=self.disconnect,
@@ -158,6 +167,7 @@ class ServedConnection:
             on_frames=self._charge_frames,
             start_task=self._start_task,
             fail=self._fail,
+            inflates=agreement is not None,
         )
         limits = services.sessions.settings.limits
         self._frame_budget = TokenBucket(

@@ -10,13 +10,18 @@ it in pieces would find invalid UTF-8 earlier, and cost all others.
 
 from collections.abc import Callable
 
-from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE
+from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE, unmask
 
 FRAMES_PER_TURN = 64
 """Frames that are handled before other tasks run: a frame may be 6 bytes, and thousands be in one read."""
 
+INFLATING_FRAMES_PER_TURN = 8
+"""The same where frames may be compressed: one of some 80 bytes may be as large as the limit then."""
+
 _FINAL = 0x80
 _FINAL_TEXT = _FINAL | 1
+_COMPRESSED_TEXT = _FINAL_TEXT | 0x40
+"""With the first reserved bit (RFC 7692 section 6.1)."""
 _CONTROLS = frozenset(_FINAL | opcode for opcode in (CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE))
 _MASKED = 0x80
 
@@ -27,18 +32,31 @@ class FastPath:
     Does no I/O; holds at most one incomplete frame.
     """
 
-    __slots__ = ("_handle_control", "_handle_text", "_held", "_limit_bytes", "_wanted_bytes", "is_turn_over")
+    __slots__ = (
+        "_frames_per_turn",
+        "_handle_control",
+        "_handle_text",
+        "_held",
+        "_inflate",
+        "_limit_bytes",
+        "_wanted_bytes",
+        "is_turn_over",
+    )
 
     def __init__(
         self,
         limit_bytes: int,
         handle_text: Callable[[str], bool],
         handle_control: Callable[[int, bytes], bool | None],
+        inflate: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
         """Both handlers return whether the next frame may follow at once, and must not raise.
 
-        `handle_control` is given opcode and payload; it returns None if the frame is trio-websocket's.
+        `handle_control` is given opcode and payload; it returns None if the frame is trio-websocket's. `inflate` is
+        given the payload of a compressed text, where these are agreed on; it returns None if it cannot be inflated.
         """
+        self._frames_per_turn = FRAMES_PER_TURN if inflate is None else INFLATING_FRAMES_PER_TURN
+        self._inflate = inflate
         self._limit_bytes = limit_bytes
         self._handle_text = handle_text
         self._handle_control = handle_control
@@ -61,7 +79,7 @@ class FastPath:
                 return b""
             data = self.take_held()
         at, end = 0, len(data)
-        for _ in range(FRAMES_PER_TURN):
+        for _ in range(self._frames_per_turn):
             if at >= end:
                 return b""
             stop = self._end_of_frame(data, at, end)
@@ -86,7 +104,11 @@ class FastPath:
     def _end_of_frame(self, data: bytes, at: int, end: int) -> int:
         """Return the end of the frame, or of the part that its length is read from; 0 for a frame of trio-websocket's."""
         first = data[at]
-        if first != _FINAL_TEXT and first not in _CONTROLS:
+        if (
+            first != _FINAL_TEXT
+            and first not in _CONTROLS
+            and (first != _COMPRESSED_TEXT or self._inflate is None)
+        ):
             return 0
         if end - at < 2:
             return at + 2
@@ -108,17 +130,15 @@ class FastPath:
         body = at + (6 if size < 126 else 8 if size == 126 else 14)
         payload = unmask(data[body - 4 : body], data[body:stop]) if size else b""
         if data[at] != _FINAL_TEXT:
-            return self._handle_control(data[at] & 0x0F, payload)
+            if data[at] != _COMPRESSED_TEXT:
+                return self._handle_control(data[at] & 0x0F, payload)
+            assert self._inflate is not None, "the frame has an end"
+            inflated = self._inflate(payload)
+            if inflated is None:
+                return None
+            payload = inflated
         try:
             text = payload.decode()
         except UnicodeDecodeError:
             return None
         return self._handle_text(text)
-
-
-def unmask(key: bytes, payload: bytes) -> bytes:
-    """Apply a masking key (5.3) to a payload, as one number: many times quicker than byte by byte."""
-    size = len(payload)
-    keys = (key * (size // 4 + 1))[:size]
-    number = int.from_bytes(payload, "little") ^ int.from_bytes(keys, "little")
-    return number.to_bytes(size, "little")

@@ -45,13 +45,13 @@ class FrameBoundaries:
             self.messages += self._ends_message
             self._ends_message = False
             head = self._head + data[at : at + MAX_HEAD_BYTES]
-            size = _head_bytes(head)
+            size = head_bytes(head)
             if size is None or len(head) < size:
                 self._head = bytes(head)
                 return count
             at += size - len(self._head)
             self._head = b""
-            self._to_skip = _payload_bytes(head)
+            self._to_skip = payload_bytes(head)
             self._note(head[0])
             count += head[0] & _FIN_AND_OPCODE != _WHOLE_TEXT
 
@@ -64,14 +64,16 @@ class FrameBoundaries:
             self.has_close = True
 
 
-def _head_bytes(head: bytes | bytearray) -> int | None:
+def head_bytes(head: bytes | bytearray) -> int | None:
+    """Return the size of a frame's head, which begins with `head`; None if that is too little to tell."""
     if len(head) < 2:
         return None
     mask_bytes = 4 if head[1] & 0x80 else 0
     return 2 + {126: 2, 127: 8}.get(head[1] & 0x7F, 0) + mask_bytes
 
 
-def _payload_bytes(head: bytes | bytearray) -> int:
+def payload_bytes(head: bytes | bytearray) -> int:
+    """Return the size of the payload behind a head, of which `head` has all."""
     match head[1] & 0x7F:
         case 126:
             return int.from_bytes(head[2:4], "big")

@@ -1,4 +1,4 @@
-"""Server-to-client WebSocket frames (RFC 6455 section 5): whole, unmasked, uncompressed.
+"""WebSocket frames (RFC 6455 section 5). Those from server to client are whole and unmasked.
 
 A server's frames carry no mask and no per-connection state, so one encoding serves every member of a room.
 """
@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from broker.notices import Notice
 from broker.protocol.codec import encode_notice
+
+CONTINUATION_OPCODE = 0
+"""Of all fragments of a message but the first (5.4)."""
 
 CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE = 8, 9, 10
 """Of control frames (5.5)."""
@@ -38,6 +41,14 @@ def close_frame(code: int, reason: str) -> bytes:
 def is_close_frame(data: bytes) -> bool:
     """Whether `data`, which holds whole server frames, begins with a close frame (5.5.1)."""
     return data[:1] == b"\x88"
+
+
+def unmask(key: bytes, payload: bytes) -> bytes:
+    """Apply a masking key (5.3) to a payload, as one number: many times quicker than byte by byte."""
+    size = len(payload)
+    keys = (key * (size // 4 + 1))[:size]
+    number = int.from_bytes(payload, "little") ^ int.from_bytes(keys, "little")
+    return number.to_bytes(size, "little")
 
 
 class WebSocketCodec:

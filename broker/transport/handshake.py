@@ -45,8 +45,8 @@ def offered_subprotocols(head: Head) -> list[str]:
     return [offer.decode("latin-1") for offer in head.members(b"sec-websocket-protocol")]
 
 
-def answer_handshake(head: Head, subprotocol: str | None) -> bytes:
-    """Return the response that opens the WebSocket (RFC 6455 section 4.2.2); no extension is accepted.
+def answer_handshake(head: Head, subprotocol: str | None, extension: bytes | None = None) -> bytes:
+    """Return the response that opens the WebSocket (RFC 6455 section 4.2.2), with the extension that was agreed on.
 
     :raises HandshakeError: if a server must not accept the request (section 4.2.1).
     """
@@ -54,9 +54,10 @@ def answer_handshake(head: Head, subprotocol: str | None) -> bytes:
     # RFC 6455 asks for this hash, and not for its strength.
     accept = binascii.b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
     selected = b"" if subprotocol is None else b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+    agreed = b"" if extension is None else b"Sec-WebSocket-Extensions: %b\r\n" % extension
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, selected)
+        b"Sec-WebSocket-Accept: %b\r\n%b%b\r\n" % (accept, selected, agreed)
     )
 
 

@@ -12,6 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from broker.transport.deflate.plain_frames import PlainFrames
 from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import is_close_frame
 from broker.transport.outbox import Outbox
@@ -55,8 +56,9 @@ class SlowPath(trio.abc.Stream):
         put: Callable[[str | bytes], bool],
         on_waiting: Callable[[], None],
         on_closed: Callable[[Closed], None],
+        plain_frames: PlainFrames | None = None,
     ) -> None:
-        """`boundaries` is to follow all bytes that are fed.
+        """`boundaries` is to follow all bytes that are fed. `plain_frames` rewrites them, if some may be compressed.
 
         `put` is given each message, in order, and returns whether the next may follow at once; if not, it follows
         `release`. `on_waiting` is called when trio-websocket waits for more bytes, and `on_closed` behind all
@@ -67,6 +69,9 @@ class SlowPath(trio.abc.Stream):
         self._put = put
         self._on_waiting = on_waiting
         self._on_closed = on_closed
+        self._plain_frames = plain_frames
+        self._failure: Closed | None = None
+        """How to close over what cannot be rewritten, once trio-websocket has handled what came before."""
         self._connection: WebSocketConnection | None = None
         self._answer: Closed | None = None
         """What the first close frame of trio-websocket says."""
@@ -122,8 +127,8 @@ class SlowPath(trio.abc.Stream):
         Behind a message that is too big it reads on, and may find that an invalid frame was the reason.
         """
         reason = None if self._connection is None else self._connection.closed
-        if self._answer is not None or reason is None:
-            return self._answer or Closed(ABNORMAL, "")
+        if self._answer is not None or self._failure is not None or reason is None:
+            return self._answer or self._failure or Closed(ABNORMAL, "")
         return Closed(int(reason.code), reason.reason or "")
 
     async def _pass_on(self, connection: WebSocketConnection) -> None:
@@ -163,12 +168,25 @@ class SlowPath(trio.abc.Stream):
         # Bytes that come with the request are handled by trio-websocket 0.12 only when more come.
         while not self._is_answered:
             await self._changed.park()
-        while not self._fed and not self._is_ended:
-            self.is_waiting = True
-            self._on_waiting()
-            await self._changed.park()
-        passed, self._fed = self._fed[:max_bytes], self._fed[max_bytes or len(self._fed) :]
+        passed = b""
+        while not passed:
+            while not (self._fed or self._is_ended or self._failure):
+                self.is_waiting = True
+                self._on_waiting()
+                await self._changed.park()
+            if not self._fed or self._failure is not None:
+                return b""
+            passed, self._fed = self._fed[:max_bytes], self._fed[max_bytes or len(self._fed) :]
+            if self._plain_frames is not None:
+                passed = self._rewrite(self._plain_frames, passed)
         return passed
+
+    def _rewrite(self, plain_frames: PlainFrames, data: bytes) -> bytes:
+        rewritten = plain_frames.feed(data)
+        if plain_frames.failure is not None:
+            self._failure = Closed(int(plain_frames.failure.code), plain_frames.failure.reason)
+            self._is_ended = True
+        return rewritten
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See trio.abc.SendStream. trio-websocket 0.12 writes its answer, and then whole frames, one or more at a time."""

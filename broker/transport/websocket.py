@@ -12,6 +12,8 @@ import trio
 from broker.errors import CloseCode
 from broker.sessions.memberships import Rest
 from broker.transport.byte_stream import ByteStream
+from broker.transport.deflate.inflation import inflate_message
+from broker.transport.deflate.plain_frames import PlainFrames
 from broker.transport.fast_path import FastPath
 from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE, close_frame, control_frame
@@ -23,7 +25,7 @@ from broker.transport.streams import ReplayStream
 QUEUED_MESSAGES = 16
 """Messages that are read ahead, by either path. While so many are queued, pings and close frames are not read either."""
 
-_INVALID_CODES = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8)
+_INVALID_CODES = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_UTF8, CloseCode.MESSAGE_TOO_BIG)
 _ORDINARY_CODES = frozenset((1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, *range(3000, 5000)))
 """Close codes that a peer may send beyond doubt (RFC 6455 section 7.4)."""
 
@@ -41,6 +43,7 @@ class WebSocket:
         "_fast",
         "_handle_nowait",
         "_has_fast_path",
+        "_inflates",
         "_inner",
         "_is_answer_queued",
         "_is_ended_by_peer",
@@ -71,11 +74,13 @@ class WebSocket:
         start_task: StartTask,
         fail: Callable[[Exception], None],
         has_fast_path: bool = True,
+        inflates: bool = False,
     ) -> None:
         """`handle_nowait` handles a message as far as it can without waiting, and returns the rest; it must not raise.
 
         `on_frames` is called with the number of frames that are no text messages of one frame, `fail` with an error
-        of ours in what is read. Without its fast path a WebSocket does the same, more slowly.
+        of ours in what is read. Without its fast path a WebSocket does the same, more slowly. With `inflates`, messages
+        may be compressed, as was agreed on.
         """
         self._inner = inner
         self._outbox = outbox
@@ -86,7 +91,9 @@ class WebSocket:
         self._fail = fail
         self._has_fast_path = has_fast_path
         self._reader = open_reader(inner, pump, self._take, start_task)
-        self._fast = FastPath(limit_bytes, self._handle_text, self._handle_control)
+        self._inflates = inflates
+        inflate = partial(inflate_message, limit_bytes=limit_bytes) if inflates else None
+        self._fast = FastPath(limit_bytes, self._handle_text, self._handle_control, inflate)
         self._slow: SlowPath | None = None
         self._boundaries: FrameBoundaries | None = None
         """Of the bytes that are not the fast path's."""
@@ -163,8 +170,8 @@ class WebSocket:
         closed = self.closed
         if closed is not None:
             if closed.code in _INVALID_CODES:
-                # RFC 6455 section 7.1.7; trio-websocket does not. Nothing is queued if the code is the peer's own: its
-                # close frame has been answered.
+                # RFC 6455 section 7.1.7; trio-websocket does not, but for a plain message that is too big. Nothing is
+                # queued behind its close frame, nor if the code is the peer's own, whose close frame has been answered.
                 self._outbox.put_last(close_frame(closed.code, closed.reason))
                 await self._outbox.wait_written()
             return
@@ -293,6 +300,7 @@ class WebSocket:
             put=self._put_slowly,
             on_waiting=self._resume_reading,
             on_closed=self._end,
+            plain_frames=PlainFrames(self._limit_bytes) if self._inflates else None,
         )
         self._start_task(partial(slow.run, self._limit_bytes))
         return slow
