@@ -8,6 +8,7 @@ from bench.instructions.command import instructions
 from bench.plots.command import plot
 from bench.scenarios.cluster import cluster
 from bench.scenarios.connect import connect
+from bench.scenarios.deflate import deflate
 from bench.scenarios.durable import durable
 from bench.scenarios.echo import echo
 from bench.scenarios.everything import everything
@@ -45,8 +46,8 @@ def main() -> None:
 
 
 for command in (
-    autobahn, cluster, connect, durable, echo, everything, fairness, fanout, instructions, large, latency, notify, plot,
-    recovery, scaling, soak, stalled, start, tls,
+    autobahn, cluster, connect, deflate, durable, echo, everything, fairness, fanout, instructions, large, latency,
+    notify, plot, recovery, scaling, soak, stalled, start, tls,
 ):  # fmt: skip
     main.add_command(command)
 

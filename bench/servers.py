@@ -55,6 +55,7 @@ GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType
     {
         "greenroom": _greenroom("greenroom"),
         "greenroom_without_history": _greenroom("greenroom_without_history", HISTORY__MESSAGES="0"),
+        "greenroom_deflate": _greenroom("greenroom_deflate", WEBSOCKET__COMPRESSION="true"),
         "greenroom_redis": _redis("greenroom_redis"),
         "greenroom_sqlite": _sqlite("greenroom_sqlite", "full"),
         "greenroom_sqlite_normal": _sqlite("greenroom_sqlite_normal", "normal"),

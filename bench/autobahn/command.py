@@ -1,4 +1,4 @@
-"""`autobahn`: the suite's cases 1 to 7 against the broker's transport."""
+"""`autobahn`: the suite's cases 1 to 7, and 12 and 13 of compression, against the broker's transport."""
 
 import json
 import shutil
@@ -16,10 +16,11 @@ from bench.errors import BenchError, last_lines
 from bench.instructions.node import target_of
 from bench.spec import ServerSpec
 
-_SECONDS = 900.0
+_SECONDS = 7200.0
+"""Parts 12 and 13 echo a thousand messages in each case."""
 _AGENT = "greenroom"
-_CASES = [f"{part}.*" for part in range(1, 8)]
-_BINARY = ["1.2.*"]
+_CASES = [f"{part}.*" for part in (*range(1, 8), 12, 13)]
+_BINARY = ["1.2.*", "12.2.*", "12.3.*", "12.5.*"]
 """The broker closes with 1003 where a binary message comes: that is its protocol."""
 _GOOD = {"OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED"}
 
@@ -31,10 +32,10 @@ class _Case(msgspec.Struct):
 
 @click.command()
 def autobahn() -> None:
-    """Run the Autobahn suite's cases 1 to 7, but those of binary messages.
+    """Run the Autobahn suite's cases 1 to 7, 12 and 13, but those of binary messages.
 
-    Needs its `wstest`, which needs Python 2.7; without it, says so. tests/transport/test_rfc6455_cases.py asks
-    the same of the broker with no suite.
+    Needs its `wstest`, which needs Python 2.7; without it, says so. tests/transport/test_rfc6455_cases.py and
+    test_inflation.py ask the same of the broker with no suite.
     """
     wstest = shutil.which("wstest")
     if wstest is None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import trio
 
 from bench.instructions.node import open_node
+from broker.config.settings import WebSocketSettings
 from broker.errors import ErrorCode, Refused
 from broker.notices import Failed, Notice
 from broker.protocol.commands import AnyCommand, BadCommandError, CommandDecoder
@@ -37,11 +38,12 @@ class EchoCodec(WebSocketCodec):
 
 
 ECHO = WireProtocol("echo", EchoCodec(), EchoDecoder())
+WEBSOCKET = WebSocketSettings(message_bytes=1 << 20, compression=True, compression_min_bytes=1)
 
 
 async def main() -> None:
     """Serve the port that the environment names."""
-    async with open_node(ECHO) as node:
+    async with open_node(ECHO, WEBSOCKET) as node:
         await trio.serve_tcp(node.port.serve, int(os.environ["PORT"]), host="127.0.0.1")
 
 

@@ -8,7 +8,7 @@ import trio
 
 from broker.assembly import open_assembly
 from broker.auth.mint import mint_token
-from broker.config.settings import AuthSettings, HttpSettings, LimitSettings, Settings
+from broker.config.settings import AuthSettings, HttpSettings, LimitSettings, Settings, WebSocketSettings
 from broker.http.app import create_app
 from broker.http.hosting.serving import open_http
 from broker.log import stdlib_log
@@ -41,12 +41,20 @@ def target_of(room: str, user: str) -> str:
 
 
 @asynccontextmanager
-async def open_node(protocol: WireProtocol | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    protocol: WireProtocol | None = None, websocket: WebSocketSettings | None = None
+) -> AsyncIterator[Node]:
     """Yield a node; leaving the block ends its connections. `protocol` is instead of the broker's own."""
     settings = Settings(
         auth=AuthSettings(secret=_SECRET),
         http=HttpSettings(api_key=API_KEY),
-        limits=LimitSettings(messages_per_second=1_000_000, messages_burst=1_000_000),
+        limits=LimitSettings(
+            messages_per_second=1_000_000,
+            messages_burst=1_000_000,
+            user_bytes_per_second=1 << 40,
+            user_bytes_burst=1 << 30,
+        ),
+        websocket=websocket or WebSocketSettings(),
     )
     log = stdlib_log()
     opening = open_assembly(settings, log=log, wall_clock=lambda: _NOW, boot_clock=lambda: _NOW)

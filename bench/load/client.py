@@ -5,17 +5,20 @@ import select
 import socket
 import ssl
 import struct
+import zlib
 from base64 import b64encode
 from collections.abc import Iterator
 
 import attrs
 
 from bench.errors import BenchError
-from bench.load.frames import CLOSE, PING, PONG, TEXT, FrameReader, client_frame
+from bench.load.frames import CLOSE, DEFLATED_TEXT, PING, PONG, TEXT, FrameReader, client_frame
 
 _HEAD_END = b"\r\n\r\n"
 _READ_BYTES = 1 << 16
 _SEND_SECONDS = 10.0
+_END = b"\x00\x00\xff\xff\x01\x00\x00\xff\xff"
+"""Of a compressed message: what a sender leaves out (RFC 7692 section 7.2.1), and an empty last block."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -30,6 +33,7 @@ class Client:
     head: bytes = b""
     reader: FrameReader = attrs.Factory(FrameReader)
     mask: bytes = attrs.Factory(lambda: os.urandom(4))
+    received_bytes: int = 0
 
     def send(self, text: bytes) -> None:
         """Send a message. Waits while the server does not read.
@@ -47,12 +51,15 @@ class Client:
             chunk = self.socket.recv(_READ_BYTES)
             if not chunk:
                 return None
+            self.received_bytes += len(chunk)
             if not self.is_open:
                 chunk = self._read_head(chunk)
             texts = []
             for opcode, payload in self.reader.feed(chunk):
                 if opcode == TEXT:
                     texts.append(payload)
+                elif opcode == DEFLATED_TEXT:
+                    texts.append(zlib.decompress(payload + _END, -zlib.MAX_WBITS))
                 elif opcode == PING:
                     self.socket.sendall(client_frame(payload, self.mask, PONG))
                 elif opcode == CLOSE:
@@ -78,9 +85,15 @@ class Client:
 class Clients:
     """The connections of one load. Leaving the block cuts those that are left."""
 
-    def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
-        """With `tls` all connections are under TLS; a handshake holds up the others."""
+    def __init__(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, offers_deflate: bool = False
+    ) -> None:
+        """With `tls` all connections are under TLS; a handshake holds up the others.
+
+        With `offers_deflate` they understand compressed messages, each of which must stand alone.
+        """
         self._address = (host, port)
+        self._offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if offers_deflate else ""
         self._tls = tls
         self._poll = select.epoll()
         self._by_file: dict[int, Client] = {}
@@ -102,7 +115,7 @@ class Clients:
         port = port or own_port
         request = (
             f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{self._offer}\r\n"
         )
         own = socket.socket()
         own.setblocking(False)
@@ -142,6 +155,10 @@ class Clients:
         except OSError as error:
             raise BenchError(f"connection {client.number} failed: {error}") from error
         self._poll.modify(client.socket, select.EPOLLIN)
+
+    def received_bytes(self) -> int:
+        """Return how many bytes those that are open have received."""
+        return sum(client.received_bytes for client in self._by_file.values())
 
     def cut(self) -> None:
         """End every connection at once and without a word: the server sees a reset."""

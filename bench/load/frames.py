@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 CONTINUATION, TEXT, CLOSE, PING, PONG = 0x0, 0x1, 0x8, 0x9, 0xA
+DEFLATED_TEXT = 0x40 | TEXT
+"""A compressed text (RFC 7692 section 6.1)."""
 _FINAL, _MASKED = 0x80, 0x80
 _SHORT, _LONG = 126, 127
 
@@ -39,7 +41,7 @@ class FrameReader:
         self._held = b""
 
     def feed(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield opcode and payload of each frame; exhaust the iterator before the next chunk.
+        """Yield opcode, with the bit of compression, and payload of each frame; exhaust the iterator before the next chunk.
 
         :raises ValueError: at a frame that is a fragment or masked, which none of the servers sends.
         """
@@ -47,7 +49,7 @@ class FrameReader:
         at = 0
         while (extent := _extent(data, at)) is not None:
             start, end = extent
-            yield data[at] & 0x0F, data[start:end]
+            yield data[at] & 0x4F, data[start:end]
             at = end
         self._held = data[at:]
 

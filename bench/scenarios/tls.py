@@ -5,9 +5,6 @@ import ipaddress
 import secrets
 import ssl
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,14 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from bench import machine, process
-from bench.errors import BenchError
-from bench.load.client import Client, Clients
+from bench.load.client import Clients
 from bench.load.plan import Crowd, make_targets
+from bench.load.speaking import Speaking
 from bench.servers import SERVERS
 from bench.spec import Credentials, ServerSpec
 from bench.usage import on_core
 
-_PATIENCE_SECONDS = 60.0
 _CHAT = b'{"type":"chat","text":"%b"}'
 
 
@@ -55,76 +51,20 @@ def tls(*, connections: int, rooms: int, messages: int, message_bytes: int, repe
     with ExitStack() as stack:
         stack.enter_context(on_core(pins.generator))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        loads: dict[str, _Load] = {}
+        loads: dict[str, Speaking] = {}
         for spec, context in _specs(folder, credentials):
             server = stack.enter_context(process.running(spec, core=pins.server))
             clients = stack.enter_context(Clients(process.HOST, server.port, tls=context))
-            loads[spec.name] = load = _Load(server, clients, [seat.room for seat in crowd.seats()])
+            loads[spec.name] = load = Speaking(server, clients, [seat.room for seat in crowd.seats()])
             load.join(make_targets(crowd, secret=credentials.secret))
         ratios = []
         for repeat in range(repeats):
-            figures = {name: load.run(text, messages) for name, load in loads.items()}
+            figures = {name: load.run([text], messages) for name, load in loads.items()}
             plain, secured = figures.values()
             ratios.append(secured / plain)
             shown = ", ".join(f"{name} {figure:,.0f}" for name, figure in figures.items())
             click.echo(f"{repeat + 1}: deliveries per server CPU-second: {shown}; ratio {ratios[-1]:.2f}")
     click.echo(f"median ratio {sorted(ratios)[len(ratios) // 2]:.2f}")
-
-
-@attrs.define
-class _Load:
-    """The members of one server; `rooms` are theirs, by number."""
-
-    server: process.RunningServer
-    clients: Clients
-    rooms: list[int]
-    speakers: dict[int, Client] = attrs.Factory(dict)
-
-    def join(self, targets: list[str]) -> None:
-        """Connect, and wait until all have joined.
-
-        :raises BenchError: if one does not.
-        """
-        for number, target in enumerate(targets):
-            self.clients.connect(number, target)
-        joined = 0
-        for client, texts in self._events():
-            joined += sum(b'"type":"joined"' in text for text in texts)
-            self.speakers.setdefault(self.rooms[client.number], client)
-            if joined == len(targets):
-                return
-
-    def run(self, text: bytes, messages: int) -> float:
-        """Let each member receive so many messages; returns the deliveries per CPU-second of the server.
-
-        :raises BenchError: if a connection ends, or nothing comes for a minute.
-        """
-        members, missing = Counter(self.rooms), Counter(self.rooms)
-        left = dict.fromkeys(members, messages)
-        began = self.server.cpu_seconds()
-        for speaker in self.speakers.values():
-            speaker.send(text)
-        for client, texts in self._events():
-            room = self.rooms[client.number]
-            missing[room] -= sum(b'"type":"chat"' in one for one in texts)
-            if not missing[room]:
-                missing[room] = members[room]
-                left[room] -= 1
-                if left[room]:
-                    self.speakers[room].send(text)
-                elif not any(left.values()):
-                    break
-        return len(self.rooms) * messages / max(0.01, self.server.cpu_seconds() - began)
-
-    def _events(self) -> Iterator[tuple[Client, list[bytes]]]:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            for client, texts in self.clients.events(1.0):
-                if texts is None:
-                    raise BenchError(f"{self.server.spec.name} has closed connection {client.number}")
-                deadline = time.monotonic() + _PATIENCE_SECONDS
-                yield client, texts
-        raise BenchError(f"{self.server.spec.name} delivers nothing any more")
 
 
 def _specs(folder: Path, credentials: Credentials) -> list[tuple[ServerSpec, ssl.SSLContext | None]]:
