@@ -26,6 +26,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
@@ -40,6 +41,9 @@ from broker.engine.revocations import RevocationStore
 from broker.errors import EngineUnavailableError
 from broker.histograms import DelayHistogram, SizeHistogram
 from broker.model import Draft, Event, Position
+
+if TYPE_CHECKING:
+    from broker.engine.room_store import RoomStore
 
 
 @attrs.frozen
@@ -168,6 +172,11 @@ class Engine(ABC):
     @property
     def attendance(self) -> Attendance | None:
         """The book of who is present; None if no queue of the outbox wants to know."""
+        return None
+
+    @property
+    def room_store(self) -> "RoomStore | None":
+        """The store of rooms that applications write; None if it has none."""
         return None
 
     @abstractmethod

@@ -19,6 +19,7 @@ from broker.engine.age_clock import EngineClock
 from broker.engine.attendance import Attendance
 from broker.engine.base import Engine, EngineStatistics, Receipt, Retention, Run
 from broker.engine.memory_outbox import MemoryOutbox
+from broker.engine.memory_room_store import MemoryRoomStore
 from broker.engine.outbox import Queue, write_message_entry
 from broker.engine.revocations import MemoryRevocations
 from broker.log import Log, stdlib_log
@@ -115,6 +116,7 @@ class MemoryEngine(Engine):
         # In the order of their latest appends; a new room is the last.
         self._logs: OrderedDict[str, _RoomLog] = OrderedDict()
         self._revocations = MemoryRevocations(wall_clock)
+        self._room_store = MemoryRoomStore(self.append, self._clock, idempotency_seconds=idempotency_seconds)
         self._outbox = MemoryOutbox(queues, epoch=make_epoch(), now=self._clock.moment) if queues else None
         self._message_queues = None if self._outbox is None else self._outbox.message_queues
         self._held_bytes = 0
@@ -143,6 +145,11 @@ class MemoryEngine(Engine):
     def attendance(self) -> Attendance | None:
         """See Engine."""
         return self._outbox if self._outbox is not None and self._outbox.has_book else None
+
+    @property
+    def room_store(self) -> MemoryRoomStore:
+        """See Engine."""
+        return self._room_store
 
     async def position(self, room: str) -> Position:
         """See Engine."""

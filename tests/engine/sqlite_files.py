@@ -83,6 +83,6 @@ async def fill_disk(engine: SqliteEngine, *, is_full: bool = True) -> None:
             await engine.append("ballast", [draft(1, size=100_000)], KEEP)
 
 
-def draft(number: int, key: str | None = None, size: int = 0) -> Draft:
+def draft(number: int, key: str | None = None, size: int = 0, *, ephemeral: bool = False) -> Draft:
     content = b'{"type":"n","n":%d,"x":"%b"}' % (number, b"x" * size)
-    return Draft(content, key=None if key is None else IdempotencyKey("ann", key))
+    return Draft(content, ephemeral, None if key is None else IdempotencyKey("ann", key))

@@ -45,11 +45,13 @@ from broker.engine.sqlite.outbox import SqliteAttendance, SqliteOutbox
 from broker.engine.sqlite.outbox_rows import has_absent
 from broker.engine.sqlite.resume import Resumed, resume
 from broker.engine.sqlite.revocations import SqliteRevocations
-from broker.engine.sqlite.rows import Append, Change, Clear, Reader, Writer
+from broker.engine.sqlite.room_rows import StoreTurns
+from broker.engine.sqlite.room_store import SqliteRoomStore
+from broker.engine.sqlite.rows import Append, Change, Clear, Reader, Writer, ephemeral_receipts
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.histograms import SizeHistogram
 from broker.log import Log
-from broker.model import Draft, Event, Position, WallClock
+from broker.model import Draft, Position, WallClock
 from broker.wakeup import Wakeup
 
 T = TypeVar("T")
@@ -117,6 +119,9 @@ class SqliteEngine(Engine):
         self._outbox = (
             SqliteOutbox(queues, self._commit, self._read, lambda: clock.moment().age_ms) if queues else None
         )
+        self._room_store = SqliteRoomStore(
+            self.append, self._commit, self._read, lambda: int(clock.age() * 1000)
+        )
         at_places = QueuesAtPlaces(queues)
         self._attendance = SqliteAttendance(self._commit, at_places, has_absent)
         self._has_book = not at_places.is_empty
@@ -136,6 +141,11 @@ class SqliteEngine(Engine):
         """See Engine."""
         return self._attendance if self._has_book else None
 
+    @property
+    def room_store(self) -> SqliteRoomStore:
+        """See Engine."""
+        return self._room_store
+
     async def position(self, room: str) -> Position:
         """See Engine."""
         with measured(self._meter.position):
@@ -147,8 +157,7 @@ class SqliteEngine(Engine):
             with measured(self._meter.append):
                 return await self._commit(Append(room, drafts, retention))
         await trio.lowlevel.checkpoint_if_cancelled()
-        time_ms = self._clock.moment().time_ms
-        return [Receipt(None, Event(draft.content, time_ms, None, draft.header)) for draft in drafts]
+        return ephemeral_receipts(drafts, self._clock.moment().time_ms)
 
     async def read(
         self, room: str, *, after: int = 0, limit: int | None = None, reverse: bool = False
@@ -270,8 +279,9 @@ class SqliteEngine(Engine):
             self._answer(batch, results)
 
     def _answer(self, batch: Sequence[_Pending], results: Sequence[Sequence[Receipt]]) -> None:
-        if any(receipt.event is not None for receipts in results for receipt in receipts):
-            # Unlike a commit without events, which succeeds on a full disk too.
+        if any(
+            _has_content(pending.append, receipts) for pending, receipts in zip(batch, results, strict=True)
+        ):
             self._is_storing_refused = False
         self._commits += 1
         self._batches.note(len(batch))
@@ -287,6 +297,13 @@ class SqliteEngine(Engine):
         refusal = _unavailable(error, EngineTrouble.CANNOT_STORE)
         for pending in batch:
             pending.refuse(refusal)
+
+
+def _has_content(change: Change, receipts: Sequence[Receipt]) -> bool:
+    """Whether a change that was made has stored content; one without succeeds on a full disk too."""
+    if isinstance(change, StoreTurns):
+        return change.has_content
+    return any(receipt.event is not None for receipt in receipts)
 
 
 def _unavailable(error: Exception, trouble: EngineTrouble) -> EngineUnavailableError:

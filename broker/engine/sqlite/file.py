@@ -75,6 +75,20 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX held_by_due ON held (queue, due_ms);
     CREATE TABLE present (place TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (place, user)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE states (
+        room TEXT NOT NULL PRIMARY KEY, class TEXT NOT NULL, version INTEGER NOT NULL, content BLOB NOT NULL
+    );
+    CREATE TABLE timers (
+        room TEXT NOT NULL, name TEXT NOT NULL, due_ms INTEGER NOT NULL, PRIMARY KEY (room, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX timers_by_due ON timers (due_ms, room, name);
+    CREATE TABLE answers (
+        room TEXT NOT NULL, scope TEXT NOT NULL, key TEXT NOT NULL, answer BLOB NOT NULL,
+        epoch TEXT, offset INTEGER, expires_ms INTEGER NOT NULL, PRIMARY KEY (room, scope, key)
+    );
+    CREATE INDEX answers_by_expiry ON answers (expires_ms);
+    """,
 )
 """Statements that bring a file of version n to version n + 1; the version is the file's `user_version`.
 
@@ -91,6 +105,10 @@ MIGRATIONS: tuple[str, ...] = (
 `outbox` has the entries of all queues, under numbers that are never used again. `aside_ms` and `reason` are NULL for
 those that wait; `time_ms`, `queued_ms` and `aside_ms` are the wall clock's. `held` has the entries that are held back,
 and `present` the users at each place (`broker.engine.attendance`).
+
+`states`, `timers` and `answers` have what rooms that applications write store besides their events
+(`broker.engine.room_store`), under the room's name: their rows outlive the room's row in `rooms`. An answer may have
+the position of an event, and may be deleted from `expires_ms` on.
 
 `clock` has at most one row: the note of the age clock (`broker.engine.age_clock`), and a time that it has shown since.
 `events.time_ms` is the wall clock's time, which was `skew_ms` ahead of the age clock; every other time in the file is

@@ -21,12 +21,13 @@ import attrs
 import msgspec
 
 from broker.engine.age_clock import ClockNote, Moment
-from broker.engine.base import Receipt, Retention, Run
+from broker.engine.base import Receipt, Retention, Run, is_kept
 from broker.engine.outbox import Queue
 from broker.engine.sqlite.file import note_clock, read_clock
 from broker.engine.sqlite.outbox_rows import OutboxChange, OutboxWriter
 from broker.engine.sqlite.resume import MODULUS, Resumed, bucket_weight, outbox_weight, room_weight
 from broker.engine.sqlite.revocation_rows import Revoke, store_row
+from broker.engine.sqlite.room_rows import StoreTurns, forget_answers, store_rows
 from broker.model import Draft, Event, EventHeader, Position
 from broker.protocol.content import read_header
 
@@ -64,7 +65,12 @@ class Clear:
     deleted: int = 0
 
 
-Change: TypeAlias = Append | Clear | Revoke | OutboxChange
+Change: TypeAlias = Append | Clear | Revoke | StoreTurns | OutboxChange
+
+
+def ephemeral_receipts(drafts: Sequence[Draft], time_ms: int) -> list[Receipt]:
+    """Return the receipts of drafts of which nothing is stored."""
+    return [Receipt(None, Event(draft.content, time_ms, None, draft.header)) for draft in drafts]
 
 
 @attrs.define
@@ -130,7 +136,9 @@ class Writer:
         try:
             receipts = [self._execute(each, now) for each in appends]
             self._next_total += outbox_weight() * (self.outbox.written - entries_before)
-            self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * sum(map(len, receipts)))
+            added = sum(map(len, receipts))
+            added += sum(len(each.turns) for each in appends if isinstance(each, StoreTurns))
+            self._forget(now.age_ms, limit=MORE_FORGOTTEN + 2 * added)
             notes_clock = (
                 clock_note != self._clock_note or now.age_ms - self._clock_noted_ms >= CLOCK_NOTED_EVERY_MS
             )
@@ -189,9 +197,20 @@ class Writer:
             case Revoke():
                 store_row(self._connection, each)
                 return []
+            case StoreTurns():
+                return self._store_turns(each, now)
             case _:
                 self.outbox.execute(each, now)
                 return []
+
+    def _store_turns(self, storing: StoreTurns, now: Moment) -> list[Receipt]:
+        drafts = storing.drafts
+        if any(is_kept(draft) for draft in drafts):
+            receipts = self._append(Append(storing.room, drafts, storing.retention), now)
+        else:
+            receipts = ephemeral_receipts(drafts, now.time_ms)
+        store_rows(self._connection, storing, receipts, now.age_ms + self._idempotency_ms)
+        return receipts
 
     def _append(self, append: Append, now: Moment) -> list[Receipt]:
         row = self._room(append.room)
@@ -300,7 +319,7 @@ class Writer:
             row.first_held = first
 
     def _forget(self, now_ms: int, limit: int) -> None:
-        """Delete expired keys, the events of rooms whose newest event has expired, and the rows of empty rooms.
+        """Delete expired keys and answers, the events of rooms whose newest event has expired, and the rows of empty rooms.
 
         About `limit` of each: after a long idle time many have expired, and no append is to wait for all of them.
         """
@@ -310,6 +329,7 @@ class Writer:
             " (SELECT room, scope, key FROM keys WHERE expires_ms <= ? LIMIT ?)",
             (now_ms, limit),
         )
+        forget_answers(self._connection, now_ms, limit)
         expired = run(
             "SELECT id, name, epoch, offset, first_held, bytes FROM rooms WHERE expires_ms <= ?"
             " ORDER BY expires_ms LIMIT ?",

@@ -1,0 +1,138 @@
+"""The store of rooms that applications write: state, timers and answers, stored together with what a turn says.
+
+- A turn is stored whole or not at all: its events, the new state, its timers, and the answer to its request. Several
+  turns of one room that are stored together are stored all or none, in their order.
+- State and timers are stored under the room's name. They outlive the room's history and its epoch, and have no age.
+- An answer is kept for the idempotency window, as keys are; `recall` returns it until then.
+- The times of timers are the age clock's (`broker.engine.age_clock`), which ignores steps of the wall clock and goes
+  on while the process is down.
+- `store` appends drafts as `Engine.append` does, with the same guarantees; drafts within it have no keys.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import attrs
+import msgspec
+
+from broker.engine.base import Receipt, Retention
+from broker.model import Draft, IdempotencyKey, Position
+
+
+class StoredState(msgspec.Struct, frozen=True):
+    """The state of a room, as the class that wrote it encoded it."""
+
+    class_name: str
+    version: int
+    content: bytes
+    """JSON."""
+
+
+@attrs.frozen
+class StoredRoom:
+    """All that is stored of a room besides its history."""
+
+    state: StoredState | None = None
+    """None: nothing is stored, so the room begins anew."""
+    timers: Mapping[str, int] = attrs.field(factory=dict)
+    """When each timer is due, by its name; milliseconds of the age clock."""
+
+
+class DueTimer(msgspec.Struct, frozen=True):
+    """A stored timer of a room; `due_ms` is of the age clock."""
+
+    room: str
+    name: str
+    due_ms: int
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer to a request that is given again to its repetitions."""
+
+    content: bytes
+    position: Position | None = None
+    """That of the event that the request led to."""
+
+
+@attrs.frozen
+class StoredAnswer:
+    """The answer to be stored with a turn."""
+
+    key: IdempotencyKey
+    content: bytes = b""
+    draft: int | None = None
+    """The draft of the turn whose position belongs to the answer: its place among them."""
+
+    def of(self, receipts: Sequence[Receipt]) -> Answer:
+        """Return the answer, by the receipts of the turn's drafts."""
+        return Answer(self.content, None if self.draft is None else receipts[self.draft].position)
+
+
+@attrs.frozen
+class StoredTurn:
+    """What one turn leaves behind."""
+
+    drafts: Sequence[Draft] = ()
+    timers: Mapping[str, int | None] = attrs.field(factory=dict)
+    """Timers that are set (milliseconds of the age clock), or removed (None)."""
+    answer: StoredAnswer | None = None
+
+
+class RoomStore(ABC):
+    """Stores the rooms that applications write; the module's docstring is its contract."""
+
+    @abstractmethod
+    def now_ms(self) -> int:
+        """Return the time of the age clock, in milliseconds."""
+
+    @abstractmethod
+    async def load(self, room: str) -> StoredRoom:
+        """Return what is stored of a room.
+
+        :raises EngineUnavailableError: if it cannot be read.
+        """
+
+    @abstractmethod
+    async def recall(self, room: str, key: IdempotencyKey) -> Answer | None:
+        """Return the answer that was stored with a key within the window.
+
+        :raises EngineUnavailableError: if it cannot be read.
+        """
+
+    @abstractmethod
+    async def store(
+        self,
+        room: str,
+        turns: Sequence[StoredTurn],
+        state: StoredState | None,
+        retention: Retention,
+        *,
+        is_state_changed: bool,
+    ) -> Sequence[Sequence[Receipt]]:
+        """Store turns, all or none, and the state after the last of them; returns the receipts of each.
+
+        With `is_state_changed`, `state` replaces the stored one, and None deletes it; else it is not looked at.
+
+        If cancelled, the turns are stored all the same, or none of them.
+
+        :raises EngineUnavailableError: if nothing was stored.
+        """
+
+    @abstractmethod
+    async def earliest_timers(self, limit: int) -> Sequence[DueTimer]:
+        """Return the `limit` timers of all rooms that are due first, the earliest first.
+
+        :raises EngineUnavailableError: if they cannot be read.
+        """
+
+
+def drafts_of(turns: Sequence[StoredTurn]) -> list[Draft]:
+    """Return the drafts of all turns, in their order."""
+    return [draft for turn in turns for draft in turn.drafts]
+
+
+def receipts_by_turn(turns: Sequence[StoredTurn], receipts: Sequence[Receipt]) -> list[Sequence[Receipt]]:
+    """Return the receipts of the drafts of each turn, from those of all turns."""
+    remaining = iter(receipts)
+    return [list(islice(remaining, len(turn.drafts))) for turn in turns]
