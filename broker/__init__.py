@@ -1,6 +1,6 @@
 """Greenroom: real-time rooms over WebSocket and HTTP.
 
-The names below are public, and so are `broker.client`, `broker.hooks` and the structs of `broker.config.settings`; the
+The names below are public, and so are `broker.client`, `broker.hooks`, `broker.room_actors` and the structs of `broker.config.settings`; the
 rest is private and may change in any release. A name's module is imported on first use.
 """
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random, SystemRandom
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import attrs
 import trio
@@ -60,6 +60,9 @@ from broker.transport.tls.credentials import load_credentials
 from broker.transport.tls.port_tls import PortTls
 from broker.webhooks.deliveries import open_deliveries
 
+if TYPE_CHECKING:
+    from broker.room_actors.actor import RoomActor
+
 HEARTBEAT_SECONDS = 1.0
 
 STOP_GRACE_SECONDS = 1.0
@@ -81,6 +84,8 @@ class OwnParts(TypedDict, total=False):
     hooks: Sequence[Hook]
     """Decide who may connect, join and publish, and answer calls, before the `hooks` of the settings:
     `broker.hooks.Hook`, whose async callable gets the question and returns the answer. They may wait."""
+    rooms: "Sequence[type[RoomActor[Any]]]"
+    """Classes of rooms with code of their own, see `broker.room_actors`; the first whose pattern matches a name is for it."""
     retention: RetentionPolicy | None
     """Returns how much history a room keeps, instead of `history` and `rooms`; called once for each start of a room."""
     registry: CollectorRegistry | None
@@ -197,6 +202,7 @@ async def open_assembly(
             retention=parts.get("retention"),
             wall_clock=wall_clock,
             boot_clock=parts.get("boot_clock", system_boot_clock),
+            classes=parts.get("rooms", ()),
         ) as (engine, rooms),
         open_deliveries(
             settings.webhooks,
@@ -292,19 +298,39 @@ async def open_engine_and_rooms(
     restarts: RestartPolicy | None = None,
     wall_clock: WallClock = time.time,
     boot_clock: Clock = system_boot_clock,
+    classes: "Sequence[type[RoomActor[Any]]]" = (),
 ) -> AsyncIterator[tuple[Engine, Rooms]]:
     """Open rooms over an engine, without anybody in them; the parameters are as in `OwnParts`.
 
     `restarts` says how often a failing room is started again, see `actors`.
 
-    :raises ConfigurationError: if the engine cannot be used.
+    :raises ConfigurationError: if the engine or a class of `classes` cannot be used.
     """
     async with AsyncExitStack() as stack:
         if engine is None:
             opening = open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log)
             engine = await stack.enter_async_context(opening)
-        async with open_rooms(settings, engine, log, retention=retention, policy=restarts) as rooms:
+        if not classes:
+            async with open_rooms(settings, engine, log, retention=retention, policy=restarts) as rooms:
+                yield engine, rooms
+            return
+        # Servers without such rooms do not import them.
+        from broker.room_actors.opening import open_room_actors  # noqa: PLC0415
+
+        most_state_bytes = settings.limits.room_state_bytes
+        room_actors = open_room_actors(
+            classes, engine, most_state_bytes=most_state_bytes, wall_clock=wall_clock, log=log
+        )
+        opening_rooms = open_rooms(
+            *(settings, engine, log),
+            retention=retention,
+            policy=restarts,
+            code=room_actors,
+        )
+        async with opening_rooms as rooms, trio.open_nursery() as nursery:
+            nursery.start_soon(room_actors.run_timers, rooms)
             yield engine, rooms
+            nursery.cancel_scope.cancel()
 
 
 def _close_user(connections: Connections, user_id: str) -> None:

@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     ROOM_FULL = "room_full"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
+    FAILED = "failed"
 
 
 class CloseCode(IntEnum):
@@ -96,6 +97,8 @@ class RefusalReason(StrEnum):
     REVOCATIONS_FULL = "revocations_full"
     HOOK = "hook"
     HOOK_AWAY = "hook_away"
+    ROOM_ACTOR = "room_actor"
+    ROOM_ACTOR_FAILED = "room_actor_failed"
     API_KEY_MISSING = "api_key_missing"
     API_KEY_WRONG = "api_key_wrong"
     API_KEY_SCOPE = "api_key_scope"

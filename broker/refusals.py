@@ -90,6 +90,8 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.REVOCATIONS_FULL: "give revocations an expires_at no later than the exp of the tokens",
         RefusalReason.HOOK: "the application refused it: see the answer of its hook",
         RefusalReason.HOOK_AWAY: "see hook away and hook failed in the log",
+        RefusalReason.ROOM_ACTOR: "the room's code refused it: see its Refusal",
+        RefusalReason.ROOM_ACTOR_FAILED: "see room failed in the log, and mend the room's code",
         RefusalReason.API_KEY_MISSING: "send Authorization: Bearer with the API key",
         RefusalReason.API_KEY_WRONG: "let the notifier have the server's GREENROOM_API_KEY",
         RefusalReason.API_KEY_SCOPE: "give the key of that name the scope, in [[http.api_keys]]",
@@ -109,6 +111,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         ErrorCode.ROOM_FULL: "see the answer of the application",
         ErrorCode.RATE_LIMITED: "send less, or raise limits.messages_per_second and messages_burst",
         ErrorCode.UNAVAILABLE: "see /ready for what the engine lacks",
+        ErrorCode.FAILED: "see room failed in the log, and mend the room's code",
     }
 )
 

@@ -28,6 +28,8 @@ class Ground(StrEnum):
     """The policy of the embedding program."""
     HOOK = "hook"
     """The application is asked."""
+    CODE = "code"
+    """The room's own code is asked."""
     NO_HOOK = "no_hook"
     """Nothing answers calls in the room."""
     HIDDEN = "hidden"

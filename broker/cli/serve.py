@@ -3,9 +3,10 @@
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
@@ -27,6 +28,9 @@ from broker.preflight import find_problems
 from broker.process import run_server
 from broker.service_manager import take_service_manager
 from broker.transport.listening import authority
+
+if TYPE_CHECKING:
+    from broker.room_actors.actor import RoomActor
 
 _LOG_SECONDS = 0.2
 """How long the notes of `--dev` wait for the log lines before them, so that the console's address is the last line."""
@@ -54,6 +58,12 @@ _HINT_OF_PORT = "; choose another port with --port (make serve PORT=8001)"
     help="Keep the secrets of --dev there, and not in the environment's folder; - keeps them nowhere.",
 )
 @click.option(
+    "--rooms",
+    "rooms_place",
+    metavar="MODULE[:NAME]",
+    help="Rooms with code of their own: the RoomActor classes of a Python module, or one of them.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1, max=256),
     default=1,
@@ -74,6 +84,7 @@ def command(
     tls_key: str | None,
     dev: bool,
     dev_file: Path | None,
+    rooms_place: str | None,
     workers: int,
     worker_index: int | None,
     siblings: Path | None,
@@ -97,6 +108,7 @@ def command(
     refuse(find_problems(settings, dev=dev, origins=loaded.origins))
     manager = take_service_manager(os.environ, os.getpid())
     check_workers(workers, settings.server, manager)
+    rooms = _import_rooms(rooms_place, workers)
 
     def greet(address: str) -> None:
         drain_log(_LOG_SECONDS)
@@ -130,13 +142,28 @@ def command(
                 loaded, workers, arguments, log=log, manager=manager, on_listening=on_listening
             )
         else:
-            serving = partial(run_server, settings, log=log, manager=manager, on_listening=on_listening)
+            serving = partial(
+                run_server, settings, log=log, manager=manager, on_listening=on_listening, rooms=rooms
+            )
             trio.run(partial(serving, dev=dev, reload=reload))
     except OSError as error:
         where = authority(settings.server.host, settings.server.port)
         hint = _HINT_OF_PORT if error.errno == errno.EADDRINUSE else ""
         click.echo(f"greenroom: cannot serve on {where}: {error.strerror or error}{hint}", err=True)
         sys.exit(1)
+
+
+def _import_rooms(place: str | None, workers: int) -> "Sequence[type[RoomActor[Any]]]":
+    if place is None:
+        return ()
+    if workers > 1:
+        raise ConfigurationError("--rooms: rooms with code of their own need one process (no --workers)")
+    # Most servers have no such rooms.
+    from broker.room_actors.classes import import_rooms  # noqa: PLC0415
+
+    # As for `python -m`: a module beside the configuration is found.
+    sys.path.insert(0, str(Path.cwd()))
+    return import_rooms(place)
 
 
 def _print_nothing(_address: str) -> None:

@@ -288,6 +288,9 @@ class LimitSettings(Section, frozen=True):
         Meta(ge=1, le=1 << 50),
         _doc("what may wait in all outboxes together; past it the slowest readers go first, see slow_reader"),
     ] = 268_435_456
+    room_state_bytes: Annotated[
+        Bytes, _doc("most JSON that the state of a room with code of its own may have (serve --rooms)")
+    ] = 262_144
     mailbox_messages: Annotated[Count, _doc("what may wait in a room's inbox before its senders wait")] = 1024
 
 

@@ -39,6 +39,7 @@ _STATUS_OF_REFUSAL = {
     ErrorCode.ROOM_FULL: 429,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.FAILED: 500,
 }
 _STATUS_OF_DISCONNECT = {CloseCode.UNAUTHORIZED: 401, CloseCode.FORBIDDEN: 403, CloseCode.TOO_MANY: 429}
 """All others are 503."""

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from actors import Reply
 from broker.engine.base import Receipt
-from broker.errors import EngineUnavailableError
+from broker.errors import EngineUnavailableError, Refused
 from broker.notices import Acknowledged, Failed, Notice
 from broker.rooms.member import Member
 from broker.rooms.messages import (
     AppendDone,
+    Call,
     CatchUp,
     FeedEvents,
     Inspect,
@@ -29,6 +30,8 @@ from broker.rooms.messages import (
     SendWithheld,
     SetState,
     ShowInfo,
+    TaskEnded,
+    TimerDue,
 )
 from broker.rooms.state import RoomState
 
@@ -60,20 +63,28 @@ def answer_published(state: RoomState, publishes: Sequence[Publish], receipts: S
         reply_to(state, sender, *notices)
 
 
+def answer_refused(state: RoomState, message: Publish | Call, refused: Refused) -> None:
+    """Answer a request with a refusal."""
+    if message.reply is not None:
+        message.reply.fail(refused)
+    if message.sender is not None:
+        reply_to(state, message.sender, Failed(refused, message.request_id))
+
+
 def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnavailableError) -> None:
     """Answer a request with the engine's error.
 
     :raises EngineUnavailableError: if the message is no request.
     """
     match message:
-        case Join(reply=reply) | ReadHistory(reply=reply) | Inspect(reply=reply) | Remove(reply=reply):
-            reply.fail(error)
-        case Publish(sender=sender, request_id=request_id, reply=reply):
-            if reply is not None:
-                reply.fail(error)
-            if sender is not None:
+        case Join() | ReadHistory() | Inspect() | Remove() | TimerDue():
+            message.reply.fail(error)
+        case Publish() | Call():
+            if message.reply is not None:
+                message.reply.fail(error)
+            if message.sender is not None:
                 state.fanout.note_unavailable()
-                reply_to(state, sender, Failed(error.as_refused(), request_id))
+                reply_to(state, message.sender, Failed(error.as_refused(), message.request_id))
         case SendHistory(member=member, request_id=request_id, reply=sent):
             state.fanout.note_unavailable()
             reply_to(state, member, Failed(error.as_refused(), request_id), reply=sent)
@@ -91,5 +102,6 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             | ReadRemoteMembers()
             | RemoveHere()
             | CatchUp()
+            | TaskEnded()
         ):
             raise error

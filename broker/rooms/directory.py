@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -24,11 +24,20 @@ from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
-from broker.model import Draft, Position, PresenceBy
+from broker.model import Draft, IdempotencyKey, Position, PresenceBy
 from broker.rooms.fanout import Fanout
 from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.frame import SlowReader
-from broker.rooms.messages import Inspect, Publish, Published, ReadHistory, Remove, RoomInfo, RoomMessage
+from broker.rooms.messages import (
+    Call,
+    Inspect,
+    Publish,
+    Published,
+    ReadHistory,
+    Remove,
+    RoomInfo,
+    RoomMessage,
+)
 from broker.rooms.presence.batch import PresenceBatch
 from broker.rooms.presence.room_presence import RoomPresence
 from broker.rooms.presence.roster import MemberCount, Roster
@@ -71,6 +80,18 @@ class RoomLoad(NamedTuple):
 
 RetentionPolicy: TypeAlias = Callable[[str], Retention]
 """Returns how much history a room keeps, by its name; never blocks."""
+
+
+class RoomCode(Protocol):
+    """Rooms that have code of their own. Never blocks."""
+
+    def is_for(self, room: str) -> bool:
+        """Whether a room has code."""
+        ...
+
+    def make_room(self, state: RoomState, options: RoomOptions) -> Callable[[], Room] | None:
+        """Return the factory of a room with code; None if it is an ordinary one."""
+        ...
 
 
 def retention_for(settings: Settings, room: str) -> Retention:
@@ -121,7 +142,9 @@ class Rooms:
         *,
         page_bytes: int,
         max_rooms: int,
+        code: RoomCode | None = None,
     ) -> None:
+        self._code = code
         self._max_rooms = max_rooms
         self._engine = engine
         self._unstarted = UnstartedRooms(engine, page_bytes)
@@ -130,6 +153,10 @@ class Rooms:
         self._tally = tally
         self._member_count = member_count
         self._presence = engine.presence
+
+    def has_code(self, room: str) -> bool:
+        """Whether a room has code of its own, which answers calls."""
+        return self._code is not None and self._code.is_for(room)
 
     def list_here(self, *, prefix: str = "", after: str = "", limit: int) -> list[RoomInfo]:
         """Return the rooms in memory whose names start with `prefix`, sorted by name, from the first after `after`."""
@@ -207,6 +234,14 @@ class Rooms:
         self._admit(room)
         return await self._registry.ask(room, lambda reply: Publish(draft, reply=reply))
 
+    async def call(self, room: str, method: str, data: bytes | None, key: IdempotencyKey | None) -> bytes:
+        """Call a method of a room's code with JSON; returns its result, which a repetition with the same key gets again.
+
+        :raises Refused: if the code refuses it or fails, or the room has none.
+        """
+        self._admit(room)
+        return await self._registry.ask(room, lambda reply: Call(method, data, key, reply=reply))
+
     async def read(self, room: str, since: Position | None, limit: int, *, reverse: bool) -> Run:
         """Return some of a room's events."""
         if room not in self._registry:
@@ -248,10 +283,11 @@ async def open_rooms(
     *,
     retention: RetentionPolicy | None = None,
     policy: RestartPolicy | None = None,
+    code: RoomCode | None = None,
 ) -> AsyncIterator[Rooms]:
     """Open the rooms of this node; at the end of the block each handles the messages in its mailbox and stops.
 
-    `retention` is that of the settings by default.
+    `retention` is that of the settings by default. `code` makes the rooms that have code of their own.
 
     A room that fails is restarted with its members. One that fails past `policy` is given up: its members are
     disconnected with 1011, and the next message for its name starts a new room.
@@ -279,7 +315,8 @@ async def open_rooms(
         fanout = Fanout(name, tally, log, bulk_slice, slow_reader)
         state = RoomState(name, presence, fanout, FeedSubscription(name))
         states[name] = state
-        return lambda: Room(state, engine, options)
+        with_code = None if code is None else code.make_room(state, options)
+        return with_code or (lambda: Room(state, engine, options))
 
     def give_up(name: str, error: Exception) -> None:
         log.exception("room given up", room=name, exc_info=error)
@@ -322,5 +359,6 @@ async def open_rooms(
             engine,
             page_bytes=settings.history.page_bytes,
             max_rooms=settings.limits.rooms,
+            code=code,
         )
         nursery.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """The messages of a room's mailbox."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from actors import Reply
 from broker.engine.base import Receipt, Run
 from broker.engine.presence import RemoteChange
-from broker.model import Draft, Event, Position, PresenceBy, TagFilter
+from broker.model import Draft, Event, IdempotencyKey, Position, PresenceBy, TagFilter
 from broker.notices import PresenceList, RequestId
 from broker.rooms.member import Member
 
@@ -182,6 +182,40 @@ class SendQueued(msgspec.Struct, frozen=True):
     """Go on with a broadcast; sent by the room to itself, so that publishes that came meanwhile are handled before."""
 
 
+@attrs.frozen
+class Call:
+    """Call a method of a room that an application wrote. A `sender` is sent `result` or `error`; a `reply` is settled.
+
+    `data` is JSON; None if there was none.
+    """
+
+    method: str
+    data: bytes | None
+    key: IdempotencyKey | None = None
+    sender: Member | None = None
+    request_id: RequestId = None
+    reply: Reply[bytes] | None = None
+
+
+@attrs.frozen
+class TimerDue:
+    """A stored timer of a room that an application wrote is due; the reply is set once it has had its turn, or has none."""
+
+    name: str
+    due_ms: int
+    """Milliseconds of the age clock."""
+    reply: Reply[None]
+
+
+@attrs.frozen
+class TaskEnded:
+    """A task that a room's code started has ended, with a result or an exception."""
+
+    name: str
+    value: Any = None
+    error: Exception | None = None
+
+
 RoomMessage: TypeAlias = (
     Join
     | Leave
@@ -202,4 +236,7 @@ RoomMessage: TypeAlias = (
     | AppendDone
     | SendWithheld
     | SendQueued
+    | Call
+    | TimerDue
+    | TaskEnded
 )

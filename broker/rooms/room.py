@@ -11,7 +11,7 @@ from actors import Actor, ActorStoppedError, Batch, Context, Reply
 from broker.engine.base import Engine
 from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refused
 from broker.notices import Acknowledged, Failed, HistoryPage, Joined, Left, Notice
-from broker.rooms.answers import answer_published, answer_unavailable, reply_to
+from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
 from broker.rooms.choice import choose_stored, is_for
 from broker.rooms.delivery import Delivery
 from broker.rooms.fanout import do_nothing
@@ -20,6 +20,7 @@ from broker.rooms.history import read_page
 from broker.rooms.member import Member
 from broker.rooms.messages import (
     AppendDone,
+    Call,
     CatchUp,
     FeedEvents,
     Inspect,
@@ -39,10 +40,14 @@ from broker.rooms.messages import (
     SendWithheld,
     SetState,
     ShowInfo,
+    TaskEnded,
+    TimerDue,
 )
 from broker.rooms.presence.listing import list_members
 from broker.rooms.recovery import joined_in_pages
 from broker.rooms.state import RoomOptions, RoomState
+
+NO_CALLS = Refused(ErrorCode.FORBIDDEN, "nothing answers calls in this room")
 
 WITHHELD_SECONDS = 1.0
 """How long members with a filter may not know of events that were withheld from them. After a lost connection they ask
@@ -182,7 +187,7 @@ class Room(Actor[RoomMessage]):
                 self._state.presence.forget_remote_members()
         await self._state.fanout.send_queued()
 
-    async def _handle(self, message: RoomMessage) -> None:  # noqa: C901  # one case for each message
+    async def _handle(self, message: RoomMessage) -> None:  # noqa: C901, PLR0912  # one case for each message
         match message:
             case Join():
                 await self._join(message)
@@ -210,6 +215,18 @@ class Room(Actor[RoomMessage]):
                 await self._publish([message])
             case FeedEvents():
                 await self._handle_feed_events([message])
+            case Call() | TimerDue() | TaskEnded():
+                self._handle_without_code(message)
+
+    def _handle_without_code(self, message: Call | TimerDue | TaskEnded) -> None:
+        """Handle a message for the code of a room that has none."""
+        match message:
+            case Call():
+                answer_refused(self._state, message, NO_CALLS)
+            case TimerDue(reply=reply):
+                reply.set(None)
+            case TaskEnded():
+                pass
 
     async def _join(self, join: Join) -> None:
         state, member = self._state, join.member

@@ -54,9 +54,12 @@ class Explainer:
     hooks: Hooks | None
 
     def decide_all(
-        self, claims: Claims, room: str, *, is_visible: bool, shows_data: bool
+        self, claims: Claims, room: str, *, is_visible: bool, shows_data: bool, has_code: bool = False
     ) -> Iterator[tuple[Action, Decision]]:
-        """Decide about every action. Where the application is asked, its hook is the ground, and nothing is refused."""
+        """Decide about every action.
+
+        Where the application is asked, its hook, or else the room's code, is the ground, and nothing is refused.
+        """
         join = decide_join(self.policy, claims, room)
         for action in Action:
             if join.refusal is not None:
@@ -68,11 +71,15 @@ class Explainer:
                 decision = decide_state(is_visible=is_visible, shows_data=shows_data)
             elif action is not Action.JOIN:
                 decision = decide_by_can(claims, Capability(action.value))
-            yield action, decision if decision.refusal is not None else self._by_hook(action, room, decision)
+            if decision.refusal is None:
+                decision = self._by_application(action, room, decision, has_code=has_code)
+            yield action, decision
 
-    def _by_hook(self, action: Action, room: str, otherwise: Decision) -> Decision:
+    def _by_application(self, action: Action, room: str, otherwise: Decision, *, has_code: bool) -> Decision:
         kind = _ASKED.get(action)
         gate = None if kind is None or self.hooks is None else self.hooks.find(kind, room)
         if gate is not None:
             return Decision(Ground.HOOK, by=gate.name)
+        if has_code and kind is not None:
+            return Decision(Ground.CODE)
         return NO_ANSWER if action is Action.CALL else otherwise

@@ -304,5 +304,6 @@ _CLOSE_CODES = {
     ErrorCode.RATE_LIMITED: CloseCode.TOO_MANY,
     ErrorCode.ROOM_FULL: CloseCode.TOO_MANY,
     ErrorCode.UNAVAILABLE: CloseCode.TRY_AGAIN_LATER,
+    ErrorCode.FAILED: CloseCode.INTERNAL_ERROR,
 }
 """Close codes of a connection that may join its initial room later."""

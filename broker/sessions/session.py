@@ -40,7 +40,7 @@ from broker.protocol.content import (
     custom_header,
 )
 from broker.rooms.member import Outbox
-from broker.rooms.messages import Publish, RoomMessage, SendHistory, SendPresence, SetState, ShowInfo
+from broker.rooms.messages import Call, Publish, RoomMessage, SendHistory, SendPresence, SetState, ShowInfo
 from broker.sessions.allowance import Allowance
 from broker.sessions.decisions import Decisions
 from broker.sessions.explain import NO_ANSWER, decide_state
@@ -285,8 +285,7 @@ class Session:
             case commands.Join() | commands.Presence() | commands.History():
                 return partial(self._execute, command)
             case commands.Call():
-                self._check_call(command)
-                NO_ANSWER.check()
+                return self._call_room_nowait(command)
         return None
 
     async def _execute(self, command: commands.Join | commands.Presence | commands.History) -> None:
@@ -345,6 +344,19 @@ class Session:
         # Those of other rooms may have come meanwhile.
         await self.outbox.wait_space()
         self.outbox.reply(Called(data, command.id))
+
+    def _call_room_nowait(self, command: commands.Call) -> Rest | None:
+        """Have the room's own code answer a call; a room without code refuses it."""
+        self._check_call(command)
+        room, ref = self._memberships.find(command.room)
+        if not self._services.rooms.has_code(room):
+            NO_ANSWER.check()
+        data = None if command.data is UNSET else bytes(command.data)
+        key = self._key(command.id)
+        if key is not None:
+            # A message of the same id is another request.
+            key = IdempotencyKey(key.scope, f"call {key.key}")
+        return self._memberships.tell_nowait(ref, Call(command.method, data, key, self, command.id))
 
     def _check_call(self, command: commands.Call) -> None:
         self._memberships.find(command.room)

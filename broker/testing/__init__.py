@@ -1,4 +1,4 @@
-"""For the tests of applications: publishers that record, and a real broker in the process.
+"""For the tests of applications: publishers that record, a real broker in the process, and one on virtual time.
 
 `docs/testing.md` has recipes. The names below are public, and so are the fixtures of `broker.testing.plugin`.
 """
@@ -10,12 +10,17 @@ from broker.testing.publishers import (
     Record,
 )
 from broker.testing.running import RunningBroker, running_broker
+from broker.testing.world import RefusedError, Visitor, World, open_test_broker
 
 __all__ = [
     "FakeAsyncPublisher",
     "FakePublisher",
     "PublishedMessage",
     "Record",
+    "RefusedError",
     "RunningBroker",
+    "Visitor",
+    "World",
+    "open_test_broker",
     "running_broker",
 ]

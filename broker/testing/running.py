@@ -70,7 +70,7 @@ def running_broker(settings: Settings | None = None) -> Iterator[RunningBroker]:
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises RuntimeError: if it does not stop within STOP_SECONDS.
     """
-    complete = _for_tests(settings or Settings())
+    complete = for_tests(settings or Settings())
     started: queue.SimpleQueue[tuple[str, _Stop] | BaseException] = queue.SimpleQueue()
     thread = threading.Thread(target=_run, args=(complete, started), name="greenroom under test", daemon=True)
     thread.start()
@@ -124,7 +124,8 @@ async def _serve(settings: Settings, started: "queue.SimpleQueue[tuple[str, _Sto
         broker.begin_drain()
 
 
-def _for_tests(settings: Settings) -> Settings:
+def for_tests(settings: Settings) -> Settings:
+    """Return settings for a test: on a free port of this machine, with secrets."""
     server = msgspec.structs.replace(settings.server, host="127.0.0.1", port=0, drain_seconds=0.0)
     auth, http = settings.auth, settings.http
     if not auth.secret:

@@ -10,6 +10,7 @@ import pytest
 from broker.auth.permissions import Ground
 from broker.errors import ErrorCode, Refused
 from broker.hooks import Hook
+from broker.room_actors import Member, RoomActor
 from broker.sessions.connections import RecentCloses
 from broker.sessions.explain import Action
 from broker.sessions.recent_closes import AGE_SECONDS, CLOSES_PER_USER, Close
@@ -147,6 +148,20 @@ async def test_hooks_are_named_and_not_asked(serve: "Serve") -> None:
         assert (refused["chat"]["verdict"], refused["chat"]["ground"]) == ("refused", "claim_can")
 
 
+async def test_the_code_of_a_room_is_named_and_not_asked(serve: "Serve") -> None:
+    class Game(RoomActor[None], pattern="game.*"):
+        async def on_join(self, member: Member) -> None:
+            raise AssertionError("asked")
+
+    async with serve(parts={"rooms": [Game]}) as served:
+        found = by_action((await explain(served, "game.1", user="ann"))["permissions"])
+        asked = {action for action, each in found.items() if each["verdict"] == "asked"}
+        assert asked == {"join", "chat", "publish", "call"}
+        assert {found[action]["ground"] for action in asked} == {"code"}
+        refused = by_action((await explain(served, "game.1", token(can=["join"])))["permissions"])
+        assert (refused["call"]["verdict"], refused["call"]["ground"]) == ("refused", "claim_can")
+
+
 async def test_the_policy_of_a_program_is_asked(serve: "Serve") -> None:
     class Policy:
         def check(self, claims: object, room: str, capability: object) -> None:
@@ -189,7 +204,7 @@ async def test_a_token_that_is_not_accepted_may_nothing_and_says_why(serve: "Ser
 
 async def test_every_ground_has_a_case() -> None:
     """Those in the tables above, and those of tests of their own."""
-    own = {"claim_can", "hidden", "presence_data", "no_hook", "hook", "own_policy", "token"}
+    own = {"claim_can", "code", "hidden", "presence_data", "no_hook", "hook", "own_policy", "token"}
     assert own | {case[2] for case in CASES.values()} == {ground.value for ground in Ground}
 
 

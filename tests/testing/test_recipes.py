@@ -1,4 +1,4 @@
-"""Each recipe of docs/testing.md runs as a reader would paste it, and the running broker ends as it should."""
+"""Each recipe of docs/testing.md and docs/rooms.md runs as a reader would paste it, and the running broker ends as it should."""
 
 import re
 import subprocess
@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[2]
 SAFETY_SECONDS = 300
 
 
-def test_each_recipe_runs(tmp_path):
-    text = (ROOT / "docs" / "testing.md").read_text()
+@pytest.mark.parametrize(("document", "recipes", "tests"), [("testing.md", 5, 5), ("rooms.md", 2, 1)])
+def test_each_recipe_runs(tmp_path, document, recipes, tests):
+    text = (ROOT / "docs" / document).read_text()
     files = dict(re.findall(r"^```python file=(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert len(files) == text.count("```python") == 5
+    assert len(files) == text.count("```python") == recipes
     for name, code in files.items():
         (tmp_path / name).write_text(code)
     done = subprocess.run(
@@ -46,7 +47,7 @@ def test_each_recipe_runs(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert f"{tests} passed" in done.stdout
 
 
 def test_a_broker_is_gone_with_its_block():

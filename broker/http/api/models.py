@@ -63,6 +63,29 @@ class PublishHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Id
     ] = UNSET
 
 
+class CallHeaders(msgspec.Struct, frozen=True, rename={"idempotency_key": "Idempotency-Key"}):
+    """Headers of a call."""
+
+    idempotency_key: Annotated[
+        str | UnsetType,
+        Meta(description="1 to 128 characters; the same key within 5 minutes is answered as the first time"),
+    ] = UNSET
+
+
+class MethodCall(msgspec.Struct, frozen=True):
+    """The argument of a call."""
+
+    data: Annotated[
+        msgspec.Raw | UnsetType, Meta(description="Any JSON value; left out, or no body at all, for none.")
+    ] = UNSET
+
+
+class CallResult(msgspec.Struct, frozen=True):
+    """The result of a call."""
+
+    data: Annotated[msgspec.Raw, Meta(description="Any JSON value.")]
+
+
 class Placed(msgspec.Struct, frozen=True):
     """The position of a message. `offset` and `epoch` are null for an ephemeral one."""
 

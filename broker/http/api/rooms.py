@@ -10,10 +10,13 @@ from broker.errors import ErrorCode, Refused
 from broker.http.api.models import (
     Broadcast,
     BroadcastResults,
+    CallHeaders,
+    CallResult,
     Cleared,
     History,
     HistoryQuery,
     Message,
+    MethodCall,
     Placed,
     PublishHeaders,
     PublishQuery,
@@ -32,8 +35,9 @@ from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
-from broker.model import Position, check_room_name
+from broker.model import IdempotencyKey, Position, check_room_name
 from broker.protocol.codec import Lists, encode_event, lists_of
+from broker.protocol.content import check_numbers
 from broker.rooms.messages import RoomInfo
 
 
@@ -50,6 +54,7 @@ class RoomRoutes:
         api.add_url_rule(messages, view_func=self.publish, methods=["POST"])
         api.add_url_rule(messages, view_func=self.history, methods=["GET"])
         api.add_url_rule(messages, view_func=self.clear, methods=["DELETE"])
+        api.add_url_rule("/rooms/<room>/calls/<method>", view_func=self.call, methods=["POST"])
         api.add_url_rule("/broadcast", view_func=self.broadcast, methods=["POST"])
         api.add_url_rule("/rooms", view_func=self.list_rooms, methods=["GET"])
         api.add_url_rule("/rooms/<room>", view_func=self.inspect, methods=["GET"])
@@ -68,6 +73,27 @@ class RoomRoutes:
         message = await read_json(self.services.settings.http)
         draft = make_draft_by(query, message, key)
         return answer(await self.publisher.publish(room, draft))
+
+    @operation(headers=CallHeaders, request=MethodCall, response=CallResult, need=PUBLISH)
+    async def call(self, room: str, method: str) -> Response:
+        """Call a method of a room that has code of its own.
+
+        Answered once all that it changes is stored. The same Idempotency-Key again gets the same answer, and nothing is
+        done again.
+        """
+        check_room_name(room)
+        key = make_key(this_request().headers.get("Idempotency-Key"))
+        if key is not None:
+            # A message of the same key is another request.
+            key = IdempotencyKey(key.scope, f"call {key.key}")
+        body = await read_json(self.services.settings.http)
+        data = decode_json(body, MethodCall).data if body else UNSET
+        if data is not UNSET:
+            check_numbers("data", data)
+        argument = None if data is UNSET else bytes(data)
+        with answer_within(self.services.settings.http.request_seconds):
+            result = await self.services.rooms.call(room, method, argument, key)
+        return answer(CallResult(msgspec.Raw(result)))
 
     @operation(
         query=PublishQuery,

@@ -53,6 +53,7 @@ class Explaining:
             room,
             is_visible=not claims.hidden if is_visible is None else is_visible,
             shows_data=services.shows_data(room),
+            has_code=services.rooms.has_code(room),
         )
         return [Permission.of(action, decision) for action, decision in decisions]
 

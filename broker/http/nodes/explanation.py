@@ -15,7 +15,7 @@ class Permission(msgspec.Struct, frozen=True):
     action: Action
     verdict: Annotated[
         Literal["allowed", "refused", "asked"],
-        Meta(description="asked: a hook of the application decides, each time"),
+        Meta(description="asked: the application decides, by a hook or the room's code, each time"),
     ]
     ground: Annotated[Ground, Meta(description="the rule, claim or part that decides")]
     by: Annotated[
@@ -29,7 +29,7 @@ class Permission(msgspec.Struct, frozen=True):
         verdict: Literal["allowed", "refused", "asked"] = "allowed"
         if decision.refusal is not None:
             verdict = "refused"
-        elif decision.ground is Ground.HOOK:
+        elif decision.ground in {Ground.HOOK, Ground.CODE}:
             verdict = "asked"
         return cls(action, verdict, decision.ground, decision.by, decision.refusal)
 

@@ -16,6 +16,7 @@ ERROR_MEANINGS: Mapping[ErrorCode, str] = MappingProxyType(
         ErrorCode.ROOM_FULL: "the room has as many members as it may have; there is space once one has left",
         ErrorCode.RATE_LIMITED: "over a limit; send it again after `retry_after_ms`",
         ErrorCode.UNAVAILABLE: "the engine, the node or the application cannot serve it now; send it again after `retry_after_ms`",
+        ErrorCode.FAILED: "the code of the room failed, and nothing was done; it is in the server's log",
     }
 )
 

@@ -1,0 +1,396 @@
+"""The room that runs an application's class: its messages become turns, which are stored before anybody hears of them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from actors import ActorStoppedError, Batch
+from broker.engine.base import Engine, Receipt
+from broker.engine.room_store import Answer, StoredAnswer
+from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refused
+from broker.model import Event, IdempotencyKey
+from broker.notices import Called, RoomEvent
+from broker.room_actors.actor import RoomActor
+from broker.room_actors.drafts import draft_of, message_of
+from broker.room_actors.results import encode_result
+from broker.room_actors.runner import TurnRunner, as_member
+from broker.room_actors.tally import TurnKind, TurnOutcome, TurnTally
+from broker.room_actors.turn import PrivateSay, TaskStart, Turn
+from broker.room_actors.values import Message, Refusal, Task, Timer
+from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
+from broker.rooms.member import Member
+from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
+from broker.rooms.room import Room
+from broker.rooms.state import RoomOptions, RoomState
+from broker.rooms.time_slice import TIME_SLICE_SECONDS
+
+T = TypeVar("T")
+
+TURNS_STORED_TOGETHER = 64
+"""Most turns in one transaction. Their results wait for the last of them, so TIME_SLICE_SECONDS bounds them as well."""
+
+FAILED = Refused(
+    ErrorCode.FAILED, "the room's code failed; nothing was done", why=RefusalReason.ROOM_ACTOR_FAILED
+)
+
+TurnMessage: TypeAlias = Publish | Call | TimerDue | TaskEnded
+"""The messages that are one turn each, and nothing else."""
+
+
+@attrs.frozen
+class _Waiting:
+    """A turn that waits to be stored; `finish` answers it, by the receipts of its drafts."""
+
+    turn: Turn
+    finish: Callable[[Sequence[Receipt]], None]
+    refuse: Callable[[EngineUnavailableError], None]
+
+
+class ActorHost(Room):
+    """A room with an application's class. Its turns may wait, so it lends none.
+
+    Neighbouring turns are stored together: as one transaction, of which nobody hears before it is done.
+    """
+
+    def __init__(
+        self,
+        state: RoomState,
+        engine: Engine,
+        options: RoomOptions,
+        *,
+        runner: TurnRunner,
+        tally: TurnTally,
+        note_timer: Callable[[int], None],
+    ) -> None:
+        """`note_timer` is told when a timer that was set is due."""
+        super().__init__(state, engine, options)
+        self._runner = runner
+        self._tally = tally
+        self._note_timer = note_timer
+        self._waiting: list[_Waiting] = []
+        self._waiting_since = 0.0
+        self._tasks = 0
+        self._left: list[Member] = []
+        self._has_failed = False
+
+    def is_idle(self) -> bool:
+        """See Actor."""
+        return super().is_idle() and not self._tasks
+
+    def receive_nowait(self, message: RoomMessage) -> bool:  # noqa: ARG002
+        """See Actor: a turn of the application may wait."""
+        return False
+
+    async def on_stop(self) -> None:
+        """Run `on_close`, unless the code has failed."""
+        if self._runner.is_open and not self._has_failed:
+            with suppress(Refusal):
+                await self._run(TurnKind.CLOSE, lambda actor: actor.on_close())
+            await self._store()
+        await super().on_stop()
+
+    async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
+        """Handle all waiting messages; neighbouring turns are stored together."""
+        for message in batch:
+            if isinstance(message, TurnMessage):
+                await self._take_turn(message)
+                is_over = trio.current_time() - self._waiting_since >= TIME_SLICE_SECONDS
+                if is_over or len(self._waiting) >= TURNS_STORED_TOGETHER:
+                    await self._store()
+            else:
+                await self._store()
+                await self.receive(message)
+        await self._store()
+        await self._send_or_continue()
+
+    async def receive(self, message: RoomMessage) -> None:
+        """See Room; members that a message has ended have their turn of `on_leave` after it."""
+        await super().receive(message)
+        await self._run_leaves()
+
+    async def _run_leaves(self) -> None:
+        while self._left:
+            try:
+                await self._run_leave(self._left.pop(0))
+            except Exception:
+                # The others have left as well, and their turns are not lost with this one.
+                await self._store()  # noqa: ASYNC120  # if cancelled, that is how it ends
+                self._runner.close()
+                await self._run_leaves()  # noqa: ASYNC120
+                raise
+        await self._store()
+
+    def _end_membership(self, member: Member) -> None:
+        if member in self._state.roster and member.is_visible:
+            self._left.append(member)
+        super()._end_membership(member)
+
+    async def _run_leave(self, member: Member) -> None:
+        leaving = as_member(member)
+        # The member has left in any case, as it would have if this process had ended.
+        with suppress(Refusal, EngineUnavailableError):
+            await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving))
+
+    async def _join(self, join: Join) -> None:
+        member = join.member
+        if member in self._state.roster or not member.is_visible:
+            await super()._join(join)
+            return
+        joining = as_member(member)
+        try:
+            await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining))
+        except Refusal as refusal:
+            join.reply.fail(refusal.as_refused())
+            return
+        except EngineUnavailableError:
+            raise
+        except Exception:
+            join.reply.fail(FAILED)
+            raise
+        # Stored before the member is in, and said once it is, so that it hears what its join has led to.
+        done = await self._write()
+        try:
+            await super()._join(join)
+        except Exception:
+            await self._finish(done)  # noqa: ASYNC120  # if cancelled, that is how it ends
+            await self._run_leave(member)  # noqa: ASYNC120
+            raise
+        await self._finish(done)
+
+    async def _publish(self, publishes: Sequence[Publish]) -> None:
+        for publish in publishes:
+            await self._take_turn(publish)
+        await self._store()
+
+    async def _take_turn(self, message: TurnMessage) -> None:
+        """Run the turn of a message; its effects wait. A refusal is answered, behind the turns before it.
+
+        :raises Exception: of the application's code: then the turns before it are stored, and the requester is answered.
+        """
+        try:
+            await self._turn_of(message)
+        except Refusal as refusal:
+            await self._store()
+            match message:
+                case Publish() | Call():
+                    answer_refused(self._state, message, refusal.as_refused())
+                case TimerDue(reply=reply):
+                    # It is stored still, and tried again.
+                    reply.fail(refusal)
+                case TaskEnded():
+                    pass
+        except EngineUnavailableError as error:
+            self._answer_unavailable(message, error)
+        except Exception:
+            await self._store()  # noqa: ASYNC120  # if cancelled, that is how it ends
+            match message:
+                case Publish() | Call():
+                    answer_refused(self._state, message, FAILED)
+                case TimerDue(reply=reply):
+                    reply.fail(FAILED)
+                case TaskEnded():
+                    pass
+            await self._state.fanout.send_queued()  # noqa: ASYNC120
+            raise
+
+    def _answer_unavailable(self, message: TurnMessage, error: EngineUnavailableError) -> None:
+        if isinstance(message, TaskEnded):
+            # Nobody would ask again.
+            self._context.tell_later(error.retry_after_ms / 1000, message)
+        else:
+            answer_unavailable(self._state, message, error)
+
+    async def _turn_of(self, message: TurnMessage) -> None:
+        match message:
+            case Publish():
+                await self._turn_of_publish(message)
+            case Call():
+                await self._turn_of_call(message)
+            case TimerDue():
+                await self._turn_of_timer(message)
+            case TaskEnded(name, value, error):
+                ended = Task(name, value, error)
+                await self._run(TurnKind.TASK, lambda actor: actor.on_task(ended), message)
+
+    async def _turn_of_publish(self, publish: Publish) -> None:
+        draft, sender = publish.draft, None if publish.sender is None else as_member(publish.sender)
+        if draft.key is not None and (known := await self._recall(draft.key)) is not None:
+            self._answer_publish(publish, Receipt(known.position, None))
+            return
+        message = message_of(draft)
+
+        async def handle(actor: RoomActor[Any]) -> Message | None:
+            passed = await actor.on_message(sender, message)
+            if passed is not None:
+                # Before what the turn says.
+                self._runner.turn.drafts.insert(0, draft_of(passed, message, draft))
+            return passed
+
+        began = trio.current_time()
+
+        def finish(receipts: Sequence[Receipt]) -> None:
+            self._state.fanout.note_delay(1, began)
+            self._answer_publish(publish, Receipt(None, None) if passed is None else receipts[0])
+
+        passed, turn = await self._run(TurnKind.MESSAGE, handle, publish, finish)
+        if draft.key is not None:
+            is_stored = passed is not None and not turn.drafts[0].ephemeral
+            turn.answer = StoredAnswer(draft.key, draft=0 if is_stored else None)
+
+    def _answer_publish(self, publish: Publish, receipt: Receipt) -> None:
+        answer_published(self._state, [publish], [receipt])
+
+    async def _turn_of_call(self, call: Call) -> None:
+        if call.key is not None and (known := await self._recall(call.key)) is not None:
+            self._answer_call(call, known.content)
+            return
+        sender = None if call.sender is None else as_member(call.sender)
+        method = self._runner.spec.calls.get(call.method)
+
+        async def handle(actor: RoomActor[Any]) -> bytes:
+            if method is None:
+                data = None if call.data is None else msgspec.Raw(call.data)
+                result = await actor.on_call(sender, call.method, data)
+            else:
+                result = await method.function(actor, sender, *method.arguments(call.method, call.data))
+            return encode_result(result, most_bytes=self._options.page_bytes)
+
+        def finish(_receipts: Sequence[Receipt]) -> None:
+            self._answer_call(call, content)
+
+        content, turn = await self._run(TurnKind.CALL, handle, call, finish)
+        if call.key is not None:
+            turn.answer = StoredAnswer(call.key, content)
+
+    def _answer_call(self, call: Call, content: bytes) -> None:
+        if call.reply is not None:
+            call.reply.set(content)
+        if call.sender is not None:
+            reply_to(self._state, call.sender, Called(content, call.request_id))
+
+    async def _turn_of_timer(self, due: TimerDue) -> None:
+        await self._open()
+        if self._runner.timers.get(due.name) != due.due_ms:
+            due.reply.set(None)  # it was fired, moved or removed meanwhile
+            return
+
+        async def handle(actor: RoomActor[Any]) -> None:
+            turn = self._runner.turn
+            turn.timers[due.name] = None
+            await actor.on_timer(Timer(due.name, (turn.now_ms - due.due_ms) / 1000))
+
+        await self._run(TurnKind.TIMER, handle, due, lambda _receipts: _settle(due))
+
+    async def _recall(self, key: IdempotencyKey) -> Answer | None:
+        if self._runner.is_answered_soon(key):
+            await self._store()
+        return await self._runner.recall(key)
+
+    async def _open(self) -> None:
+        """Make the instance, if there is none."""
+        turn = await self._runner.open()
+        if turn is not None:
+            self._wait_for_store(turn, None, _do_nothing)
+
+    async def _run(
+        self,
+        kind: TurnKind,
+        handler: Callable[[RoomActor[Any]], Awaitable[T]],
+        message: TurnMessage | None = None,
+        finish: Callable[[Sequence[Receipt]], None] | None = None,
+    ) -> tuple[T, Turn]:
+        """Run a turn, and let it wait to be stored; `message` is answered if that fails, and `finish` called if not."""
+        began = trio.current_time()
+        outcome = TurnOutcome.FAILED
+        try:
+            await self._open()
+            result, turn = await self._runner.run(handler)
+            outcome = TurnOutcome.DONE
+        except Refusal:
+            outcome = TurnOutcome.REFUSED
+            raise
+        except EngineUnavailableError:
+            outcome = TurnOutcome.UNAVAILABLE
+            raise
+        except BaseException:
+            self._has_failed = True
+            raise
+        finally:
+            self._tally.note(kind, outcome, trio.current_time() - began)
+        self._wait_for_store(turn, message, finish or _do_nothing)
+        return result, turn
+
+    def _wait_for_store(
+        self, turn: Turn, message: TurnMessage | None, finish: Callable[[Sequence[Receipt]], None]
+    ) -> None:
+        if not self._waiting:
+            self._waiting_since = trio.current_time()
+        refuse = _do_nothing if message is None else partial(self._answer_unavailable, message)
+        self._waiting.append(_Waiting(turn, finish, refuse))
+
+    async def _store(self) -> None:
+        """Store the turns that wait, then let everybody hear of them; if that fails, they are answered `unavailable`."""
+        waiting = self._waiting
+        try:
+            done = await self._write()
+        except EngineUnavailableError as error:
+            for each in waiting:
+                each.refuse(error)
+            return
+        await self._finish(done)
+
+    async def _write(self) -> list[tuple[_Waiting, Sequence[Receipt]]]:
+        """Store the turns that wait.
+
+        :raises EngineUnavailableError: if none of them was stored.
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return []
+        receipts = await self._runner.store()
+        return list(zip(waiting, receipts, strict=True))
+
+    async def _finish(self, done: Sequence[tuple[_Waiting, Sequence[Receipt]]]) -> None:
+        """Deliver what stored turns have said, answer them, and start their timers and tasks."""
+        for waiting, receipts in done:
+            if receipts:
+                await self._delivery.deliver(receipts)
+            for say in waiting.turn.private:
+                self._say_to_some(say, waiting.turn)
+            waiting.finish(receipts)
+            for due_ms in waiting.turn.timers.values():
+                if due_ms is not None:
+                    self._note_timer(due_ms)
+            for start in waiting.turn.tasks:
+                self._tasks += 1
+                self._context.start_soon(self._run_task, start)
+
+    def _say_to_some(self, say: PrivateSay, turn: Turn) -> None:
+        event = Event(say.content, int(turn.now * 1000), None, say.header)
+        notice = RoomEvent(self._state.name, self._delivery.position.epoch, event)
+        for member in self._state.roster:
+            if say.is_for(member.user_id, member.shown.connection):
+                reply_to(self._state, member, notice)
+
+    async def _run_task(self, start: TaskStart) -> None:
+        try:
+            value, error = await start.function(*start.arguments), None
+        except Exception as raised:  # noqa: BLE001  # brought to `on_task`
+            value, error = None, raised
+        self._tasks -= 1
+        # One for each task: bounded by what the code starts.
+        with suppress(ActorStoppedError):
+            self._context.ref.tell_always(TaskEnded(start.name, value, error))
+
+
+def _do_nothing(_unused: object) -> None:
+    pass
+
+
+def _settle(due: TimerDue) -> None:
+    due.reply.set(None)

@@ -1,0 +1,203 @@
+"""Runs the turns of one room's code, one at a time, and stores them together."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from broker.engine.base import Receipt
+from broker.engine.room_store import Answer, RoomStore, StoredState
+from broker.errors import GreenroomError
+from broker.log import Log
+from broker.model import IdempotencyKey, WallClock
+from broker.room_actors.actor import RoomActor
+from broker.room_actors.classes import ActorClass
+from broker.room_actors.turn import Turn
+from broker.room_actors.values import Member
+from broker.rooms import member as rooms_member
+from broker.rooms.state import RoomOptions, RoomState
+
+T = TypeVar("T")
+
+
+class SlowTurnError(GreenroomError):
+    """A turn took longer than `turn_seconds`, and was cancelled."""
+
+
+class TurnRunner:
+    """One instance of the application's class, its stored and its present state.
+
+    Turns that were run wait in order until `store` stores them; the state is that after the last of them.
+    """
+
+    def __init__(
+        self,
+        spec: ActorClass,
+        store: RoomStore,
+        room: RoomState,
+        options: RoomOptions,
+        *,
+        wall_clock: WallClock,
+        log: Log,
+    ) -> None:
+        self.spec = spec
+        self.log = log.bind(room=room.name)
+        self._store = store
+        self._room = room
+        self._options = options
+        self._wall_clock = wall_clock
+        self._actor: RoomActor[Any] | None = None
+        self._turn: Turn | None = None
+        self._waiting: list[Turn] = []
+        # Valid while there is an instance.
+        self._stored: StoredState | None = None
+        self._content = b""  # the state after the last turn, as JSON
+        self._initial = b""
+        self._timers: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """See RoomView."""
+        return self._room.name
+
+    @property
+    def turn(self) -> Turn:
+        """See RoomView."""
+        if self._turn is None:
+            raise RuntimeError("a room's code runs in turns only; a task says and sets nothing (see on_task)")
+        return self._turn
+
+    @property
+    def timers(self) -> Mapping[str, int]:
+        """See RoomView."""
+        if self._turn is None or not self._turn.timers:
+            return self._timers
+        return _with_changes(self._timers, self._turn.timers)
+
+    def members(self) -> Sequence[Member]:
+        """See RoomView."""
+        return [as_member(each) for each in self._room.roster if each.is_visible]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an instance."""
+        return self._actor is not None
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether turns wait to be stored."""
+        return bool(self._waiting)
+
+    def is_answered_soon(self, key: IdempotencyKey) -> bool:
+        """Whether a waiting turn has the answer for a key."""
+        return any(turn.answer is not None and turn.answer.key == key for turn in self._waiting)
+
+    async def recall(self, key: IdempotencyKey) -> Answer | None:
+        """Return the stored answer for a key.
+
+        :raises EngineUnavailableError: if it cannot be read.
+        """
+        return await self._store.recall(self.name, key)
+
+    async def open(self) -> Turn | None:
+        """Load the room and run `on_open`, if there is no instance; returns that turn.
+
+        :raises EngineUnavailableError: if it cannot be read.
+        :raises StateError: if the state cannot be read.
+        :raises Exception: of the application's code.
+        """
+        if self._actor is not None:
+            return None
+        stored = await self._store.load(self.name)
+        codec = self.spec.codec
+        actor = self.spec.cls()
+        actor.room_view = self
+        actor.state = initial = codec.initial()
+        self._initial = codec.encode(self.name, initial)
+        if stored.state is not None:
+            actor.state = codec.load(self.name, stored.state)
+        self._stored, self._timers = stored.state, dict(stored.timers)
+        self._content = codec.encode(self.name, actor.state)
+        self._actor = actor
+        try:
+            _, turn = await self.run(lambda actor: actor.on_open())
+        except BaseException:
+            self.close()
+            raise
+        return turn
+
+    def close(self) -> None:
+        """Forget the instance and all that was not stored: the next turn begins with the stored state."""
+        self._actor = None
+        self._waiting = []
+
+    async def run(self, handler: Callable[[RoomActor[Any]], Awaitable[T]]) -> tuple[T, Turn]:
+        """Run one turn, which then waits to be stored; returns the result of `handler`.
+
+        :raises Refusal: of the handler; the state is as before.
+        :raises SlowTurnError: if it takes too long.
+        :raises StateError: if its state cannot be stored.
+        :raises Exception: of the application's code. The instance is of no use then: `close` it.
+        """
+        actor = self._actor
+        assert actor is not None, "open"
+        turn = self._turn = Turn(self._store.now_ms(), self._wall_clock())
+        try:
+            result = await _in_time(handler, actor)
+            content = self.spec.codec.encode(self.name, actor.state)
+        except BaseException:
+            actor.state = self.spec.codec.decode(self._content)
+            raise
+        finally:
+            self._turn = None
+        self._content = content
+        self._timers = _with_changes(self._timers, turn.timers)
+        self._waiting.append(turn)
+        return result, turn
+
+    async def store(self) -> Sequence[Sequence[Receipt]]:
+        """Store the waiting turns; returns the receipts of each.
+
+        :raises EngineUnavailableError: if that fails: then none of them has happened.
+        """
+        turns, self._waiting = self._waiting, []
+        state = None
+        if self._content != self._initial:
+            state = StoredState(self.spec.codec.class_name, self.spec.codec.version, self._content)
+        is_changed = state != self._stored
+        try:
+            receipts = await self._write(turns, state, is_changed=is_changed)
+        except BaseException:
+            self.close()
+            raise
+        self._stored = state
+        return receipts
+
+    async def _write(
+        self, turns: Sequence[Turn], state: StoredState | None, *, is_changed: bool
+    ) -> Sequence[Sequence[Receipt]]:
+        name, retention = self.name, self._options.retention
+        if not is_changed and not any(turn.has_effect for turn in turns):
+            return [() for _ in turns]
+        stored = [turn.stored() for turn in turns]
+        return await self._store.store(name, stored, state, retention, is_state_changed=is_changed)
+
+
+async def _in_time(handler: Callable[[RoomActor[Any]], Awaitable[T]], actor: RoomActor[Any]) -> T:
+    with trio.move_on_after(actor.turn_seconds):
+        return await handler(actor)
+    raise SlowTurnError(f"a turn of {type(actor).__qualname__} took over {actor.turn_seconds:g} seconds")
+
+
+def as_member(member: rooms_member.Member) -> Member:
+    """Return a member as a room's code sees it."""
+    info = member.shown.info
+    return Member(
+        member.user_id, member.shown.connection, None if info is None else msgspec.json.decode(info)
+    )
+
+
+def _with_changes(timers: Mapping[str, int], changes: Mapping[str, int | None]) -> dict[str, int]:
+    merged = {**timers, **changes}
+    return {name: due_ms for name, due_ms in merged.items() if due_ms is not None}

@@ -1,0 +1,106 @@
+"""The state of a room as JSON: its type, version and migration. Pure."""
+
+from typing import Any, get_args, get_origin
+
+import attrs
+import msgspec
+
+from broker.engine.room_store import StoredState
+from broker.errors import ConfigurationError, GreenroomError
+
+
+class StateError(GreenroomError):
+    """The state of a room cannot be read or stored; the text names the room and its class."""
+
+
+@attrs.frozen
+class StateCodec:
+    """Encodes and decodes the state of one class of rooms."""
+
+    class_name: str
+    version: int
+    state_type: type[Any] | None
+    """None: the class has no state."""
+    most_bytes: int
+    cls: Any
+    """The class, for its `migrate`."""
+
+    def initial(self) -> Any:
+        """Return the state of a room of which nothing is stored."""
+        return None if self.state_type is None else self.state_type()
+
+    def encode(self, room: str, state: Any) -> bytes:
+        """Return a state as JSON.
+
+        :raises StateError: if it has no JSON form, or is too large.
+        """
+        if self.state_type is None:
+            return b"null"
+        try:
+            content = msgspec.json.encode(state)
+        except (TypeError, ValueError, RecursionError, UnicodeError) as error:
+            raise StateError(
+                f"the state of room {room!r} ({self.class_name}) cannot be stored: {error}"
+            ) from error
+        if len(content) > self.most_bytes:
+            raise StateError(
+                f"the state of room {room!r} ({self.class_name}) has {len(content)} bytes;"
+                f" at most {self.most_bytes} (limits.room_state_bytes)"
+            )
+        return content
+
+    def decode(self, content: bytes) -> Any:
+        """Return the state for JSON of `encode`."""
+        return None if self.state_type is None else msgspec.json.decode(content, type=self.state_type)
+
+    def load(self, room: str, stored: StoredState) -> Any:
+        """Return a stored state, migrated if an earlier version of the class has stored it.
+
+        :raises StateError: if it cannot be read: it is never replaced by a new one.
+        """
+        where = f"the state of room {room!r}"
+        if stored.class_name != self.class_name:
+            raise StateError(
+                f"{where} was stored by {stored.class_name}, not by {self.class_name}; `state_name` names the class in the store"
+            )
+        if stored.version > self.version:
+            raise StateError(
+                f"{where} ({self.class_name}) has version {stored.version}, which is later than {self.version}"
+            )
+        try:
+            if stored.version == self.version:
+                return self.decode(stored.content)
+            migrated = self.cls.migrate(msgspec.json.decode(stored.content), stored.version)
+            return self.decode(msgspec.json.encode(migrated))
+        except Exception as error:  # the application's code
+            raise StateError(
+                f"{where} ({self.class_name}, version {stored.version}) cannot be read: {error}"
+            ) from error
+
+
+def find_state_type(cls: type, base: type) -> type[Any] | None:
+    """Return the type that a class gives to its generic `base`; None if it gives none.
+
+    :raises ConfigurationError: if such a state cannot be made without arguments.
+    """
+    for each in cls.__mro__:
+        for generic in getattr(each, "__orig_bases__", ()):
+            origin = get_origin(generic)
+            if isinstance(origin, type) and issubclass(origin, base):
+                (found,) = get_args(generic)
+                if isinstance(found, type):
+                    return _checked(cls, found)
+    return None
+
+
+def _checked(cls: type, found: type[Any]) -> type[Any] | None:
+    if found is type(None):
+        return None
+    try:
+        msgspec.json.decode(msgspec.json.encode(found()), type=found)
+    except Exception as error:  # noqa: BLE001  # of the application's code
+        raise ConfigurationError(
+            f"{cls.__qualname__}: its state {found.__qualname__} must be made without arguments, stored and read as JSON"
+            f" (a msgspec.Struct or an attrs class with defaults): {error}"
+        ) from None
+    return found

@@ -1,0 +1,101 @@
+"""Joins and leaves of rooms with code."""
+
+import msgspec
+import pytest
+from trio.testing import MockClock
+
+from broker.room_actors import Member, Refusal, RoomActor, call
+from broker.testing.world import open_test_broker
+
+
+class Guests(msgspec.Struct):
+    joined: list[str] = []
+    left: list[str] = []
+
+
+class House(RoomActor[Guests], pattern="house.*"):
+    async def on_join(self, member: Member) -> None:
+        if member.user_id == "eve":
+            raise Refusal("not on the list")
+        if member.user_id == "mallory":
+            raise RuntimeError("a fault in the application")
+        self.state.joined.append(member.user_id)
+        self.say({"type": "welcome", "to": member.user_id})
+        self.say({"type": "secret", "info": member.info}, to=member)
+
+    async def on_leave(self, member: Member) -> None:
+        self.state.left.append(member.user_id)
+        if member.user_id == "oscar":
+            raise RuntimeError("a fault in the application")
+
+    @call
+    async def present(self, sender: Member | None) -> list[str]:
+        return [member.user_id for member in self.members]
+
+
+async def test_who_joins_hears_what_its_join_has_led_to(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        ben = await world.join("house.1", user="ben", info={"name": "Ben"})
+        assert [each["to"] for each in ann.of_type("welcome")] == ["ann", "ben"]
+        assert [each["to"] for each in ben.of_type("welcome")] == ["ben"]
+        assert ben.heard[0]["type"] == "joined"
+        assert [each["info"] for each in ben.of_type("secret")] == [{"name": "Ben"}]
+        assert [each["info"] for each in ann.of_type("secret")] == [None]
+        assert await ann.call("present") == ["ann", "ben"]
+
+
+async def test_a_refused_join_says_why_and_leaves_no_trace(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        with pytest.raises(ConnectionError, match="4003 not on the list"):
+            await world.join("house.1", user="eve")
+        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
+        assert await ann.call("present") == ["ann"]
+
+
+async def test_a_join_whose_turn_fails_is_no_join(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        with pytest.raises(ConnectionError, match="1011"):
+            await world.join("house.1", user="mallory")
+        assert await ann.call("present") == ["ann"]
+        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
+
+
+async def test_a_join_while_the_engine_is_away_is_no_join(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        with world.engine_unavailable(), pytest.raises(ConnectionError, match="1013"):
+            await world.join("house.1", user="ben")
+        assert await ann.call("present") == ["ann"]
+        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
+
+
+async def test_leaves_and_lost_connections_are_turns(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        ben = await world.join("house.1", user="ben")
+        cat = await world.join("house.1", user="cat")
+        await ben.leave()
+        await cat.drop()
+        await world.pass_time(1)
+        assert (await world.state("house.1"))["left"] == ["ben", "cat"]
+        assert await ann.call("present") == ["ann"]
+
+
+async def test_a_leave_whose_turn_fails_is_a_leave_all_the_same(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        oscar = await world.join("house.1", user="oscar")
+        await oscar.leave()
+        await world.pass_time(1)
+        assert await ann.call("present") == ["ann"]
+        assert (await world.state("house.1"))["left"] == []
+
+
+async def test_a_second_join_of_a_member_is_no_turn(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        await ann.ask(type="join", room="house.1")
+        assert (await world.state("house.1"))["joined"] == ["ann"]

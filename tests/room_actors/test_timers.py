@@ -1,0 +1,160 @@
+"""Timers of rooms with code: stored with the state, fired once, also after the server was away."""
+
+import msgspec
+import pytest
+from trio.testing import MockClock
+
+from broker.config.settings import RoomSettings, Settings
+from broker.room_actors import Member, RoomActor, Timer, call
+from broker.testing.world import World, open_test_broker
+
+
+class Fired(msgspec.Struct):
+    timers: list[tuple[str, float]] = []
+    failures_left: int = 0
+    opened: int = 0
+    closed: int = 0
+
+
+class Alarm(RoomActor[Fired], pattern="alarm.*"):
+    async def on_open(self) -> None:
+        self.state.opened += 1
+
+    async def on_close(self) -> None:
+        self.state.closed += 1
+
+    @call
+    async def set(self, sender: Member | None, timer: tuple[str, float]) -> None:
+        name, seconds = timer
+        self.set_timer(name, seconds)
+
+    @call
+    async def cancel(self, sender: Member | None, name: str) -> None:
+        self.cancel_timer(name)
+
+    @call
+    async def left(self, sender: Member | None) -> dict[str, float]:
+        return dict(self.timers)
+
+    @call
+    async def every(self, sender: Member | None, seconds: float) -> None:
+        self.set_timer(f"every {seconds:g}", seconds)
+
+    @call
+    async def fail(self, sender: Member | None, times: int) -> None:
+        self.state.failures_left = times
+
+    async def on_timer(self, timer: Timer) -> None:
+        self.state.timers.append((timer.name, round(timer.late_seconds, 1)))
+        if timer.name == "failing":
+            attempts.append(self.name)
+            if len(attempts) <= 3:
+                raise RuntimeError("a fault in the application")
+        if timer.name.startswith("every"):
+            self.set_timer(timer.name, float(timer.name.split()[1]))
+        self.say({"type": "fired", "name": timer.name})
+
+
+attempts: list[str] = []
+"""Outside the state, as the state forgets failed turns."""
+
+
+async def fired(world: World, room: str = "alarm.1") -> list[list[object]]:
+    state = await world.state(room)
+    return [] if state is None else state["timers"]
+
+
+async def test_timers_fire_in_their_order_once(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        ann = await world.join("alarm.1", user="ann")
+        await ann.call("set", ("late", 20))
+        await ann.call("set", ("soon", 10))
+        await ann.call("set", ("now", 0))
+        await world.pass_time(5)
+        assert await ann.call("left") == {
+            "soon": pytest.approx(5, abs=0.1),
+            "late": pytest.approx(15, abs=0.1),
+        }
+        await world.pass_time(30)
+        assert await fired(world) == [["now", 0], ["soon", 0], ["late", 0]]
+        assert [each["name"] for each in ann.of_type("fired")] == ["now", "soon", "late"]
+        assert await ann.call("left") == {}
+
+
+async def test_a_timer_is_moved_and_cancelled(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        ann = await world.join("alarm.1", user="ann")
+        await ann.call("set", ("moved", 10))
+        await ann.call("set", ("cancelled", 10))
+        await world.pass_time(9)
+        await ann.call("set", ("moved", 10))
+        await ann.call("cancel", "cancelled")
+        await ann.call("cancel", "unknown")
+        await world.pass_time(5)
+        assert await fired(world) == []
+        await world.pass_time(6)
+        assert await fired(world) == [["moved", 0]]
+
+
+async def test_a_timer_that_sets_itself_again_goes_on(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        await world.call("alarm.1", "every", 10)
+        await world.pass_time(35)
+        assert await fired(world) == [["every 10", 0]] * 3
+
+
+async def test_a_room_sleeps_until_its_timer_is_due(autojump_clock: MockClock) -> None:
+    settings = Settings(room=RoomSettings(idle_seconds=30))
+    async with open_test_broker([Alarm], settings=settings) as world:
+        await world.call("alarm.1", "set", ("far", 600))
+        await world.pass_time(200)
+        assert world.rooms_in_memory() == []
+        state = await world.state("alarm.1")
+        assert (state["opened"], state["closed"]) == (1, 1)
+        await world.pass_time(401)
+        assert await fired(world) == [["far", 0]]
+
+
+async def test_a_timer_outlives_the_server_and_is_told_how_late_it_is(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        await world.call("alarm.1", "set", ("during", 10))
+        await world.call("alarm.2", "set", ("after", 100))
+        await world.kill()
+        await world.pass_time(60)
+        await world.start()
+        await world.pass_time(1)
+        assert await fired(world) == [["during", 50.0]]
+        await world.pass_time(100)
+        assert await fired(world, "alarm.2") == [["after", 0]]
+
+
+async def test_a_timer_whose_turn_fails_is_tried_again(autojump_clock: MockClock) -> None:
+    attempts.clear()
+    async with open_test_broker([Alarm]) as world:
+        await world.call("alarm.1", "set", ("failing", 10))
+        await world.pass_time(10.5)
+        assert await fired(world) == []
+        await world.pass_time(20)
+        assert len(attempts) == 4
+        [[name, late_seconds]] = await fired(world)
+        assert name == "failing"
+        assert late_seconds == pytest.approx(7, abs=1)
+
+
+async def test_a_timer_waits_for_the_engine(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        await world.call("alarm.1", "set", ("waiting", 10))
+        with world.engine_unavailable():
+            await world.pass_time(30)
+        assert await fired(world) == []
+        await world.pass_time(60)
+        assert [name for name, _ in await fired(world)] == ["waiting"]
+
+
+async def test_many_rooms_have_their_timers_at_the_same_moment(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        for number in range(150):
+            await world.call(f"alarm.{number}", "set", ("all", 60))
+        await world.pass_time(70)
+        for number in range(150):
+            assert [name for name, _ in await fired(world, f"alarm.{number}")] == ["all"]
