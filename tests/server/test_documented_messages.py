@@ -59,6 +59,7 @@ async def test_whole_sessions_are_as_documented(serve) -> None:
     engine = FailingEngine(wall_clock=lambda: 1.8e9, idempotency_seconds=300)
     seen = Seen()
     settings = {
+        "rooms": [{"pattern": "full", "max_members": 1}],
         "room": {"gather_above": 2, "gather_seconds": 0.01},
         "limits": {
             "rooms_per_connection": 2,
@@ -73,6 +74,8 @@ async def test_whole_sessions_are_as_documented(serve) -> None:
         served.connect("/ws", "bob") as bob,
     ):
         await talk(served, ann, bob, seen)
+        await bob.send(type="join", room="full")
+        await seen.read(bob, "joined")
         await be_refused(ann, seen)
         async with served.connect("/ws/lobby", "cid"):
             await seen.read(bob, "presence_changed")
@@ -139,6 +142,7 @@ async def be_refused(ann: Client, seen: Seen) -> None:
     for message in (
         {"type": "chat", "room": "elsewhere", "text": "hi"},
         {"type": "join", "room": "user_bob"},
+        {"type": "join", "room": "full"},
         {"type": "join", "room": "../etc"},
     ):
         await ann.send(**message)
