@@ -76,6 +76,7 @@ class RefusalReason(StrEnum):
     USER_BYTES = "user_bytes"
     USER_ROOMS = "user_rooms"
     USER_IDS = "user_ids"
+    ANSWER_COST = "answer_cost"
     ROOMS_FULL = "rooms_full"
     ROOM_MEMBERS = "room_members"
     DRAINING = "draining"

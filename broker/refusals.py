@@ -68,6 +68,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.USER_BYTES: "send less, or raise limits.user_bytes_per_second and user_bytes_burst",
         RefusalReason.USER_ROOMS: "join fewer new rooms, or raise limits.user_rooms_per_second and user_rooms_burst",
         RefusalReason.USER_IDS: "send less with an id, or raise limits.ids_per_user",
+        RefusalReason.ANSWER_COST: "ask for smaller pages, or raise limits.history_events_per_message or messages_burst",
         RefusalReason.ROOMS_FULL: "start another node, or raise limits.rooms",
         RefusalReason.ROOM_MEMBERS: "wait until a member has left, or raise max_members of the room's rule or of [room]",
         RefusalReason.USER_FULL: "close connections of this user, or raise limits.connections_per_user",

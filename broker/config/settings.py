@@ -274,6 +274,9 @@ class LimitSettings(Section, frozen=True):
         float, Meta(gt=0, le=1_000_000), _doc("sustained rate of messages from one connection")
     ] = 50.0
     messages_burst: Annotated[Count, _doc("messages that may come at once above that rate")] = 200
+    history_events_per_message: Annotated[
+        Count, _doc("events that a client's history or last asks for, which count as one message more")
+    ] = 100
     refused_burst: Annotated[
         Count, _doc("messages refused, beyond twice messages_per_second, before closing with 4129")
     ] = 200

@@ -17,10 +17,11 @@ A client that sends one message at a time and waits for `retry_after_ms` is refu
 class MessageRate:
     """Checks each message of a connection against the rate of the connection and the bytes of its user."""
 
-    __slots__ = ("_bytes", "_messages", "_refusals")
+    __slots__ = ("_burst", "_bytes", "_messages", "_refusals")
 
     def __init__(self, limits: LimitSettings, allowance: Allowance, info: bytes | None, now: float) -> None:
         self._bytes = ByteMeter(allowance, info)
+        self._burst = limits.messages_burst
         self._messages = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
         self._refusals = TokenBucket(
             limits.messages_per_second * REFUSALS_PER_MESSAGE, limits.refused_burst, now
@@ -38,6 +39,18 @@ class MessageRate:
         if wait_seconds := self._bytes.take(now, text):
             message = "too many bytes (limits.user_bytes_per_second)"
             raise self._over_rate(now, wait_seconds, message, RefusalReason.USER_BYTES)
+
+    def charge_answer(self, cost: int) -> None:
+        """Charge a message that `check` has let through as `cost` messages; at most as the burst.
+
+        :raises Refused: `rate_limited` until all of them are permitted; none is charged then.
+        :raises Disconnect: as `check`.
+        """
+        now = trio.current_time()
+        self._messages.give_back(1)
+        if wait_seconds := self._messages.take(now, min(cost, self._burst)):
+            message = f"counts as {cost} messages (limits.history_events_per_message)"
+            raise self._over_rate(now, wait_seconds, message, RefusalReason.ANSWER_COST)
 
     def _over_rate(
         self, now: float, wait_seconds: float, message: str, why: RefusalReason | None = None

@@ -42,6 +42,7 @@ from broker.protocol.content import (
 from broker.rooms.member import Outbox
 from broker.rooms.messages import Call, Publish, RoomMessage, SendHistory, SendPresence, SetState, ShowInfo
 from broker.sessions.allowance import Allowance
+from broker.sessions.answer_cost import cost_of, page_of
 from broker.sessions.decisions import Decisions
 from broker.sessions.explain import NO_ANSWER, decide_state
 from broker.sessions.lanes import Lanes, StartTask
@@ -283,10 +284,22 @@ class Session:
             case commands.SetState():
                 return self._set_state_nowait(command)
             case commands.Join() | commands.Presence() | commands.History():
+                self._charge_answer(command)
                 return partial(self._execute, command)
             case commands.Call():
                 return self._call_room_nowait(command)
         return None
+
+    def _charge_answer(self, command: commands.Join | commands.Presence | commands.History) -> None:
+        """Charge what the answer may hold."""
+        settings = self._services.settings
+        cost = cost_of(
+            command,
+            page_messages=settings.history.page_messages,
+            events_per_message=settings.limits.history_events_per_message,
+        )
+        if cost > 1:
+            self._rate.charge_answer(cost)
 
     async def _execute(self, command: commands.Join | commands.Presence | commands.History) -> None:
         """Execute a command that has to wait."""
@@ -310,8 +323,7 @@ class Session:
             case commands.History():
                 _, ref = self._memberships.find(command.room)
                 check_can(self.claims, Capability.HISTORY)
-                page = self._services.settings.history.page_messages
-                limit = page if command.limit is None else min(command.limit, page)
+                limit = page_of(command.limit, self._services.settings.history.page_messages)
                 since = commands.position_of(command.since)
                 await self._memberships.ask(
                     ref, partial(SendHistory, self, since, limit, command.reverse, command.id)

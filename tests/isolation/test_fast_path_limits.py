@@ -28,7 +28,7 @@ from tests.support.peers import (
 async def test_many_large_answers_are_made_as_they_are_read(
     open_node: OpenNode, autojump_clock: MockClock, kind: str
 ) -> None:
-    async with open_node(websocket={"outbox_bytes": 10_000}) as node:
+    async with open_node(websocket={"outbox_bytes": 10_000}, limits={"messages_burst": 10_000}) as node:
         eve = await node.member("eve", "lobby")
         for number in range(20):
             await eve.ask(type="chat", text="x" * 100, id=number)
@@ -52,9 +52,9 @@ async def test_the_slow_way_costs_as_much_of_the_rate_as_the_fast_one(
     limits = {"messages_per_second": 0.001, "messages_burst": burst, "refused_burst": 1000}
     requests = [
         text_of(type="ping", id=1),
-        text_of(type="presence", id=1),
+        text_of(type="presence", by="count", id=1),
         client_frame(TEXT, b'{"type":"ping"', fin=False) + client_frame(CONTINUATION, b',"id":1}'),
-        text_of(type="history", id=1),
+        text_of(type="set_state", state=1, id=1),
         text_of(type="join", room="elsewhere", id=1),
         client_frame(TEXT, b"{"),
         text_of(type="chat", text="x", id=1),

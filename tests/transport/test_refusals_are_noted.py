@@ -333,6 +333,8 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         RefusalReason.USER_IDS,
         RefusalReason.USER_ROOMS,
         RefusalReason.ROOMS_FULL,
+        # What answers cost: tests/sessions/test_rate.py.
+        RefusalReason.ANSWER_COST,
         # Full rooms: tests/sessions/test_full_rooms.py.
         RefusalReason.ROOM_MEMBERS,
         ErrorCode.ROOM_FULL,
