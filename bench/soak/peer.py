@@ -120,11 +120,21 @@ async def open_peer(
     except OSError:
         own.close()
         raise PeerGoneError from None
-    async with trio.SocketStream(own) as stream:
+    async with peer_over(trio.SocketStream(own), target) as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def peer_over(stream: trio.SocketStream, target: str) -> AsyncIterator[Peer]:
+    """Shake hands over a stream, as `open_peer` does, and close it.
+
+    :raises PeerGoneError: if that is refused.
+    """
+    async with stream:
         peer = Peer(stream)
         key = b64encode(os.urandom(16)).decode()
         await peer.send_raw(
-            f"GET {target} HTTP/1.1\r\nHost: {HOST}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {target} HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         head = b""

@@ -22,6 +22,8 @@ LOUD, CRASHING = "loud", "crashing"
 LOUD_BYTES = 50_000
 SMALL_BUFFER_BYTES = 4096
 TOKEN_SECONDS = 3600
+USERS = 300
+"""Users come back, so that what a server keeps of so many for a while, within its bounds, is there behind the warm-up."""
 
 
 @attrs.define(eq=False)
@@ -34,16 +36,17 @@ class World:
     random: Random
     done: Counter[str] = attrs.Factory(Counter)
     """Visits to their end, by kind, and closes by code."""
-    user: int = 0
-    """The number of the next user."""
 
     def target(self, room: str, **query: object) -> str:
-        """Return the target of a new user's WebSocket."""
-        claims = {"sub": f"user-{self.user}", "exp": time.time() + TOKEN_SECONDS}
+        """Return the target of some user's WebSocket."""
+        claims = {"sub": self.user(), "exp": time.time() + TOKEN_SECONDS}
         token = jwt.encode(claims, self.credentials.secret, algorithm="HS256")
-        self.user += 1
         more = "".join(f"&{name}={value}" for name, value in query.items())
         return f"/ws/{room}?token={token}{more}"
+
+    def user(self) -> str:
+        """Return the id of some user."""
+        return f"user-{self.random.randrange(USERS)}"
 
     def port(self) -> int:
         """Return the port of some node."""
@@ -156,11 +159,11 @@ async def stream(world: World) -> None:
 
 async def administer(world: World) -> None:
     """Take tokens back, disconnect and remove users, and look around."""
-    user = f"user-{max(0, world.user - world.random.randrange(1, 40))}"
+    user = world.user()
     room = world.random.choice(ROOMS)
     match world.random.randrange(4):
         case 0:
-            await world.http.post("/api/revocations", json={"user_id": user})
+            await world.http.post("/api/revocations", json={"user_id": user, "expires_at": time.time() + 1})
         case 1:
             await world.http.delete(f"/api/users/{user}")
         case 2:
