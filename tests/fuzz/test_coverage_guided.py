@@ -1,4 +1,4 @@
-"""The fuzzer runs, and all targets hold for some hundred inputs, which are the same in every run."""
+"""The fuzzer runs, and all targets hold for a hundred inputs each, which are the same in every run."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from tests.fuzz.table import NAMES
 from tests.support.patience import PATIENCE_SECONDS
 
-RUNS = 200
+RUNS = 100
 
 needs_atheris = pytest.mark.skipif(
     find_spec("atheris") is None, reason="atheris is not installed: the extra `fuzz`"
