@@ -52,6 +52,8 @@ from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.revocations import Revocations
 from broker.sessions.services import SessionServices
+from broker.traces.opening import open_tracer
+from broker.traces.tracer import Tracer
 from broker.transport.connection import ConnectionServices
 from broker.transport.flusher import open_flusher
 from broker.transport.native_protocol import native_protocol
@@ -61,6 +63,8 @@ from broker.transport.tls.port_tls import PortTls
 from broker.webhooks.deliveries import open_deliveries
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
     from broker.room_actors.actor import RoomActor
 
 HEARTBEAT_SECONDS = 1.0
@@ -96,6 +100,8 @@ class OwnParts(TypedDict, total=False):
     boot_clock: Clock
     """Returns seconds since some moment and never goes back: the ages of events and of idempotency keys; see
     `broker.clocks`."""
+    tracer_provider: "TracerProvider | None"
+    """Gets the spans of the broker, whatever `traces` of the settings says; an OpenTelemetry provider, which stays open."""
     random: Random | None
     """Spreads the return of clients after a drain, and retries; it keeps no secret."""
 
@@ -194,7 +200,8 @@ async def open_assembly(
     draining, random = trio.Event(), parts.get("random") or SystemRandom()
     async with (
         given_or_stdlib_log(log) as own_log,
-        open_hooks(settings, own_hooks, log=own_log, wall_clock=wall_clock) as hooks,
+        open_tracer(settings.traces, own_log, provider=parts.get("tracer_provider")) as tracer,
+        open_hooks(settings, own_hooks, log=own_log, wall_clock=wall_clock, tracer=tracer) as hooks,
         open_engine_and_rooms(
             settings,
             log=own_log,
@@ -203,6 +210,7 @@ async def open_assembly(
             wall_clock=wall_clock,
             boot_clock=parts.get("boot_clock", system_boot_clock),
             classes=parts.get("rooms", ()),
+            tracer=tracer,
         ) as (engine, rooms),
         open_deliveries(
             settings.webhooks,
@@ -212,6 +220,7 @@ async def open_assembly(
             random=random,
             draining=draining,
             stop_seconds=settings.server.drain_seconds + STOP_GRACE_SECONDS,
+            tracer=tracer,
         ) as webhooks,
         open_pump() as pump,
         open_flusher() as flusher,
@@ -281,6 +290,7 @@ async def open_assembly(
                 is_dev=dev,
                 refusals=refusals,
                 hooks=hooks,
+                tracer=tracer,
             )
             if engine.cluster is not None:
                 engine.cluster.on_question(NodeAnswers(http).answer)
@@ -299,6 +309,7 @@ async def open_engine_and_rooms(
     wall_clock: WallClock = time.time,
     boot_clock: Clock = system_boot_clock,
     classes: "Sequence[type[RoomActor[Any]]]" = (),
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[tuple[Engine, Rooms]]:
     """Open rooms over an engine, without anybody in them; the parameters are as in `OwnParts`.
 
@@ -311,7 +322,9 @@ async def open_engine_and_rooms(
             opening = open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log)
             engine = await stack.enter_async_context(opening)
         if not classes:
-            async with open_rooms(settings, engine, log, retention=retention, policy=restarts) as rooms:
+            async with open_rooms(
+                settings, engine, log, retention=retention, policy=restarts, tracer=tracer
+            ) as rooms:
                 yield engine, rooms
             return
         # Servers without such rooms do not import them.
@@ -326,6 +339,7 @@ async def open_engine_and_rooms(
             retention=retention,
             policy=restarts,
             code=room_actors,
+            tracer=tracer,
         )
         async with opening_rooms as rooms, trio.open_nursery() as nursery:
             nursery.start_soon(room_actors.run_timers, rooms)

@@ -141,6 +141,8 @@ class EventHeader(msgspec.Struct, frozen=True, gc=False, array_like=True):
     tags: TagPairs = ()
     """Given by the publisher, for filters."""
     excluded: Excluded | None = None
+    traceparent: str | None = None
+    """The span that has published it (W3C Trace Context, section 3.2); None without traces, or if it is not sampled."""
 
 
 NO_HEADER = EventHeader("")

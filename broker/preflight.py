@@ -15,6 +15,7 @@ from broker.config.problems import Problem
 from broker.config.settings import Settings
 from broker.engine.open import ENGINE_SCHEMES, check_engine
 from broker.errors import ConfigurationError
+from broker.traces.opening import check_traces
 from broker.transport.listening import bind_all
 from broker.transport.tls.credentials import load_credentials
 from broker.transport.unix_socket import socket_path
@@ -35,6 +36,7 @@ def find_problems(
         "auth.": lambda: load_all_keys(settings.auth),
         "server.engine": lambda: check_engine(settings),
         "server.tls_": lambda: load_credentials(settings.server),
+        "traces.": lambda: check_traces(settings.traces),
     }
     for key, attempt in tries.items():
         if not any(key in problem.place for problem in problems):

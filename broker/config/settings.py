@@ -418,6 +418,26 @@ WebhookKind = Literal[
 ]
 
 
+class TraceSettings(Section, frozen=True):
+    """Traces of publishes by OpenTelemetry, sent by OTLP over HTTP; they need the extra `traces`."""
+
+    enabled: Annotated[bool, _doc("trace publishes of the HTTP API and of hooks to the fan-out")] = False
+    endpoint: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://[^\s]+$")] | None,
+        _doc("where spans go, such as http://collector:4318/v1/traces; else as OTEL_EXPORTER_OTLP_* say"),
+    ] = None
+    sample_ratio: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        _doc(
+            "share of the traces that begin here; those of a caller as it says; else as OTEL_TRACES_SAMPLER"
+        ),
+    ] = None
+    service_name: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=128)] | None,
+        _doc("service.name of the spans; else OTEL_SERVICE_NAME, or greenroom"),
+    ] = None
+
+
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
 """The name of a header or a cookie (RFC 9110 section 5.6.2)."""
 
@@ -514,6 +534,7 @@ class Settings(Section, frozen=True):
     redis: RedisSettings = RedisSettings()
     room: RoomSettings = RoomSettings()
     log: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
     rooms: Annotated[tuple[RoomRule, ...], _doc("room rules, first match wins")] = ()
     hooks: Annotated[
         tuple[HookSettings, ...], _doc("addresses that decide what clients may do: see [[hooks]]")

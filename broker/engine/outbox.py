@@ -78,7 +78,7 @@ class Entry(msgspec.Struct, frozen=True):
     user: str | None
     """The user; None for a message of an application, and for kinds that name none."""
     fields: msgspec.Raw
-    """A JSON object with what else the kind has: `offset`, `epoch` and `content` of a message, `info` of a user who
+    """A JSON object with what else the kind has: `offset`, `epoch`, `content` of a message (and `traceparent`), `info` of a user who
     came, if there is one."""
 
     @property
@@ -222,7 +222,7 @@ def write_message_entry(
     writer: EntryWriter, queues: Iterable[Queue], room: str, position: Position, event: Event
 ) -> None:
     """Write the entry of a stored event to queues."""
-    fields = message_fields(position, event.content)
+    fields = message_fields(position, event.content, event.header.traceparent)
     for queue in queues:
         writer.write(
             *(queue.name, Kind.MESSAGE),
@@ -233,9 +233,13 @@ def write_message_entry(
         )
 
 
-def message_fields(position: Position, content: bytes) -> msgspec.Raw:
+def message_fields(position: Position, content: bytes, traceparent: str | None = None) -> msgspec.Raw:
     """Return the fields of a message's entry; `content` is a JSON object."""
     epoch = msgspec.json.encode(position.epoch)
+    if traceparent is not None:
+        parent = msgspec.json.encode(traceparent)
+        fields = (position.offset, epoch, parent, content)
+        return msgspec.Raw(b'{"offset":%d,"epoch":%b,"traceparent":%b,"content":%b}' % fields)
     return msgspec.Raw(b'{"offset":%d,"epoch":%b,"content":%b}' % (position.offset, epoch, content))
 
 

@@ -36,6 +36,8 @@ class Allowed:
     """What is published instead; None for the message as it was."""
     data: bytes = b"null"
     """JSON that answers a call."""
+    traceparent: str | None = None
+    """The span of the question, where hooks are traced and it is sampled; no part of the answer."""
 
 
 @attrs.frozen

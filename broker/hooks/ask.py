@@ -59,6 +59,8 @@ class Caller:
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Those headers of its handshake that any hook asks for, by their names in lower case."""
     cookies: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    traceparent: str | None = None
+    """That of the request which has opened the connection, where hooks are traced."""
 
 
 @attrs.frozen
@@ -70,6 +72,8 @@ class Ask:
     room: str | None = None
     message: Message | None = None
     call: MethodCall | None = None
+    traceparent: str | None = None
+    """The span of the question, where hooks are traced."""
 
 
 class _Body(msgspec.Struct, frozen=True, omit_defaults=True):

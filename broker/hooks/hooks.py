@@ -24,6 +24,11 @@ class Hooks:
     )
     """The longest time that a decision takes."""
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether questions are spans, so that they need the traceparent of their requests."""
+        return False
+
     def find(self, kind: HookKind, room: str | None) -> Gate | None:
         """Return the hook that decides about a step; None if none does."""
         for gate in self.gates:

@@ -8,14 +8,21 @@ from broker.hooks.ask import HookKind
 from broker.hooks.gate import Gate, GateOptions, HookLog
 from broker.hooks.hooks import Hooks
 from broker.hooks.own import Hook, make_send
+from broker.hooks.traced import TracedHooks
 from broker.model import WallClock
+from broker.traces.tracer import Tracer
 
 LEAST_ANSWER_BYTES = 65_536
 
 
 @asynccontextmanager
 async def open_hooks(
-    settings: Settings, own: Sequence[Hook], *, log: HookLog, wall_clock: WallClock
+    settings: Settings,
+    own: Sequence[Hook],
+    *,
+    log: HookLog,
+    wall_clock: WallClock,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Hooks | None]:
     """Open the hooks for the block: those of the program before those of the configuration; None if there are none.
 
@@ -40,11 +47,12 @@ async def open_hooks(
             yield None
             return
         all_hooks: list[Hook | HookSettings] = [*own, *settings.hooks]
-        yield Hooks(
-            gates,
-            frozenset(name.lower() for hook in all_hooks for name in hook.headers),
-            frozenset(name for hook in all_hooks for name in hook.cookies),
-        )
+        headers = frozenset(name.lower() for hook in all_hooks for name in hook.headers)
+        cookies = frozenset(name for hook in all_hooks for name in hook.cookies)
+        if tracer is None:
+            yield Hooks(gates, headers, cookies)
+        else:
+            yield TracedHooks(gates=gates, header_names=headers, cookie_names=cookies, tracer=tracer)
 
 
 def _options(hook: Hook | HookSettings, settings: Settings) -> GateOptions:

@@ -39,6 +39,8 @@ class Post:
         """See gate.Send."""
         body = encode_ask(ask, headers=self._headers, cookies=self._cookies)
         signed = sign(f"ask_{secrets.token_hex(12)}", int(self._wall_clock()), body, self._keys)
+        if ask.traceparent is not None:
+            signed["traceparent"] = ask.traceparent
         try:
             return await self._post(body, signed)
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):

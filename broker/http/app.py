@@ -36,6 +36,7 @@ from broker.http.plain_post import PostAnswers
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
 from broker.http.refusals import RequestRefusals, address_of
 from broker.http.services import HttpServices
+from broker.http.traced import TracedApp, TracedPosts
 from broker.refusals import Refusals
 
 SECURITY_HEADERS = (
@@ -131,6 +132,9 @@ def create_app(
     )
     app.plain_posts = PlainPosts(services, publisher, gate, cors, SECURITY_HEADERS)
     app.asgi_app = gate  # type: ignore[method-assign]  # as Quart's documentation says
+    if services.tracer is not None:
+        app.plain_posts = TracedPosts(app.plain_posts, services.tracer)
+        app.asgi_app = TracedApp(gate, services.tracer)  # type: ignore[method-assign]
     return app
 
 

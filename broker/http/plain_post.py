@@ -73,6 +73,7 @@ class PlainPost(NamedTuple):
     """Length of the head, with the empty line."""
     content_bytes: int
     """Length of the content, which stands behind the head."""
+    traceparent: str | None = None
 
 
 class Answer(NamedTuple):
@@ -151,7 +152,7 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
     options = NO_OPTIONS if line[3] is None else _parse_query(line[3])
     if options is None or (room is None and line[1] is not None):
         return None
-    return PlainPost(
+    post = PlainPost(
         route=route,
         room=room,
         options=options,
@@ -161,6 +162,7 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
         head_bytes=found.end(),
         content_bytes=int(fields[b"content-length"]),
     )
+    return post._replace(traceparent=_text(fields[b"traceparent"])) if b"traceparent" in fields else post
 
 
 def _is_plain(fields: dict[bytes, bytes], types: frozenset[bytes]) -> bool:

@@ -28,6 +28,7 @@ from broker.rooms.directory import Rooms, shows_presence_data
 from broker.sessions.allowance import Allowances
 from broker.sessions.connections import ConnectionIds, Connections
 from broker.sessions.revocations import Revocations
+from broker.traces.tracer import Tracer
 
 
 class ClientPlaces(Protocol):
@@ -83,6 +84,8 @@ class HttpServices:
     is_dev: bool = False
     hooks: Hooks | None = None
     """The same as the sessions'."""
+    tracer: Tracer | None = None
+    """Makes spans of the requests that publish; None if traces are off."""
     refusals: Refusals = attrs.field(default=attrs.Factory(lambda self: Refusals(self.log), takes_self=True))
 
     def shows_data(self, room: str) -> bool:

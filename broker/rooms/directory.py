@@ -22,6 +22,7 @@ from actors import (
 from broker.auth.permissions import find_rule
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
+from broker.engine.traced import traced_engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, IdempotencyKey, Position, PresenceBy
@@ -45,7 +46,9 @@ from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.tally import Tally
 from broker.rooms.time_slice import TimeSlice
+from broker.rooms.traced_fanout import TracedFanout
 from broker.rooms.unstarted import UnstartedRooms
+from broker.traces.tracer import Tracer
 
 STOP_SECONDS = 1.0
 """Time for a stopping room to empty its mailbox: a drain has little time left by then."""
@@ -284,15 +287,20 @@ async def open_rooms(
     retention: RetentionPolicy | None = None,
     policy: RestartPolicy | None = None,
     code: RoomCode | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Rooms]:
     """Open the rooms of this node; at the end of the block each handles the messages in its mailbox and stops.
 
-    `retention` is that of the settings by default. `code` makes the rooms that have code of their own.
+    `retention` is that of the settings by default. `code` makes the rooms that have code of their own. With a `tracer`,
+    appends and fan-outs of traced events are spans.
 
     A room that fails is restarted with its members. One that fails past `policy` is given up: its members are
     disconnected with 1011, and the next message for its name starts a new room.
     """
     retention = retention or partial(retention_for, settings)
+    make_fanout: Callable[..., Fanout] = Fanout
+    if tracer is not None:
+        engine, make_fanout = traced_engine(engine, tracer), partial(TracedFanout, tracer)
     states: dict[str, RoomState] = {}
     tally, member_count, bulk_slice = Tally(), MemberCount(), TimeSlice()
 
@@ -312,7 +320,7 @@ async def open_rooms(
             *(name, Roster(member_count), batch, engine.presence, engine.attendance),
             shows_data=shows_presence_data(settings, name),
         )
-        fanout = Fanout(name, tally, log, bulk_slice, slow_reader)
+        fanout = make_fanout(name, tally, log, bulk_slice, slow_reader)
         state = RoomState(name, presence, fanout, FeedSubscription(name))
         states[name] = state
         with_code = None if code is None else code.make_room(state, options)

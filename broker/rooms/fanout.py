@@ -181,11 +181,17 @@ class Fanout:
         if not self._deliveries:
             self._note_delay(publishes, began)
             return
-        note, last = partial(self._note_delay, publishes, began), self._deliveries[-1]
-        if isinstance(last, Broadcast):
-            last.call_when_sent(note)
+        self.call_when_sent(partial(self._note_delay, publishes, began))
+
+    def call_when_sent(self, action: Callable[[], int]) -> None:
+        """Call `action`, which returns 0, once all that is queued now is sent; at once if nothing is."""
+        last = self._deliveries[-1] if self._deliveries else None
+        if last is None:
+            action()
+        elif isinstance(last, Broadcast):
+            last.call_when_sent(action)
         else:
-            self._deliveries.append(note)
+            self._deliveries.append(action)
 
     def _note_delay(self, publishes: int, began: float) -> int:
         self._tally.delays.note(trio.current_time() - began, publishes)

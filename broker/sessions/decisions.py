@@ -65,6 +65,7 @@ class Decisions:
             claims.payload or {},
             _chosen_headers(headers, hooks.header_names),
             _chosen_cookies(headers, hooks.cookie_names),
+            _chosen_headers(headers, _TRACEPARENT).get("traceparent") if hooks.is_traced else None,
         )
         return cls(hooks, caller)
 
@@ -134,8 +135,8 @@ class Decisions:
 
     async def publish(
         self, room: str, command: commands.Chat | commands.Publish, *, text_characters: int
-    ) -> commands.Chat | commands.Publish:
-        """Ask whether a message may be published; returns it as the application wants it.
+    ) -> tuple[commands.Chat | commands.Publish, str | None]:
+        """Ask whether a message may be published; returns it as the application wants it, and the span of the question.
 
         :raises Refused: if not, with the application's reason.
         """
@@ -146,6 +147,16 @@ class Decisions:
             message = OwnEvent(command.event, command.data, command.ephemeral, command.tags, command.echo)
         allowed = await self.hooks.decide(Ask(HookKind.PUBLISH, self.caller, room, message))
         await trio.lowlevel.checkpoint_if_cancelled()
+        return self._as_wanted(room, message, command, allowed), allowed.traceparent
+
+    @staticmethod
+    def _as_wanted(
+        room: str,
+        message: ChatText | OwnEvent,
+        command: commands.Chat | commands.Publish,
+        allowed: Allowed,
+    ) -> commands.Chat | commands.Publish:
+        """Return the command with what the answer changes of its `message`."""
         match allowed.message, command:
             case ChatText(text, tags), commands.Chat():
                 if isinstance(message, ChatText) and text == message.text:
@@ -171,6 +182,8 @@ class Decisions:
         await trio.lowlevel.checkpoint_if_cancelled()
         return allowed.data
 
+
+_TRACEPARENT = frozenset({"traceparent"})
 
 _NULL = msgspec.Raw(b"null")
 

@@ -249,8 +249,10 @@ class Session:
             # The application is asked about what may be published otherwise.
             self._check_publish(command)
             limit = self._services.settings.limits.text_characters
-            command = await self._decisions.publish(room, command, text_characters=limit)
-        rest = self._execute_nowait(command)
+            command, traceparent = await self._decisions.publish(room, command, text_characters=limit)
+            rest = self._publish_nowait(command, traceparent)
+        else:
+            rest = self._execute_nowait(command)
         if rest is not None:
             await rest()
 
@@ -329,9 +331,15 @@ class Session:
                     ref, partial(SendHistory, self, since, limit, command.reverse, command.id)
                 )
 
-    def _publish_nowait(self, command: commands.Chat | commands.Publish) -> Rest | None:
+    def _publish_nowait(
+        self, command: commands.Chat | commands.Publish, traceparent: str | None = None
+    ) -> Rest | None:
         """Publish; if the room's mailbox is full, returns the rest, which waits for space."""
         ref, publish = self._make_publish(command)
+        if traceparent is not None:
+            header = msgspec.structs.replace(publish.draft.header, traceparent=traceparent)
+            draft = msgspec.structs.replace(publish.draft, header=header)
+            publish = msgspec.structs.replace(publish, draft=draft)
         return self._memberships.tell_nowait(ref, publish)
 
     def _set_state_nowait(self, command: commands.SetState) -> Rest | None:

@@ -14,9 +14,11 @@ from broker.engine.outbox import Outbox
 from broker.errors import ConfigurationError, EngineUnavailableError
 from broker.log import Log
 from broker.model import WallClock
+from broker.traces.tracer import Tracer
 from broker.webhooks.delivery import Delivery, Poster, Target
 from broker.webhooks.leader import Leader
 from broker.webhooks.tally import Tally
+from broker.webhooks.traced import TracedPoster
 
 SAMPLE_SECONDS = 5.0
 """How often the lengths of the queues are read for metrics."""
@@ -35,6 +37,7 @@ async def open_deliveries(
     draining: trio.Event,
     stop_seconds: float,
     open_poster: OpenPoster | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Sequence[Tally]]:
     """Deliver the queues of `webhooks` until the end of the block, or until `draining` is set if that is before.
 
@@ -52,6 +55,8 @@ async def open_deliveries(
         targets = []
         for webhook in webhooks:
             poster = await stack.enter_async_context((open_poster or _open_receiver)(webhook, wall_clock))
+            if tracer is not None:
+                poster = TracedPoster(poster, tracer, webhook.name)
             targets.append(Target(webhook, poster, Tally(webhook.name, log, wall_clock)))
         deliveries = Deliveries(outbox, targets, wall_clock, random, stop_seconds)
         nursery.start_soon(deliveries.run, draining)

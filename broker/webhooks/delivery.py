@@ -25,8 +25,8 @@ MOST_ENGINE_PAUSE_SECONDS = 10.0
 class Poster(Protocol):
     """Posts batches; see `broker.webhooks.receiver.Receiver`."""
 
-    async def post(self, batch: Batch) -> Failure | None:
-        """Post a batch; returns None once it was taken."""
+    async def post(self, batch: Batch, traceparent: str | None = None) -> Failure | None:
+        """Post a batch, with the header `traceparent` if there is one; returns None once it was taken."""
         ...
 
 

@@ -47,9 +47,11 @@ class Receiver:
     _timeout_seconds: float
     _wall_clock: WallClock
 
-    async def post(self, batch: Batch) -> Failure | None:
+    async def post(self, batch: Batch, traceparent: str | None = None) -> Failure | None:
         """Post a batch; returns None once it was answered with a status 2xx, whole and in time."""
         signed = sign(batch.id, int(self._wall_clock()), batch.body, self._keys)
+        if traceparent is not None:
+            signed["traceparent"] = traceparent
         try:
             with trio.fail_after(self._timeout_seconds):
                 return await self._post(batch.body, signed)

@@ -164,7 +164,7 @@ def test_events_of_a_file_without_headers_have_those_that_new_ones_have(written:
         with connected(path) as connection:
             stored = connection.execute("SELECT header FROM events ORDER BY offset").fetchall()
         packed = [
-            msgspec.msgpack.encode([d.header.type, d.header.name, d.header.sender, None, [], None])
+            msgspec.msgpack.encode([d.header.type, d.header.name, d.header.sender, None, [], None, None])
             for d in lasting
         ]
         assert [header for (header,) in stored] == [*[None] * len(lasting), *packed]
@@ -182,7 +182,7 @@ async def test_a_header_of_an_earlier_or_later_version_is_read(tmp_path):
         update = "UPDATE events SET header = ? WHERE offset = ?"
         connection.execute(update, (msgspec.msgpack.encode(["order"]), 1))
         connection.execute(update, (msgspec.msgpack.encode(["event", "move", "ann"]), 2))
-        later = ["event", "move", "ann", "c-1", [["kind", "goal"]], None, {"c": 1}, 7]
+        later = ["event", "move", "ann", "c-1", [["kind", "goal"]], None, None, {"c": 1}, 7]
         connection.execute(update, (msgspec.msgpack.encode(later), 3))
     async with opened(path) as engine:
         headers = [event.header for event in (await engine.read("den")).events]

@@ -288,8 +288,10 @@ def parse_queue_counts(reply: object) -> tuple[int, int | None, int]:
 def _entry_of(stored: _Stored) -> Entry:
     user, fields = stored.user, msgspec.Raw(stored.fields.encode())
     if stored.header is not None:
-        user = parse_header(stored.header).sender or ""
-        fields = message_fields(Position(stored.room_epoch, stored.offset), bytes(fields))
+        header = parse_header(stored.header)
+        user = header.sender or ""
+        position = Position(stored.room_epoch, stored.offset)
+        fields = message_fields(position, bytes(fields), header.traceparent)
     return Entry(
         *(stored.epoch, stored.number, stored.kind, stored.time_ms, stored.queued_ms),
         *(stored.room or None, user or None, fields),

@@ -19,7 +19,7 @@ from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.http.api.lines import Line, LineSplitter
 from broker.http.api.models import BatchLine, BatchResult, Placed
 from broker.http.api.operations import operation
-from broker.http.api.publishing import FAILURES, error_info, make_draft, make_key
+from broker.http.api.publishing import FAILURES, error_info, make_draft, make_key, traced
 from broker.http.bodies import NDJSON_TYPES, check_content, check_utf8, decode_json, find_names
 from broker.http.deadlines import answer_within
 from broker.http.exchange import PacedBody, this_request
@@ -221,6 +221,8 @@ class Batch:
         key = None if fields.id is None else str(fields.id)
         excluded = check_excluded(fields.exclude_user, fields.exclude_connection)
         draft = make_draft(fields.message, make_key(key, "id"), tags=fields.tags, excluded=excluded)
+        if self._services.tracer is not None:
+            draft = traced(draft, self._services.tracer)
         room = check_room_name(fields.room)
         self._caller.check(Scope.PUBLISH, room)
         return _Ask(room, draft)

@@ -15,7 +15,7 @@ from broker.errors import ErrorCode, RefusalReason, Refused
 from broker.http.api.batch import LOOK_AHEAD_LINES, NDJSON_TYPE, Batch, encode_results
 from broker.http.api.cors import Cors
 from broker.http.api.models import Broadcast, BroadcastResults
-from broker.http.api.publishing import FAILURES, RoomPublisher, make_draft, make_key
+from broker.http.api.publishing import FAILURES, RoomPublisher, make_draft, make_key, traced
 from broker.http.bodies import check_utf8, decode_json
 from broker.http.gate import Gate
 from broker.http.plain_post import LINES, Answer, Call, Part, PlainPost
@@ -70,6 +70,8 @@ class PlainPosts:
             is_ephemeral, tags, excluded = call.post.options
             key = make_key(call.post.key)
             draft = make_draft(message, key, is_ephemeral=is_ephemeral, tags=tags, excluded=excluded)
+            if self.services.tracer is not None:
+                draft = traced(draft, self.services.tracer)
             result = await self._publish(call, rooms, draft)
         except FAILURES as error:
             return self._refuse(call, *problem_of(error))

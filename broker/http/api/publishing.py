@@ -19,6 +19,7 @@ from broker.protocol.content import choosing_header, notifier_content
 from broker.protocol.tags import check_excluded, parse_tags
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Publish, Published
+from broker.traces.tracer import Tracer
 
 MAX_KEY_CHARACTERS = 128
 
@@ -57,6 +58,15 @@ def make_draft(
     if tags or excluded is not None:
         header = choosing_header(header, tags, excluded)
     return Draft(content, is_ephemeral, key, header)
+
+
+def traced(draft: Draft, tracer: Tracer | None) -> Draft:
+    """Return the draft with the span of the present request, if requests are traced and it is sampled."""
+    traceparent = None if tracer is None else tracer.current.get()
+    if traceparent is None:
+        return draft
+    header = msgspec.structs.replace(draft.header, traceparent=traceparent)
+    return msgspec.structs.replace(draft, header=header)
 
 
 def make_draft_by(query: PublishQuery, message: bytes | msgspec.Raw, key: IdempotencyKey | None) -> Draft:

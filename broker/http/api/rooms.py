@@ -29,7 +29,7 @@ from broker.http.api.models import (
     answer,
 )
 from broker.http.api.operations import operation
-from broker.http.api.publishing import RoomPublisher, make_draft_by, make_key
+from broker.http.api.publishing import RoomPublisher, make_draft_by, make_key, traced
 from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
@@ -71,7 +71,7 @@ class RoomRoutes:
         query = read_query(PublishQuery)
         key = make_key(this_request().headers.get("Idempotency-Key"))
         message = await read_json(self.services.settings.http)
-        draft = make_draft_by(query, message, key)
+        draft = traced(make_draft_by(query, message, key), self.services.tracer)
         return answer(await self.publisher.publish(room, draft))
 
     @operation(headers=CallHeaders, request=MethodCall, response=CallResult, need=PUBLISH)
@@ -111,7 +111,7 @@ class RoomRoutes:
         query = read_query(PublishQuery)
         key = make_key(this_request().headers.get("Idempotency-Key"))
         ask = decode_json(await read_json(self.services.settings.http), Broadcast)
-        draft = make_draft_by(query, ask.message, key)
+        draft = traced(make_draft_by(query, ask.message, key), self.services.tracer)
         note_refused = part_notes(self.services.refusals)
         caller = this_request().caller
         publishing = self.publisher.publish_everywhere(ask.rooms, draft, caller, note_refused)
