@@ -75,6 +75,7 @@ class RefusalReason(StrEnum):
     USER_FULL = "user_full"
     USER_BYTES = "user_bytes"
     USER_ROOMS = "user_rooms"
+    USER_ROOMS_UP = "user_rooms_up"
     USER_IDS = "user_ids"
     ANSWER_COST = "answer_cost"
     ROOMS_FULL = "rooms_full"

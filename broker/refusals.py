@@ -67,6 +67,7 @@ _HELP: Mapping[str, str] = MappingProxyType(
         RefusalReason.ADDRESS_FULL: "raise limits.connections_per_address; behind a proxy, see server.trusted_proxies",
         RefusalReason.USER_BYTES: "send less, or raise limits.user_bytes_per_second and user_bytes_burst",
         RefusalReason.USER_ROOMS: "join fewer new rooms, or raise limits.user_rooms_per_second and user_rooms_burst",
+        RefusalReason.USER_ROOMS_UP: "leave rooms that this user brought up, or raise limits.user_rooms",
         RefusalReason.USER_IDS: "send less with an id, or raise limits.ids_per_user",
         RefusalReason.ANSWER_COST: "ask for smaller pages, or raise limits.history_events_per_message or messages_burst",
         RefusalReason.ROOMS_FULL: "start another node, or raise limits.rooms",

@@ -259,6 +259,9 @@ class LimitSettings(Section, frozen=True):
         float, Meta(gt=0, le=1_000_000), _doc("sustained rate at which one user may bring up rooms")
     ] = 1.0
     user_rooms_burst: Annotated[Count, _doc("rooms that one user may bring up at once above that rate")] = 200
+    user_rooms: Annotated[
+        Count | None, _doc("rooms up at a time that one user's joins brought up; by default any number")
+    ] = None
     user_bytes_per_second: Annotated[
         float,
         Meta(gt=0, le=1 << 40),

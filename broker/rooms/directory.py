@@ -26,7 +26,7 @@ from broker.engine.traced import traced_engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, IdempotencyKey, Position, PresenceBy
-from broker.rooms.fanout import Fanout
+from broker.rooms.fanout import Fanout, do_nothing
 from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.frame import SlowReader
 from broker.rooms.messages import (
@@ -80,6 +80,9 @@ class RoomLoad(NamedTuple):
     room_size: int
     messages_sent: int
 
+
+OnEnd: TypeAlias = Callable[[], None]
+"""Is called once, when a room is not in memory any more."""
 
 RetentionPolicy: TypeAlias = Callable[[str], Retention]
 """Returns how much history a room keeps, by its name; never blocks."""
@@ -145,10 +148,12 @@ class Rooms:
         *,
         page_bytes: int,
         max_rooms: int,
+        on_ends: dict[str, OnEnd],
         code: RoomCode | None = None,
     ) -> None:
         self._code = code
         self._max_rooms = max_rooms
+        self._on_ends = on_ends
         self._engine = engine
         self._unstarted = UnstartedRooms(engine, page_bytes)
         self._registry = registry
@@ -197,31 +202,37 @@ class Rooms:
         return self._tally
 
     async def tell(
-        self, room: str, message: RoomMessage, *, on_start: Callable[[], None] | None = None
+        self, room: str, message: RoomMessage, *, on_start: Callable[[], OnEnd | None] | None = None
     ) -> Ref[RoomMessage]:
         """Send a message to a room, starting it if need be; returns its Ref, which stays valid while it has members.
 
-        `on_start` is called before a room is started; if it raises, nothing is sent.
+        `on_start` is called before a room is started; if it raises, nothing is sent. What it returns is called once that
+        room has ended.
         """
         self._admit(room, on_start)
         return await self._registry.tell(room, message)
 
-    def _admit(self, room: str, on_start: Callable[[], None] | None = None) -> None:
+    def _admit(self, room: str, on_start: Callable[[], OnEnd | None] | None = None) -> None:
         """Make space for a room, if it has to be started.
 
         :raises Refused: if there is none.
         """
         if room in self._registry:
             return
-        if on_start is not None:
-            on_start()
+        on_end = None if on_start is None else on_start()
         if len(self._registry) >= self._max_rooms and not self._registry.passivate_one():
+            if on_end is not None:
+                on_end()
             raise Refused(
                 ErrorCode.UNAVAILABLE,
                 "as many rooms are up as may be (limits.rooms)",
                 FULL_RETRY_MS,
                 why=RefusalReason.ROOMS_FULL,
             )
+        if on_end is not None:
+            # Another that waits for the same room to stop may have been here before.
+            self._on_ends.pop(room, do_nothing)()
+            self._on_ends[room] = on_end
 
     def tell_nowait(self, room: str, message: RoomMessage) -> Ref[RoomMessage] | None:
         """Send as `tell` does, if the room is running and its mailbox has space; else return None."""
@@ -302,6 +313,7 @@ async def open_rooms(
     if tracer is not None:
         engine, make_fanout = traced_engine(engine, tracer), partial(TracedFanout, tracer)
     states: dict[str, RoomState] = {}
+    on_ends: dict[str, OnEnd] = {}
     tally, member_count, bulk_slice = Tally(), MemberCount(), TimeSlice()
 
     def make_factory(name: str) -> Callable[[], Room]:
@@ -336,6 +348,7 @@ async def open_rooms(
     def forget(name: str) -> None:
         # The members of a room that was given up have no actor left that would handle their leaves.
         member_count.members -= states.pop(name).roster.size
+        on_ends.pop(name, do_nothing)()
 
     def log_failure(failure: Failure) -> None:
         log.exception(
@@ -367,6 +380,7 @@ async def open_rooms(
             engine,
             page_bytes=settings.history.page_bytes,
             max_rooms=settings.limits.rooms,
+            on_ends=on_ends,
             code=code,
         )
         nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ first, so that the sum over any period is bounded. A new connection does not res
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 import attrs
@@ -20,6 +21,10 @@ RESERVE_BYTES = 4096
 """Bytes that a connection takes from its user's allowance at once, so that most messages cost a subtraction."""
 
 
+ROOMS_UP_RETRY_SECONDS = 5.0
+"""Delay before a user tries again who has as many rooms up as it may: nobody knows when one of them will be idle."""
+
+
 @attrs.define(eq=False, weakref_slot=True)
 class Allowance:
     """One user's limits; made by `Allowances.of`. Times are trio's, in seconds."""
@@ -29,6 +34,8 @@ class Allowance:
     burst_bytes: int
     _rooms: TokenBucket
     _ids: TokenBucket
+    _most_rooms: int | None = None
+    _rooms_up: int = 0
 
     def take_bytes(self, now: float, size: int) -> float:
         """Charge `size` bytes and return 0, or return the seconds until that is permitted."""
@@ -48,16 +55,26 @@ class Allowance:
             self._ids.take(now), "too many messages with an id (limits.ids_per_user)", RefusalReason.USER_IDS
         )
 
-    def take_room(self, now: float) -> None:
-        """Charge the start of a room.
+    def take_room(self, now: float) -> Callable[[], None] | None:
+        """Charge the start of a room; returns what to call once that room has ended, None if nobody counts.
 
-        :raises Refused: `rate_limited` if the user has started too many rooms too fast.
+        :raises Refused: `rate_limited` if the user has started too many rooms too fast, or if too many of them are up.
         """
+        if self._most_rooms is not None and self._rooms_up >= self._most_rooms:
+            message = "too many of the rooms that this user brought up are up (limits.user_rooms)"
+            raise rate_limited(message, ROOMS_UP_RETRY_SECONDS, RefusalReason.USER_ROOMS_UP)
         _check(
             self._rooms.take(now),
             "too many rooms brought up (limits.user_rooms_per_second)",
             RefusalReason.USER_ROOMS,
         )
+        if self._most_rooms is None:
+            return None
+        self._rooms_up += 1
+        return self._note_room_ended
+
+    def _note_room_ended(self) -> None:
+        self._rooms_up -= 1
 
 
 class ByteMeter:
@@ -151,6 +168,7 @@ class Allowances:
                 limits.user_bytes_burst,
                 TokenBucket(limits.user_rooms_per_second, limits.user_rooms_burst, now),
                 TokenBucket(self._ids_per_second, self._ids_burst, now),
+                limits.user_rooms,
             )
         return allowance
 

@@ -270,8 +270,8 @@ class Memberships:
         except ActorFailedError as error:
             raise EngineUnavailableError("the room failed", trouble=EngineTrouble.ROOM_FAILED) from error
 
-    def _charge_room(self) -> None:
-        self._allowance.take_room(trio.current_time())
+    def _charge_room(self) -> Callable[[], None] | None:
+        return self._allowance.take_room(trio.current_time())
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The resources of one user over all connections: within the stated bounds, under any actions in any order."""
 
 import gc
+import random
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -256,3 +257,57 @@ async def test_a_request_that_is_tried_the_fast_way_first_is_paid_for_once(
             while (message := await peer.read_message()).get("id") != number:
                 pass
             assert message["type"] == "presence"
+
+
+async def test_a_user_has_so_many_rooms_up_at_a_time(open_node: OpenNode, autojump_clock: MockClock) -> None:
+    limits = {"user_rooms": 2, "messages_burst": 1000}
+    async with open_node(limits=limits, room={"idle_seconds": 60}) as node:
+        eve = await node.client("eve", "eve's")
+        ann, too = await node.client("ann", "own 1"), await node.client("ann", "own 2")
+        # Of this user, over all connections; a room that is up takes no place, and others have their own.
+        refused = await ann.ask(type="join", room="own 3")
+        assert (refused["code"], refused["retry_after_ms"]) == ("rate_limited", 5001)
+        assert (await ann.ask(type="join", room="eve's"))["type"] == "joined"
+        assert await (await node.client("ann", "own 4")).read_code() == CloseCode.TOO_MANY
+        assert dict(node.services.refusals.counts) == {"user_rooms_up": 2}
+        assert (await eve.ask(type="join", room="own 3"))["type"] == "joined"
+        assert (await ann.ask(type="join", room="own 3"))["type"] == "joined"
+        # A room counts until it is gone from memory, and not for as long as its opener stays.
+        await eve.ask(type="join", room="own 2")
+        await too.connection.aclose()
+        await trio.sleep(200)
+        assert (await ann.ask(type="join", room="own 5"))["code"] == "rate_limited"
+        await eve.ask(type="leave", room="own 2")
+        assert (await ann.ask(type="join", room="own 5"))["code"] == "rate_limited"
+        await trio.sleep(200)
+        assert (await ann.ask(type="join", room="own 5"))["type"] == "joined"
+        assert (await ann.ask(type="join", room="own 6"))["code"] == "rate_limited"
+
+
+async def test_however_rooms_start_and_stop_their_users_are_charged_for_those_that_are_up(
+    open_node: OpenNode, autojump_clock: MockClock
+) -> None:
+    chance = random.Random(3)
+    limits = {"user_rooms": 3, "rooms": 5, "messages_burst": 10_000, "user_rooms_burst": 10_000}
+    async with open_node(limits=limits, room={"idle_seconds": 4}) as node:
+        clients = [await node.client(user) for user in ("ann", "ann", "bob")]
+        for _ in range(300):
+            kind = chance.choice(["join", "join", "leave"])
+            await chance.choice(clients).ask(type=kind, room=f"r{chance.randrange(9)}")
+            await trio.sleep(chance.choice([0, 0, 3]))
+        for client in clients:
+            for number in range(9):
+                await client.ask(type="leave", room=f"r{number}")
+        await trio.sleep(100)
+        assert node.rooms.statistics().rooms == 0
+        refusals = node.services.refusals.counts
+        assert refusals["user_rooms_up"] > 0
+        assert refusals["rooms_full"] > 0
+        # Nothing is left of all that: each user has three places again.
+        for user in ("ann", "bob"):
+            client = await node.client(user)
+            answers = [await client.ask(type="join", room=f"{user} {number}") for number in range(4)]
+            assert [answer.get("code") for answer in answers] == [None] * 3 + ["rate_limited"]
+            for number in range(4):
+                await client.ask(type="leave", room=f"{user} {number}")
+            await trio.sleep(100)

@@ -332,6 +332,7 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         RefusalReason.USER_BYTES,
         RefusalReason.USER_IDS,
         RefusalReason.USER_ROOMS,
+        RefusalReason.USER_ROOMS_UP,
         RefusalReason.ROOMS_FULL,
         # What answers cost: tests/sessions/test_rate.py.
         RefusalReason.ANSWER_COST,
