@@ -86,7 +86,8 @@ async def test_whole_sessions_are_as_documented(serve) -> None:
     for message in seen.messages:
         MESSAGES.validate(message)
     assert seen.types == {*MESSAGE_TYPES, "chat", "event", "order"} - {"gap"}
-    assert seen.codes == set(ErrorCode)
+    # Only a room with code of its own fails so: tests/room_actors.
+    assert seen.codes == set(ErrorCode) - {ErrorCode.FAILED}
 
 
 async def answer(ask: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -334,6 +334,10 @@ def test_scenarios_cover_what_a_connection_can_be_refused_for():
         RefusalReason.USER_ROOMS,
         RefusalReason.USER_ROOMS_UP,
         RefusalReason.ROOMS_FULL,
+        # Rooms with code of their own: tests/room_actors.
+        RefusalReason.ROOM_ACTOR,
+        RefusalReason.ROOM_ACTOR_FAILED,
+        ErrorCode.FAILED,
         # What answers cost: tests/sessions/test_rate.py.
         RefusalReason.ANSWER_COST,
         # Full rooms: tests/sessions/test_full_rooms.py.
