@@ -83,6 +83,9 @@ class Server:
                 "GREENROOM_API_KEY": API_KEY,
                 "GREENROOM_SERVER__DRAIN_SECONDS": "0.2",
                 "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(self.file.parent),
+                # Browsers offer compression, and compress all that they send.
+                "GREENROOM_WEBSOCKET__COMPRESSION": "true",
+                "GREENROOM_WEBSOCKET__COMPRESSION_MIN_BYTES": "50",
             },
             stderr=subprocess.PIPE,
             text=True,

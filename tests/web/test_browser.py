@@ -1,5 +1,7 @@
 """The browser client in real pages, through everything that ends a connection."""
 
+from urllib.request import urlopen
+
 import pytest
 
 
@@ -7,7 +9,7 @@ def numbers(count):
     return [str(number) for number in range(count)]
 
 
-def test_two_pages_chat(visit):
+def test_two_pages_chat_over_compressed_connections(visit, server):
     ann, bob = visit("ann"), visit("bob")
     ann.wait("() => room.state === 'joined'")
     bob.wait("() => room.state === 'joined'")
@@ -24,6 +26,11 @@ def test_two_pages_chat(visit):
     # The token stays out of addresses.
     assert ann.attempts == [ann.attempts[0]]
     assert ann.attempts[0].endswith("/ws")
+    with urlopen(f"{server.url}/metrics") as page:
+        samples = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if line[0] != "#")
+    counts = {name.partition("{")[0]: float(value) for name, value in samples.items() if "deflate" in name}
+    assert counts["greenroom_deflate_connections_total"] == 2
+    assert counts["greenroom_deflate_compressed_bytes_total"] > 0
 
 
 def test_who_was_offline_has_missed_nothing_and_hears_nothing_twice(visit):
