@@ -35,6 +35,7 @@ async def connect(
     ssl_context: ssl.SSLContext | None = None,
     timeout_seconds: float = CONNECT_SECONDS,
     room_bytes: int = ROOM_BYTES,
+    compression: bool = False,
     dial: Dial | None = None,
     random: Random | None = None,
     clock: Clock | None = None,
@@ -52,8 +53,9 @@ async def connect(
     than the present one; any other exception ends the client. White space around a token is dropped; one with
     characters that no token has ends the client as a refused one does (4001).
     `on_state` is called with every change. `timeout_seconds` bounds one attempt. `room_bytes` bounds the messages that
-    wait in each room for the application: beyond, new ones are dropped, and recovered from the server later. `dial`
-    opens the byte stream instead of TCP, a stream of trio. `clock` gives seconds that go on while the machine sleeps; by it the client
+    wait in each room for the application: beyond, new ones are dropped, and recovered from the server later. With
+    `compression` permessage-deflate (RFC 7692) is offered, which the server accepts if its `websocket.compression` is
+    set. `dial` opens the byte stream instead of TCP, a stream of trio. `clock` gives seconds that go on while the machine sleeps; by it the client
     knows whether the server still remembers an id.
 
     Leaving the block closes the connection (at most a second). An exception of the block comes out as it is.
@@ -82,7 +84,15 @@ async def connect(
         if bearer is None:
             # As the server would refuse it.
             return SocketClosed(CloseCode.UNAUTHORIZED, "the token is malformed")
-        return await hold_socket(open_stream, address, bearer, talk, clock, timeout_seconds=timeout_seconds)
+        return await hold_socket(
+            open_stream,
+            address,
+            bearer,
+            talk,
+            clock,
+            timeout_seconds=timeout_seconds,
+            compression=compression,
+        )
 
     def make_refresh(send: Callable[[str], None]) -> Refresh:
         return Refresh(get_token, send, random)

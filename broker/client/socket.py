@@ -18,6 +18,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from actors.groups import leaves
@@ -53,8 +54,13 @@ class SocketClosed(Exception):
 class Socket:
     """A connection. One task receives, and any may send."""
 
-    def __init__(self, stream: ByteStream, clock: Clock) -> None:
+    def __init__(self, stream: ByteStream, clock: Clock, *, compression: bool = False) -> None:
+        """With `compression` it offers permessage-deflate, without context takeover.
+
+        wsproto inflates what one read brings, so a server may make a read of RECEIVE_BYTES a thousand times as large.
+        """
         self._stream = stream
+        self._compression = compression
         self._clock = clock
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._writing = anyio.Lock()
@@ -68,8 +74,14 @@ class Socket:
 
         :raises SocketClosed: if the server refuses, or is none.
         """
+        offers = [PerMessageDeflate(client_no_context_takeover=True, server_no_context_takeover=True)]
         await self._write(
-            Request(address.authority, address.target, subprotocols=["greenroom.v1", f"bearer.{token}"])
+            Request(
+                address.authority,
+                address.target,
+                extensions=list(offers) if self._compression else [],
+                subprotocols=["greenroom.v1", f"bearer.{token}"],
+            )
         )
         while True:
             for event in self._protocol.events():
@@ -184,6 +196,7 @@ async def hold_socket(
     clock: Clock,
     *,
     timeout_seconds: float,
+    compression: bool = False,
 ) -> SocketClosed:
     """Connect, let `talk` use the connection until it raises SocketClosed, and return that.
 
@@ -194,7 +207,7 @@ async def hold_socket(
         with anyio.fail_after(timeout_seconds) as opening:
             stream = await dial()
             try:
-                socket = Socket(stream, clock)
+                socket = Socket(stream, clock, compression=compression)
                 await socket.shake_hands(address, token)
                 opening.deadline = math.inf
                 try:

@@ -129,6 +129,28 @@ async def texts_of(room: Room, count: int) -> list[str]:
     return [(await next_of(room, "chat"))["text"] for _ in range(count)]
 
 
+@pytest.mark.parametrize("is_offered", [True, False])
+async def test_messages_are_compressed_where_both_sides_want_it(open_node, autojump_clock, is_offered):
+    websocket = {"compression": True, "compression_min_bytes": 1}
+    text = "again and again, " * 20
+    async with open_world(open_node, websocket=websocket) as world:
+        async with world.client(compression=is_offered) as client, client.join("lobby") as room:
+            await room.chat(text)
+            assert await texts_of(room, 1) == [text]
+            await world.say("lobby", "short")
+            assert await texts_of(room, 1) == ["short"]
+        tally = world.node.services.deflate.tally
+        assert tally.connections == is_offered
+        assert (tally.plain_bytes > len(text)) == is_offered
+
+
+async def test_an_offer_that_is_declined_changes_nothing(world):
+    async with world.client(compression=True) as client, client.join("lobby") as room:
+        await room.chat("hello")
+        assert await texts_of(room, 1) == ["hello"]
+    assert world.node.services.deflate.tally.connections == 0
+
+
 async def test_a_room_is_joined_heard_and_spoken_in(world, autojump_clock):
     async with world.client() as client, client.join("lobby") as room:
         assert room.joined["room_size"] == 1
