@@ -1,5 +1,6 @@
 """The examples that are pages, in a real Chromium."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.patience import PATIENCE_SECONDS
@@ -17,22 +18,22 @@ SAY_50 = """async () => {
 }"""
 
 
+def visit(chromium: "Browser", address: str, user: str) -> "Page":
+    page = chromium.new_context().new_page()
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
+    page.goto(f"{address}/?user={user}")
+    return page
+
+
+def wait(page: "Page", selector: str, text: str) -> None:
+    page.wait_for_function(
+        "([selector, text]) => document.querySelector(selector).textContent === text", arg=[selector, text]
+    )
+
+
 def test_the_chat_shows_the_last_50_messages_then_live_ones_and_who_is_there(chromium: "Browser") -> None:
     with run_example("chat") as (address, _):
-
-        def visit(user: str) -> "Page":
-            page = chromium.new_context().new_page()
-            page.set_default_timeout(PATIENCE_SECONDS * 1000)
-            page.goto(f"{address}/?user={user}")
-            return page
-
-        def wait(page: "Page", selector: str, text: str) -> None:
-            page.wait_for_function(
-                "([selector, text]) => document.querySelector(selector).textContent === text",
-                arg=[selector, text],
-            )
-
-        ann = visit("ann")
+        ann = visit(chromium, address, "ann")
         wait(ann, "#members", "ann")
         ann.fill("#text", "<b>first</b>")
         ann.press("#text", "Enter")
@@ -40,7 +41,7 @@ def test_the_chat_shows_the_last_50_messages_then_live_ones_and_who_is_there(chr
         ann.evaluate(SAY_50)
         last_50 = "".join(f"carl: {number}" for number in range(1, 51))
         wait(ann, "#log", f"ann: <b>first</b>{last_50}")
-        bob = visit("bob")
+        bob = visit(chromium, address, "bob")
         wait(bob, "#log", last_50)
         for page in (ann, bob):
             wait(page, "#members", "ann, bob")
@@ -51,4 +52,37 @@ def test_the_chat_shows_the_last_50_messages_then_live_ones_and_who_is_there(chr
         wait(ann, "#log", f"ann: <b>first</b>{last_50}bob: second")
         bob.context.close()
         wait(ann, "#members", "ann")
+        ann.context.close()
+
+
+def test_the_quiz_shows_time_and_points_also_after_the_server_was_killed(
+    chromium: "Browser", tmp_path: Path
+) -> None:
+    quiz = {
+        # Not over before a busy machine has looked.
+        "ANSWER_SECONDS": "3600",
+        "PAUSE_SECONDS": "3600",
+        "GREENROOM_SERVER__ENGINE": f"sqlite:///{tmp_path}/quiz.db",
+        "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(tmp_path),
+    }
+    with run_example("quiz", **quiz) as (address, process):
+        ann = visit(chromium, address, "ann")
+        bob = visit(chromium, address, "bob")
+        for page in (ann, bob):
+            wait(page, "#text", "Which planet is the largest?")
+            page.wait_for_function("() => parseInt(document.querySelector('#left').textContent) > 0")
+        bob.click("text=Mars")
+        wait(bob, "#result", "That is wrong.")
+        ann.click("text=Jupiter")
+        for page in (ann, bob):
+            wait(page, "#result", "ann has the point.")
+            wait(page, ".right", "Jupiter")
+            wait(page, "#points", "ann: 1")
+            page.context.close()
+        process.kill()
+        process.wait(PATIENCE_SECONDS)
+    with run_example("quiz", **quiz) as (address, _):
+        ann = visit(chromium, address, "ann")
+        wait(ann, "#result", "ann has the point.")
+        wait(ann, "#points", "ann: 1")
         ann.context.close()
