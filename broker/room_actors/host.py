@@ -103,7 +103,12 @@ class ActorHost(Room):
                 if is_over or len(self._waiting) >= TURNS_STORED_TOGETHER:
                     await self._store()
             else:
-                await self._store()
+                try:
+                    await self._store()
+                except Exception:
+                    # As in Room: it has left the mailbox.
+                    await self.receive(message)  # noqa: ASYNC120  # if cancelled, that is how it ends
+                    raise
                 await self.receive(message)
         await self._store()
         await self._send_or_continue()
@@ -141,6 +146,9 @@ class ActorHost(Room):
         if member in self._state.roster or not member.is_visible:
             await super()._join(join)
             return
+        missed = await self._admit(join)
+        if missed is None:
+            return
         joining = as_member(member)
         try:
             await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining))
@@ -154,12 +162,7 @@ class ActorHost(Room):
             raise
         # Stored before the member is in, and said once it is, so that it hears what its join has led to.
         done = await self._write()
-        try:
-            await super()._join(join)
-        except Exception:
-            await self._finish(done)  # noqa: ASYNC120  # if cancelled, that is how it ends
-            await self._run_leave(member)  # noqa: ASYNC120
-            raise
+        self._add(join, *missed)
         await self._finish(done)
 
     async def _publish(self, publishes: Sequence[Publish]) -> None:

@@ -10,6 +10,7 @@ import trio
 from actors import Actor, ActorStoppedError, Batch, Context, Reply
 from broker.engine.base import Engine
 from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refused
+from broker.model import Event
 from broker.notices import Acknowledged, Failed, HistoryPage, Joined, Left, Notice
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
 from broker.rooms.choice import choose_stored, is_for
@@ -229,6 +230,12 @@ class Room(Actor[RoomMessage]):
                 pass
 
     async def _join(self, join: Join) -> None:
+        missed = await self._admit(join)
+        if missed is not None:
+            self._add(join, *missed)
+
+    async def _admit(self, join: Join) -> tuple[Sequence[Event], bool] | None:
+        """Return the events that a member gets at its join, and whether it has missed none; None if it was refused."""
         state, member = self._state, join.member
         await self._subscribe()
         most = self._options.max_members
@@ -236,12 +243,15 @@ class Room(Actor[RoomMessage]):
             join.reply.fail(
                 Refused(ErrorCode.ROOM_FULL, "the room is full (max_members)", why=RefusalReason.ROOM_MEMBERS)
             )
-            return
+            return None
         is_wanted = None if join.wanted is None else partial(is_for, member=member, wanted=join.wanted)
         if join.last is None:
-            missed, is_recovered = await self._delivery.missed_since(join.since, is_wanted)
-        else:
-            missed, is_recovered = await self._delivery.newest(join.last, is_wanted), False
+            return await self._delivery.missed_since(join.since, is_wanted)
+        return await self._delivery.newest(join.last, is_wanted), False
+
+    def _add(self, join: Join, missed: Sequence[Event], is_recovered: bool) -> None:
+        """Add a member and answer its join."""
+        state, member = self._state, join.member
         events = choose_stored(missed, member, join.wanted, state.name, self._delivery.position.epoch)
         is_new = state.presence.add(member)
         if join.wanted is not None or state.roster.has_choices:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
+from broker.config.settings import RoomRule, Settings
 from broker.room_actors import Member, Refusal, RoomActor, call
 from broker.testing.world import open_test_broker
 
@@ -92,6 +93,33 @@ async def test_a_leave_whose_turn_fails_is_a_leave_all_the_same(autojump_clock: 
         await world.pass_time(1)
         assert await ann.call("present") == ["ann"]
         assert (await world.state("house.1"))["left"] == []
+
+
+async def test_a_join_with_history_hears_each_event_once(autojump_clock: MockClock) -> None:
+    async with open_test_broker([House]) as world:
+        ann = await world.join("house.1", user="ann")
+        await ann.chat("before")
+        ben = await world.join("lobby", user="ben")
+        joined = await ben.ask(type="join", room="house.1", last=10)
+        since = {"offset": joined["offset"], "epoch": joined["epoch"]}
+        texts = [(each["type"], each.get("to")) for each in joined["messages"]]
+        assert texts == [("welcome", "ann"), ("chat", None)]
+        assert [each["to"] for each in ben.of_type("welcome")] == ["ben"]
+        await ben.ask(type="leave", room="house.1")
+        await ann.chat("between")
+        again = await ben.ask(type="join", room="house.1", since=since)
+        assert again["recovered"] is True
+        assert [each["type"] for each in again["messages"]] == ["welcome", "chat"]
+        assert [each["to"] for each in ben.of_type("welcome")] == ["ben", "ben"]
+
+
+async def test_a_full_room_refuses_before_its_code_is_asked(autojump_clock: MockClock) -> None:
+    settings = Settings(rooms=(RoomRule(pattern="house.*", max_members=1),))
+    async with open_test_broker([House], settings=settings) as world:
+        await world.join("house.1", user="ann")
+        with pytest.raises(ConnectionError, match="4129"):
+            await world.join("house.1", user="ben")
+        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
 
 
 async def test_a_second_join_of_a_member_is_no_turn(autojump_clock: MockClock) -> None:
