@@ -28,6 +28,7 @@ from broker.hooks.hooks import Hooks
 from broker.log import Log
 from broker.refusals import Refusals
 from broker.rooms.directory import Rooms
+from broker.rooms.turn_tally import TurnKind, TurnOutcome, TurnTally
 from broker.sessions.backlog import RELIEFS
 from broker.sessions.connections import Connections
 from broker.sessions.deflate_tally import DeflateTally
@@ -106,6 +107,8 @@ def open_metrics(
     ]
     if hooks is not None:
         collectors.append(HookCollector(hooks))
+    if rooms.turn_tally is not None:
+        collectors.append(TurnCollector(rooms.turn_tally))
     if certificate_expires_at is not None:
         collectors.append(CertificateCollector(certificate_expires_at))
     with ExitStack() as registered:
@@ -379,6 +382,28 @@ class HookCollector(Collector):
             seconds.add_metric([gate.name], [*buckets, ("+Inf", until[-1])], gate.sum_seconds)
             away.add_metric([gate.name], float(gate.is_away))
         yield from (questions, seconds, away)
+
+
+@attrs.frozen(eq=False)
+class TurnCollector(Collector):
+    """Turns the counts of the turns of rooms with code into metrics."""
+
+    _tally: TurnTally
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        turns = CounterMetricFamily(
+            "greenroom_turns",
+            "Turns of rooms with code of their own, by kind and outcome",
+            labels=["kind", "outcome"],
+        )
+        for kind in TurnKind:
+            for outcome in TurnOutcome:
+                turns.add_metric([kind.value, outcome.value], self._tally.outcomes[kind, outcome])
+        yield turns
+        yield delays_family(
+            "greenroom_turn_seconds", "Time of a turn, without its storing", self._tally.durations
+        )
 
 
 @attrs.frozen(eq=False)

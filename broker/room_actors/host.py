@@ -19,7 +19,6 @@ from broker.room_actors.actor import RoomActor
 from broker.room_actors.drafts import draft_of, message_of
 from broker.room_actors.results import encode_result
 from broker.room_actors.runner import TurnRunner, as_member
-from broker.room_actors.tally import TurnKind, TurnOutcome, TurnTally
 from broker.room_actors.turn import PrivateSay, TaskStart, Turn
 from broker.room_actors.values import Message, Refusal, Task, Timer
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
@@ -28,6 +27,7 @@ from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, T
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.time_slice import TIME_SLICE_SECONDS
+from broker.rooms.turn_tally import TurnKind, TurnOutcome, TurnTally
 
 T = TypeVar("T")
 

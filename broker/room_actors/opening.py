@@ -16,12 +16,12 @@ from broker.room_actors.actor import RoomActor
 from broker.room_actors.classes import ActorClass, find_class, read_class
 from broker.room_actors.host import ActorHost
 from broker.room_actors.runner import TurnRunner
-from broker.room_actors.tally import TurnTally
 from broker.room_actors.timers import RoomTimers
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import RoomMessage
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
+from broker.rooms.turn_tally import TurnTally
 
 
 @attrs.frozen(eq=False)

@@ -47,6 +47,7 @@ from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.tally import Tally
 from broker.rooms.time_slice import TimeSlice
 from broker.rooms.traced_fanout import TracedFanout
+from broker.rooms.turn_tally import TurnTally
 from broker.rooms.unstarted import UnstartedRooms
 from broker.traces.tracer import Tracer
 
@@ -90,6 +91,11 @@ RetentionPolicy: TypeAlias = Callable[[str], Retention]
 
 class RoomCode(Protocol):
     """Rooms that have code of their own. Never blocks."""
+
+    @property
+    def tally(self) -> TurnTally:
+        """The counts of turns."""
+        ...
 
     def is_for(self, room: str) -> bool:
         """Whether a room has code."""
@@ -161,6 +167,11 @@ class Rooms:
         self._tally = tally
         self._member_count = member_count
         self._presence = engine.presence
+
+    @property
+    def turn_tally(self) -> TurnTally | None:
+        """The counts of the turns of rooms with code; None if there are no such rooms."""
+        return None if self._code is None else self._code.tally
 
     def has_code(self, room: str) -> bool:
         """Whether a room has code of its own, which answers calls."""

@@ -1,6 +1,7 @@
 """Rooms with code behind the command line, on SQLite, through `kill -9`."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_state_timers_and_answers_outlive_a_killed_server(folder: Path) -> None:
         assert heard[-1] == {"type": "result", "id": 1, "data": 7}
         assert [each["points"] for each in heard if each["type"] == "hit"] == [5, 7]
         assert len([each for each in heard if each["type"] == "rung"]) == 1
+        metrics = httpx2.get(
+            f"{url}/metrics", headers={"Authorization": f"Bearer {API_KEY}"}, timeout=PATIENCE_SECONDS
+        ).text
+        turns = re.findall(
+            r'^greenroom_turns_total\{kind="(\w+)".*outcome="(\w+)".*\} ([1-9]\S*)$', metrics, re.MULTILINE
+        )
+        assert {each for each in turns if each[0] != "leave"} == {
+            ("join", "done", "1.0"),
+            ("call", "done", "1.0"),
+            ("timer", "done", "1.0"),
+        }
         posted = httpx2.post(
             f"{url}/api/rooms/lobby/calls/hit",
             headers={"Authorization": f"Bearer {API_KEY}"},

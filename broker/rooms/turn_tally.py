@@ -1,4 +1,4 @@
-"""Counts the turns of a node's rooms, for metrics."""
+"""Counts the turns of a node's rooms with code, for metrics."""
 
 from collections import Counter
 from enum import StrEnum
