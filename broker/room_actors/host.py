@@ -184,7 +184,7 @@ class ActorHost(Room):
                     answer_refused(self._state, message, refusal.as_refused())
                 case TimerDue(reply=reply):
                     # It is stored still, and tried again.
-                    reply.fail(refusal)
+                    reply.fail(FAILED)
                 case TaskEnded():
                     pass
         except EngineUnavailableError as error:

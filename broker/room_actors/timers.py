@@ -1,13 +1,14 @@
 """Wakes rooms whose timers are due. A timer costs no task and no memory of the process until then."""
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
 from actors import ActorError, Reply
 from broker.engine.room_store import DueTimer, RoomStore
-from broker.errors import EngineUnavailableError, GreenroomError
+from broker.errors import EngineUnavailableError, ErrorCode, GreenroomError, Refused
 from broker.rooms.messages import RoomMessage, TimerDue
 from broker.wakeup import Wakeup
 
@@ -31,6 +32,8 @@ class RoomTimers:
     def __init__(self, store: RoomStore) -> None:
         self._store = store
         self._fired: set[DueTimer] = set()
+        # By room, for those that have a task that fires them.
+        self._queues: dict[str, deque[DueTimer]] = {}
         self._places = trio.Semaphore(MOST_DUE)
         self._turns = trio.Semaphore(FIRED_AT_ONCE)
         self._wakeup = Wakeup()
@@ -56,14 +59,11 @@ class RoomTimers:
                     continue
                 now_ms = self._store.now_ms()
                 due = [timer for timer in timers if timer.due_ms <= now_ms]
-                by_room: dict[str, list[DueTimer]] = {}
                 for timer in due:
                     if timer not in self._fired:
                         await self._places.acquire()
                         self._fired.add(timer)
-                        by_room.setdefault(timer.room, []).append(timer)
-                for timers_of_room in by_room.values():
-                    nursery.start_soon(self._fire_in_order, timers_of_room, ask, nursery)
+                        self._queue(timer, ask, nursery)
                 if len(due) < len(timers):
                     self.note(timers[len(due)].due_ms)
                 if len(due) < limit:
@@ -75,33 +75,57 @@ class RoomTimers:
             with trio.move_on_after(max(left_ms / 1000, SHORTEST_SLEEP_SECONDS)):
                 await self._wakeup.wait()
 
-    async def _fire_in_order(self, timers: Sequence[DueTimer], ask: Ask, nursery: trio.Nursery) -> None:
+    def _queue(self, timer: DueTimer, ask: Ask, nursery: trio.Nursery) -> None:
+        queue = self._queues.get(timer.room)
+        if queue is None:
+            self._queues[timer.room] = queue = deque()
+            nursery.start_soon(self._fire_in_order, queue, ask, nursery)
+        queue.append(timer)
+
+    async def _fire_in_order(self, queue: deque[DueTimer], ask: Ask, nursery: trio.Nursery) -> None:
         """Send timers to their room, each after the one before has had its turn; one that fails holds up no other."""
-        for timer in timers:
-            if await self._is_done(timer, ask):
+        while queue:
+            timer = queue.popleft()
+            if await self._fire(timer, ask):
                 self._settle(timer)
             else:
                 nursery.start_soon(self._fire_again, timer, ask)
+            if not queue:
+                del self._queues[timer.room]
 
     async def _fire_again(self, timer: DueTimer, ask: Ask) -> None:
-        """Send a timer that has failed to its room until it has had its turn there."""
-        delay_seconds = RETRY_SECONDS
-        await trio.sleep(delay_seconds)
-        while not await self._is_done(timer, ask):
-            delay_seconds = min(2 * delay_seconds, MOST_RETRY_SECONDS)
+        """Send a timer whose turn has failed to its room until it has had its turn."""
+        for delay_seconds in _delays():
             await trio.sleep(delay_seconds)
+            if await self._fire(timer, ask):
+                break
         self._settle(timer)
+
+    async def _fire(self, timer: DueTimer, ask: Ask) -> bool:
+        """Send a timer to its room once that can be asked; returns whether its turn has not failed."""
+        delays = _delays()
+        while True:
+            reply: Reply[None] = Reply()
+            try:
+                async with self._turns:
+                    await ask(timer.room, TimerDue(timer.name, timer.due_ms, reply), reply)
+            except Refused as refused:
+                if refused.code is not ErrorCode.UNAVAILABLE:
+                    return False
+            except (GreenroomError, ActorError):
+                # The engine is away, or the room was given up. All timers of the room have to wait.
+                pass
+            else:
+                return True
+            await trio.sleep(next(delays))
 
     def _settle(self, timer: DueTimer) -> None:
         self._fired.discard(timer)
         self._places.release()
 
-    async def _is_done(self, timer: DueTimer, ask: Ask) -> bool:
-        reply: Reply[None] = Reply()
-        async with self._turns:
-            try:
-                await ask(timer.room, TimerDue(timer.name, timer.due_ms, reply), reply)
-            except (GreenroomError, ActorError):
-                # The room has reported it, or the engine or the node has no place just now.
-                return False
-            return True
+
+def _delays() -> Iterator[float]:
+    delay_seconds = RETRY_SECONDS
+    while True:
+        yield delay_seconds
+        delay_seconds = min(2 * delay_seconds, MOST_RETRY_SECONDS)
