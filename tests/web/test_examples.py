@@ -86,3 +86,30 @@ def test_the_quiz_shows_time_and_points_also_after_the_server_was_killed(
         wait(ann, "#result", "ann has the point.")
         wait(ann, "#points", "ann: 1")
         ann.context.close()
+
+
+def test_the_auction_shows_who_bid_most_and_refuses_a_bid_that_is_late(
+    chromium: "Browser", tmp_path: Path
+) -> None:
+    auction = {
+        # Not over before a busy machine has looked.
+        "CLOSE_SECONDS": "3600",
+        "GREENROOM_SERVER__ENGINE": f"sqlite:///{tmp_path}/auction.db",
+        "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(tmp_path),
+    }
+    with run_example("auction", **auction) as (address, _):
+        ann = visit(chromium, address, "ann")
+        bob = visit(chromium, address, "bob")
+        for page in (ann, bob):
+            wait(page, "#price", "no bid")
+        ann.fill("#bid", "10")
+        ann.press("#bid", "Enter")
+        wait(ann, "#price", "10 by you")
+        wait(bob, "#price", "10 by ann")
+        # As if bob's had been on its way already.
+        bob.evaluate("() => { document.querySelector('#bid').min = 1; }")
+        bob.fill("#bid", "10")
+        bob.press("#bid", "Enter")
+        wait(bob, "#refused", "10 is bid already")
+        ann.context.close()
+        bob.context.close()
