@@ -286,7 +286,8 @@ class Session:
             case commands.SetState():
                 return self._set_state_nowait(command)
             case commands.Join() | commands.Presence() | commands.History():
-                self._charge_answer(command)
+                if not isinstance(command, commands.Join) or command.last or command.presence:
+                    self._charge_answer(command)
                 return partial(self._execute, command)
             case commands.Call():
                 return self._call_room_nowait(command)
