@@ -29,7 +29,7 @@ def test_two_pages_chat_over_compressed_connections(visit, server):
     with urlopen(f"{server.url}/metrics") as page:
         samples = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if line[0] != "#")
     counts = {name.partition("{")[0]: float(value) for name, value in samples.items() if "deflate" in name}
-    assert counts["greenroom_deflate_connections_total"] == 2
+    assert counts["greenroom_deflate_connections_total"] >= 2
     assert counts["greenroom_deflate_compressed_bytes_total"] > 0
 
 
