@@ -147,6 +147,7 @@ class BrokerCollector(Collector):
             "Notices that a member's outbox refused because it was full, or that a newer one replaced in it",
             rooms.deliveries_lost,
         )
+        yield from self._ledger()
         tally = self._rooms.tally
         yield delays_family(
             "greenroom_publish_seconds",
@@ -179,6 +180,24 @@ class BrokerCollector(Collector):
         yield CounterMetricFamily("greenroom_rooms_started", "Rooms brought up", rooms.registry.started)
         yield CounterMetricFamily(
             "greenroom_rooms_passivated", "Rooms put away because they were idle", rooms.registry.passivated
+        )
+
+    def _ledger(self) -> Iterator[Metric]:
+        tally = self._rooms.tally
+        outcomes = CounterMetricFamily(
+            "greenroom_delivery_outcomes",
+            "Events and notices for members by what became of them; with those that wait, all there were",
+            labels=["outcome"],
+        )
+        outcomes.add_metric(["written"], tally.read_written())
+        outcomes.add_metric(["dropped"], tally.deliveries_lost)
+        outcomes.add_metric(["gone"], tally.gone)
+        outcomes.add_metric(["filtered"], tally.filtered)
+        yield outcomes
+        yield GaugeMetricFamily(
+            "greenroom_deliveries_waiting",
+            "Notices in the outboxes of peers that have yet to read",
+            tally.waiting,
         )
 
 

@@ -358,7 +358,9 @@ async def open_rooms(
 
     def forget(name: str) -> None:
         # The members of a room that was given up have no actor left that would handle their leaves.
-        member_count.members -= states.pop(name).roster.size
+        state = states.pop(name)
+        member_count.members -= state.roster.size
+        state.fanout.abandon()
         on_ends.pop(name, do_nothing)()
 
     def log_failure(failure: Failure) -> None:

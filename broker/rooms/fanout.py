@@ -32,6 +32,16 @@ _Delivery: TypeAlias = Callable[[], int]
 """Sends something to few members; returns to how many."""
 
 
+class _Everyone:
+    """All members."""
+
+    def __contains__(self, member: object) -> bool:
+        return True
+
+
+_EVERYONE = _Everyone()
+
+
 class Fanout:
     """The queue of one room's notices, sent in order.
 
@@ -56,7 +66,7 @@ class Fanout:
         self._offers = 0  # since the clock was last read
         self._slice_ends_at = 0.0  # trio time; long past after a pause
         # Empty until a member fails, as a WeakSet is slow.
-        self._failed: WeakSet[Member] | tuple[()] = ()
+        self._failed: WeakSet[Member] | tuple[()] | _Everyone = ()
         self.on_withheld: Callable[[], None] = do_nothing
         """Called when members are to be told, by `queue_withheld`, of events that were withheld from them."""
 
@@ -64,7 +74,7 @@ class Fanout:
         """Encode notices once for each audience, and queue the frames for the present members."""
         audiences = roster.audiences()
         if roster.has_choices or excludes_any(notices):
-            self._queue_parcels(roster, divide(audiences, notices))
+            self._queue_parcels(roster, divide(audiences, notices), notices)
             return
         frames = [self._encode(codec, members, notices) for codec, members, _ in audiences]
         if len(roster) > BULK_MEMBERS:
@@ -74,7 +84,6 @@ class Fanout:
                 partial(self._offer_to, members, frame)
                 for (_, members, _), frame in zip(audiences, frames, strict=True)
             ]
-        self._tally.deliveries += len(roster) * len(notices)
 
     def queue_withheld(self, roster: Roster) -> None:
         """Queue notices of the events that were withheld from members, for those that were not told of them yet."""
@@ -83,11 +92,11 @@ class Fanout:
                 Parcel(audience, [] if audience.choice is None else audience.choice.take_withheld(), {})
                 for audience in roster.audiences()
             ]
-            self._queue_parcels(roster, parcels)
+            self._queue_parcels(roster, parcels, ())
 
-    def _queue_parcels(self, roster: Roster, parcels: Sequence[Parcel]) -> None:
+    def _queue_parcels(self, roster: Roster, parcels: Sequence[Parcel], divided: Sequence[Notice]) -> None:
         """Queue notices that are not the same for all members. An audience without any is offered nothing."""
-        self._note_parcels(roster, parcels)
+        self._note_parcels(roster, parcels, divided)
         if len(roster) <= BULK_MEMBERS:
             self._deliveries += [partial(self._offer_parcel, parcel) for parcel in parcels]
             return
@@ -100,12 +109,27 @@ class Fanout:
         if any(frame.notices for frame in by_audience):
             self._broadcast_to(roster.audiences()).add(Frames(by_audience, others))
 
-    def _note_parcels(self, roster: Roster, parcels: Iterable[Parcel]) -> None:
+    def _note_parcels(self, roster: Roster, parcels: Iterable[Parcel], divided: Sequence[Notice]) -> None:
+        """Count the events of `divided` that are not in the parcels."""
+        events = 0
         for parcel in parcels:
             alike = len(parcel.audience.members) - len(parcel.others)
-            self._tally.deliveries += alike * len(parcel.notices) + sum(map(len, parcel.others.values()))
+            events += alike * _count_events(parcel.notices) + sum(map(_count_events, parcel.others.values()))
+        self._tally.filtered += len(roster) * _count_events(divided) - events
         if roster.has_withheld:
             self.on_withheld()
+
+    def abandon(self) -> None:
+        """Send what is queued to nobody, and count it as gone: its room is no more."""
+        self._failed = _EVERYONE
+        while self._deliveries:
+            first = self._deliveries.popleft()
+            if not isinstance(first, Broadcast):
+                first()
+                continue
+            self._write_to(first.take())
+            if not first.settle():
+                self._deliveries.appendleft(first)
 
     def _frame_of(self, audience: Audience, notices: Sequence[Notice]) -> RoomFrame:
         if not notices:
@@ -133,7 +157,11 @@ class Fanout:
         except Exception as error:  # noqa: BLE001  # concerns these members alone, and is logged
             self._fail(members, error)
             data = b""
-        return room_frame(data, self._source, notices)
+        # As `room_frame`: a call less for each event.
+        frame = RoomFrame(data)
+        frame.source = self._source
+        frame.notices = notices
+        return frame
 
     def _broadcast_to(self, audiences: Audiences) -> Broadcast:
         """Return the last broadcast if it can take more for these members, else a new one behind all that is queued."""
@@ -152,13 +180,12 @@ class Fanout:
         assert not self._deliveries, "nothing may overtake"
         if roster.has_choices or excludes_any(notices):
             parcels = divide(roster.audiences(), notices)
-            self._note_parcels(roster, parcels)
+            self._note_parcels(roster, parcels, notices)
             for parcel in parcels:
                 self._offer_parcel(parcel)
             return
         for codec, members, _ in roster.audiences():
             self._offer_to(members, self._encode(codec, members, notices))
-        self._tally.deliveries += len(roster) * len(notices)
 
     def reply_nowait(self, member: Member, notice: Notice) -> None:
         """Send one member an answer; only while nothing is queued."""
@@ -248,26 +275,33 @@ class Fanout:
     def _write_frame(self, members: Sequence[Member], frame: RoomFrame) -> None:
         """Write a frame to members. The fast path of `_offer_to` where nothing waits."""
         failed = self._failed
+        self._tally.deliveries += len(members) * len(frame.notices)
         if not frame:
+            self._tally.gone += len(members) * len(frame.notices)
             return
         for member in members:
             if member in failed:
+                self._tally.gone += len(frame.notices)
                 continue
             try:
                 if not member.outbox.write_or_offer(frame):
                     self._tally.deliveries_lost += member.outbox.hold(frame)
             except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
+                self._tally.gone += len(frame.notices)
                 self._fail((member,), error)
                 failed = self._failed
 
     def _offer_to(self, members: Sequence[Member], frame: RoomFrame) -> int:
+        self._tally.deliveries += len(members) * len(frame.notices)
         for member in members:
             if member in self._failed:
+                self._tally.gone += len(frame.notices)
                 continue
             try:
                 if not member.outbox.offer(frame):
                     self._tally.deliveries_lost += member.outbox.hold(frame)
             except Exception as error:  # noqa: BLE001  # concerns this member alone, and is logged
+                self._tally.gone += len(frame.notices)
                 self._fail((member,), error)
         return len(members)
 
@@ -281,6 +315,8 @@ class Fanout:
 
     def _fail(self, members: Iterable[Member], error: Exception) -> None:
         """Disconnect members that may have missed something: their position is no longer known. Never raises."""
+        if isinstance(self._failed, _Everyone):
+            return
         failed = self._failed or WeakSet()
         self._failed = failed
         gone = [member for member in members if member not in failed]
@@ -298,3 +334,7 @@ class Fanout:
 
 def do_nothing() -> None:
     """Do nothing, for `Fanout.on_withheld` while no actor is there to set a timer."""
+
+
+def _count_events(notices: Iterable[Notice]) -> int:
+    return sum(1 for notice in notices if isinstance(notice, RoomEvent))

@@ -1,6 +1,6 @@
 """The frames that a room sends to its members."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import attrs
@@ -31,15 +31,49 @@ class RoomFrame(bytes):
     notices: Sequence[Notice]
 
     @property
+    def deliveries(self) -> int:
+        """How many deliveries it is of those that the node has counted."""
+        return len(self.notices)
+
+    @property
     def offsets(self) -> tuple[int, int] | None:
         """The first and the last offset in it, for the Gap of a member that misses it; None if nothing in it is stored."""
         offsets = [offset for notice in self.notices for offset in offsets_of(notice)]
         return (offsets[0], offsets[-1]) if offsets else None
 
 
+class ReleasedFrame(RoomFrame):
+    """Notices that were held back, with gaps that the outbox has made itself: those are no deliveries."""
+
+    @property
+    def deliveries(self) -> int:
+        """See RoomFrame."""
+        return sum(1 for notice in self.notices if not isinstance(notice, Gap))
+
+
+def count_in(frames: Iterable[bytes | memoryview]) -> int:
+    """Return how many deliveries are in frames that wait; a memoryview is the rest of one that was begun."""
+    count = 0
+    for frame in frames:
+        if type(frame) is RoomFrame:
+            count += len(frame.notices)  # almost always
+        elif type(frame) is not bytes:
+            whole = frame.obj if isinstance(frame, memoryview) else frame
+            count += whole.deliveries if isinstance(whole, RoomFrame) else 0
+    return count
+
+
 def room_frame(data: bytes, source: Source, notices: Sequence[Notice]) -> RoomFrame:
     """Return the frame for some members; without data if nothing is to be sent to them."""
     frame = RoomFrame(data)
+    frame.source = source
+    frame.notices = notices
+    return frame
+
+
+def released_frame(data: bytes, source: Source, notices: Sequence[Notice]) -> ReleasedFrame:
+    """Return the frame of notices that were held back for one member."""
+    frame = ReleasedFrame(data)
     frame.source = source
     frame.notices = notices
     return frame

@@ -13,7 +13,7 @@ import trio
 
 from broker.errors import CloseCode
 from broker.notices import Notice
-from broker.rooms.frame import RoomFrame, SlowReader, Source, room_frame
+from broker.rooms.frame import RoomFrame, SlowReader, Source, count_in, released_frame
 from broker.rooms.held import HeldNotices
 from broker.rooms.member import Codec
 from broker.rooms.tally import Tally
@@ -55,6 +55,13 @@ class Outbox:
     `outbox_state` has the states.
     """
 
+    # Set only for peers that read slowly, which most never do.
+    _is_noted = False
+    _waiting = 0
+    """Deliveries that wait for the peer; counted while a writer task is running."""
+    _in_flight = 0
+    """Of these, those of the chunk that is being written."""
+
     def __init__(
         self,
         stream: ByteStream,
@@ -87,7 +94,6 @@ class Outbox:
         self._fail = fail
         self._tally = tally
         self._backlog = backlog
-        self._is_noted = False
         self._queue: Frames = []
         self._queued_bytes = 0
         self._intake = Intake.OPEN
@@ -126,6 +132,8 @@ class Outbox:
             if self._awaited is _WRITER and not self._is_taken_blocked(frame):
                 return False
             self._put(frame)
+        elif self._intake.events is Fate.DISCARDED:
+            self._tally.gone += frame.deliveries
         return self._intake.events is not Fate.REFUSED
 
     def _is_taken_blocked(self, frame: RoomFrame) -> bool:
@@ -144,6 +152,7 @@ class Outbox:
         try:
             written = self._write_nowait(frame)
         except Exception as error:  # noqa: BLE001  # this connection's, and no other's
+            self._tally.gone += frame.deliveries
             self._end_broken(error)
             return True
         if written != len(frame):
@@ -172,6 +181,7 @@ class Outbox:
         if self._held is _NOTHING_HELD:
             self._held = HeldNotices()
         lost = self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+        self._note_waiting(frame.deliveries - lost)
         self._note_backlog()
         return lost
 
@@ -187,16 +197,35 @@ class Outbox:
             return "closed"
         if "drop" in policies:
             self._step(Step.DROP)
+        before = count_in(frames) + self._held.notices
         self._keep([frame for frame in self._queue if not isinstance(frame, RoomFrame)])
         if self._held is _NOTHING_HELD:
             self._held = HeldNotices()
-        lost = self._held.add_earlier(
+        self._held.add_earlier(
             [(frame, self._policy_of(frame.source) == "latest") for frame in frames],
             space_bytes=self._limit_bytes if frames else 0,
         )
+        lost = before - self._held.notices
         self._tally.deliveries_lost += lost
+        self._note_waiting(-lost)
         self._note_backlog()
         return "dropped"
+
+    def _note_waiting(self, deliveries: int) -> None:
+        """Count deliveries that wait for the peer, or (below zero) that do not any more."""
+        self._waiting += deliveries
+        self._tally.waiting += deliveries
+
+    def _note_gone(self, deliveries: int) -> None:
+        """Count deliveries that will not be written, as the connection ends."""
+        self._tally.gone += deliveries
+        if self._awaited is _WRITER:
+            self._note_waiting(-deliveries)
+
+    def _forget_held(self) -> None:
+        if self._held:
+            self._note_gone(self._held.notices)
+            self._held.clear()
 
     def _note_backlog(self) -> None:
         """Note what waits for the peer, unless it is little; called after each change while a writer task is running."""
@@ -237,7 +266,7 @@ class Outbox:
     def _put_end(self, frame: bytes) -> None:
         self._put(frame)
         self._step(Step.END)
-        self._held.clear()
+        self._forget_held()
 
     @property
     def is_blocked(self) -> bool:
@@ -313,6 +342,12 @@ class Outbox:
         """Have a task write the queue but for the bytes that the kernel took of it."""
         remove_written(self._queue, written)
         self._awaited = _WRITER
+        first = self._queue[0]
+        if type(first) is RoomFrame and len(self._queue) == 1:
+            self._waiting = len(first.notices)  # as `count_in`
+        else:
+            self._waiting = count_in(self._queue)
+        self._tally.waiting += self._waiting
         self._fast_path_limit_bytes = -1
         self._start_writer(self._write_queue)
         self._note_written(written)
@@ -330,12 +365,14 @@ class Outbox:
     def _give_up(self) -> None:
         """End the connection for reading too slowly."""
         self._step(Step.GIVE_UP)
-        self._held.clear()
+        self._forget_held()
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
 
     def drop_unsent(self) -> None:
         """Drop all frames of which nothing was written, so that a close frame comes through."""
-        self._keep([frame for frame in self._queue if isinstance(frame, memoryview)])
+        begun: Frames = [frame for frame in self._queue if isinstance(frame, memoryview)]
+        self._note_gone(count_in(self._queue) - count_in(begun))
+        self._keep(begun)
         self._note_backlog()
 
     def _keep(self, kept: Frames) -> None:
@@ -369,6 +406,9 @@ class Outbox:
     def close(self) -> None:
         """Drop the queue and discard all further frames; nothing is written any more."""
         self._step(Step.CLOSE)
+        if self._queue or self._waiting:
+            self._note_gone(self._waiting if self._awaited is _WRITER else count_in(self._queue))
+        self._in_flight = 0
         self._held.clear()
         dropped = size_of(self._queue)
         self._queued_bytes -= dropped
@@ -392,6 +432,8 @@ class Outbox:
             self._awaited = _FLUSH
             self._schedule(self.flush)
         elif self._awaited is _WRITER:
+            if isinstance(frame, RoomFrame):
+                self._note_waiting(frame.deliveries)
             self._note_backlog()
 
     async def _write_queue(self) -> None:
@@ -411,8 +453,14 @@ class Outbox:
             self._break()
 
     async def _write_chunk(self) -> None:
-        chunk = b"".join(take_chunk(self._queue))
+        frames = take_chunk(self._queue)
+        chunk = b"".join(frames)
+        # Most often all that waits.
+        self._in_flight = count_in(frames) if self._queue or self._held else self._waiting
         await self._stream.send_all(chunk)
+        self._waiting -= self._in_flight
+        self._tally.waiting -= self._in_flight
+        self._in_flight = 0
         self._note_written(len(chunk))
         if self._is_noted:
             self._note_backlog()
@@ -426,9 +474,13 @@ class Outbox:
         self._put_held()
 
     def _put_held(self, room: str | None = None) -> None:
-        for source, notices in self._held.release(room):
+        before = self._held.notices
+        released = self._held.release(room)
+        # They wait on, as frames.
+        self._note_waiting(self._held.notices - before)
+        for source, notices in released:
             if notices:
-                self._put(room_frame(self._codec.encode(notices), source, notices))
+                self._put(released_frame(self._codec.encode(notices), source, notices))
 
     def _break(self) -> None:
         """End the connection, as its peer is gone."""

@@ -296,5 +296,5 @@ def test_an_error_that_no_wire_should_have_ends_the_connection_once() -> None:
     assert [type(error) for error in errors] == [ZeroDivisionError]
     at_once, _ = open_outbox(Poisoned(1), 1000, pytest.fail, fail=errors.append)
     for _ in range(3):
-        assert at_once.write_or_offer(b"x")
+        assert at_once.write_or_offer(framed(b"x"))
     assert [type(error) for error in errors] == [ZeroDivisionError] * 2

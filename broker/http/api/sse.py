@@ -12,7 +12,7 @@ from broker.model import Event, Position, parse_offset
 from broker.notices import Joined, Notice, RoomEvent, Withheld
 from broker.protocol.codec import encode_notice
 from broker.protocol.messages import Closing
-from broker.rooms.frame import RoomFrame, room_frame
+from broker.rooms.frame import RoomFrame, count_in, released_frame
 from broker.rooms.held import HeldNotices
 from broker.rooms.member import Codec
 from broker.rooms.tally import Tally
@@ -117,6 +117,9 @@ class EventOutbox:
         self._bytes = 0
         self._held = HeldNotices()
         """Is empty unless frames are queued."""
+        self._waiting = 0
+        """Deliveries in the queue, held back, or in the chunk that is being sent."""
+        self._in_flight = 0
         self._is_closed = False
         self.written_at: float | None = None
         """When something was last taken to be sent, in trio time."""
@@ -151,6 +154,7 @@ class EventOutbox:
         policy = frame.source.slow_reader
         if policy in {"drop", "latest"}:
             lost = self._held.add(frame, keeps_latest=policy == "latest", space_bytes=self._limit_bytes)
+            self._note_waiting(frame.deliveries - lost)
             self._note_backlog()
             return lost
         self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
@@ -165,24 +169,40 @@ class EventOutbox:
         if not is_held_back or not (frames or self._held.size_bytes):
             self._disconnect(CloseCode.TOO_SLOW, "reads too slowly")
             return "closed"
+        before = count_in(frames) + self._held.notices
         kept = [frame for frame in self._frames if not isinstance(frame, RoomFrame)]
         self._frames = deque(kept)
         self._bytes = sum(map(len, kept))
-        self._tally.deliveries_lost += self._held.add_earlier(
+        self._held.add_earlier(
             [(frame, frame.source.slow_reader == "latest") for frame in frames],
             space_bytes=self._limit_bytes if frames else 0,
         )
+        lost = before - self._held.notices
+        self._tally.deliveries_lost += lost
+        self._note_waiting(-lost)
         self._note_backlog()
         return "dropped"
+
+    def _note_waiting(self, deliveries: int) -> None:
+        self._waiting += deliveries
+        self._tally.waiting += deliveries
+
+    def _note_gone(self, deliveries: int) -> None:
+        self._tally.gone += deliveries
+        self._note_waiting(-deliveries)
 
     def _note_backlog(self) -> None:
         self._backlog.note(self, self._bytes + self._held.size_bytes)
 
     def release(self, room: str | None = None) -> None:
         """Queue what is held back, with its gaps."""
-        for source, notices in self._held.release(room):
+        before = self._held.notices
+        released = self._held.release(room)
+        # They wait on, as frames.
+        self._note_waiting(self._held.notices - before)
+        for source, notices in released:
             if notices:
-                self._put(room_frame(self._codec.encode(notices), source, notices))
+                self._put(released_frame(self._codec.encode(notices), source, notices))
 
     def reply(self, *notices: Notice) -> None:
         """Queue notices for this recipient alone; past twice the limit the stream ends."""
@@ -196,8 +216,10 @@ class EventOutbox:
         """Queue a last frame; with `drop`, the queue before it is dropped."""
         if self._is_closed:
             return
+        self._note_gone(self._held.notices)
         self._held.clear()
         if drop:
+            self._note_gone(count_in(self._frames))
             self._frames.clear()
             self._bytes = 0
         self._put(last)
@@ -206,6 +228,8 @@ class EventOutbox:
     def abandon(self) -> None:
         """Drop what is queued and what comes."""
         self._is_closed = True
+        self._note_gone(self._waiting)
+        self._in_flight = 0
         self._held.clear()
         self._frames.clear()
         self._bytes = 0
@@ -213,6 +237,8 @@ class EventOutbox:
 
     async def next_chunk(self, patience_seconds: float) -> bytes:
         """Wait for the next bytes to send, a heartbeat if none come in time; empty at the end."""
+        self._note_waiting(-self._in_flight)  # what was sent before
+        self._in_flight = 0
         with trio.move_on_after(patience_seconds):
             while not self._frames:
                 if self._held:
@@ -230,14 +256,18 @@ class EventOutbox:
             chunk.append(self._frames.popleft())
             size += len(chunk[-1])
         self._bytes -= size
+        self._in_flight = count_in(chunk)
         if self._held and self._bytes <= self._limit_bytes // 2:
             self.release()
         self._note_backlog()
         return b"".join(chunk)
 
     def _put(self, frame: bytes) -> None:
+        count = frame.deliveries if isinstance(frame, RoomFrame) else 0
         if self._is_closed:
+            self._tally.gone += count
             return
+        self._note_waiting(count)
         self._frames.append(frame)
         self._bytes += len(frame)
         self._note_backlog()
