@@ -50,6 +50,8 @@ from broker.rooms.state import RoomOptions, RoomState
 
 NO_CALLS = Refused(ErrorCode.FORBIDDEN, "nothing answers calls in this room")
 
+_NOTHING_MISSED: tuple[Sequence[Event], bool] = ((), False)
+
 WITHHELD_SECONDS = 1.0
 """How long members with a filter may not know of events that were withheld from them. After a lost connection they ask
 for all events after the last position that they know, which the room may not hold for long."""
@@ -237,13 +239,16 @@ class Room(Actor[RoomMessage]):
     async def _admit(self, join: Join) -> tuple[Sequence[Event], bool] | None:
         """Return the events that a member gets at its join, and whether it has missed none; None if it was refused."""
         state, member = self._state, join.member
-        await self._subscribe()
+        if self._engine.feed is not None:
+            await self._subscribe()
         most = self._options.max_members
         if most is not None and not state.presence.has_space(member, most):
             join.reply.fail(
                 Refused(ErrorCode.ROOM_FULL, "the room is full (max_members)", why=RefusalReason.ROOM_MEMBERS)
             )
             return None
+        if join.last is None and join.since is None:
+            return _NOTHING_MISSED
         is_wanted = None if join.wanted is None else partial(is_for, member=member, wanted=join.wanted)
         if join.last is None:
             return await self._delivery.missed_since(join.since, is_wanted)
