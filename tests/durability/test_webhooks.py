@@ -87,7 +87,7 @@ async def test_a_server_on_sqlite_is_killed_again_and_again(tmp_path: Path) -> N
             async with serve(tmp_path / "rooms.db", config=config) as server:
                 crowd.servers = [server]
                 await wait_said(crowd, 10)
-                crowd.is_over = True
+                await crowd.end()
                 await wait_until_balanced(application, crowd)
                 await check(application, crowd, server, each_visit_counts=True)
     assert application.repeated > 0
@@ -116,7 +116,7 @@ async def test_the_node_that_delivers_is_killed_and_another_takes_over(
                     crowd.servers = [second]
                     await first.kill()
                     await wait_said(crowd, 10)
-                    crowd.is_over = True
+                    await crowd.end()
                     await wait_until_balanced(application, crowd)
                     await check(application, crowd, second, each_visit_counts=False)
     assert application.repeated > 0

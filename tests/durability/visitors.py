@@ -36,8 +36,23 @@ class Crowd:
     said: dict[str, tuple[str, str]] = attrs.Factory(dict)
     """The acknowledged texts, with room and user."""
 
+    _visiting: int = 0
+    _gone: trio.Event = attrs.Factory(trio.Event)
+
+    async def end(self) -> None:
+        """Wait until all users have made their last visit, so that the visits are those of the book."""
+        self.is_over = True
+        await self._gone.wait()
+
     async def visit(self, user: str, chance: random.Random) -> None:
         """Come and go until the crowd is over."""
+        self._visiting += 1
+        await self._come_and_go(user, chance)
+        self._visiting -= 1
+        if not self._visiting:
+            self._gone.set()
+
+    async def _come_and_go(self, user: str, chance: random.Random) -> None:
         number = 0
         while not self.is_over:
             if not self.servers:

@@ -128,6 +128,14 @@ async def test_a_pattern_bounds_a_key_to_its_rooms(scoped):
     assert scoped.services.refusals.counts == {"api_key_scope": refused}
 
 
+async def test_a_pattern_bounds_a_key_to_calls_in_its_rooms(scoped):
+    for room, allowed in (("orders.7", {"poster", "shop", "both"}), ("lobby", {"poster", "shop"})):
+        for name in NAMED:
+            response = await scoped.client.post(f"/api/rooms/{room}/calls/pay", headers=bearer(name))
+            # Neither room has code.
+            assert response.status_code == (404 if name in allowed else 403), (room, name)
+
+
 async def test_the_single_key_may_do_everything_and_others_know_no_more_paths(scoped):
     assert (await scoped.client.get("/api/nowhere", headers=bearer("shop"))).status_code == 404
     assert (await scoped.client.get("/api/nowhere", headers={"Authorization": "x"})).status_code == 401

@@ -112,4 +112,4 @@ def test_state_timers_and_answers_outlive_a_killed_server(folder: Path) -> None:
             headers={"Authorization": f"Bearer {API_KEY}"},
             timeout=PATIENCE_SECONDS,
         )
-        assert posted.status_code == 403
+        assert posted.status_code == 404

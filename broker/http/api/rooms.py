@@ -33,6 +33,7 @@ from broker.http.api.publishing import RoomPublisher, make_draft_by, make_key, t
 from broker.http.bodies import decode_json, read_json, read_query
 from broker.http.deadlines import answer_within
 from broker.http.exchange import this_request
+from broker.http.problems import Problem, ProblemError
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
 from broker.model import IdempotencyKey, Position, check_room_name
@@ -81,7 +82,10 @@ class RoomRoutes:
         Answered once all that it changes is stored. The same Idempotency-Key again gets the same answer, and nothing is
         done again.
         """
-        check_room_name(room)
+        if not self.services.rooms.has_code(check_room_name(room)):
+            raise ProblemError(
+                Problem.of(404, "nothing answers calls in this room: it has no code of its own")
+            )
         key = make_key(this_request().headers.get("Idempotency-Key"))
         if key is not None:
             # A message of the same key is another request.
