@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from secrets import token_hex
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ from broker.wakeup import Wakeup
 
 KEEP = Retention(1000, 1 << 20, 86_400.0)
 TIMEOUT_SECONDS = 0.5
-"""Silence after which these engines give up on a server."""
+"""Silence after which the engines of `opened_impatient` give up on a server."""
+PATIENT_SECONDS = 60.0
+"""The same for those of `opened`, which talk to a server that works, on a machine that may be busy."""
 TEST_SECONDS = 120.0
 """How long a test may take before it is taken to hang."""
 
@@ -35,12 +38,13 @@ async def opened(
     pending_bytes: int = 1 << 20,
     ca_file: str | None = None,
     probe_seconds: float = 0.05,
+    timeout_seconds: float = PATIENT_SECONDS,
 ) -> AsyncIterator[RedisEngine]:
     """Open an engine under a prefix of its own, with everything bounded in time."""
     settings = RedisSettings(
         prefix=prefix or token_hex(8),
         ca_file=ca_file,
-        timeout_seconds=TIMEOUT_SECONDS,
+        timeout_seconds=timeout_seconds,
         probe_seconds=probe_seconds,
         pending_bytes=pending_bytes,
     )
@@ -49,6 +53,10 @@ async def opened(
             url, settings, idempotency_seconds=300.0, wall_clock=time.time, log=stdlib_log()
         ) as engine:
             yield engine
+
+
+opened_impatient = partial(opened, timeout_seconds=TIMEOUT_SECONDS)
+"""Open an engine that soon gives up, for tests of servers that fall silent."""
 
 
 def draft(number: int, key: str | None = None, *, size: int = 0, ephemeral: bool = False) -> Draft:

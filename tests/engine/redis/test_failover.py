@@ -8,7 +8,7 @@ import trio
 from broker.engine.redis.engine import RedisEngine
 from broker.errors import EngineUnavailableError
 from broker.model import Position
-from tests.engine.redis.opened import KEEP, Ear, draft, opened, wait_ready, wait_until, when_served
+from tests.engine.redis.opened import KEEP, Ear, draft, opened_impatient, wait_ready, wait_until, when_served
 from tests.engine.redis.strangers import Switch, answer
 from tests.support.redis import RedisServer, run_redis
 from tests.support.redis_proxy import open_proxy
@@ -34,7 +34,7 @@ async def fail_over(old: RedisServer, new: RedisServer) -> None:
 
 async def test_a_demoted_server_is_left_for_the_new_master(redis: RedisServer, second: RedisServer) -> None:
     ear = Ear()
-    async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
+    async with open_proxy(redis.port) as proxy, opened_impatient(proxy.url) as engine:
         await wait_ready(engine)
         await engine.subscribe("den", ear)
         await engine.append("den", [draft(1)], KEEP)
@@ -57,7 +57,7 @@ async def test_nobodys_request_is_lost_while_the_server_is_left(
     redis: RedisServer, second: RedisServer
 ) -> None:
     """Reads go to the old server until there is another one."""
-    async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
+    async with open_proxy(redis.port) as proxy, opened_impatient(proxy.url) as engine:
         await wait_ready(engine)
         await engine.append("den", [draft(1)], KEEP)
         await fail_over(redis, second)
@@ -102,7 +102,7 @@ async def test_whatever_says_not_here_any_more_is_left(redis: RedisServer, refus
             await answer(stream, f"-{refusal}\r\n".encode())
 
         switch.turn(refuse)
-        async with opened(switch.url) as engine:
+        async with opened_impatient(switch.url) as engine:
             with pytest.raises(EngineUnavailableError, match="redis refuses"):
                 await position(engine)
             switch.stranger = None  # the open connections stay
@@ -130,7 +130,7 @@ async def test_what_the_same_server_would_say_again_is_no_reason_to_leave(refusa
             await answer(stream, f"-{refusal}\r\n".encode())
 
         switch.turn(refuse)
-        async with opened(switch.url) as engine:
+        async with opened_impatient(switch.url) as engine:
             for _ in range(20):
                 with pytest.raises(EngineUnavailableError, match="redis refuses"):
                     await position(engine)

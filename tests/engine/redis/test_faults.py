@@ -16,7 +16,7 @@ from tests.engine.redis.opened import (
     TIMEOUT_SECONDS,
     Ear,
     draft,
-    opened,
+    opened_impatient,
     trouble,
     wait_ready,
     wait_trouble,
@@ -37,7 +37,7 @@ async def fill(engine: RedisEngine) -> Position:
 
 
 async def test_a_server_killed_and_restarted_without_its_data_begins_new_epochs(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         redis.kill()
         reason = await wait_trouble(engine, "connection refused")
@@ -61,7 +61,7 @@ async def test_a_server_killed_and_restarted_without_its_data_begins_new_epochs(
 
 async def test_a_server_killed_and_restarted_with_its_data_goes_on(tmp_path: Path) -> None:
     with run_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as redis:
-        async with opened(redis.url) as engine:
+        async with opened_impatient(redis.url) as engine:
             before = await fill(engine)
             [first] = await engine.append("den", [draft(3, "k")], KEEP)
             redis.kill()
@@ -76,7 +76,7 @@ async def test_a_server_killed_and_restarted_with_its_data_goes_on(tmp_path: Pat
 
 
 async def test_everyone_who_waits_hears_at_once_that_the_connection_is_lost(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         await fill(engine)
         redis.freeze()
         failures: list[EngineUnavailableError] = []
@@ -95,7 +95,7 @@ async def test_everyone_who_waits_hears_at_once_that_the_connection_is_lost(redi
 
 
 async def test_a_server_frozen_for_longer_than_the_timeout_is_noticed_and_heals(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         redis.freeze()
         began = trio.current_time()
@@ -113,7 +113,7 @@ async def test_a_server_frozen_for_longer_than_the_timeout_is_noticed_and_heals(
 
 
 async def test_a_reply_cut_in_the_middle_is_no_reply(redis: RedisServer) -> None:
-    async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
+    async with open_proxy(redis.port) as proxy, opened_impatient(proxy.url) as engine:
         before = await fill(engine)
         for size in range(1, 20, 3):
             [link] = proxy.links()
@@ -126,7 +126,7 @@ async def test_a_reply_cut_in_the_middle_is_no_reply(redis: RedisServer) -> None
 
 async def test_a_feed_that_is_cut_alone_comes_back_and_says_that_it_was_away(redis: RedisServer) -> None:
     ear = Ear()
-    async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
+    async with open_proxy(redis.port) as proxy, opened_impatient(proxy.url) as engine:
         await fill(engine)
         await engine.subscribe("den", ear)
         proxy.is_closed_to_feeds = True
@@ -146,7 +146,7 @@ async def test_a_feed_that_is_cut_alone_comes_back_and_says_that_it_was_away(red
 
 async def test_a_feed_that_has_died_without_a_word_is_found_out_and_made_again(redis: RedisServer) -> None:
     ear = Ear()
-    async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
+    async with open_proxy(redis.port) as proxy, opened_impatient(proxy.url) as engine:
         await fill(engine)
         await engine.subscribe("den", ear)
         for route in proxy.feeds():
@@ -161,7 +161,7 @@ async def test_a_feed_that_has_died_without_a_word_is_found_out_and_made_again(r
 
 
 async def test_a_server_out_of_memory_stores_nothing_and_can_be_read(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1000")
         with pytest.raises(EngineUnavailableError, match="OOM"):
@@ -179,7 +179,7 @@ async def test_a_server_out_of_memory_stores_nothing_and_can_be_read(redis: Redi
 
 
 async def test_a_read_only_replica_stores_nothing_and_can_be_read(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         redis.ask("REPLICAOF", "127.0.0.1", free_port())
         with pytest.raises(EngineUnavailableError, match="READONLY"):
@@ -194,7 +194,7 @@ async def test_a_read_only_replica_stores_nothing_and_can_be_read(redis: RedisSe
 
 
 async def test_a_slow_server_is_waited_for(redis: RedisServer) -> None:
-    async with open_proxy(redis.port) as proxy, opened(proxy.url) as engine:
+    async with open_proxy(redis.port) as proxy, opened_impatient(proxy.url) as engine:
         before = await fill(engine)
         proxy.latency_seconds = TIMEOUT_SECONDS * 0.6
         async with trio.open_nursery() as nursery:
@@ -206,7 +206,7 @@ async def test_a_slow_server_is_waited_for(redis: RedisServer) -> None:
 
 async def test_a_server_that_cannot_be_reached_at_first_is_waited_for(tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         assert "connection refused" in (await trouble(engine) or "")
         with pytest.raises(EngineUnavailableError, match="connection refused"):
             await engine.position("den")
@@ -222,17 +222,17 @@ async def test_a_server_that_cannot_be_reached_at_first_is_waited_for(tmp_path: 
 async def test_a_refused_login_stops_the_start(tmp_path: Path, login: str) -> None:
     with run_redis(tmp_path, password="right-one") as redis:
         with pytest.raises(ConfigurationError, match="refuses the login") as caught:
-            async with opened(redis.url.replace("//", f"//{login}")):
+            async with opened_impatient(redis.url.replace("//", f"//{login}")):
                 pytest.fail("opened")
         assert "wrong" not in str(caught.value).lower().replace("wrongpass", "")
         assert "right-one" not in str(caught.value)
-        async with opened(redis.url.replace("//", "//:right-one@")) as engine:
+        async with opened_impatient(redis.url.replace("//", "//:right-one@")) as engine:
             await wait_ready(engine)
 
 
 async def test_a_database_that_is_not_there_stops_the_start(redis: RedisServer) -> None:
     with pytest.raises(ConfigurationError, match="refuses the login or the database"):
-        async with opened(redis.url + "/99"):
+        async with opened_impatient(redis.url + "/99"):
             pytest.fail("opened")
 
 
@@ -252,14 +252,14 @@ async def test_a_server_that_is_too_old_stops_the_start(reply: bytes, told: str)
         listeners = await nursery.start(trio.serve_tcp, greet, 0)
         port = listeners[0].socket.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"{told}.*Redis 6\.2 or later"):
-            async with opened(f"redis://localhost:{port}"):
+            async with opened_impatient(f"redis://localhost:{port}"):
                 pytest.fail("opened")
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("lost", ["room", "events"])
 async def test_half_of_a_room_is_no_room(redis: RedisServer, lost: str) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         [key] = [key for key in redis.ask("KEYS", "*{den}*") if key.endswith(lost.encode())]
         redis.ask("DEL", key)
@@ -272,7 +272,7 @@ async def test_half_of_a_room_is_no_room(redis: RedisServer, lost: str) -> None:
 
 
 async def test_a_room_that_lost_its_newest_events_is_no_room(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         [key] = [key for key in redis.ask("KEYS", "*{den}*") if key.endswith(b"events")]
         redis.ask("XDEL", key, "2-0")
@@ -280,7 +280,7 @@ async def test_a_room_that_lost_its_newest_events_is_no_room(redis: RedisServer)
 
 
 async def test_scripts_are_sent_again_to_a_server_that_forgot_them(redis: RedisServer) -> None:
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         await fill(engine)
         redis.ask("SCRIPT", "FLUSH")
         await engine.append("den", [draft(3)], KEEP)
@@ -307,7 +307,7 @@ async def test_a_shared_key_that_another_program_has_overwritten_is_a_trouble(
     redis: RedisServer, key: str, kind: str
 ) -> None:
     """Every node needs these keys for every room, so no node is ready."""
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         await fill(engine)
         name, (command, *values) = getattr(engine._keyspace, key), FOREIGN[kind]
         # At once, or a heartbeat in between would make the key again.
@@ -327,7 +327,7 @@ async def test_a_key_of_one_room_that_another_program_has_overwritten_is_that_ro
     redis: RedisServer, key: str
 ) -> None:
     """It is refused and left as it is; the nodes are ready, and serve all other rooms."""
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         await fill(engine)
         name = getattr(engine._keyspace.room("den"), key)
         redis.ask("DEL", name)
@@ -347,7 +347,7 @@ async def test_a_key_of_one_room_that_another_program_has_overwritten_is_that_ro
 
 async def test_an_entry_with_fields_of_a_later_version_is_read_and_trimmed(redis: RedisServer) -> None:
     """Nodes of two versions share one Redis while servers are replaced one by one."""
-    async with opened(redis.url) as engine:
+    async with opened_impatient(redis.url) as engine:
         before = await fill(engine)
         keys = engine._keyspace.room("den")
         redis.ask(

@@ -9,7 +9,7 @@ from broker.engine.base import Receipt
 from broker.errors import EngineUnavailableError
 from broker.model import Position
 from broker.wakeup import Wakeup
-from tests.engine.redis.opened import KEEP, draft, opened, wait_ready
+from tests.engine.redis.opened import KEEP, draft, opened, opened_impatient, wait_ready
 from tests.support.redis import RedisServer
 from tests.support.redis_proxy import open_proxy
 
@@ -68,7 +68,7 @@ async def test_no_more_waits_for_replies_than_may(redis: RedisServer) -> None:
 
 
 async def test_those_who_wait_for_space_hear_that_the_connection_is_lost(redis: RedisServer) -> None:
-    async with opened(redis.url, pending_bytes=10_000) as engine:
+    async with opened_impatient(redis.url, pending_bytes=10_000) as engine:
         await wait_ready(engine)
         redis.freeze()
         failures: list[str] = []
@@ -147,7 +147,7 @@ async def test_an_append_that_is_only_begun_keeps_its_place_and_is_answered_once
 
 
 async def test_an_append_that_is_only_begun_hears_that_the_connection_is_lost(redis: RedisServer) -> None:
-    async with opened(redis.url, pending_bytes=10_000) as engine:
+    async with opened_impatient(redis.url, pending_bytes=10_000) as engine:
         await wait_ready(engine)
         redis.freeze()
         results: list[Receipt | EngineUnavailableError] = []

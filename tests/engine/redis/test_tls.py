@@ -10,7 +10,7 @@ import trio
 
 from broker.errors import ConfigurationError, EngineUnavailableError
 from tests.certificates import make_certificate
-from tests.engine.redis.opened import KEEP, draft, opened, wait_ready
+from tests.engine.redis.opened import KEEP, draft, opened, opened_impatient, wait_ready
 from tests.support.redis import RedisServer
 
 
@@ -68,6 +68,6 @@ async def test_a_file_of_authorities_that_cannot_be_used_stops_the_start(tmp_pat
 
 
 async def test_a_server_without_tls_is_told_so(redis: RedisServer) -> None:
-    async with opened(redis.url.replace("redis:", "rediss:")) as engine:
+    async with opened_impatient(redis.url.replace("redis:", "rediss:")) as engine:
         with pytest.raises(EngineUnavailableError, match="no connection within"):
             await engine.wait_ready()
