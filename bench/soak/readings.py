@@ -1,4 +1,4 @@
-"""What a server holds once nobody is there, and whether it is as much as before. Pure, but for reading it."""
+"""The resources that a server holds once nobody is there, and whether they are as many as before. Pure, but for reading it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -71,7 +71,7 @@ class StoredAnswer:
 
 @attrs.frozen
 class StoredTurn:
-    """What one turn leaves behind."""
+    """The part of one turn that is stored, besides the state."""
 
     drafts: Sequence[Draft] = ()
     timers: Mapping[str, int | None] = attrs.field(factory=dict)

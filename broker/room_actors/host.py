@@ -249,7 +249,9 @@ class ActorHost(Room):
         answer_published(self._state, [publish], [receipt])
 
     async def _turn_of_call(self, call: Call) -> None:
-        if call.key is not None and (known := await self._recall(call.key)) is not None:
+        # A message of the same key is another request.
+        key = None if call.key is None else IdempotencyKey(call.key.scope, f"call {call.key.key}")
+        if key is not None and (known := await self._recall(key)) is not None:
             self._answer_call(call, known.content)
             return
         sender = None if call.sender is None else as_member(call.sender)
@@ -267,8 +269,8 @@ class ActorHost(Room):
             self._answer_call(call, content)
 
         content, turn = await self._run(TurnKind.CALL, handle, call, finish)
-        if call.key is not None:
-            turn.answer = StoredAnswer(call.key, content)
+        if key is not None:
+            turn.answer = StoredAnswer(key, content)
 
     def _answer_call(self, call: Call, content: bytes) -> None:
         if call.reply is not None:

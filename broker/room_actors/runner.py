@@ -84,11 +84,6 @@ class TurnRunner:
         """Whether there is an instance."""
         return self._actor is not None
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether turns wait to be stored."""
-        return bool(self._waiting)
-
     def is_answered_soon(self, key: IdempotencyKey) -> bool:
         """Whether a waiting turn has the answer for a key."""
         return any(turn.answer is not None and turn.answer.key == key for turn in self._waiting)

@@ -1,4 +1,4 @@
-"""What one turn of a room asks for; nothing of it is done before it is stored. Pure."""
+"""The effects that one turn of a room asks for; nothing of it is done before it is stored. Pure."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any

@@ -9,7 +9,7 @@ from broker.histograms import DelayHistogram
 
 
 class TurnKind(StrEnum):
-    """What a turn was for."""
+    """The purpose of a turn."""
 
     JOIN = "join"
     MESSAGE = "message"

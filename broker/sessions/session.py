@@ -373,11 +373,8 @@ class Session:
         if not self._services.rooms.has_code(room):
             NO_ANSWER.check()
         data = None if command.data is UNSET else bytes(command.data)
-        key = self._key(command.id)
-        if key is not None:
-            # A message of the same id is another request.
-            key = IdempotencyKey(key.scope, f"call {key.key}")
-        return self._memberships.tell_nowait(ref, Call(command.method, data, key, self, command.id))
+        call = Call(command.method, data, self._key(command.id), self, command.id)
+        return self._memberships.tell_nowait(ref, call)
 
     def _check_call(self, command: commands.Call) -> None:
         self._memberships.find(command.room)

@@ -226,7 +226,7 @@ class World:
 
         :raises Refused: if the room's code refuses it, or fails.
         """
-        key = None if request_id is None else IdempotencyKey("http", f"call {request_id}")
+        key = None if request_id is None else IdempotencyKey("http", request_id)
         argument = None if data is UNSET else msgspec.json.encode(data)
         content = await self._assembly.http.rooms.call(room, method, argument, key)
         await wait_all_tasks_blocked()

@@ -36,7 +36,7 @@ from broker.http.exchange import this_request
 from broker.http.problems import Problem, ProblemError
 from broker.http.refusals import part_notes
 from broker.http.services import HttpServices
-from broker.model import IdempotencyKey, Position, check_room_name
+from broker.model import Position, check_room_name
 from broker.protocol.codec import Lists, encode_event, lists_of
 from broker.protocol.content import check_numbers
 from broker.rooms.messages import RoomInfo
@@ -87,9 +87,6 @@ class RoomRoutes:
                 Problem.of(404, "nothing answers calls in this room: it has no code of its own")
             )
         key = make_key(this_request().headers.get("Idempotency-Key"))
-        if key is not None:
-            # A message of the same key is another request.
-            key = IdempotencyKey(key.scope, f"call {key.key}")
         body = await read_json(self.services.settings.http)
         data = decode_json(body, MethodCall).data if body else UNSET
         if data is not UNSET:

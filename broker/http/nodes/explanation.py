@@ -84,7 +84,7 @@ class RoomHere(msgspec.Struct, frozen=True):
 
 
 class NodeExplanation(msgspec.Struct, frozen=True):
-    """What one node knows of the user."""
+    """One node's knowledge of the user."""
 
     node: str
     machine: str
