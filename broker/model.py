@@ -1,7 +1,7 @@
 """The values that all layers share: positions, drafts, events, claims."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TypeAlias
@@ -117,10 +117,42 @@ class Excluded(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The id of one connection."""
     user_id: str | None = None
     """All connections of a user."""
+    connections: frozenset[str] = frozenset()
+    """The ids of further connections."""
+    users: frozenset[str] = frozenset()
+    """All connections of further users."""
+
+    @classmethod
+    def of(cls, connections: Collection[str], users: Collection[str]) -> "Excluded | None":
+        """Return the exclusion of connections and users; None if there are none.
+
+        A single one of a kind is in the field that earlier versions know.
+        """
+        if not connections and not users:
+            return None
+        connection, connections = _single(connections)
+        user_id, users = _single(users)
+        return cls(connection, user_id, frozenset(connections), frozenset(users))
 
     def matches(self, user_id: str, connection: str) -> bool:
         """Whether the event is withheld from this connection of this user."""
-        return connection == self.connection or user_id == self.user_id
+        return (
+            connection == self.connection
+            or user_id == self.user_id
+            or connection in self.connections
+            or user_id in self.users
+        )
+
+    def names(self) -> Iterator[str]:
+        """Return the ids of all connections and users in it."""
+        yield from (each for each in (self.connection, self.user_id) if each is not None)
+        yield from self.connections
+        yield from self.users
+
+
+def _single(names: Collection[str]) -> tuple[str | None, Collection[str]]:
+    """Return a name that is alone, or several names."""
+    return (next(iter(names)), ()) if len(names) == 1 else (None, names)
 
 
 class EventHeader(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -25,7 +25,7 @@ MAX_LEVELS = 64
 """Levels of arrays and objects in an event, whose own object is the first."""
 
 _TOO_DEEP = f"nested deeper than {MAX_LEVELS} levels"
-_NO_TEXT = "a string with half of a surrogate pair, which is no Unicode text"
+NO_TEXT = "a string with half of a surrogate pair, which is no Unicode text"
 _OUT_OF_RANGE = "a number that is neither a 64-bit integer nor in the range of a double"
 
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
@@ -82,7 +82,7 @@ def encode(message: Mapping[str, object]) -> bytes:
         except RecursionError:
             what = _TOO_DEEP
         except UnicodeError:
-            what = _NO_TEXT
+            what = NO_TEXT
         if what is not None:
             raise NotPortable.of(f"{name.encode(errors='replace').decode()[:100]}: {what}")
     raise AssertionError("one of the fields is at fault")
@@ -147,7 +147,7 @@ def explain(text: str, levels: int = MAX_LEVELS) -> NotPortable:
         if member.levels >= levels:
             what = _TOO_DEEP
         elif _lone_surrogates.search((member.key + member.value).replace(r"\\", "__")):
-            what = _NO_TEXT
+            what = NO_TEXT
         elif has_number_out_of_range(member.value.encode()):
             what = _OUT_OF_RANGE
         else:

@@ -1,13 +1,15 @@
 """Names of rooms, offsets in text, and the expiry of claims."""
 
 import unicodedata
+from types import ModuleType
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import ErrorCode, Refused
-from broker.model import ALL_CAPABILITIES, Claims, check_room_name, parse_offset
+from broker.model import ALL_CAPABILITIES, Claims, Excluded, check_room_name, parse_offset
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,32 @@ def test_claims_expire_once_the_leeway_is_over(expires_at: int, leeway_seconds: 
     assert not claims.has_expired(expires_at + leeway_seconds - 1, leeway_seconds)
     assert claims.has_expired(expires_at + leeway_seconds, leeway_seconds)
     assert not Claims("ann").has_expired(2.0**60, leeway_seconds)
+
+
+class EarlierExcluded(msgspec.Struct, frozen=True, array_like=True):
+    """As versions before several could be excluded read and wrote it."""
+
+    connection: str | None = None
+    user_id: str | None = None
+
+
+@pytest.mark.parametrize("package", [msgspec.json, msgspec.msgpack])
+def test_exclusions_are_stored_so_that_each_version_reads_them(package: ModuleType) -> None:
+    for connections, users, earlier in [
+        (["c1"], [], EarlierExcluded("c1")),
+        ([], ["ann"], EarlierExcluded(None, "ann")),
+        (["c1"], ["ann"], EarlierExcluded("c1", "ann")),
+        (["c1", "c2"], ["ann"], EarlierExcluded(None, "ann")),
+        (["c1", "c2"], ["ann", "ben"], EarlierExcluded()),
+    ]:
+        excluded = Excluded.of(connections, users)
+        assert excluded is not None
+        stored = package.encode(excluded)
+        assert package.decode(stored, type=Excluded) == excluded
+        assert package.decode(stored, type=EarlierExcluded) == earlier
+        read = package.decode(package.encode(earlier), type=Excluded)
+        assert read == Excluded(earlier.connection, earlier.user_id)
+        for user in ("ann", "ben", "cat"):
+            for connection in ("c1", "c2", "c3"):
+                assert excluded.matches(user, connection) == (connection in connections or user in users)
+    assert Excluded.of([], []) is None

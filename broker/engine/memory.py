@@ -85,7 +85,7 @@ def _memory_bytes(event: Event) -> int:
 
 
 def _excluded_bytes(excluded: Excluded) -> int:
-    return TAG_BYTES + 4 * (len(excluded.connection or "") + len(excluded.user_id or ""))
+    return TAG_BYTES + sum(TAG_BYTES + 4 * len(name) for name in excluded.names())
 
 
 def _tag_bytes(tags: tuple[tuple[str, str], ...]) -> int:

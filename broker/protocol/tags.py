@@ -8,7 +8,7 @@ import msgspec
 
 from broker.errors import ErrorCode, Refused
 from broker.model import Excluded, TagFilter
-from broker.portable_json import decode
+from broker.portable_json import NO_TEXT, decode
 from broker.protocol.commands import describe_mismatch, filter_of
 from broker.protocol.fields import Excludable, Tags, WantedTags
 
@@ -37,9 +37,9 @@ def parse_filter(text: str) -> TagFilter | None:
 def check_tags(tags: Mapping[str, str] | None) -> dict[str, str] | None:
     """Return the tags that a program gives an event.
 
-    :raises Refused: `invalid_message`, if they are too many or too long, or no strings.
+    :raises Refused: `invalid_message`, if they are too many or too long, or no strings of Unicode text.
     """
-    return None if tags is None else _check("tags", partial(msgspec.convert, dict(tags), Tags))
+    return None if tags is None else _check("tags", partial(_convert, dict(tags), Tags))
 
 
 def check_excluded(user_id: str | None, connection: str | None) -> Excluded | None:
@@ -51,8 +51,25 @@ def check_excluded(user_id: str | None, connection: str | None) -> Excluded | No
         return None
     for name, value in (("exclude_user", user_id), ("exclude_connection", connection)):
         if value is not None:
-            _check(name, partial(msgspec.convert, value, Excludable))
+            check_excludable(name, value)
     return Excluded(connection, user_id)
+
+
+def check_excludable(field: str, value: str) -> str:
+    """Return the id of a user or of a connection, which was given as `field`.
+
+    :raises Refused: `invalid_message`, if it cannot be one.
+    """
+    return _check(field, partial(_convert, value, Excludable))
+
+
+def _convert(value: object, as_type: type[T]) -> T:
+    converted = msgspec.convert(value, as_type)
+    try:
+        msgspec.json.encode(converted)
+    except UnicodeEncodeError:
+        raise msgspec.ValidationError(NO_TEXT) from None
+    return converted
 
 
 def _check(name: str, parse: Callable[[], T]) -> T:

@@ -148,16 +148,17 @@ class RoomActor(Generic[S]):
         message: Mapping[str, object] | msgspec.Struct,
         *,
         to: Recipient | Iterable[Recipient] | None = None,
-        but: Recipient | None = None,
+        but: Recipient | Iterable[Recipient] | None = None,
         ephemeral: bool = False,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Say a message with a `type` of its own to all members; it is stored with the turn.
 
-        With `but`, to all but one connection, or one user given by its id. With `to`, only to these: at most once, in no
+        Recipients are members, which are one connection each, and users, given by their ids; one or several. With `but`,
+        to all but these (up to 256), whether they are present or not. With `to`, only to these: at most once, in no
         history. `ephemeral`: to all, in no history. `tags` are for members that joined with a filter.
 
-        :raises ValueError: if the message has no such type, or some clients could not read it.
+        :raises ValueError: if the message has no such type, or some clients could not read it, or `but` has too many.
         :raises TypeError: if it has no JSON form.
         """
         self.room_view.turn.say(message, to=to, but=but, ephemeral=ephemeral, tags=tags)

@@ -10,11 +10,14 @@ from broker.engine.room_store import StoredAnswer, StoredTurn
 from broker.errors import Refused
 from broker.model import Draft, EventHeader, Excluded
 from broker.protocol.content import choosing_header, notifier_content
-from broker.protocol.tags import check_tags
+from broker.protocol.tags import check_excludable, check_tags
 from broker.room_actors.values import Member
 
 Recipient = Member | str
 """A connection, or all connections of a user."""
+
+MAX_EXCLUDED = 256
+"""Recipients that one message is withheld from; their ids are stored with it."""
 
 
 @attrs.frozen
@@ -25,9 +28,12 @@ class PrivateSay:
     header: EventHeader
     connections: frozenset[str]
     users: frozenset[str]
+    excluded: Excluded | None = None
 
     def is_for(self, user_id: str, connection: str) -> bool:
         """Whether a member gets it."""
+        if self.excluded is not None and self.excluded.matches(user_id, connection):
+            return False
         return connection in self.connections or user_id in self.users
 
 
@@ -74,7 +80,7 @@ class Turn:
         message: Mapping[str, object] | msgspec.Struct,
         *,
         to: Recipient | Iterable[Recipient] | None,
-        but: Recipient | None,
+        but: Recipient | Iterable[Recipient] | None,
         ephemeral: bool,
         tags: Mapping[str, str] | None,
     ) -> None:
@@ -82,19 +88,26 @@ class Turn:
         try:
             content, header = notifier_content(msgspec.json.encode(message))
             check_tags(tags)
+            excluded = None if but is None else _exclude(but)
         except (Refused, UnicodeError) as error:
             # Not the requester's fault.
             raise ValueError(str(error)) from None
         if to is not None:
             connections, users = _divide(to)
-            self.private.append(PrivateSay(content, header, connections, users))
+            self.private.append(PrivateSay(content, header, connections, users, excluded))
             return
-        if but is not None or tags:
-            excluded = (
-                Excluded(but.connection) if isinstance(but, Member) else Excluded(None, but) if but else None
-            )
+        if excluded is not None or tags:
             header = choosing_header(header, tags, excluded)
         self.drafts.append(Draft(content, ephemeral, None, header))
+
+
+def _exclude(but: Recipient | Iterable[Recipient]) -> Excluded | None:
+    connections, users = _divide(but)
+    if len(connections) + len(users) > MAX_EXCLUDED:
+        raise ValueError(f"but: at most {MAX_EXCLUDED} recipients; tags and filters divide larger rooms")
+    for user_id in users:
+        check_excludable("but", user_id)
+    return Excluded.of(connections, users)
 
 
 def _divide(to: Recipient | Iterable[Recipient]) -> tuple[frozenset[str], frozenset[str]]:

@@ -108,6 +108,14 @@ async def test_a_program_with_rooms_inside_has_the_same_options():
     assert check_tags(TAGS) == TAGS
     assert check_excluded(None, None) is None
     assert check_excluded("ann", "c2") == ANN_AND_C2
+    # Only a program can give a string that is no text; JSON and queries are refused before.
+    for tags in ({"kind": "\ud800"}, {"\udfff": "goal"}):
+        with pytest.raises(Refused, match=r"tags: .*surrogate"):
+            check_tags(tags)
+    with pytest.raises(Refused, match=r"exclude_user: .*surrogate"):
+        check_excluded("\ud800", None)
+    with pytest.raises(Refused, match=r"exclude_connection: .*surrogate"):
+        check_excluded(None, "\ud800")
     for tags in ({"kind": 1}, {"": "x"}, {"kind": "x" * 65}):
         with pytest.raises(Refused, match="tags"):
             check_tags(tags)

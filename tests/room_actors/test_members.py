@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from broker.config.settings import RoomRule, Settings
 from broker.room_actors import Member, Refusal, RoomActor, call
+from broker.room_actors.turn import Turn
 from broker.testing.world import open_test_broker
 
 
@@ -28,6 +29,21 @@ class House(RoomActor[Guests], pattern="house.*"):
         self.state.left.append(member.user_id)
         if member.user_id == "oscar":
             raise RuntimeError("a fault in the application")
+
+    @call
+    async def tell(self, sender: Member | None, how: tuple[list[str], list[str] | None]) -> None:
+        """Say something to all but some, or to some but others; `ann/1` is the second connection of ann."""
+        but, to = how
+        self.say({"type": "told"}, but=self.find(but), to=None if to is None else self.find(to))
+
+    def find(self, names: list[str]) -> list[Member | str]:
+        return [
+            self.connections(name)[int(at)] if at else name
+            for name, _, at in (each.partition("/") for each in names)
+        ]
+
+    def connections(self, user_id: str) -> list[Member]:
+        return [member for member in self.members if member.user_id == user_id]
 
     @call
     async def present(self, sender: Member | None) -> list[str]:
@@ -127,3 +143,57 @@ async def test_a_second_join_of_a_member_is_no_turn(autojump_clock: MockClock) -
         ann = await world.join("house.1", user="ann")
         await ann.ask(type="join", room="house.1")
         assert (await world.state("house.1"))["joined"] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    ("but", "to", "told"),
+    [
+        ([], None, {"ann/0", "ann/1", "ben/0", "cat/0"}),
+        (["ann"], None, {"ben/0", "cat/0"}),
+        (["ann/1"], None, {"ann/0", "ben/0", "cat/0"}),
+        (["ann", "ben"], None, {"cat/0"}),
+        (["ann/0", "ann/1"], None, {"ben/0", "cat/0"}),
+        (["ann/0", "ben"], None, {"ann/1", "cat/0"}),
+        (["ann/0", "cat/0", "ben", "nobody"], None, {"ann/1"}),
+        (["ann", "ben", "cat"], None, set()),
+        (["ann/0", "ben"], ["ann", "ben"], {"ann/1"}),
+        (["ann"], [], set()),
+    ],
+)
+async def test_a_room_says_something_to_all_but_some(
+    autojump_clock: MockClock, but: list[str], to: list[str] | None, told: set[str]
+) -> None:
+    async with open_test_broker([House]) as world:
+        visitors = {
+            name: await world.join("house.1", user=name.partition("/")[0])
+            for name in ("ann/0", "ann/1", "ben/0", "cat/0")
+        }
+        await world.call("house.1", "tell", [but, to])
+        assert {name for name, visitor in visitors.items() if visitor.of_type("told")} == told
+        if to is not None:
+            return
+        # What is stored says whom it is kept from, by user also in later connections, and leaves no hole in the offsets.
+        users = {name.partition("/")[0] for name in visitors} - {name for name in but if "/" not in name}
+        for user in ("ann", "ben", "cat", "dan"):
+            late = await world.join("lobby", user=user)
+            joined = await late.ask(type="join", room="house.1", last=100)
+            is_told = any(each["type"] == "told" for each in joined["messages"])
+            assert is_told == (user in {*users, "dan"})
+            kept = [each for each in joined["messages"] if each["type"] == "withheld"]
+            assert len(kept) == (0 if is_told else 1)
+
+
+@pytest.mark.parametrize(
+    ("but", "reason"),
+    [
+        ([f"user {number}" for number in range(257)], "at most 256"),
+        (["x" * 129], "but: "),
+        ([""], "but: "),
+        (["half of a pair \ud800"], "but: "),
+    ],
+)
+def test_a_message_for_all_but_wrong_ones_is_a_fault_of_the_code(but: list[str], reason: str) -> None:
+    turn = Turn(0, 0.0)
+    with pytest.raises(ValueError, match=reason):
+        turn.say({"type": "told"}, but=but, to=None, ephemeral=False, tags=None)
+    assert not turn.drafts

@@ -67,6 +67,7 @@ def tagged_drafts() -> st.SearchStrategy[Draft]:
         )
         return msgspec.structs.replace(draft, header=header)
 
-    excluded = st.builds(Excluded, st.none() | names, st.none() | names)
+    several = st.frozensets(names, max_size=3)
+    excluded = st.builds(Excluded, st.none() | names, st.none() | names, several, several)
     tags = st.lists(st.tuples(names, texts), max_size=3)
     return st.builds(add, drafts(), st.none() | names, tags, st.none() | excluded)
