@@ -173,6 +173,7 @@ class EngineTrouble(StrEnum):
     NOT_DELIVERING = "engine: does not deliver"
     NO_ANSWER = "engine: no answer in time; whether it was stored is not known"
     ROOM_FAILED = "the room failed; try again"
+    ROOM_MOVED = "the room moves to another node; try again"
     NODE_NOT_REACHED = "a node cannot hear of it just now; repeat it"
 
 

@@ -43,6 +43,7 @@ from broker.histograms import DelayHistogram, SizeHistogram
 from broker.model import Draft, Event, Position
 
 if TYPE_CHECKING:
+    from broker.engine.peers import Peers
     from broker.engine.room_store import RoomStore
 
 
@@ -177,6 +178,11 @@ class Engine(ABC):
     @property
     def room_store(self) -> "RoomStore | None":
         """The store of rooms that applications write; None if it has none."""
+        return None
+
+    @property
+    def peers(self) -> "Peers | None":
+        """The messages between single nodes; None if there are no other nodes."""
         return None
 
     @abstractmethod

@@ -7,6 +7,15 @@
 - The times of timers are the age clock's (`broker.engine.age_clock`), which ignores steps of the wall clock and goes
   on while the process is down.
 - `store` appends drafts as `Engine.append` does, with the same guarantees; drafts within it have no keys.
+
+Where several nodes share the store (`is_shared`), a room has one owner at a time, which alone stores its turns:
+
+- `load` makes this node the owner, unless another node that is alive owns the room.
+- Each change of owner raises the room's fencing number, which the store keeps and checks in the same step as it stores.
+  So a node that was away for longer than its lease, and whose room has another owner, stores nothing more in it.
+- A node is alive while its lease is: that of the heartbeat by which presence knows it too. `release` gives a room up at
+  once.
+- `earliest_timers` returns the timers of rooms that this node owns, and of those that no node owns that is alive.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +26,28 @@ import attrs
 import msgspec
 
 from broker.engine.base import Receipt, Retention
+from broker.errors import EngineTrouble, EngineUnavailableError, GreenroomError
 from broker.model import Draft, IdempotencyKey, Position
+
+
+@attrs.frozen
+class OwnedElsewhereError(GreenroomError):
+    """Another node owns the room."""
+
+    node: str
+    """Its id, as in `Peers`."""
+
+    def __str__(self) -> str:
+        return f"node {self.node} owns the room"
+
+
+class OwnershipLostError(EngineUnavailableError):
+    """The room has another owner than this node by now; nothing was stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another node owns the room now", trouble=EngineTrouble.ROOM_MOVED, retry_after_ms=100
+        )
 
 
 class StoredState(msgspec.Struct, frozen=True):
@@ -82,15 +112,27 @@ class StoredTurn:
 class RoomStore(ABC):
     """Stores the rooms that applications write; the module's docstring is its contract."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several nodes share it, so that each room has an owner."""
+        return False
+
     @abstractmethod
     def now_ms(self) -> int:
         """Return the time of the age clock, in milliseconds."""
 
     @abstractmethod
     async def load(self, room: str) -> StoredRoom:
-        """Return what is stored of a room.
+        """Return what is stored of a room; in a shared store, this node owns the room then.
 
+        :raises OwnedElsewhereError: if another node owns it.
         :raises EngineUnavailableError: if it cannot be read.
+        """
+
+    async def release(self, room: str) -> None:  # noqa: B027  # a store of one node has no owners
+        """Give a room up, if this node owns it, so that another node may own it at once.
+
+        :raises EngineUnavailableError: if that cannot be stored: then the node owns it as long as it is alive.
         """
 
     @abstractmethod
@@ -114,8 +156,11 @@ class RoomStore(ABC):
 
         With `is_state_changed`, `state` replaces the stored one, and None deletes it; else it is not looked at.
 
+        In a shared store, a call without turns and state checks that this node still owns the room.
+
         If cancelled, the turns are stored all the same, or none of them.
 
+        :raises OwnershipLostError: if this node does not own the room any more; it is not its owner from then on.
         :raises EngineUnavailableError: if nothing was stored.
         """
 

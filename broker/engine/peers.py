@@ -1,0 +1,41 @@
+"""Messages between the nodes that share an engine, about one room each."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+
+class PeerListener(Protocol):
+    """Receives the messages of other nodes. Neither method may block or raise."""
+
+    def message_came(self, room: str, node: str, message: bytes) -> None:
+        """Handle the message of a node about a room."""
+        ...
+
+    def fell_behind(self) -> None:
+        """Handle that messages may have been missed."""
+        ...
+
+
+class Peers(ABC):
+    """Sends messages to single nodes.
+
+    - Messages of one node about one room arrive in the order in which they were sent, behind the events of the room
+      that were appended before; some may be missed, which `fell_behind` tells the recipient.
+    - A message arrives once at most.
+    """
+
+    @property
+    @abstractmethod
+    def node(self) -> str:
+        """The id of this node, which no other has had or will have."""
+
+    @abstractmethod
+    def listen(self, listener: PeerListener) -> None:
+        """Set the one listener, once; before that, no node can send anything to this one."""
+
+    @abstractmethod
+    async def send(self, room: str, node: str, message: bytes) -> bool:
+        """Send a message; returns whether the node is there to receive it.
+
+        :raises EngineUnavailableError: if it cannot be sent; it may have been sent all the same.
+        """
