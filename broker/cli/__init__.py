@@ -23,6 +23,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, is_asked: bool)
         "send": "Send a text to a room.",
         "tail": "Print the messages of a room.",
         "top": "Show the rooms of a running server.",
+        "rooms": "Show a room of a running server, with the state of its code.",
         "explain": "Tell what a user may do in a room and why, and where the user is connected.",
         "webhooks": "List the queues of webhooks, and repeat what was put aside.",
         "backup": "Copy the database of a running server.",

@@ -25,7 +25,7 @@ def _what(message: Message) -> str:
     user = _user(str(message.get("user_id", "")))
     match message["type"]:
         case "chat":
-            what = f"{user} {_harmless(message['text'])}{' […]' if message.get('truncated') else ''}{_tags(message)}"
+            what = f"{user} {harmless(message['text'])}{' […]' if message.get('truncated') else ''}{_tags(message)}"
         case "user_joined":
             what = click.style("→ ", fg="green") + f"{user} " + _dim(f"joined ({message['room_size']})")
         case "user_left":
@@ -48,16 +48,16 @@ def _what(message: Message) -> str:
 
 def _tags(message: Message) -> str:
     tags: Mapping[str, str] = message.get("tags", {})
-    return "".join(" " + _dim(_harmless(f"{name}={value}")) for name, value in tags.items())
+    return "".join(" " + _dim(harmless(f"{name}={value}")) for name, value in tags.items())
 
 
 def _kind(name: str) -> str:
-    return click.style(_harmless(name), fg="yellow")
+    return click.style(harmless(name), fg="yellow")
 
 
 def _user(user_id: str) -> str:
     colour = _COLOURS[sum(user_id.encode(errors="replace")) % len(_COLOURS)]
-    return click.style(_harmless(user_id), fg=colour, bold=True)
+    return click.style(harmless(user_id), fg=colour, bold=True)
 
 
 def _dim(text: str) -> str:
@@ -65,8 +65,9 @@ def _dim(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    return _harmless(msgspec.json.encode(value).decode())
+    return harmless(msgspec.json.encode(value).decode())
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """Return a text without control characters, which could control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

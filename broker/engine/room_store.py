@@ -129,6 +129,14 @@ class RoomStore(ABC):
         :raises EngineUnavailableError: if it cannot be read.
         """
 
+    async def peek(self, room: str) -> StoredRoom:
+        """Return what is stored of a room as `load` does, but own nothing by it: to show it, whoever owns the room.
+
+        :raises EngineUnavailableError: if it cannot be read.
+        """
+        assert not self.is_shared, "a shared store reads it in a way of its own"
+        return await self.load(room)
+
     async def release(self, room: str) -> None:  # noqa: B027  # a store of one node has no owners
         """Give a room up, if this node owns it, so that another node may own it at once.
 

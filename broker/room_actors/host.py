@@ -17,6 +17,7 @@ from broker.model import Event, IdempotencyKey
 from broker.notices import Called, RoomEvent
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.drafts import draft_of, message_of
+from broker.room_actors.records import RoomRecord
 from broker.room_actors.results import encode_result
 from broker.room_actors.runner import TurnRunner, as_member
 from broker.room_actors.turn import PrivateSay, TaskStart, Turn
@@ -27,7 +28,7 @@ from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, T
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.time_slice import TIME_SLICE_SECONDS
-from broker.rooms.turn_tally import TurnKind, TurnOutcome, TurnTally
+from broker.rooms.turn_tally import TurnKind, TurnOutcome
 
 T = TypeVar("T")
 
@@ -64,13 +65,13 @@ class ActorHost(Room):
         options: RoomOptions,
         *,
         runner: TurnRunner,
-        tally: TurnTally,
+        record: RoomRecord,
         note_timer: Callable[[int], None],
     ) -> None:
         """`note_timer` is told when a timer that was set is due."""
         super().__init__(state, engine, options)
         self._runner = runner
-        self._tally = tally
+        self._record = record
         self._note_timer = note_timer
         self._waiting: list[_Waiting] = []
         self._waiting_since = 0.0
@@ -322,11 +323,13 @@ class ActorHost(Room):
         except EngineUnavailableError:
             outcome = TurnOutcome.UNAVAILABLE
             raise
-        except BaseException:
+        except BaseException as error:
             self._has_failed = True
+            if isinstance(error, Exception):
+                self._record.note_failure(kind, error)
             raise
         finally:
-            self._tally.note(kind, outcome, trio.current_time() - began)
+            self._record.note_turn(kind, outcome, trio.current_time() - began)
         self._wait_for_store(turn, message, finish or _do_nothing)
         return result, turn
 

@@ -15,8 +15,10 @@ from broker.model import WallClock
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.classes import ActorClass, find_class, read_class
 from broker.room_actors.host import ActorHost
+from broker.room_actors.records import LastFailures, RoomRecord, inspection_of
 from broker.room_actors.runner import TurnRunner
 from broker.room_actors.timers import RoomTimers
+from broker.rooms.code_inspection import CodeInspection
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import RoomMessage
 from broker.rooms.room import Room
@@ -35,6 +37,8 @@ class RoomActors:
     _timers: RoomTimers
     _wall_clock: WallClock
     _log: Log
+    _records: dict[str, RoomRecord] = attrs.Factory(dict)
+    _failures: LastFailures = attrs.Factory(LastFailures)
 
     def is_for(self, room: str) -> bool:
         """See RoomCode."""
@@ -43,12 +47,35 @@ class RoomActors:
     def make_room(self, state: RoomState, options: RoomOptions) -> Callable[[], Room] | None:
         """See RoomCode."""
         spec = find_class(self.classes, state.name)
-        return None if spec is None else partial(self._make_host, spec, state, options)
+        if spec is None:
+            return None
+        record = RoomRecord(state.name, spec, self.tally, self._failures, self._wall_clock)
+        self._records[state.name] = record
+        return partial(self._make_host, record, state, options)
 
-    def _make_host(self, spec: ActorClass, state: RoomState, options: RoomOptions) -> Room:
-        runner = TurnRunner(*(spec, self._store, state, options), wall_clock=self._wall_clock, log=self._log)
+    def forget(self, room: str) -> None:
+        """See RoomCode."""
+        self._records.pop(room, None)
+
+    async def inspect(self, room: str) -> CodeInspection | None:
+        """See RoomCode."""
+        spec = find_class(self.classes, room)
+        if spec is None:
+            return None
+        stored = await self._store.peek(room)
+        return inspection_of(
+            *(room, spec, stored, self._records.get(room), self._failures),
+            now_ms=self._store.now_ms(),
+            wall_clock=self._wall_clock,
+        )
+
+    def _make_host(self, record: RoomRecord, state: RoomState, options: RoomOptions) -> Room:
+        runner = TurnRunner(
+            *(record.spec, self._store, state, options), wall_clock=self._wall_clock, log=self._log
+        )
+        record.runner = runner
         return ActorHost(
-            *(state, self._engine, options), runner=runner, tally=self.tally, note_timer=self._timers.note
+            *(state, self._engine, options), runner=runner, record=record, note_timer=self._timers.note
         )
 
     async def run_timers(self, rooms: Rooms) -> None:

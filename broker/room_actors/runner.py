@@ -84,6 +84,11 @@ class TurnRunner:
         """Whether there is an instance."""
         return self._actor is not None
 
+    @property
+    def state_bytes(self) -> int:
+        """The size of the state after the last turn, as JSON; 0 if there is no instance."""
+        return 0 if self._actor is None else len(self._content)
+
     def is_answered_soon(self, key: IdempotencyKey) -> bool:
         """Whether a waiting turn has the answer for a key."""
         return any(turn.answer is not None and turn.answer.key == key for turn in self._waiting)

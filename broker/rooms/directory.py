@@ -26,6 +26,7 @@ from broker.engine.traced import traced_engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, IdempotencyKey, Position, PresenceBy
+from broker.rooms.code_inspection import CodeInspection
 from broker.rooms.fanout import Fanout, do_nothing
 from broker.rooms.feed_subscription import FeedSubscription
 from broker.rooms.frame import SlowReader
@@ -90,7 +91,7 @@ RetentionPolicy: TypeAlias = Callable[[str], Retention]
 
 
 class RoomCode(Protocol):
-    """Rooms that have code of their own. Never blocks."""
+    """Rooms that have code of their own. Only `inspect` waits."""
 
     @property
     def tally(self) -> TurnTally:
@@ -103,6 +104,17 @@ class RoomCode(Protocol):
 
     def make_room(self, state: RoomState, options: RoomOptions) -> Callable[[], Room] | None:
         """Return the factory of a room with code; None if it is an ordinary one."""
+        ...
+
+    def forget(self, room: str) -> None:
+        """Note that a room is not in memory any more."""
+        ...
+
+    async def inspect(self, room: str) -> CodeInspection | None:
+        """Return what is known of a room with code; None if it is an ordinary one. Starts nothing, and runs no turn.
+
+        :raises EngineUnavailableError: if its state cannot be read.
+        """
         ...
 
 
@@ -279,6 +291,10 @@ class Rooms:
             return await self._unstarted.inspect(room, by)
         return await self._registry.ask(room, lambda reply: Inspect(reply, by))
 
+    async def inspect_code(self, room: str) -> CodeInspection | None:
+        """Return the class, state, timers and turns of a room with code, without a turn; None if it has none."""
+        return None if self._code is None else await self._code.inspect(room)
+
     async def remove(self, room: str, user_id: str) -> int:
         """Remove a user's connections from a room; returns how many there were."""
         if room not in self._registry:
@@ -362,6 +378,8 @@ async def open_rooms(
         member_count.members -= state.roster.size
         state.fanout.abandon()
         on_ends.pop(name, do_nothing)()
+        if code is not None:
+            code.forget(name)
 
     def log_failure(failure: Failure) -> None:
         log.exception(

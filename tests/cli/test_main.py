@@ -47,6 +47,7 @@ def test_the_commands_have_one_order_everywhere() -> None:
         "send",
         "tail",
         "top",
+        "rooms",
         "explain",
         "webhooks",
         "backup",

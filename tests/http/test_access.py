@@ -49,7 +49,7 @@ async def test_every_route_of_the_api_wants_the_key(world, authorization):
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="greenroom"'
         assert response.headers["Content-Type"] == "application/problem+json"
         tried += 1
-    assert tried == 19
+    assert tried == 20
 
 
 async def test_everything_else_is_open(world):

@@ -29,6 +29,7 @@ NEEDS = {
     ("/api/rooms/{room}/messages", "delete"): "admin",
     ("/api/rooms/{room}/events", "get"): "read",
     ("/api/rooms/{room}", "get"): "read",
+    ("/api/rooms/{room}/code", "get"): "read",
     ("/api/rooms", "get"): "read",
     ("/api/rooms/{room}/users/{user}", "delete"): "admin",
     ("/api/broadcast", "post"): "publish",

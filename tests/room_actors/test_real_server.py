@@ -6,10 +6,14 @@ import time
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
+from click.testing import CliRunner
 from websockets.sync.client import connect
 
 from broker.auth.mint import mint_token
+from broker.cli import main
+from broker.cli.rooms import _Code, _code_lines
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.programs import running
 from tests.support.secrets import API_KEY, SECRET
@@ -107,6 +111,23 @@ def test_state_timers_and_answers_outlive_a_killed_server(folder: Path) -> None:
             ("call", "done", "1.0"),
             ("timer", "done", "1.0"),
         }
+        shown = CliRunner().invoke(main, ["rooms", "show", "game.1", "--url", url], env=ENVIRON)
+        assert shown.exit_code == 0, shown.output
+        room, code = json.loads(shown.stdout)["room"], json.loads(shown.stdout)["code"]
+        assert (room["has_code"], code["class_name"], code["is_running"]) == (True, "game.Game", True)
+        assert code["state"]["value"] == {"points": 7, "rung": ["bell"]}
+        text = "\n".join(_code_lines(msgspec.json.decode(json.dumps(code), type=_Code), time.time()))
+        assert f"class        game.Game, state version 1, runs on node {code['node']}" in text
+        assert '\n      "points": 7,\n' in text
+        assert "\n  call turns   1 done; " in text
+        shown = CliRunner().invoke(main, ["rooms", "show", "lobby", "--url", url, "--json"], env=ENVIRON)
+        assert json.loads(shown.stdout)["code"] is None
+        looked = httpx2.get(
+            f"{url}/api/rooms/lobby/code",
+            headers={"Authorization": f"Bearer {API_KEY}"},
+            timeout=PATIENCE_SECONDS,
+        )
+        assert looked.status_code == 404
         posted = httpx2.post(
             f"{url}/api/rooms/lobby/calls/hit",
             headers={"Authorization": f"Bearer {API_KEY}"},

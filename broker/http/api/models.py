@@ -233,7 +233,8 @@ class RoomQuery(msgspec.Struct, frozen=True):
 class RoomDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """A room, its position and its members: `users`, `connections` or `user_count`, as asked for with `by`.
 
-    `partial`: info and state of some are left out, as there are too many bytes of them.
+    `partial`: info and state of some are left out, as there are too many bytes of them. `has_code`: it has code of its
+    own, which `/code` tells of.
     """
 
     room: str
@@ -244,6 +245,7 @@ class RoomDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     connections: list[Connection] | UnsetType = UNSET
     user_count: int | UnsetType = UNSET
     partial: bool = False
+    has_code: bool = False
 
 
 class HistoryQuery(msgspec.Struct, frozen=True):

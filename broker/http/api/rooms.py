@@ -39,6 +39,7 @@ from broker.http.services import HttpServices
 from broker.model import Position, check_room_name
 from broker.protocol.codec import Lists, encode_event, lists_of
 from broker.protocol.content import check_numbers
+from broker.rooms.code_inspection import CodeInspection
 from broker.rooms.messages import RoomInfo
 
 
@@ -59,6 +60,7 @@ class RoomRoutes:
         api.add_url_rule("/broadcast", view_func=self.broadcast, methods=["POST"])
         api.add_url_rule("/rooms", view_func=self.list_rooms, methods=["GET"])
         api.add_url_rule("/rooms/<room>", view_func=self.inspect, methods=["GET"])
+        api.add_url_rule("/rooms/<room>/code", view_func=self.inspect_code, methods=["GET"])
         api.add_url_rule("/rooms/<room>/users/<user>", view_func=self.remove, methods=["DELETE"])
 
     @operation(query=PublishQuery, headers=PublishHeaders, request=Message, response=Placed, need=PUBLISH)
@@ -141,7 +143,28 @@ class RoomRoutes:
         with answer_within(self.services.settings.http.request_seconds):
             info = await self.services.rooms.inspect(room, by)
         lists = Lists() if info.presence is None else lists_of(info.presence)
-        return answer(RoomDetails(room, info.room_size, info.position.offset, info.position.epoch, **lists))
+        return answer(
+            RoomDetails(
+                *(room, info.room_size, info.position.offset, info.position.epoch),
+                has_code=self.services.rooms.has_code(room),
+                **lists,
+            )
+        )
+
+    @operation(response=CodeInspection, need=READ)
+    async def inspect_code(self, room: str) -> Response:
+        """Give the class, state, timers, turns and last failure of a room that has code of its own.
+
+        The state is the stored one, also while the room is not running. Nothing is started, and no turn is run.
+        """
+        check_room_name(room)
+        with answer_within(self.services.settings.http.request_seconds):
+            inspection = await self.services.rooms.inspect_code(room)
+        if inspection is None:
+            raise ProblemError(Problem.of(404, "this room has no code of its own"))
+        if inspection.is_running:
+            inspection = msgspec.structs.replace(inspection, node=self.services.node.name)
+        return answer(inspection)
 
     @operation(query=HistoryQuery, response=History, need=READ)
     async def history(self, room: str) -> Response:
