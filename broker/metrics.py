@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from broker.engine.base import Engine
+from broker.engine.room_store import Move, RoomStore
 from broker.errors import CloseCode, ErrorCode, RefusalReason
 from broker.histograms import (
     BOUNDS_SECONDS,
@@ -109,6 +110,8 @@ def open_metrics(
         collectors.append(HookCollector(hooks))
     if rooms.turn_tally is not None:
         collectors.append(TurnCollector(rooms.turn_tally))
+        if engine.room_store is not None and engine.room_store.is_shared:
+            collectors.append(MoveCollector(engine.room_store))
     if certificate_expires_at is not None:
         collectors.append(CertificateCollector(certificate_expires_at))
     with ExitStack() as registered:
@@ -423,6 +426,24 @@ class TurnCollector(Collector):
         yield delays_family(
             "greenroom_turn_seconds", "Time of a turn, without its storing", self._tally.durations
         )
+
+
+@attrs.frozen(eq=False)
+class MoveCollector(Collector):
+    """Turns the count of rooms that this node took over from others into a metric."""
+
+    _store: RoomStore
+
+    def collect(self) -> Iterator[Metric]:
+        """Take a snapshot; called for each scrape."""
+        moves = CounterMetricFamily(
+            "greenroom_room_moves",
+            "Rooms with code of their own that came to this node from another one, by reason",
+            labels=["reason"],
+        )
+        for move in Move:
+            moves.add_metric([move.value], self._store.moves.get(move, 0))
+        yield moves
 
 
 @attrs.frozen(eq=False)

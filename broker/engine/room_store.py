@@ -20,6 +20,7 @@ Where several nodes share the store (`is_shared`), a room has one owner at a tim
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from itertools import islice
 
 import attrs
@@ -48,6 +49,15 @@ class OwnershipLostError(EngineUnavailableError):
         super().__init__(
             "another node owns the room now", trouble=EngineTrouble.ROOM_MOVED, retry_after_ms=100
         )
+
+
+class Move(StrEnum):
+    """Why a room has another owner than before."""
+
+    RELEASED = "released"
+    """The node before gave it up."""
+    LOST = "lost"
+    """The node before was not alive any more."""
 
 
 class StoredState(msgspec.Struct, frozen=True):
@@ -116,6 +126,11 @@ class RoomStore(ABC):
     def is_shared(self) -> bool:
         """Whether several nodes share it, so that each room has an owner."""
         return False
+
+    @property
+    def moves(self) -> Mapping[Move, int]:
+        """The rooms that this node has taken over from other nodes since its start, by why."""
+        return {}
 
     @abstractmethod
     def now_ms(self) -> int:

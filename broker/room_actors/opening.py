@@ -101,7 +101,7 @@ def open_room_actors(
     :raises ConfigurationError: if a class cannot be used, or the engine does not store such rooms.
     """
     store = engine.room_store
-    if store is None:
+    if store is None or (store.is_shared and engine.peers is None):
         raise ConfigurationError(
             "server.engine: rooms with code of their own need memory:// or sqlite:///PATH; this engine does not store them"
         )

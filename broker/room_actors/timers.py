@@ -21,6 +21,8 @@ RETRY_SECONDS = 1.0
 """Wait before a timer that failed is tried again; twice as long each further time, up to MOST_RETRY_SECONDS."""
 MOST_RETRY_SECONDS = 60.0
 SHORTEST_SLEEP_SECONDS = 0.001
+LONGEST_SHARED_SLEEP_SECONDS = 1.0
+"""Until a shared store is read again: it may have timers of rooms whose owner gave them up or died."""
 
 Ask = Callable[[str, RoomMessage, Reply[None]], Awaitable[None]]
 """Sends a room a message, starting it if need be, and waits for the reply."""
@@ -66,6 +68,8 @@ class RoomTimers:
                         self._queue(timer, ask, nursery)
                 if len(due) < len(timers):
                     self.note(timers[len(due)].due_ms)
+                if self._store.is_shared:
+                    self.note(now_ms + int(LONGEST_SHARED_SLEEP_SECONDS * 1000))
                 if len(due) < limit:
                     await self._sleep()
 

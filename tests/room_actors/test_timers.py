@@ -2,10 +2,20 @@
 
 import msgspec
 import pytest
+import trio
 from trio.testing import MockClock
 
+from actors import Reply
 from broker.config.settings import RoomSettings, Settings
+from broker.engine.age_clock import EngineClock
+from broker.engine.base import Retention
+from broker.engine.memory import MemoryEngine
+from broker.engine.memory_room_store import MemoryRoomStore
+from broker.engine.room_store import StoredTurn
+from broker.log import stdlib_log
 from broker.room_actors import Member, RoomActor, Timer, call
+from broker.room_actors.timers import RoomTimers
+from broker.rooms.messages import RoomMessage, TimerDue
 from broker.testing.world import World, open_test_broker
 
 
@@ -113,6 +123,42 @@ async def test_a_room_sleeps_until_its_timer_is_due(autojump_clock: MockClock) -
         assert (state["opened"], state["closed"]) == (1, 1)
         await world.pass_time(401)
         assert await fired(world) == [["far", 0]]
+
+
+class SharedStore(MemoryRoomStore):
+    """A store to which other nodes may write, so that timers come up of which this node is told nothing."""
+
+    @property
+    def is_shared(self) -> bool:
+        return True
+
+
+async def test_timers_of_a_shared_store_are_found_without_a_note(autojump_clock: MockClock) -> None:
+    engine = MemoryEngine(wall_clock=trio.current_time, idempotency_seconds=300.0)
+    clock = EngineClock(trio.current_time, stdlib_log())
+    store = SharedStore(engine.append, clock, idempotency_seconds=300.0)
+    fired_at: list[tuple[str, float]] = []
+
+    async def ask(room: str, message: RoomMessage, reply: Reply[None]) -> None:
+        assert isinstance(message, TimerDue)
+        fired_at.append((message.name, trio.current_time()))
+        await save({message.name: None})
+
+    async def save(timers: dict[str, int | None]) -> None:
+        await store.store(
+            "den", [StoredTurn(timers=timers)], None, Retention(9, 9, 9.0), is_state_changed=False
+        )
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(RoomTimers(store).run, ask)
+        for name, due_seconds in (("past", -5.0), ("soon", 2.5), ("far", 60.0)):
+            await trio.sleep(0.25)
+            await save({name: int((began + due_seconds) * 1000)})
+        await trio.sleep(70)
+        nursery.cancel_scope.cancel()
+    assert [name for name, _ in fired_at] == ["past", "soon", "far"]
+    assert [seconds - began for _, seconds in fired_at] == pytest.approx([1, 2.5, 60], abs=0.1)
 
 
 async def test_a_timer_outlives_the_server_and_is_told_how_late_it_is(autojump_clock: MockClock) -> None:

@@ -23,6 +23,7 @@ from broker.engine.base import (
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.outbox import Queue
 from broker.engine.presence import PresenceBus
+from broker.engine.redis.append_head import UNTOUCHED_MS, AppendHead
 from broker.engine.redis.cluster import RedisCluster
 from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.node_clock import NodeClock
@@ -44,20 +45,15 @@ from broker.engine.redis.replies import (
 )
 from broker.engine.redis.revocations import RedisRevocations
 from broker.engine.redis.ring import Ring
+from broker.engine.redis.room_store import RedisRoomStore
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import RedisServer
 from broker.errors import EngineUnavailableError
 from broker.log import Log
 from broker.model import Draft, Position
 
-UNTOUCHED_MS = 3_600_000
-"""How long a room without events keeps its epoch."""
-
 MOST_PLACES = 16_384
 """Rooms of which the server and the keys are kept in memory."""
-
-SLACK_MS = 60_000
-"""Added to the expiry of a room's keys, as Redis' clock and the nodes' clocks may differ."""
 
 
 class RedisEngine(Engine, Feed):
@@ -93,15 +89,25 @@ class RedisEngine(Engine, Feed):
         at_places = QueuesAtPlaces(queues)
         writers = [server.attendance for server in servers if server.attendance is not None]
         self._attendance = RedisAttendance(writers, self._ring.index_of, at_places) if writers else None
-        self._told = message_packer(queues, keyspace) or _nobody
-        self._append = scripts.append if self._told is _nobody else scripts.append_and_tell
-        self._idempotency_ms = int(idempotency_seconds * 1000)
+        queues_of = message_packer(queues, keyspace)
+        self._append = scripts.append if queues_of is None else scripts.append_and_tell
         self._make_epoch = make_epoch or _epochs()
+        self._append_head = AppendHead(
+            self._make_epoch, int(idempotency_seconds * 1000), queues_of or _nobody
+        )
         # Both take as long to find as the rest of a command.
         self._place = lru_cache(MOST_PLACES)(self._find_place)
         self._commits = 0
         self._messages = 0
         self._meter = EngineMeter([server.link.batches for server in servers])
+        self._room_store = RedisRoomStore(
+            *(servers, self._place, scripts, keyspace, self._append_head),
+            node=node,
+            lease_seconds=lease_seconds,
+            now_ms=clock.now_ms,
+            has_queues=queues_of is not None,
+            count=self._count,
+        )
 
     @property
     def feed(self) -> Feed:
@@ -132,6 +138,11 @@ class RedisEngine(Engine, Feed):
     def attendance(self) -> RedisAttendance | None:
         """See Engine."""
         return self._attendance
+
+    @property
+    def room_store(self) -> RedisRoomStore:
+        """See Engine."""
+        return self._room_store
 
     async def position(self, room: str) -> Position:
         """See Engine."""
@@ -195,16 +206,8 @@ class RedisEngine(Engine, Feed):
         """Return the keys and arguments of the script, and the time in them."""
         _, room_keys = self._place(room)
         keys = [room_keys.meta, room_keys.stream]
-        age_ms = int(retention.age_seconds * 1000)
         now_ms = self._clock.now_ms()
-        # Ephemeral drafts may make the room, which then expires like one that was only joined.
-        keep_room_ms = (
-            max(age_ms, self._idempotency_ms) + SLACK_MS if any(map(is_kept, drafts)) else UNTOUCHED_MS
-        )
-        args: list[str | bytes | int] = [
-            *(self._make_epoch(), now_ms, self._idempotency_ms, keep_room_ms, room_keys.channel),
-            *(retention.messages, retention.bytes, age_ms, self._told(room)),
-        ]
+        args = self._append_head.make(room, room_keys, drafts, retention, now_ms)
         for draft in drafts:
             if draft.key is not None:
                 keys.append(room_keys.idempotency(draft.key))

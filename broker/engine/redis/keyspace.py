@@ -5,6 +5,16 @@ import attrs
 from broker.model import IdempotencyKey
 
 
+def tag_of(room: str) -> str:
+    """Return the hash tag of a room's keys; an empty one, or one cut short by a brace, would spread them over slots."""
+    return room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+
+
+def room_of(tag: str) -> str:
+    """Return the room of a tag."""
+    return tag.replace("%7D", "}").replace("%7B", "{").replace("%25", "%")
+
+
 @attrs.frozen
 class RoomKeys:
     """The keys of one room, and its channel."""
@@ -24,6 +34,20 @@ class RoomKeys:
         """Return the key that holds the position stored under an idempotency key."""
         # The length keeps scope and key apart, whatever is in them.
         return f"{self._stem}:sent:{len(key.scope)}:{key.scope}:{key.key}"
+
+    @property
+    def code(self) -> str:
+        """The key with the owner and the state of a room with code."""
+        return f"{self._stem}:code"
+
+    @property
+    def timers(self) -> str:
+        """The key with the timers of a room with code."""
+        return f"{self._stem}:timers"
+
+    def answer(self, key: IdempotencyKey) -> str:
+        """Return the key that holds the answer to the request with an idempotency key, in a room with code."""
+        return f"{self._stem}:answer:{len(key.scope)}:{key.scope}:{key.key}"
 
 
 @attrs.frozen
@@ -61,9 +85,7 @@ class Keyspace:
 
     def room(self, room: str) -> RoomKeys:
         """Return the keys of a room; they share a hash tag, so that they are in one slot."""
-        # An empty tag or one cut short by a brace would spread them.
-        tag = room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-        stem = f"{self.prefix}:{{{tag}}}"
+        stem = f"{self.prefix}:{{{tag_of(room)}}}"
         return RoomKeys(
             f"{stem}:room",
             f"{stem}:events",
@@ -87,6 +109,11 @@ class Keyspace:
     def rooms(self) -> str:
         """The key with the names of all rooms that have members."""
         return f"{self.prefix}:rooms"
+
+    @property
+    def timers(self) -> str:
+        """The key with the timers of all rooms with code."""
+        return f"{self.prefix}:timers"
 
     @property
     def all_nodes(self) -> str:

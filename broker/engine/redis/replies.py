@@ -3,10 +3,8 @@
 No input is trusted to have the right shape: every parser raises ValueError for anything unexpected.
 """
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from math import isfinite
-from typing import Any, ParamSpec, TypeVar
 
 import attrs
 import msgspec
@@ -14,13 +12,13 @@ import msgspec
 from broker.engine.base import Receipt, Run
 from broker.engine.outbox import AsideEntry, Entry, Kind, message_fields
 from broker.engine.presence import NodePresence, RemoteChange, RemotePresence, RoomSummary
+from broker.engine.redis.reply_values import INT64, array, binary, decimal, integer, of_msgspec, pairs, text
 from broker.model import Draft, Event, EventHeader, Position, Shown
 from broker.protocol.content import read_header
 
 MOST_CONNECTIONS = 1 << 20
 """More connections of one user than a node can have."""
 
-_INT64 = 1 << 63
 _ENTRY_FIELDS = 4  # names and values of time and content
 _HEADER_AT = 5  # the value of the header, in entries that have one
 
@@ -88,22 +86,6 @@ _CHANGE = msgspec.msgpack.Decoder(_Change)
 _MEMBER = msgspec.json.Decoder(_Member)
 _REMOVAL = msgspec.msgpack.Decoder(tuple[str, str])
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _of_msgspec(parse: Callable[P, T]) -> Callable[P, T]:
-    """Make `parse` raise only ValueError; a MessagePack array that announces 2**32 elements is a MemoryError."""
-
-    @wraps(parse)
-    def parse_or_refuse(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return parse(*args, **kwargs)
-        except (msgspec.MsgspecError, MemoryError, RecursionError) as error:
-            raise ValueError(str(error)) from error
-
-    return parse_or_refuse
-
 
 @attrs.frozen
 class Greeting:
@@ -117,28 +99,28 @@ class Greeting:
 
 def parse_greeting(reply: object) -> Greeting:
     """Parse the reply to HELLO 2; a server that names no role is taken for a master."""
-    flat = _list(reply)
-    fields = {_text(name): value for name, value in _pairs(flat)}
+    flat = array(reply)
+    fields = {text(name): value for name, value in pairs(flat)}
     if "version" not in fields:
         raise ValueError("a greeting without a version")
-    version = _text(fields["version"])
+    version = text(fields["version"])
     numbers = tuple(int(part) for part in version.split(".")[:2])
     return Greeting(version, numbers, fields.get("role", b"master") != b"master")
 
 
 def parse_position(reply: object) -> Position:
     """Parse the reply of the script `position`."""
-    epoch, offset = _list(reply, 2)
-    return Position(_text(epoch), _integer(offset))
+    epoch, offset = array(reply, 2)
+    return Position(text(epoch), integer(offset))
 
 
 def parse_receipts(reply: object, drafts: Sequence[Draft], now_ms: int) -> list[Receipt]:
     """Parse the reply of the script `append` to drafts appended at `now_ms`."""
-    fields = _list(reply, 1 + len(drafts))
-    epoch = _text(fields[0])
+    fields = array(reply, 1 + len(drafts))
+    epoch = text(fields[0])
     receipts = []
     for draft, field in zip(drafts, fields[1:], strict=True):
-        place = _integer(field, -_INT64)
+        place = integer(field, -INT64)
         offset = place if place >= 0 else -1 - place
         position = Position(epoch, offset) if offset else None
         event = Event(draft.content, now_ms, offset or None, draft.header) if place >= 0 else None
@@ -148,12 +130,12 @@ def parse_receipts(reply: object, drafts: Sequence[Draft], now_ms: int) -> list[
 
 def parse_run(reply: object) -> Run:
     """Parse the reply of the script `read`."""
-    epoch, newest, first_held, entries = _list(reply, 4)
-    position = Position(_text(epoch), _integer(newest))
-    first_held = _integer(first_held, 1)
+    epoch, newest, first_held, entries = array(reply, 4)
+    position = Position(text(epoch), integer(newest))
+    first_held = integer(first_held, 1)
     if first_held > position.offset + 1:
         raise ValueError("events are held that are not there yet")
-    events = tuple(_event(entry) for entry in _list(entries))
+    events = tuple(_event(entry) for entry in array(entries))
     if events:
         _check_run([event.offset or 0 for event in events], first_held, position.offset)
     return Run(position, first_held, events)
@@ -173,15 +155,15 @@ def _event(entry: object) -> Event:
 
     An entry of an earlier version has no header.
     """
-    entry_id, fields = _list(entry, 2)
-    if len(_list(fields)) < _ENTRY_FIELDS or len(fields) % 2:
+    entry_id, fields = array(entry, 2)
+    if len(array(fields)) < _ENTRY_FIELDS or len(fields) % 2:
         raise ValueError("not an entry of a room's stream")
     _, time_ms, _, content = fields[:_ENTRY_FIELDS]
     if type(entry_id) is not bytes or type(content) is not bytes:
         raise ValueError("not an entry of a room's stream")
     has_header = len(fields) > _HEADER_AT and fields[_HEADER_AT - 1] == b"h"
-    header = parse_header(_bytes(fields[_HEADER_AT])) if has_header else read_header(content)
-    return Event(content, _decimal(time_ms), _decimal(entry_id.partition(b"-")[0]), header)
+    header = parse_header(binary(fields[_HEADER_AT])) if has_header else read_header(content)
+    return Event(content, decimal(time_ms), decimal(entry_id.partition(b"-")[0]), header)
 
 
 def pack_header(header: EventHeader) -> bytes:
@@ -189,42 +171,42 @@ def pack_header(header: EventHeader) -> bytes:
     return msgspec.json.encode(header)
 
 
-@_of_msgspec
+@of_msgspec
 def parse_header(packed: bytes | str) -> EventHeader:
     """Parse a header of this version, or of an earlier or later one."""
     return _HEADER.decode(packed)
 
 
-@_of_msgspec
+@of_msgspec
 def parse_remote_presence(reply: object, own_node: str) -> RemotePresence:
     """Parse the reply of the script `snapshot`; the node's own members are left out."""
-    store_id, version, *fields = _list(reply)
+    store_id, version, *fields = array(reply)
     nodes = {
-        _text(node): NodePresence(_integer(node_version), _members(members) or _uncounted(users))
+        text(node): NodePresence(integer(node_version), _members(members) or _uncounted(users))
         for node, node_version, members, users in zip(
             fields[::4], fields[1::4], fields[2::4], fields[3::4], strict=True
         )
     }
     nodes.pop(own_node, None)
-    return RemotePresence(_text(store_id), _integer(version), nodes)
+    return RemotePresence(text(store_id), integer(version), nodes)
 
 
 def _members(flat: object) -> dict[str, Shown]:
     members = {}
-    for connection, packed in _pairs(_list(flat)):
-        name = _text(connection)
-        members[name] = _parse_member(name, _bytes(packed))
+    for connection, packed in pairs(array(flat)):
+        name = text(connection)
+        members[name] = _parse_member(name, binary(packed))
     return members
 
 
 def _uncounted(flat: object) -> dict[str, Shown]:
     """Return a member for each connection of the users of an earlier version's node, which names none of them."""
     members = {}
-    for user, count in _pairs(_list(flat)):
-        shown = Shown(_text(user))
+    for user, count in pairs(array(flat)):
+        shown = Shown(text(user))
         # No connection's id has a slash.
         members.update(
-            {f"{shown.user_id}/{number}": shown for number in range(_decimal(count, MOST_CONNECTIONS))}
+            {f"{shown.user_id}/{number}": shown for number in range(decimal(count, MOST_CONNECTIONS))}
         )
     return members
 
@@ -253,36 +235,36 @@ def _parse_member(connection: str, packed: bytes | str) -> Shown:
 
 def parse_summary(room: str, reply: object) -> RoomSummary | None:
     """Parse the reply of the script `summary`; None for a room without members."""
-    size, epoch, offset = _list(reply, 3)
-    position = Position(_text(epoch), _integer(offset))
-    return RoomSummary(room, size, position) if _integer(size) else None
+    size, epoch, offset = array(reply, 3)
+    position = Position(text(epoch), integer(offset))
+    return RoomSummary(room, size, position) if integer(size) else None
 
 
 def parse_lease(reply: object) -> tuple[bool, int, list[str]]:
     """Parse the reply of the script `lease`: whether the node had none, the server's time in ms, the dead nodes."""
-    had_none, server_ms, *dead = _list(reply)
-    return _integer(had_none) == 1, _integer(server_ms), [_text(node) for node in dead]
+    had_none, server_ms, *dead = array(reply)
+    return integer(had_none) == 1, integer(server_ms), [text(node) for node in dead]
 
 
-@_of_msgspec
+@of_msgspec
 def parse_entries(reply: object) -> list[Entry]:
     """Parse entries of the outbox."""
-    return [_entry_of(_ENTRY.decode(_bytes(packed))) for packed in _list(reply)]
+    return [_entry_of(_ENTRY.decode(binary(packed))) for packed in array(reply)]
 
 
-@_of_msgspec
+@of_msgspec
 def parse_aside(reply: object) -> list[AsideEntry]:
     """Parse entries of the outbox that were put aside."""
-    found = [_ASIDE.decode(_bytes(packed)) for packed in _list(reply)]
+    found = [_ASIDE.decode(binary(packed)) for packed in array(reply)]
     return [AsideEntry(_entry_of(each.entry), each.aside_ms, each.reason) for each in found]
 
 
-@_of_msgspec
+@of_msgspec
 def parse_queue_counts(reply: object) -> tuple[int, int | None, int]:
     """Parse the reply of the script `outbox_count`: entries that wait, when the first was queued, entries aside."""
-    waiting, first, aside = _list(reply, 3)
-    oldest_ms = next((_ENTRY.decode(_bytes(packed)).queued_ms for packed in _list(first)), None)
-    return _integer(waiting), oldest_ms, _integer(aside)
+    waiting, first, aside = array(reply, 3)
+    oldest_ms = next((_ENTRY.decode(binary(packed)).queued_ms for packed in array(first)), None)
+    return integer(waiting), oldest_ms, integer(aside)
 
 
 def _entry_of(stored: _Stored) -> Entry:
@@ -300,32 +282,32 @@ def _entry_of(stored: _Stored) -> Entry:
 
 def parse_text(reply: object) -> str:
     """Parse a string."""
-    return _text(reply)
+    return text(reply)
 
 
 def parse_names(reply: object) -> list[str]:
     """Parse strings."""
-    return [_text(name) for name in _list(reply)]
+    return [text(name) for name in array(reply)]
 
 
 def parse_left_in_book(reply: object) -> int:
     """Parse the reply of the script `bury`: users that are left, -1 if the node is alive."""
-    return _integer(reply, -1)
+    return integer(reply, -1)
 
 
 def parse_announced_version(reply: object) -> int:
     """Parse the reply of the script `announce`."""
-    return _integer(reply, -1)
+    return integer(reply, -1)
 
 
 def parse_count(reply: object) -> int:
     """Parse the reply to PUBLISH."""
-    return _integer(reply)
+    return integer(reply)
 
 
 def parse_scores(reply: object) -> dict[str, float]:
     """Parse the members of a sorted set with their scores, all finite."""
-    scores = {_text(member): float(_text(score)) for member, score in _pairs(_list(reply))}
+    scores = {text(member): float(text(score)) for member, score in pairs(array(reply))}
     if not all(map(isfinite, scores.values())):
         raise ValueError("not a number within its bounds")
     return scores
@@ -333,13 +315,13 @@ def parse_scores(reply: object) -> dict[str, float]:
 
 def parse_close_counts(reply: object) -> tuple[int, int]:
     """Parse the reply of the script `close`: how many nodes received the message, and how many are alive."""
-    received, alive = _list(reply, 2)
-    return _integer(received), _integer(alive)
+    received, alive = array(reply, 2)
+    return integer(received), integer(alive)
 
 
 def parse_room_names(reply: object, after: str | None) -> list[str]:
     """Parse names of rooms, which must rise and come after `after`; with others, paging would never end."""
-    names = [_text(name) for name in _list(reply)]
+    names = [text(name) for name in array(reply)]
     before = [*([] if after is None else [after]), *names]
     if any(
         first >= second
@@ -357,7 +339,7 @@ def is_remote_change(payload: bytes) -> bool:
     return b"\x80" <= payload[:1] <= b"\x8f"
 
 
-@_of_msgspec
+@of_msgspec
 def parse_remote_change(payload: bytes) -> RemoteChange:
     """Parse a node's announcement of its members."""
     change = _CHANGE.decode(payload)
@@ -368,7 +350,7 @@ def parse_remote_change(payload: bytes) -> RemoteChange:
         change.follows,
         {
             connection: _parse_member(connection, packed) if packed else None
-            for connection, packed in _pairs(flat)
+            for connection, packed in pairs(flat)
         },
     )
 
@@ -383,13 +365,13 @@ def pack_removal(node: str, user_id: str) -> bytes:
     return msgspec.msgpack.encode((node, user_id))
 
 
-@_of_msgspec
+@of_msgspec
 def parse_removal(payload: bytes) -> tuple[str, str]:
     """Parse a removal: the node that asked for it, and the user."""
     return _REMOVAL.decode(payload)
 
 
-@_of_msgspec
+@of_msgspec
 def parse_published(payload: bytes) -> tuple[str, list[Event]]:
     """Parse the message of an append: the epoch and the events.
 
@@ -401,44 +383,9 @@ def parse_published(payload: bytes) -> tuple[str, list[Event]]:
     headers = [None] * len(offsets) if published.headers is None else published.headers
     events = []
     for offset, content, header in zip(offsets, contents, headers, strict=True):
-        if not isinstance(content, str) or not isinstance(offset, int) or not 0 <= offset < _INT64:
+        if not isinstance(content, str) or not isinstance(offset, int) or not 0 <= offset < INT64:
             raise ValueError("no offset and content")
         written = content.encode()
         parsed = read_header(written) if header is None else parse_header(header)
         events.append(Event(written, published.time_ms, offset or None, parsed))
     return published.epoch, events
-
-
-def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Return the pairs of a flat list: key, value, key, value."""
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _list(value: object, length: int | None = None) -> list[Any]:
-    # Not isinstance: a push of RESP 3 is a list too.
-    if type(value) is not list or (length is not None and len(value) != length):
-        raise ValueError("not the array that was expected")
-    return value
-
-
-def _bytes(value: object) -> bytes:
-    if type(value) is not bytes:
-        raise ValueError("not a string")
-    return value
-
-
-def _text(value: object) -> str:
-    return _bytes(value).decode()
-
-
-def _integer(value: object, least: int = 0) -> int:
-    if type(value) is not int or value < least:
-        raise ValueError("not a number within its bounds")
-    return value
-
-
-def _decimal(value: object, most: int = _INT64 - 1) -> int:
-    """Return the number in a string of digits."""
-    if type(value) is not bytes or not value.isdigit() or len(value) > 19 or int(value) > most:
-        raise ValueError("not a number within its bounds")
-    return int(value)

@@ -26,8 +26,6 @@ from tests.engine.contract.test_contract_machine import Loop
 if TYPE_CHECKING:
     from tests.engine.contract.conftest import OpenEngine, Wall
 
-pytestmark = pytest.mark.parametrize("open_engine_under_test", ["memory://", "sqlite:///PATH"], indirect=True)
-
 KEEP = Retention(1000, 1_000_000, 86_400.0)
 WINDOW_SECONDS = 300.0
 NOW_MS = 1_700_000_000_000
@@ -36,8 +34,16 @@ STATE = StoredState("Counter", 1, b'{"n":1}')
 
 
 @pytest.fixture
-def store(engine: Engine) -> RoomStore:
-    return store_of(engine)
+async def store(engine: Engine) -> RoomStore:
+    store = store_of(engine)
+    await own(store, "den", "attic", "cellar")
+    return store
+
+
+async def own(store: RoomStore, *rooms: str) -> None:
+    """Load rooms, without which a shared store stores nothing."""
+    for room in rooms:
+        await store.load(room)
 
 
 def store_of(engine: Engine) -> RoomStore:
@@ -147,6 +153,7 @@ async def test_steps_of_the_wall_clock_neither_move_timers_nor_end_windows(
     boot = 1000.0
     async with open_engine_under_test(wall, lambda: boot) as engine:
         store = store_of(engine)
+        await own(store, "den")
         assert store.now_ms() == NOW_MS
         await save(store, "den", StoredTurn(answer=StoredAnswer(KEY, b"1")))
         wall.now += 86_400.0
@@ -212,9 +219,10 @@ async def test_history_is_kept_as_the_retention_says(engine: Engine, store: Room
         wall.now += 100 * 86_400.0
         await engine.append("attic", [draft(1)], KEEP)
         await save(store, "attic", StoredTurn(answer=StoredAnswer(KEY, b"1")))
-    after = await engine.position("den")
-    assert after.epoch != before.epoch
-    assert after.offset == 0
+    if not store.is_shared:  # Redis' own clock, which no test moves, ends what is shared
+        after = await engine.position("den")
+        assert after.epoch != before.epoch
+        assert after.offset == 0
     assert await store.load("den") == StoredRoom(STATE, {"a": NOW_MS})
     assert list(await store.earliest_timers(1)) == [DueTimer("den", "a", NOW_MS)]
 
@@ -229,6 +237,7 @@ async def test_events_of_turns_are_written_to_the_outbox(
             StoredTurn([draft(1), draft(2, ephemeral=True)]),
             StoredTurn([draft(3)], answer=StoredAnswer(KEY, b"1") if has_state else None),
         ]
+        await own(store_of(engine), "den")
         await store_of(engine).store("den", turns, STATE, KEEP, is_state_changed=has_state)
         [partition] = engine.outbox.partitions
         entries = await engine.outbox.read(partition, "all", limit=10)
@@ -265,6 +274,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = NOW_MS / 1000
         self.loop = Loop(lambda: open_engine(lambda: self.now))
         self.store = store_of(self.loop.engine)
+        self.loop.call(lambda: own(self.store, *ROOMS))
         self.states: dict[str, StoredState | None] = {}
         self.timers: dict[str, dict[str, int]] = {room: {} for room in ROOMS}
         self.answers: dict[tuple[str, IdempotencyKey], tuple[Answer, float]] = {}

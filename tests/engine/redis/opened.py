@@ -12,6 +12,7 @@ import trio
 
 from broker.config.settings import RedisSettings
 from broker.engine.base import Retention
+from broker.engine.outbox import Queue
 from broker.engine.redis.engine import RedisEngine
 from broker.engine.redis.open import open_redis
 from broker.errors import EngineUnavailableError
@@ -39,6 +40,8 @@ async def opened(
     ca_file: str | None = None,
     probe_seconds: float = 0.05,
     timeout_seconds: float = PATIENT_SECONDS,
+    lease_seconds: float = 10.0,
+    queues: Sequence[Queue] = (),
 ) -> AsyncIterator[RedisEngine]:
     """Open an engine under a prefix of its own, with everything bounded in time."""
     settings = RedisSettings(
@@ -47,10 +50,11 @@ async def opened(
         timeout_seconds=timeout_seconds,
         probe_seconds=probe_seconds,
         pending_bytes=pending_bytes,
+        lease_seconds=lease_seconds,
     )
     with trio.fail_after(TEST_SECONDS):
         async with open_redis(
-            url, settings, idempotency_seconds=300.0, wall_clock=time.time, log=stdlib_log()
+            url, settings, idempotency_seconds=300.0, wall_clock=time.time, log=stdlib_log(), queues=queues
         ) as engine:
             yield engine
 

@@ -32,6 +32,14 @@ from broker.engine.redis.replies import (
     parse_run,
     parse_summary,
 )
+from broker.engine.redis.room_replies import (
+    Claim,
+    parse_answer,
+    parse_claim,
+    parse_stored,
+    parse_timers,
+)
+from broker.engine.room_store import Answer, DueTimer, Move, StoredRoom, StoredState
 from broker.model import Draft, Event, EventHeader, Position, Shown
 
 DRAFTS = [Draft(b"{}"), Draft(b"{}")]
@@ -56,10 +64,14 @@ PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
     parse_count: (int,),
     parse_close_counts: (tuple,),
     lambda reply: parse_room_names(reply, "a"): (list,),
+    parse_claim: (Claim, str, type(None)),
+    lambda reply: parse_stored(reply, DRAFTS, 0): (list, type(None)),
+    lambda reply: parse_answer(reply, 0): (Answer, type(None)),
+    lambda reply: parse_timers(reply, str.upper): (list,),
 }
 
 strings = st.sampled_from(
-    [b"", b"den", b"8.0.0", b"version", b"1-0", b"7", b"-1", b"\xff", b"9" * 30, b"1_0", b" 1 "]
+    [b"", b"den", b"8.0.0", b"version", b"1-0", b"7", b"-1", b"\xff", b"9" * 30, b"1_0", b" 1 ", b"5 7 e c d"]
 )
 leaves = (
     st.none()
@@ -85,6 +97,14 @@ nearly = st.one_of(
     st.tuples(strings, st.integers(-1, 9), st.integers(-1, 9), entries | leaves).map(list),
     st.lists(strings, min_size=2, max_size=6),
     st.tuples(strings, leaves, strings, leaves, st.lists(strings | leaves, max_size=4) | leaves).map(list),
+    st.tuples(
+        leaves,
+        st.sampled_from([b"", b"lost", b"left"]),
+        st.lists(strings, max_size=4),
+        strings,
+        strings,
+        leaves,
+    ).map(list),
 )
 
 
@@ -115,7 +135,7 @@ def check(read: object) -> None:
             assert [type(read.time_ms), type(read.content)] == [int, bytes]
             assert -(2**63) <= read.time_ms < 2**63
             assert type(read.offset) in {int, type(None)}
-        case Receipt(position=Position() as position):
+        case Receipt(position=Position() as position) | Answer(position=Position() as position):
             check(position)
         case RemotePresence():
             for node in read.nodes.values():
@@ -206,6 +226,48 @@ def test_what_nodes_say_is_read() -> None:
         {"c1": ann, "c2": None, "c3": Shown("bob", "c3"), "c4": Shown("cas", "c4", 9, None, b"1")},
     )
     assert parse_remote_change(pack_change({})).members == {}
+
+
+def test_what_the_scripts_of_rooms_with_code_answer_is_read() -> None:
+    assert parse_claim(0) is None
+    assert parse_claim(b"there") == "there"
+    assert parse_claim([7, b"", []]) == Claim(7, None, StoredRoom())
+    state = StoredState("Quiz", 2, b"\xff {}")
+    reply = [7, b"lost", [b"a", b"5", b"", b"-5"], b"Quiz", b"2", b"\xff {}"]
+    assert parse_claim(reply) == Claim(7, Move.LOST, StoredRoom(state, {"a": 5, "": -5}))
+    assert parse_stored(0, DRAFTS, 5) is None
+    assert parse_stored([b"e", 1, 0], DRAFTS, 5) == parse_receipts([b"e", 1, 0], DRAFTS, 5)
+    assert parse_answer(None, 0) is None
+    assert parse_answer(b"5 0  a b ", 4) == Answer(b"a b ")
+    assert parse_answer(b"5 7 e ", 4) == Answer(b"", Position("e", 7))
+    assert parse_answer(b"5 7 e ", 5) is None
+    assert parse_timers([b"den", b"a", b"5"], str.upper) == [DueTimer("DEN", "a", 5)]
+
+
+@pytest.mark.parametrize(
+    ("parse", "reply"),
+    [
+        *((parse_claim, reply) for reply in (1, -1, True, 0.0, b"\xff", None, [], [7, b""], [7, b"", {}])),
+        *((parse_claim, [number, b"", []]) for number in (0, -1, b"7", True)),
+        *((parse_claim, [7, move, []]) for move in (b"taken", b"\xff", 0)),
+        *((parse_claim, [7, b"", flat]) for flat in ([b"a"], [b"a", 5], [b"a", b""], [b"a", b"--5"])),
+        *(
+            (parse_claim, [7, b"", [], *rest])
+            for rest in ([b"C"], [b"C", b"-1", b""], [b"C", b"1", b"", b""])
+        ),
+        *((lambda reply: parse_stored(reply, DRAFTS, 0), reply) for reply in (1, False, 0.0, [b"e"], None)),
+        *(
+            (lambda reply: parse_answer(reply, 0), reply)
+            for reply in (0, b"", b"5 7 e", b"5 -7 e ", b"x 7 e ")
+        ),
+        *((lambda reply: parse_timers(reply, str), reply) for reply in (0, [b"a"], [b"a", b"b", 5])),
+    ],
+)
+def test_another_answer_to_the_scripts_of_rooms_with_code_is_refused(
+    parse: Callable[[Any], object], reply: object
+) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the text differs
+        parse(reply)
 
 
 def test_a_node_of_an_earlier_version_has_a_member_for_each_connection() -> None:

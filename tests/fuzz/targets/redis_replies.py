@@ -6,6 +6,7 @@ from collections.abc import Callable
 import hiredis
 
 from broker.engine.redis.client.connection import Connection
+from broker.engine.redis.keyspace import room_of
 from broker.engine.redis.replies import (
     parse_announced_version,
     parse_aside,
@@ -26,6 +27,7 @@ from broker.engine.redis.replies import (
     parse_summary,
     parse_text,
 )
+from broker.engine.redis.room_replies import parse_answer, parse_claim, parse_stored, parse_timers
 from broker.errors import EngineUnavailableError
 from broker.model import Draft
 from tests.fuzz.pieces import Pieces, in_pieces, run_now
@@ -54,6 +56,10 @@ PARSERS: dict[str, Callable[[object], object]] = {
     "scores": parse_scores,
     "close counts": parse_close_counts,
     "room names": lambda reply: parse_room_names(reply, "a"),
+    "claim": parse_claim,
+    "stored": lambda reply: parse_stored(reply, [Draft(b"{}")], 0),
+    "answer": lambda reply: parse_answer(reply, 0),
+    "timers": lambda reply: parse_timers(reply, room_of),
 }
 
 
@@ -81,6 +87,7 @@ SEEDS = (
     written([5, [b"\x98\x01\xa1e\xa6joined\x05\x06\xa3den\xa1u\xa2{}"], 0]),
     written([b"a", b"1.5", b"b", b"inf"]),
     written([b"b", b"c"]) + b"+OK\r\n-ERR no\r\n%1\r\n+a\r\n:1\r\n,1.5\r\n#t\r\n_\r\n",
+    written([7, b"lost", [b"a", b"-5"], b"Quiz", b"2", b"{}"]) + written(b"5 7 e {}") + written([b"den%7B", b"a", b"5"]),
     b"*1000000\r\n:1\r\n",
     b">2\r\n+message\r\n*-1\r\n",
     b"%1\r\n*1\r\n:1\r\n:1\r\n",

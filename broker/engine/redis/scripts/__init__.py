@@ -88,13 +88,20 @@ class Scripts:
     outbox_repeat: Script
     outbox_lease: Script
     outbox_count: Script
+    room_load: Script
+    room_store: Script
+    room_store_and_tell: Script
+    """The same with the functions of the outbox."""
+    room_release: Script
+    room_timers: Script
 
 
 def load_scripts() -> Scripts:
     """Read all scripts from their files."""
     directory = files(__name__)
-    room, outbox, book = (
-        directory.joinpath(f"{name}.lua").read_text() for name in ("room", "outbox", "book")
+    room, appending, outbox, book, alive = (
+        directory.joinpath(f"{name}.lua").read_text()
+        for name in ("room", "appending", "outbox", "book", "alive")
     )
 
     def load(name: str, prelude: str = "") -> Script:
@@ -102,8 +109,8 @@ def load_scripts() -> Scripts:
         return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     return Scripts(
-        load("append", room),
-        load("append", room + outbox),
+        load("append", room + appending),
+        load("append", room + outbox + appending),
         load("position", room),
         load("read", room),
         load("lease"),
@@ -113,12 +120,17 @@ def load_scripts() -> Scripts:
         load("close"),
         load("clear", room),
         load("revoke"),
-        load("attend", outbox + book),
-        load("bury", outbox + book),
+        load("attend", alive + outbox + book),
+        load("bury", alive + outbox + book),
         load("lost_nodes"),
         load("outbox_read", outbox + book),
         load("outbox_take"),
         load("outbox_repeat"),
         load("outbox_lease"),
         load("outbox_count"),
+        load("room_load", alive),
+        load("room_store", room + appending),
+        load("room_store", room + outbox + appending),
+        load("room_release"),
+        load("room_timers", alive),
     )

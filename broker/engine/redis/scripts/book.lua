@@ -120,9 +120,3 @@ local function check_book(book)
     end
   end
 end
-
-local function lease_age_ms(alive, node)
-  local time = redis.call('TIME')
-  local seen = redis.call('ZSCORE', alive, node)
-  return seen and tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(seen) or math.huge
-end
