@@ -1,8 +1,5 @@
 """Three nodes restarted one after another under load, as a deployment does: clients lose nothing but time."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,17 +8,16 @@ from pathlib import Path
 from random import Random
 
 import attrs
-import httpx2
 import trio
 
 from broker.auth.mint import mint_token
 from broker.client import Position, Room, State, connect
 from broker.errors import CloseCode
 from broker.wakeup import Wakeup
+from tests.cluster.node_processes import NodeProcess, running_nodes
 from tests.support.patience import PATIENCE_SECONDS
-from tests.support.redis import RedisServer, free_port
-from tests.support.secrets import API_KEY, SECRET
-from tests.support.untraced import untraced
+from tests.support.redis import RedisServer
+from tests.support.secrets import SECRET
 
 ROOM = "den"
 CLIENTS = 12
@@ -31,77 +27,12 @@ PAUSE_SECONDS = 0.005
 DRAIN_SECONDS = 1.5
 
 
-@attrs.define(eq=False)
-class Node:
-    """A server process, started again on the port it had."""
-
-    engine: str
-    log: Path
-    port: int = attrs.Factory(free_port)
-    process: trio.Process | None = None
-
-    async def start(self) -> None:
-        """Start it and wait until it is ready."""
-        others = {
-            name: value for name, value in untraced(os.environ).items() if not name.startswith("GREENROOM_")
-        }
-        own = {
-            "GREENROOM_SECRET": SECRET,
-            "GREENROOM_API_KEY": API_KEY,
-            "GREENROOM_SERVER__DRAIN_SECONDS": str(DRAIN_SECONDS),
-            "GREENROOM_REDIS__PREFIX": "rolling",
-            "GREENROOM_LIMITS__MESSAGES_PER_SECOND": "1000000",
-            "GREENROOM_LIMITS__USER_BYTES_BURST": "1000000000",
-            "GREENROOM_LIMITS__IDS_PER_USER": "10000000",
-            "GREENROOM_HISTORY__MESSAGES": "1000000",
-            "GREENROOM_HISTORY__BYTES": "100000000",
-        }
-        with self.log.open("ab") as log:
-            self.process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "broker", "serve", "--port", str(self.port), "--engine", self.engine],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                env={**others, **own},
-            )
-        async with httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_SECONDS
-        ) as http:
-            while not await _is_ready(http):
-                assert self.process.poll() is None, self.log.read_text()
-                await trio.sleep(0.02)
-
-    async def stop(self) -> None:
-        """Send SIGTERM, and wait until it has drained and ended by itself."""
-        assert self.process is not None
-        self.process.terminate()
-        with trio.fail_after(PATIENCE_SECONDS):
-            assert await self.process.wait() == 0
-
-    async def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            await self.process.wait()
-
-
-async def _is_ready(http: httpx2.AsyncClient) -> bool:
-    try:
-        return (await http.get("/ready")).status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
 @asynccontextmanager
-async def open_nodes(redis: RedisServer, directory: Path) -> AsyncIterator[list[Node]]:
-    nodes = [Node(redis.url, directory / f"node-{number}.log") for number in range(3)]
-    try:
-        async with trio.open_nursery() as nursery:
-            for node in nodes:
-                nursery.start_soon(node.start)
+async def open_nodes(redis: RedisServer, directory: Path) -> AsyncIterator[list[NodeProcess]]:
+    environ = {"GREENROOM_SERVER__DRAIN_SECONDS": str(DRAIN_SECONDS), "GREENROOM_REDIS__PREFIX": "rolling"}
+    nodes = [NodeProcess(redis.url, directory / f"node-{number}.log", environ) for number in range(3)]
+    async with running_nodes(nodes):
         yield nodes
-    finally:
-        with trio.CancelScope(shield=True):
-            for node in nodes:
-                await node.kill()
 
 
 @attrs.define(eq=False)
@@ -127,9 +58,9 @@ class Guest:
 
     name: str
     ledger: Ledger
-    nodes: Sequence[Node]
+    nodes: Sequence[NodeProcess]
     random: Random
-    node: Node
+    node: NodeProcess
     heard: list[tuple[Position, str]] = attrs.Factory(list)
     states: list[tuple[float, State]] = attrs.Factory(list)
     joins: int = 0

@@ -1,10 +1,13 @@
 """What clients have seen of one room, and whether a broker may show that: nothing lost, one order, nothing twice. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, pairwise
+from typing import TypeVar
 
 import attrs
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -53,7 +56,7 @@ class History:
         yield from self._faults_of_store()
         yield from self._faults_of_acknowledgements()
         for member, heard in self.heard.items():
-            yield from self._faults_of_member(member, heard)
+            yield from faults_of_member(member, heard, self.stored)
 
     def _faults_of_store(self) -> Iterator[str]:
         if len({place.epoch for place, _ in self.stored}) > 1:
@@ -90,15 +93,19 @@ class History:
             if places[text].offset <= before:
                 yield f"{text} came before what was acknowledged before it began"
 
-    def _faults_of_member(self, member: str, heard: list[tuple[Place, str]]) -> Iterator[str]:
-        stored = dict(self.stored)
-        for (before, _), (place, text) in pairwise(heard):
-            if place.offset <= before.offset:
-                yield f"{member} heard {text} again, or out of order"
-            elif place.offset > before.offset + 1:
-                yield f"{member} missed what is before {text}"
-        for place, text in heard:
-            if stored.get(place) != text:
-                yield f"{member} heard {text} at a place where it is not stored"
-        if heard and self.stored and heard[-1][0] != self.stored[-1][0]:
-            yield f"{member} missed the end"
+
+def faults_of_member(
+    member: str, heard: Sequence[tuple[Place, T]], held: Sequence[tuple[Place, T]]
+) -> Iterator[str]:
+    """Say what no member may hear: anything but a part of the history without holes, up to its end."""
+    stored = dict(held)
+    for (before, _), (place, text) in pairwise(heard):
+        if place.offset <= before.offset:
+            yield f"{member} heard {text} again, or out of order"
+        elif place.offset > before.offset + 1:
+            yield f"{member} missed what is before {text}"
+    for place, text in heard:
+        if stored.get(place) != text:
+            yield f"{member} heard {text} at a place where it is not stored"
+    if heard and held and heard[-1][0] != held[-1][0]:
+        yield f"{member} missed the end"

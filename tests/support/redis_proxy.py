@@ -58,7 +58,11 @@ class Proxy:
         if self.is_closed:
             await trio.aclose_forcefully(client)
             return
-        server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
+        try:
+            server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
+        except OSError:
+            await trio.aclose_forcefully(client)
+            return
         route = Route(client, server)
         self.routes.append(route)
         try:
