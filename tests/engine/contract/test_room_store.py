@@ -122,6 +122,23 @@ async def test_timers_are_set_moved_and_removed(store: RoomStore) -> None:
     assert await store.load("den") == StoredRoom()
 
 
+async def test_an_answer_has_the_position_of_the_draft_of_its_own_turn(store: RoomStore) -> None:
+    keys = [IdempotencyKey("ann", str(number)) for number in range(4)]
+    turns = [
+        StoredTurn([draft(1), draft(2)], answer=StoredAnswer(keys[0], draft=1)),
+        StoredTurn([draft(3, ephemeral=True), draft(4)], answer=StoredAnswer(keys[1], b"1", 1)),
+        StoredTurn([draft(5)], answer=StoredAnswer(keys[2], b"2")),
+        StoredTurn([draft(6, ephemeral=True)], answer=StoredAnswer(keys[3], b"3", 0)),
+    ]
+    receipts = [receipt for each in await save(store, "den", *turns) for receipt in each]
+    assert [await store.recall("den", key) for key in keys] == [
+        Answer(b"", receipts[1].position),
+        Answer(b"1", receipts[3].position),
+        Answer(b"2"),
+        Answer(b"3"),
+    ]
+
+
 async def test_answers_are_recalled_until_their_window_ends(store: RoomStore, wall: "Wall") -> None:
     keys = [IdempotencyKey(scope, key) for scope in ("ann", "http") for key in ("k", "ü\0")]
     answers = [Answer(b"%d" % number) for number in range(4)]

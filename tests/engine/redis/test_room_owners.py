@@ -123,6 +123,7 @@ async def test_a_room_moves_when_the_lease_of_its_owner_ends(nodes: Nodes) -> No
         with pytest.raises(OwnershipLostError) as caught:
             await save(one, later, state=SECOND)
         assert caught.value.trouble is EngineTrouble.ROOM_MOVED
+        assert "den" not in one._fences
     assert nodes.dump() == before
     await save(two, StoredTurn([draft(5)]))
     await ear.wait(lambda: bool(ear.heard))
@@ -160,7 +161,16 @@ async def test_a_script_that_was_sent_before_the_room_was_loaded_again_stores_no
     before = nodes.dump()
     with pytest.raises(OwnershipLostError):
         await save(store, TURN)
+    store._fences["den"] = fence
+    await store.release("den")
     assert nodes.dump() == before
+    # Sent before the room was released.
+    await store.load("den")
+    fence = store._fences["den"]
+    await store.release("den")
+    store._fences["den"] = fence
+    with pytest.raises(OwnershipLostError):
+        await save(store, TURN)
 
 
 async def test_a_released_room_moves_at_once(nodes: Nodes) -> None:
@@ -178,6 +188,7 @@ async def test_a_released_room_moves_at_once(nodes: Nodes) -> None:
             await check_owner(one, room)
         assert (await two.load(room)).state == state
         await check_owner(two, room)
+        await two.load(room)
     assert dict(two.moves) == {Move.RELEASED: 2}
     [moves] = MoveCollector(two).collect()
     assert {sample.labels["reason"]: sample.value for sample in moves.samples} == {"released": 2, "lost": 0}
@@ -194,7 +205,7 @@ async def test_a_released_room_moves_at_once(nodes: Nodes) -> None:
 async def test_rooms_of_which_nothing_is_stored_leave_nothing_for_long(nodes: Nodes) -> None:
     store, redis = nodes.one.room_store, nodes.redis
     key = f"{nodes.prefix}:{{den}}:code"
-    for state, timers in ((None, {"a": 1}), (FIRST, {"a": None}), (None, {})):
+    for state, timers in ((None, {}), (None, {"a": 1}), (FIRST, {"a": None}), (None, {})):
         await store.load("den")
         assert redis.ask("TTL", key) == -1
         await save(store, StoredTurn(timers=timers), state=state)
@@ -227,6 +238,26 @@ async def test_timers_of_rooms_with_another_owner_are_left_out(nodes: Nodes) -> 
     nodes.begin_lease(nodes.one)
     nodes.end_lease(nodes.two)
     assert list(await one.earliest_timers(400)) == of_one + of_two
+
+
+async def test_timers_of_all_servers_are_merged_and_a_server_that_is_away_holds_up_no_other(
+    redis: RedisServer, shared_redis: RedisServer
+) -> None:
+    both = f"{redis.url},127.0.0.1:{shared_redis.port}"
+    async with opened(both) as engine, opened(redis.url) as engine_of_one:
+        store = engine.room_store
+        timers = [DueTimer(f"room {number}", "a", number) for number in range(20)]
+        for timer in timers:
+            await store.load(timer.room)
+            await save(store, StoredTurn(timers={timer.name: timer.due_ms}), room=timer.room)
+        for limit in (7, 20):
+            assert list(await store.earliest_timers(limit)) == timers[:limit]
+        redis.kill()
+        left = [timer for timer in timers if str(redis.port) not in engine._server(timer.room).name]
+        assert 0 < len(left) < len(timers)
+        assert list(await store.earliest_timers(20)) == left
+        with pytest.raises(EngineUnavailableError):
+            await engine_of_one.room_store.earliest_timers(20)
 
 
 async def test_a_room_whose_keys_are_of_no_use_holds_up_no_timer_of_others(nodes: Nodes) -> None:
@@ -273,12 +304,10 @@ async def test_an_owner_whose_data_is_lost_stores_nothing_more(nodes: Nodes) -> 
     for engine in (nodes.one, nodes.two):
         nodes.begin_lease(engine)
     assert await two.load("den") == StoredRoom()
+    # Numbers rise after the loss too.
+    assert two._fences["den"] > fence
     with pytest.raises(OwnedElsewhereError):
         await one.load("den")
-    await two.release("den")
-    assert await one.load("den") == StoredRoom()
-    # Numbers rise after the loss too.
-    assert one._fences["den"] > fence
 
 
 async def test_a_server_out_of_memory_stores_nothing_of_turns(redis: RedisServer) -> None:
