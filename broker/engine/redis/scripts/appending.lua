@@ -17,61 +17,14 @@ local told = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or nil
 local room, first_held, was_empty
 local published, headers, changes = {}, {}, false
 
-local function find_sent(key)
-  local sent = key and redis.call('GET', key)
-  if not sent then
-    return nil
-  end
-  -- A key of another epoch belongs to a room that is gone.
-  local epoch, offset, until_ms = string.match(sent, '^(%S+) (%d+) (%d+)$')
-  return epoch == room.epoch and tonumber(until_ms) > now_ms and tonumber(offset) or nil
-end
-
-local function place(key, is_ephemeral, content, header)
-  local offset = 0
-  if not is_ephemeral then
-    room.offset = room.offset + 1
-    offset = room.offset
-    if keeps then
-      redis.call('XADD', stream, offset .. '-0', 't', now_ms, 'c', content, 'h', header)
-      room.bytes = room.bytes + #content
-    end
-  end
-  if key then
-    -- The nodes' clock decides when the window is over; Redis' own only cleans up, a minute later.
-    local until_ms = string.format('%.0f', now_ms + window_ms)
-    redis.call('SET', key, room.epoch .. ' ' .. offset .. ' ' .. until_ms, 'PX', window_ms + 60000)
-  end
-  return offset
-end
-
-local function tell(offset, content, header)
-  for _, name in ipairs(told.names) do
-    write_entry(
-      told.outbox, name, { 0, '', 'message', now_ms, now_ms, told.room, '', content, header, offset, room.epoch }
-    )
-  end
-end
-
 local function drop_oldest(oldest)
-  room.bytes = room.bytes - #entry_content(oldest)
+  room.bytes = room.bytes - #oldest[2][4] -- the content
   room.first = room.first + 1
   room.oldest_ms = 0 -- not known yet
 end
 
 local function read_oldest()
   return redis.call('XRANGE', stream, room.first .. '-0', '+', 'COUNT', 1)[1]
-end
-
--- Events that were too old for a reader do not come back with a longer age.
-local function drop_expired()
-  while room.first <= room.offset do
-    local oldest = read_oldest()
-    if entry_time(oldest) > now_ms - room.age_ms then
-      break
-    end
-    drop_oldest(oldest)
-  end
 end
 
 -- The time of the oldest event is kept in the hash, so that most appends need not read it.
@@ -106,17 +59,6 @@ local function trim()
   end
 end
 
--- Both keys expire together. The expiry includes slack, of which up to a quarter is spent before it is set again.
-local function renew_expiry()
-  local expires_ms = now_ms + keep_room_ms
-  local is_due = math.abs(expires_ms - room.expires_ms) >= 15000
-  if is_due or was_empty then
-    room.expires_ms = expires_ms
-    redis.call('PEXPIRE', meta, keep_room_ms)
-    redis.call('PEXPIRE', stream, keep_room_ms)
-  end
-end
-
 -- The keys of queues are checked before anything is written.
 local function open_room()
   if told then
@@ -126,21 +68,47 @@ local function open_room()
   end
   room = load_room(meta, stream) or make_room(meta, stream, ARGV[1], keep_room_ms)
   first_held, was_empty = room.first, room.first > room.offset
-  if keep_ms > room.age_ms then
-    drop_expired()
+  -- Events that were too old for a reader do not come back with a longer age.
+  while keep_ms > room.age_ms and room.first <= room.offset do
+    local oldest = read_oldest()
+    if entry_time(oldest) > now_ms - room.age_ms then
+      break
+    end
+    drop_oldest(oldest)
   end
 end
 
 -- Return the offset, 0 if it is ephemeral; -1 - offset of a draft that was stored before under the same key.
 local function append_draft(key, is_ephemeral, content, header)
   changes = changes or key ~= nil or not is_ephemeral
-  local sent = find_sent(key)
+  local sent = key and redis.call('GET', key)
   if sent then
-    return -1 - sent
+    -- A key of another epoch belongs to a room that is gone.
+    local epoch, offset, until_ms = string.match(sent, '^(%S+) (%d+) (%d+)$')
+    if epoch == room.epoch and tonumber(until_ms) > now_ms then
+      return -1 - tonumber(offset)
+    end
   end
-  local offset = place(key, is_ephemeral, content, header)
+  local offset = 0
+  if not is_ephemeral then
+    room.offset = room.offset + 1
+    offset = room.offset
+    if keeps then
+      redis.call('XADD', stream, offset .. '-0', 't', now_ms, 'c', content, 'h', header)
+      room.bytes = room.bytes + #content
+    end
+  end
+  if key then
+    -- The nodes' clock decides when the window is over; Redis' own only cleans up, a minute later.
+    local until_ms = string.format('%.0f', now_ms + window_ms)
+    redis.call('SET', key, room.epoch .. ' ' .. offset .. ' ' .. until_ms, 'PX', window_ms + 60000)
+  end
   if told and offset > 0 then
-    tell(offset, content, header)
+    for _, name in ipairs(told.names) do
+      write_entry(
+        told.outbox, name, { 0, '', 'message', now_ms, now_ms, told.room, '', content, header, offset, room.epoch }
+      )
+    end
   end
   published[#published + 1] = offset
   published[#published + 1] = content
@@ -149,12 +117,19 @@ local function append_draft(key, is_ephemeral, content, header)
 end
 
 local function save_appended()
-  if changes then
-    trim()
-    room.age_ms = keep_ms
-    renew_expiry()
-    save_room(meta, room)
+  if not changes then
+    return
   end
+  trim()
+  room.age_ms = keep_ms
+  -- Both keys expire together. The expiry includes slack, of which up to a quarter is spent before it is set again.
+  local expires_ms = now_ms + keep_room_ms
+  if was_empty or math.abs(expires_ms - room.expires_ms) >= 15000 then
+    room.expires_ms = expires_ms
+    redis.call('PEXPIRE', meta, keep_room_ms)
+    redis.call('PEXPIRE', stream, keep_room_ms)
+  end
+  save_room(meta, room)
 end
 
 local function publish_appended()

@@ -59,7 +59,3 @@ end
 local function entry_time(entry)
   return tonumber(entry[2][2])
 end
-
-local function entry_content(entry)
-  return entry[2][4]
-end
