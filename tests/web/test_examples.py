@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from examples.answers import ANSWER
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.programs import run_example
 
@@ -113,3 +114,71 @@ def test_the_auction_shows_who_bid_most_and_refuses_a_bid_that_is_late(
         wait(bob, "#refused", "10 is bid already")
         ann.context.close()
         bob.context.close()
+
+
+def test_the_pointers_of_others_appear_move_and_vanish(chromium: "Browser") -> None:
+    with run_example("cursors") as (address, _):
+        ann = visit(chromium, address, "ann")
+        bob = visit(chromium, address, "bob")
+        width, height = ann.evaluate("() => [innerWidth, innerHeight]")
+        for page in (ann, bob):
+            page.wait_for_function("() => document.querySelector('#hint').textContent.startsWith('You are')")
+        for step in range(5):
+            ann.mouse.move(width / 4 + step, height / 2)
+        bob.wait_for_selector(".cursor >> text=ann")
+        bob.wait_for_function(TIP_IS_AT, arg=[width / 4 + 4, height / 2])
+        # Another size of the window: the pointer is at the same share of it.
+        bob.set_viewport_size({"width": 640, "height": 480})
+        bob.wait_for_function(TIP_IS_AT, arg=[640 * (0.25 + 4 / width), 240])
+        late = visit(chromium, address, "cat")
+        late.wait_for_selector(".cursor >> text=ann")
+        assert ann.locator(".cursor").count() == 0
+        ann.context.close()
+        for page in (bob, late):
+            page.wait_for_selector(".cursor", state="detached")
+            page.context.close()
+
+
+TIP_IS_AT = """([x, y]) => {
+  const { left, top } = document.querySelector(".cursor").getBoundingClientRect();
+  return Math.abs(left - x) < 1 && Math.abs(top - y) < 1;
+}"""
+
+
+def test_an_answer_goes_on_through_a_reload_and_a_killed_server(chromium: "Browser", tmp_path: Path) -> None:
+    answers = {
+        "GREENROOM_SERVER__ENGINE": f"sqlite:///{tmp_path}/answers.db",
+        "GREENROOM_SQLITE__WITNESS_DIRECTORY": str(tmp_path),
+    }
+    whole = ANSWER.format(question="<b>Why?</b>")
+    # The first word comes at once, the last ones later than a busy machine has looked.
+    with run_example("answers", **answers, PIECE_SECONDS="30") as (address, process):
+        ann = visit(chromium, address, "ann")
+        bob = visit(chromium, address, "bob")
+        ann.fill("#question", "<b>Why?</b>")
+        ann.press("#question", "Enter")
+        wait(ann, "#now h2", "You: <b>Why?</b>")
+        wait(bob, "#now h2", "ann: <b>Why?</b>")
+        bob.wait_for_function(IS_BEGUN, arg=whole)
+        ann.reload()
+        ann.wait_for_function(IS_BEGUN, arg=whole)
+        assert ann.is_disabled("button")
+        ann.context.close()
+        bob.context.close()
+        process.kill()
+        process.wait(PATIENCE_SECONDS)
+    with run_example("answers", **answers, PIECE_SECONDS="0.01") as (address, _):
+        ann = visit(chromium, address, "ann")
+        wait(ann, "#answers", f"You: <b>Why?</b>{whole}")
+        bob = visit(chromium, address, "bob")
+        wait(bob, "#answers", f"ann: <b>Why?</b>{whole}")
+        for page in (ann, bob):
+            page.wait_for_selector("#now", state="hidden")
+            assert page.is_enabled("button")
+            page.context.close()
+
+
+IS_BEGUN = """(whole) => {
+  const text = document.querySelector("#now p").textContent;
+  return text.length > 0 && text.length < whole.length && whole.startsWith(text);
+}"""
