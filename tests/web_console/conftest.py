@@ -20,6 +20,7 @@ import websockets.exceptions
 import websockets.trio.client
 
 from broker import Broker, open_broker
+from broker.assembly import OwnParts
 from broker.auth.mint import mint_token
 from broker.config.settings import Settings
 from broker.http.nodes.siblings import Siblings
@@ -177,6 +178,7 @@ async def open_world_with(
     dev: bool = True,
     port: int = 0,
     siblings: Siblings | None = None,
+    parts: OwnParts | None = None,
     **sections: Any,
 ) -> AsyncIterator[World]:
     tables: dict[str, Any] = {
@@ -187,7 +189,10 @@ async def open_world_with(
     for section, values in sections.items():
         tables[section] = {**tables.get(section, {}), **values} if isinstance(values, dict) else values
     settings = msgspec.convert(tables, Settings)
-    async with open_broker(settings, siblings=siblings, dev=dev) as broker, trio.open_nursery() as nursery:
+    async with (
+        open_broker(settings, siblings=siblings, dev=dev, **(parts or {})) as broker,
+        trio.open_nursery() as nursery,
+    ):
         url = await nursery.start(broker.serve)
         headers = {"Authorization": f"Bearer {API_KEY}"}
         async with (

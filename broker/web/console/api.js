@@ -56,6 +56,7 @@ export class Api {
   node = (query, signal) => this.ask("GET", "/api/node", { query, signal });
   listRooms = (query, signal) => this.ask("GET", "/api/rooms", { query, signal });
   room = async (room, signal) => this.ask("GET", roomPath(room), { signal });
+  code = async (room, signal) => (await this.open("GET", roomPath(room, "/code"), { signal })).text();
   history = async (room, limit, signal) => this.ask("GET", roomPath(room, "/messages"), { query: { limit, reverse: true }, signal });
   removeFromRoom = async (room, user) => this.ask("DELETE", memberPath(room, user));
   disconnect = async (user) => this.ask("DELETE", userPath(user));

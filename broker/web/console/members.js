@@ -10,16 +10,18 @@ const MOST_INFO = 24;
 const AT_MOST_EVERY_MS = 1000;
 
 export class Members {
-  #api; #room; #signal; #onRemove;
+  #api; #room; #signal; #onRemove; #onDetails;
   #isDue = false;
   #isAsking = false;
   #users = [];
 
-  constructor(api, room, { signal, onRemove }) {
+  /** `onDetails` is told all that the answer to the question for the members says of the room. */
+  constructor(api, room, { signal, onRemove, onDetails }) {
     this.#api = api;
     this.#room = room;
     this.#signal = signal;
     this.#onRemove = onRemove;
+    this.#onDetails = onDetails;
     $("members-find").value = "";
     $("members-find").hidden = true;
     $("members-find").addEventListener("input", () => this.#show(), { signal });
@@ -37,6 +39,7 @@ export class Members {
       if (this.#signal.aborted) break;
       if (details !== null) {
         this.#users = details.users;
+        this.#onDetails(details);
         this.#show();
       }
       await pause(Math.max(AT_MOST_EVERY_MS, 20 * (performance.now() - began)), this.#signal);

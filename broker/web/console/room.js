@@ -1,6 +1,7 @@
 // One room, looked at: what is said in it, who is in it, and ways to speak in it.
 
 import { Refusal } from "./api.js";
+import { CodeView } from "./code.js";
 import { Composer } from "./composer.js";
 import { askToRemove } from "./confirm.js";
 import { $, setText, tell } from "./dom.js";
@@ -15,11 +16,12 @@ export class RoomView {
   #api;
   #room = null;
   #end = new AbortController();
-  #composer; #log;
+  #code; #composer; #log;
   #isPaused = false;
 
   constructor(api, signal) {
     this.#api = api;
+    this.#code = new CodeView(api);
     this.#composer = new Composer(api, signal);
     this.#log = new MessageLog($("room-log"), (user) => user === this.#composer.user);
     signal.addEventListener("abort", () => this.show(null), { once: true });
@@ -34,6 +36,7 @@ export class RoomView {
   showState(state) {
     this.#composer.makesTokens = state.makes_tokens;
     if (this.#isPaused) this.#pause(true);
+    this.#code.refresh();
   }
 
   /** Open a room, or none. */
@@ -47,6 +50,7 @@ export class RoomView {
     $("room-none").hidden = $("room-open").hidden = isOpen;
     document.title = isOpen ? `${room} · Greenroom` : "Greenroom";
     this.#log.clear();
+    this.#code.close();
     this.#composer.open(room);
     $("members-list").replaceChildren();
     this.#pause(false);
@@ -61,7 +65,8 @@ export class RoomView {
   async #watch(room, signal) {
     const state = $("room-state");
     const onState = (kind, text) => tell(state, text, kind);
-    const members = new Members(this.#api, room, { signal, onRemove: (user) => this.#remove(user, room) });
+    const onDetails = (details) => (details.has_code ? this.#code.open(room, signal) : this.#code.close());
+    const members = new Members(this.#api, room, { signal, onRemove: (user) => this.#remove(user, room), onDetails });
     try {
       while (!signal.aborted) {
         const lastId = await this.#showHistory(room, signal);
