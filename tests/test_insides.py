@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PRIVATE_IMPORT = re.compile(r"^\s*(?:from|import) (?!broker|actors|bench)[\w.]*\b_[a-z]\w*", re.MULTILINE)
+PRIVATE_IMPORT = re.compile(
+    r"^\s*(?:from|import) (?!broker|actors|bench|_greenroom)[\w.]*\b_[a-z]\w*", re.MULTILINE
+)
 UNDOCUMENTED_IMPORT = re.compile(
     r"^\s*(?:from|import) (?:hypercorn\.(?:app_wrappers|events|protocol|trio|utils)|quart_trio\.(?:asgi|wrappers)"
     r"|quart\.wrappers\.(?:base|response)|jwt\.utils)\b",

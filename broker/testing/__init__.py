@@ -10,7 +10,8 @@ from broker.testing.publishers import (
     Record,
 )
 from broker.testing.running import RunningBroker, running_broker
-from broker.testing.world import RefusedError, Visitor, World, open_test_broker
+from broker.testing.visitor import RefusedError, Visitor
+from broker.testing.world import World, open_test_broker, open_test_broker_in_thread
 
 __all__ = [
     "FakeAsyncPublisher",
@@ -22,5 +23,6 @@ __all__ = [
     "Visitor",
     "World",
     "open_test_broker",
+    "open_test_broker_in_thread",
     "running_broker",
 ]

@@ -1,12 +1,20 @@
-"""An engine in memory that a test can make unavailable."""
+"""An engine in memory that a test can make unavailable, and that lets a turn of a room fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from broker.engine.base import Engine, Receipt, Retention, Run
 from broker.engine.memory import MemoryEngine
 from broker.engine.room_store import Answer, DueTimer, RoomStore, StoredRoom, StoredState, StoredTurn
 from broker.errors import EngineUnavailableError
 from broker.model import Draft, IdempotencyKey, Position
+
+
+class RoomCrashError(Exception):
+    """A room crashes, as the test has asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("the test lets the room crash")
 
 
 class FaultyEngine(Engine):
@@ -16,6 +24,15 @@ class FaultyEngine(Engine):
         self._inner = inner
         self._room_store = _FaultyStore(inner.room_store, self.check)
         self.is_unavailable = False
+
+    @contextmanager
+    def failing_turn(self) -> Iterator[None]:
+        """Let the next turn of a room with code fail as it begins."""
+        self._room_store.is_turn_to_fail = True
+        try:
+            yield
+        finally:
+            self._room_store.is_turn_to_fail = False
 
     def check(self) -> None:
         """Raise EngineUnavailableError while it is unavailable."""
@@ -59,8 +76,13 @@ class _FaultyStore(RoomStore):
     def __init__(self, inner: RoomStore, check: Callable[[], None]) -> None:
         self._inner = inner
         self._check = check
+        self.is_turn_to_fail = False
 
     def now_ms(self) -> int:
+        # Each turn begins with it.
+        if self.is_turn_to_fail:
+            self.is_turn_to_fail = False
+            raise RoomCrashError
         return self._inner.now_ms()
 
     async def load(self, room: str) -> StoredRoom:

@@ -1,11 +1,10 @@
 """A real broker on a free port, in a thread of its own: for tests under trio, asyncio, or neither."""
 
-import queue
 import secrets
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import attrs
 import msgspec
@@ -15,10 +14,9 @@ from broker.assembly import open_broker
 from broker.auth.mint import make_token
 from broker.client.publisher import AsyncPublisher, Publisher
 from broker.config.settings import Settings
+from broker.testing.threads import open_in_thread
 
 SECRET_BYTES = 48
-STOP_SECONDS = 30.0
-"""How long a broker may take to stop after its drain window before the test fails."""
 
 
 @attrs.frozen
@@ -68,59 +66,17 @@ def running_broker(settings: Settings | None = None) -> Iterator[RunningBroker]:
     broker serves; under trio or asyncio that is some hundredths of a second, once everything is imported.
 
     :raises ConfigurationError: if the broker cannot be opened as configured.
-    :raises RuntimeError: if it does not stop within STOP_SECONDS.
+    :raises RuntimeError: if it does not stop within `threads.STOP_SECONDS`.
     """
-    complete = for_tests(settings or Settings())
-    started: queue.SimpleQueue[tuple[str, _Stop] | BaseException] = queue.SimpleQueue()
-    thread = threading.Thread(target=_run, args=(complete, started), name="greenroom under test", daemon=True)
-    thread.start()
-    first = started.get()
-    if isinstance(first, BaseException):
-        thread.join()
-        raise first
-    url, stop = first
-    try:
-        yield RunningBroker(url, complete)
-    finally:
-        stop.request()
-        thread.join(STOP_SECONDS)
-        if thread.is_alive():
-            raise RuntimeError(f"the broker under test did not stop within {STOP_SECONDS:g} s")
-    if not started.empty():
-        failure = started.get()
-        assert isinstance(failure, BaseException)
-        raise failure
+    with open_in_thread(partial(_serve, for_tests(settings or Settings()))) as broker:
+        yield broker
 
 
-@attrs.frozen
-class _Stop:
-    """Ends the broker from another thread."""
-
-    token: trio.lowlevel.TrioToken
-    begin_drain: "trio.Event"
-
-    def request(self) -> None:
-        """Let the broker drain; a broker that failed has stopped already."""
-        try:
-            self.token.run_sync_soon(self.begin_drain.set)
-        except trio.RunFinishedError:
-            return
-
-
-def _run(settings: Settings, started: "queue.SimpleQueue[tuple[str, _Stop] | BaseException]") -> None:
-    try:
-        trio.run(_serve, settings, started)
-    except BaseException as failure:  # noqa: BLE001, ASYNC103  # raised in the thread of the test
-        started.put(failure)
-
-
-async def _serve(settings: Settings, started: "queue.SimpleQueue[tuple[str, _Stop] | BaseException]") -> None:
-    stopping = trio.Event()
-    stop = _Stop(trio.lowlevel.current_trio_token(), stopping)
+@asynccontextmanager
+async def _serve(settings: Settings) -> AsyncIterator[RunningBroker]:
     async with open_broker(settings) as broker, trio.open_nursery() as nursery:
         url = await nursery.start(broker.serve)
-        started.put((url, stop))
-        await stopping.wait()
+        yield RunningBroker(url, settings)
         broker.begin_drain()
 
 

@@ -1,151 +1,52 @@
-"""A whole broker in memory on trio's virtual clock, for tests of rooms with code: no port, no sleep, no thread."""
+"""A whole broker in memory on virtual time, for tests of rooms with code and of what goes on in rooms: no port, no sleep."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from random import Random
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import attrs
 import jwt
 import msgspec
 import trio
 from msgspec import UNSET
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from trio.testing import MockClock, wait_all_tasks_blocked
+from trio_websocket import WebSocketConnection, wrap_client_stream
 
-from broker.assembly import Assembly, open_assembly
+from actors import ActorError, Reply
+from broker.assembly import Assembly
 from broker.config.settings import Settings
 from broker.engine.memory import MemoryEngine
 from broker.errors import GreenroomError
+from broker.hooks.own import Hook
 from broker.log import Log, stdlib_log
 from broker.model import Draft, IdempotencyKey
 from broker.protocol.content import notifier_content
 from broker.room_actors.actor import RoomActor
-from broker.testing.faulty_engine import FaultyEngine
+from broker.rooms.messages import Inspect, RoomInfo, RoomMessage, TaskEnded
+from broker.testing.faulty_engine import FaultyEngine, RoomCrashError
+from broker.testing.line import Line
+from broker.testing.loops import BrokerLoop, LoopInThread, LoopOfTest, in_broker
+from broker.testing.node import MemoryNode, open_memory_node
 from broker.testing.running import for_tests
-from broker.transport.admission import Admission, admission_limits
-from broker.transport.byte_stream import MemoryByteStream
-from broker.transport.port import Port
-from broker.transport.streams import ReplayStream
-from broker.wakeup import Wakeup
+from broker.testing.threads import open_in_thread
+from broker.testing.visitor import RefusedError, Visitor
+
+__all__ = ["BEGIN", "RefusedError", "Visitor", "World", "open_test_broker", "open_test_broker_in_thread"]
 
 BEGIN = 1_800_000_000.0
 """Unix seconds at the beginning of each world, so that tests see the same times in each run."""
 
-
 TOKEN_SECONDS = 86_400.0 * 365
 
 
-class RefusedError(GreenroomError):
-    """A request of a member was answered with an `error`."""
+class _CrashingReply(Reply[RoomInfo]):
+    """Lets the room that answers crash."""
 
-    def __init__(self, message: dict[str, Any]) -> None:
-        super().__init__(f"{message['code']}: {message['message']}")
-        self.code: str = message["code"]
-        self.retry_after_ms: int | None = message.get("retry_after_ms")
-
-
-@attrs.define(eq=False)
-class Visitor:
-    """A connection of the test, over WebSocket frames in memory; it is in one room."""
-
-    user_id: str
-    room: str
-    heard: list[dict[str, Any]] = attrs.Factory(list)
-    """All messages from the room and the server, the oldest first; answers to requests are not among them."""
-    closed_with: int | None = None
-    """The close code, once the connection has ended."""
-    _socket: WebSocketConnection = attrs.field(kw_only=True)
-    _stream: trio.StapledStream[Any, Any] = attrs.field(kw_only=True)
-    _answers: dict[str, dict[str, Any]] = attrs.Factory(dict)
-    _ids: "count[int]" = attrs.field(kw_only=True)
-    _has_read: Wakeup = attrs.Factory(Wakeup)
-
-    async def call(self, method: str, data: object = UNSET, *, request_id: str | None = None) -> Any:
-        """Call a method of the room's code; returns its result.
-
-        :raises RefusedError: if it is answered with an error.
-        """
-        message: dict[str, Any] = {"type": "call", "method": method}
-        if data is not UNSET:
-            message["data"] = data
-        return (await self._ask(message, request_id)).get("data")
-
-    async def chat(self, text: str, *, request_id: str | None = None) -> dict[str, Any]:
-        """Send a chat; returns its `ack`.
-
-        :raises RefusedError: if it is answered with an error.
-        """
-        return await self._ask({"type": "chat", "text": text}, request_id)
-
-    async def publish(
-        self, event: str, data: object, *, request_id: str | None = None, ephemeral: bool = False
-    ) -> dict[str, Any]:
-        """Publish an event of its own; returns its `ack`.
-
-        :raises RefusedError: if it is answered with an error.
-        """
-        return await self._ask(
-            {"type": "publish", "event": event, "data": data, "ephemeral": ephemeral}, request_id
-        )
-
-    async def ask(self, **message: object) -> dict[str, Any]:
-        """Send any request, in its room if it names none; returns its answer.
-
-        :raises RefusedError: if it is answered with an error.
-        """
-        return await self._ask(message, None)
-
-    async def leave(self) -> None:
-        """Leave the room; the connection stays."""
-        await self._ask({"type": "leave"}, None)
-
-    async def drop(self) -> None:
-        """Lose the connection, as when a network or a phone goes away."""
-        await trio.aclose_forcefully(self._stream)
-        await wait_all_tasks_blocked()
-
-    def of_type(self, type_: str) -> list[dict[str, Any]]:
-        """Return the messages of a type that were heard."""
-        return [message for message in self.heard if message["type"] == type_]
-
-    async def _ask(self, message: dict[str, Any], request_id: str | None) -> dict[str, Any]:
-        request_id = request_id or f"request {next(self._ids)}"
-        self._answers.pop(request_id, None)
-        await self._socket.send_message(
-            msgspec.json.encode({"room": self.room, **message, "id": request_id}).decode()
-        )
-        while request_id not in self._answers:
-            if self.closed_with is not None:
-                raise ConnectionError(f"{self.user_id} was closed with {self.closed_with}")
-            await self._has_read.wait()
-        await wait_all_tasks_blocked()
-        answer = self._answers[request_id]
-        if answer["type"] == "error":
-            raise RefusedError(answer)
-        return answer
-
-    async def wait_joined(self) -> None:
-        """Wait for `joined`, or for the end of the connection."""
-        while not self.heard and self.closed_with is None:
-            await self._has_read.wait()
-        await wait_all_tasks_blocked()
-
-    async def read(self) -> None:
-        """Read until the connection ends; the world runs it."""
-        try:
-            while True:
-                message = msgspec.json.decode(await self._socket.get_message())
-                if "id" in message:
-                    self._answers[message["id"]] = message
-                else:
-                    self.heard.append(message)
-                self._has_read.set()
-        except ConnectionClosed as closed:
-            self.closed_with = 1006 if closed.reason is None else closed.reason.code
-            self._has_read.set()
+    def set(self, value: RoomInfo) -> bool:  # noqa: ARG002
+        raise RoomCrashError
 
 
 @attrs.define(eq=False)
@@ -153,22 +54,25 @@ class World:
     """A broker with rooms, and the test's connections to it; made by `open_test_broker`.
 
     Each of its methods returns once nothing more happens without the test, so that `heard` and states are settled.
+    Between them no time passes.
     """
 
     settings: Settings
     _classes: Sequence[type[RoomActor[Any]]]
+    _hooks: Sequence[Hook]
     _log: Log
     _nursery: trio.Nursery
-    _began: float
+    _clock: trio.abc.Clock = attrs.Factory(trio.lowlevel.current_clock)
+    broker_loop: BrokerLoop = attrs.Factory(LoopOfTest)
     _ids: "count[int]" = attrs.Factory(lambda: count(1))
+    _began: float = attrs.field(init=False)
     _engine: FaultyEngine = attrs.field(init=False)
-    _assembly: Assembly = attrs.field(init=False)
-    _node: trio.CancelScope = attrs.field(init=False)
-    _node_ended: trio.Event = attrs.field(init=False)
-    _port: Port = attrs.field(init=False)
-    _serving: trio.Nursery = attrs.field(init=False)
+    _running: trio.CancelScope = attrs.field(init=False)
+    _ended: trio.Event = attrs.field(init=False)
+    _node: MemoryNode = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._began = self._clock.current_time()
         self._engine = FaultyEngine(
             MemoryEngine(
                 wall_clock=self.now,
@@ -180,33 +84,41 @@ class World:
 
     def now(self) -> float:
         """Return the virtual time in Unix seconds; it begins with BEGIN."""
-        return BEGIN + trio.current_time() - self._began
+        return BEGIN + self._clock.current_time() - self._began
 
-    async def join(self, room: str, *, user: str, **claims: Any) -> Visitor:
+    def token(self, user: str, **claims: Any) -> str:
+        """Return a token of a user, which holds for a year of virtual time."""
+        claims = {"sub": user, "exp": self.now() + TOKEN_SECONDS, **claims}
+        return jwt.encode(claims, self.settings.auth.secret or "", algorithm="HS256")
+
+    @in_broker
+    async def join(self, /, room: str, *, user: str, **claims: Any) -> Visitor:
         """Connect as a user to a room; `claims` are those of its token (`info`, `rooms`, `can`, …).
 
         :raises ConnectionError: if the join is refused; the text has the close code and the reason.
         """
-        claims = {"sub": user, "exp": self.now() + TOKEN_SECONDS, **claims}
-        token = jwt.encode(claims, self.settings.auth.secret or "", algorithm="HS256")
-        ours, theirs = memory_stream_pair()
-        self._serving.start_soon(self._port.serve_stream, MemoryByteStream(theirs, "127.0.0.1"))
-        socket = await wrap_client_stream(
-            self._nursery,
-            ours,  # type: ignore[arg-type]  # any stream does
-            "broker.test",
-            f"/ws/{quote(room, safe='')}?token={token}",
-            message_queue_size=100_000,
+        visitor = Visitor(
+            user, room, claims=claims, open=self._open_line, broker_loop=self.broker_loop, ids=self._ids
         )
-        visitor = Visitor(user, room, socket=socket, stream=ours, ids=self._ids)
-        self._nursery.start_soon(visitor.read)
-        await wait_all_tasks_blocked()
-        await visitor.wait_joined()
-        if visitor.closed_with is not None:
-            reason = None if socket.closed is None else socket.closed.reason
-            raise ConnectionError(f"{visitor.closed_with} {reason}")
+        await visitor.connect()
         return visitor
 
+    async def _open_line(self, visitor: Visitor) -> tuple[Line, WebSocketConnection]:
+        query = {"token": self.token(visitor.user_id, **visitor.claims)}
+        if visitor.position is not None:
+            query |= {"offset": str(visitor.position.offset), "epoch": visitor.position.epoch}
+        line = self._node.connect()
+        socket = await wrap_client_stream(
+            self._nursery,
+            line.client_end,  # type: ignore[arg-type]  # any stream does
+            "broker.test",
+            f"/ws/{quote(visitor.room, safe='')}?{urlencode(query)}",
+            message_queue_size=100_000,
+        )
+        self._nursery.start_soon(visitor.read, socket)
+        return line, socket
+
+    @in_broker
     async def publish(
         self, room: str, message: Mapping[str, object], *, request_id: str | None = None
     ) -> None:
@@ -219,6 +131,7 @@ class World:
         await self._assembly.http.rooms.publish(room, Draft(content, False, key, header))
         await wait_all_tasks_blocked()
 
+    @in_broker
     async def call(
         self, room: str, method: str, data: object = UNSET, *, request_id: str | None = None
     ) -> Any:
@@ -232,15 +145,21 @@ class World:
         await wait_all_tasks_blocked()
         return msgspec.json.decode(content)
 
+    @in_broker
     async def pass_time(self, seconds: float) -> None:
         """Let virtual time pass; timers and timeouts of it fire in their order."""
         await trio.sleep(seconds)
         await wait_all_tasks_blocked()
 
+    @property
+    def _assembly(self) -> Assembly:
+        return self._node.assembly
+
     def rooms_in_memory(self) -> list[str]:
         """Return the names of the rooms that are in memory, sorted."""
         return [info.room for info in self._assembly.http.rooms.list_here(limit=1_000_000)]
 
+    @in_broker
     async def state(self, room: str) -> Any:
         """Return the stored state of a room as JSON values; None if it has none."""
         stored = (await self._engine.room_store.load(room)).state
@@ -255,61 +174,96 @@ class World:
         finally:
             self._engine.is_unavailable = False
 
+    @in_broker
+    async def crash(self, room: str) -> None:
+        """Let a room fail, as by a fault in its code: it is started again with what is stored, and its members stay.
+
+        One that fails more than five times within ten seconds is given up: its members are disconnected with 1011.
+        """
+        if self._assembly.http.rooms.has_code(room):
+            # A turn that fails before any code has run.
+            with self._engine.failing_turn():
+                await self._crash_by(room, TaskEnded("", None, None))
+        else:
+            await self._crash_by(room, Inspect(_CrashingReply()))
+
+    async def _crash_by(self, room: str, message: RoomMessage) -> None:
+        await self._assembly.http.rooms.tell(room, message)
+        # Answered once it is up again, or given up.
+        with suppress(GreenroomError, ActorError):
+            await self._assembly.http.rooms.inspect(room)
+        await wait_all_tasks_blocked()
+
+    @in_broker
     async def kill(self) -> None:
         """End the server at once, as `kill -9` would: no drain, no `on_leave`, no `on_close`; what was stored stays."""
         self._engine.is_unavailable = True
-        self._node.cancel()
-        await self._node_ended.wait()
+        self._running.cancel()
+        await self._ended.wait()
         self._engine.is_unavailable = False
         await wait_all_tasks_blocked()
 
+    @in_broker
     async def start(self, rooms: Sequence[type[RoomActor[Any]]] | None = None) -> None:
         """Start the server again after `kill`; with `rooms`, with other classes, such as the next version of them."""
         if rooms is not None:
             self._classes = rooms
-        self._node_ended = trio.Event()
+        await self.run()
+
+    async def run(self) -> None:
+        """Start the server; `open_test_broker` calls it."""
+        self._ended = trio.Event()
         await self._nursery.start(self._run_node)
 
     async def _run_node(self, *, task_status: trio.TaskStatus[None]) -> None:
-        opening = open_assembly(
+        opening = open_memory_node(
             self.settings,
             log=self._log,
             engine=self._engine,
             wall_clock=self.now,
             boot_clock=self.now,
             rooms=self._classes,
+            hooks=self._hooks,
             random=Random(0),  # noqa: S311  # the same in each run
         )
-        with trio.CancelScope() as self._node:
-            async with opening as self._assembly, trio.open_nursery() as self._serving:
-                admission = Admission(*admission_limits(self.settings.limits, trio.current_time()))
-                self._port = Port(self._assembly.services, admission, self.settings.http, _no_http)
+        with trio.CancelScope() as self._running:
+            async with opening as self._node:
                 task_status.started()
                 await trio.sleep_forever()
-        self._node_ended.set()
+        self._ended.set()
 
 
 @asynccontextmanager
 async def open_test_broker(
-    rooms: Sequence[type[RoomActor[Any]]] = (), *, settings: Settings | None = None, log: Log | None = None
+    rooms: Sequence[type[RoomActor[Any]]] = (),
+    *,
+    settings: Settings | None = None,
+    hooks: Sequence[Hook] = (),
+    log: Log | None = None,
 ) -> AsyncIterator[World]:
-    """Open a broker in memory, with classes of rooms; use it under `trio.testing.MockClock(autojump_threshold=0)`.
+    """Open a broker in memory, with classes of rooms, and hooks as those of `open_broker`.
+
+    Under trio it runs in the loop of the test, which has virtual time: `trio.testing.MockClock(autojump_threshold=0)`.
+    Under asyncio it runs in a thread, with virtual time of its own, see `open_test_broker_in_thread`.
 
     :raises ConfigurationError: if a class cannot be used.
-    :raises RuntimeError: under another clock: timers and timeouts would take their real time.
+    :raises RuntimeError: under trio with another clock: timers and timeouts would take their real time.
     """
+    if not trio.lowlevel.in_trio_run():
+        with open_test_broker_in_thread(rooms, settings=settings, hooks=hooks, log=log) as world:
+            yield world
+        return
     if not isinstance(trio.lowlevel.current_clock(), MockClock):
         raise RuntimeError(  # noqa: TRY004  # of the run, and of no argument
             "open_test_broker needs virtual time: pytest-trio's fixture `autojump_clock` as an argument of the test, or"
             " trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))"
         )
-    complete = for_tests(settings or Settings())
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            world = World(complete, rooms, log or stdlib_log(), nursery, trio.current_time())
-            await world.start()
+            world = World(for_tests(settings or Settings()), rooms, hooks, log or stdlib_log(), nursery)
             try:
+                await world.run()
                 yield world
             except BaseException as error:
                 # Shown by itself, and not within groups.
@@ -324,5 +278,29 @@ async def open_test_broker(
         raise failure
 
 
-async def _no_http(stream: ReplayStream) -> None:
-    await stream.aclose()
+@contextmanager
+def open_test_broker_in_thread(
+    rooms: Sequence[type[RoomActor[Any]]] = (),
+    *,
+    settings: Settings | None = None,
+    hooks: Sequence[Hook] = (),
+    log: Log | None = None,
+) -> Iterator[World]:
+    """Open a broker in memory in a thread, in trio on a virtual clock; the test may run asyncio, or trio on any clock.
+
+    The parameters are those of `open_test_broker`. The methods of the world and of its visitors are awaited as usual.
+    Only while one of them runs, virtual time can pass.
+    """
+    clock = MockClock(autojump_threshold=0)
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[World]:
+        opened = open_test_broker(rooms, settings=settings, hooks=hooks, log=log)
+        async with opened as world, trio.open_nursery() as nursery:
+            world.broker_loop = LoopInThread(clock, nursery)
+            yield world
+            nursery.cancel_scope.cancel()
+            clock.autojump_threshold = 0
+
+    with open_in_thread(opening, clock=clock) as world:
+        yield world

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from broker.testing.world import RefusedError, Visitor, World, open_test_broker
+from broker.testing import RefusedError, Visitor, World, open_test_broker
 from examples.answers import ANSWER, LOOK_SECONDS, MOST_TRIES, PIECE_SECONDS, SILENCE_SECONDS, Answers
 
 WHOLE = ANSWER.format(question="Why?")

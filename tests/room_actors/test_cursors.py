@@ -3,7 +3,7 @@
 import pytest
 from trio.testing import MockClock
 
-from broker.testing.world import RefusedError, Visitor, World, open_test_broker
+from broker.testing import RefusedError, Visitor, World, open_test_broker
 from examples.cursors import Cursors, settings
 
 

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from broker.testing.world import RefusedError, Visitor, World, open_test_broker
+from broker.testing import RefusedError, Visitor, World, open_test_broker
 from examples.auction import CLOSE_SECONDS, Auction
 from examples.quiz import ANSWER_SECONDS, PAUSE_SECONDS, QUESTIONS, Quiz
 

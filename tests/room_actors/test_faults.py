@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from broker.errors import GreenroomError
 from broker.room_actors import Member, RoomActor, Timer, call
-from broker.testing.world import World, open_test_broker
+from broker.testing import World, open_test_broker
 
 
 class Account(msgspec.Struct):

@@ -15,7 +15,8 @@ from broker.room_actors.classes import read_class
 from broker.room_actors.records import MOST_FAILURES, MOST_TEXT_CHARACTERS, LastFailures, RoomRecord
 from broker.rooms.code_inspection import CodeFailure
 from broker.rooms.turn_tally import TurnKind, TurnTally
-from broker.testing.world import BEGIN, RefusedError, World, open_test_broker
+from broker.testing import RefusedError, World, open_test_broker
+from broker.testing.world import BEGIN
 
 IDLE_SECONDS = 30.0
 SETTINGS = Settings(room=RoomSettings(idle_seconds=IDLE_SECONDS))

@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from broker.config.settings import RoomRule, Settings
 from broker.room_actors import Member, Refusal, RoomActor, call
 from broker.room_actors.turn import Turn
-from broker.testing.world import open_test_broker
+from broker.testing import open_test_broker
 
 
 class Guests(msgspec.Struct):

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from broker.errors import ConfigurationError
 from broker.room_actors import Member, RoomActor, call
 from broker.room_actors.classes import read_class
-from broker.testing.world import World, open_test_broker
+from broker.testing import World, open_test_broker
 
 
 class OldState(msgspec.Struct):

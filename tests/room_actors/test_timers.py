@@ -16,7 +16,7 @@ from broker.log import stdlib_log
 from broker.room_actors import Member, RoomActor, Timer, call
 from broker.room_actors.timers import RoomTimers
 from broker.rooms.messages import RoomMessage, TimerDue
-from broker.testing.world import World, open_test_broker
+from broker.testing import World, open_test_broker
 
 
 class Fired(msgspec.Struct):

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from broker.errors import Refused
 from broker.room_actors import Member, Message, MessageKind, Refusal, RoomActor, Task, call
-from broker.testing.world import RefusedError, open_test_broker
+from broker.testing import RefusedError, open_test_broker
 
 
 class Count(msgspec.Struct):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -18,14 +19,26 @@ ROOT = Path(__file__).parents[2]
 SAFETY_SECONDS = 300
 
 
-@pytest.mark.parametrize(("document", "recipes", "tests"), [("testing.md", 5, 5), ("rooms.md", 2, 1)])
+@pytest.mark.parametrize(("document", "recipes", "tests"), [("testing.md", 8, 9), ("rooms.md", 2, 1)])
 def test_each_recipe_runs(tmp_path, document, recipes, tests):
     text = (ROOT / "docs" / document).read_text()
     files = dict(re.findall(r"^```python file=(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     assert len(files) == text.count("```python") == recipes
     for name, code in files.items():
         (tmp_path / name).write_text(code)
-    done = subprocess.run(
+    done = run_pytest(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{tests} passed" in done.stdout
+
+
+def run_pytest(folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the tests in a folder, where Greenroom is as if it were installed: with the entry points of pyproject.toml."""
+    site = folder / "site"
+    (site / "greenroom-0.dist-info").mkdir(parents=True)
+    entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    lines = "".join(f"{name} = {place}\n" for name, place in entry_points.items())
+    (site / "greenroom-0.dist-info" / "entry_points.txt").write_text(f"[pytest11]\n{lines}")
+    return subprocess.run(
         [
             sys.executable,
             "-m",
@@ -36,18 +49,83 @@ def test_each_recipe_runs(tmp_path, document, recipes, tests):
             "-W",
             "error",
             "--rootdir",
-            tmp_path,
-            tmp_path,
+            folder,
+            folder,
         ],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        cwd=folder,
+        env={"PYTHONPATH": f"{site}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=SAFETY_SECONDS,
         check=False,
     )
+
+
+WAYS = """
+import asyncio
+import sys
+from importlib import import_module
+
+import pytest
+from trio.testing import MockClock
+
+EARLY = {name for name in sys.modules if name.split(".")[0] in {"broker", "actors", "msgspec"}}
+
+
+@pytest.fixture
+def greenroom_rooms():
+    from game import Game
+
+    return [Game]
+
+
+async def play(world):
+    ann = await world.join("game.1", user="ann")
+    await world.call("game.1", "ask", ["1 + 1?", 2])
+    await world.pass_time(31)
+    assert ann.heard[-1]["type"] == "nobody"
+
+
+@pytest.mark.trio
+async def test_with_trio(greenroom_world):
+    await play(greenroom_world)
+
+
+@pytest.mark.trio
+async def test_with_trio_and_a_clock_of_its_own(greenroom_world, autojump_clock):
+    began = autojump_clock.current_time()
+    await play(greenroom_world)
+    assert autojump_clock.current_time() >= began + 31
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio", ("trio", {"clock": MockClock(autojump_threshold=0)})])
+async def test_with_anyio(greenroom_world, anyio_backend):
+    await play(greenroom_world)
+
+
+def test_with_asyncio_alone(greenroom_world):
+    asyncio.run(play(greenroom_world))
+
+
+def test_nothing_of_the_broker_was_imported_before(pytestconfig):
+    # A conftest.py may name the plugin beside the entry point, and brings all of it.
+    assert not EARLY or pytestconfig.pluginmanager.has_plugin("broker.testing.plugin")
+    assert pytestconfig.pluginmanager.get_plugin("greenroom") is import_module("_greenroom_pytest")
+"""
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_the_fixture_is_for_each_loop(tmp_path: Path, is_named: bool) -> None:
+    text = (ROOT / "docs" / "rooms.md").read_text()
+    [game] = re.findall(r"^```python file=game.py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "game.py").write_text(game)
+    (tmp_path / "test_ways.py").write_text(WAYS)
+    if is_named:
+        (tmp_path / "conftest.py").write_text('pytest_plugins = ["broker.testing.plugin"]')
+    done = run_pytest(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{tests} passed" in done.stdout
+    assert "7 passed" in done.stdout
 
 
 def test_a_broker_is_gone_with_its_block():
