@@ -47,8 +47,10 @@ class LoopOfTest(BrokerLoop):
 class LoopInThread(BrokerLoop):
     """The broker runs in a trio loop of its own; the test may run asyncio or trio."""
 
-    def __init__(self, clock: MockClock, nursery: trio.Nursery) -> None:
-        """`nursery` is one of the broker's loop, in which this is called, and `clock` its clock."""
+    def __init__(self, nursery: trio.Nursery) -> None:
+        """`nursery` is one of the broker's loop, in which this is called, and whose clock is virtual."""
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
         self._clock = clock
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
@@ -72,6 +74,10 @@ class LoopInThread(BrokerLoop):
             if not future.done():
                 with suppress(trio.RunFinishedError):
                     self._token.run_sync_soon(scope.cancel)
+
+    def end(self) -> None:
+        """Let the clock jump from now on, for whatever ends in the loop."""
+        self._clock.autojump_threshold = 0.0
 
     def _start(
         self, function: Callable[[], Awaitable[T]], future: "Future[T]", scope: trio.CancelScope

@@ -17,9 +17,13 @@ T = TypeVar("T")
 
 @contextmanager
 def open_in_thread(
-    opening: Callable[[], AbstractAsyncContextManager[T]], *, clock: trio.abc.Clock | None = None
+    opening: Callable[[], AbstractAsyncContextManager[T]],
+    *,
+    make_clock: Callable[[], trio.abc.Clock] | None = None,
 ) -> Iterator[T]:
     """Open what `opening` returns, in trio in another thread, until the block is left; it blocks until that is done.
+
+    `make_clock` is called in that thread: a virtual clock is for the loop in which it is made.
 
     :raises Exception: whatever the opening or the closing raises.
     :raises RuntimeError: if it is not closed within STOP_SECONDS.
@@ -34,7 +38,7 @@ def open_in_thread(
 
     def run() -> None:
         try:
-            trio.run(hold, clock=clock)
+            trio.run(hold, clock=make_clock and make_clock())
         except BaseException as failure:  # noqa: BLE001, ASYNC103  # raised in the thread of the test
             outcomes.put(Error(failure))
 

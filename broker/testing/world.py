@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -291,16 +292,15 @@ def open_test_broker_in_thread(
     The parameters are those of `open_test_broker`. The methods of the world and of its visitors are awaited as usual.
     Only while one of them runs, virtual time can pass.
     """
-    clock = MockClock(autojump_threshold=0)
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[World]:
         opened = open_test_broker(rooms, settings=settings, hooks=hooks, log=log)
         async with opened as world, trio.open_nursery() as nursery:
-            world.broker_loop = LoopInThread(clock, nursery)
+            loop = world.broker_loop = LoopInThread(nursery)
             yield world
             nursery.cancel_scope.cancel()
-            clock.autojump_threshold = 0
+            loop.end()
 
-    with open_in_thread(opening, clock=clock) as world:
+    with open_in_thread(opening, make_clock=partial(MockClock, autojump_threshold=0)) as world:
         yield world
