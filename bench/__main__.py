@@ -22,6 +22,7 @@ from bench.scenarios.scaling import scaling
 from bench.scenarios.stalled import stalled
 from bench.scenarios.start import start
 from bench.scenarios.tls import tls
+from bench.scenarios.turns import turns
 from bench.soak.command import soak
 
 
@@ -47,7 +48,7 @@ def main() -> None:
 
 for command in (
     autobahn, cluster, connect, deflate, durable, echo, everything, fairness, fanout, instructions, large, latency,
-    notify, plot, recovery, scaling, soak, stalled, start, tls,
+    notify, plot, recovery, scaling, soak, stalled, start, tls, turns,
 ):  # fmt: skip
     main.add_command(command)
 

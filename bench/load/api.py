@@ -16,6 +16,10 @@ _LINES_AT_ONCE = 100
 _SECONDS = 60.0
 
 
+class _Called(msgspec.Struct):
+    data: int
+
+
 class _Result(msgspec.Struct):
     offset: int | None = None
 
@@ -40,6 +44,16 @@ class Api:
             results = msgspec.json.Decoder(_Result).decode_lines(answer)
             if len(results) != len(batch) or any(result.offset is None for result in results):
                 raise BenchError(f"not every message was stored: {answer[:500].decode(errors='replace')}")
+
+    def call(self, room: str, method: str, *, key: str) -> int:
+        """Call a method of a room with code; returns its result, which is a number."""
+        headers = {
+            "Authorization": f"Bearer {self.api_key}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": key,
+        }
+        answer = self._ask("POST", f"/api/rooms/{room}/calls/{method}", b"{}", headers)
+        return msgspec.json.decode(answer, type=_Called).data
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that have no labels, by name."""
