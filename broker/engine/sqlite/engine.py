@@ -31,6 +31,7 @@ from broker.engine.base import (
     measured,
 )
 from broker.engine.outbox import Queue
+from broker.engine.recent_keys import RecentKeys
 from broker.engine.sqlite.file import (
     Synchronous,
     close_writer,
@@ -120,7 +121,9 @@ class SqliteEngine(Engine):
             SqliteOutbox(queues, self._commit, self._read, lambda: clock.moment().age_ms) if queues else None
         )
         self._room_store = SqliteRoomStore(
-            self.append, self._commit, self._read, lambda: int(clock.age() * 1000)
+            *(self.append, self._commit, self._read, lambda: int(clock.age() * 1000)),
+            # Keys are noted before their commit, which takes less than the window.
+            keys=RecentKeys(2 * writer.idempotency_ms),
         )
         at_places = QueuesAtPlaces(queues)
         self._attendance = SqliteAttendance(self._commit, at_places, has_absent)

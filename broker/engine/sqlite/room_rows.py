@@ -127,6 +127,15 @@ def read_answer(connection: sqlite3.Connection, room: str, key: IdempotencyKey, 
     return Answer(content, None if epoch is None else Position(epoch, offset))
 
 
+def read_last_expiry(connection: sqlite3.Connection) -> int:
+    """Return when the last of all answers expires, 0 if there is none.
+
+    :raises sqlite3.Error: if it cannot be read.
+    """
+    (last_ms,) = connection.execute("SELECT ifnull(max(expires_ms), 0) FROM answers").fetchone()
+    return int(last_ms)
+
+
 def read_timers(connection: sqlite3.Connection, limit: int) -> list[DueTimer]:
     """Return the timers that are due first.
 

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
+import trio
 
 from broker.engine.base import Receipt, Retention
+from broker.engine.recent_keys import RecentKeys
 from broker.engine.room_store import (
     Answer,
     DueTimer,
@@ -15,19 +17,25 @@ from broker.engine.room_store import (
     StoredTurn,
     receipts_by_turn,
 )
-from broker.engine.sqlite.room_rows import StoreTurns, read_answer, read_room, read_timers
+from broker.engine.sqlite.room_rows import StoreTurns, read_answer, read_last_expiry, read_room, read_timers
 from broker.engine.sqlite.rows import Reader
 from broker.model import Draft, IdempotencyKey
 
 
 @attrs.define(eq=False)
 class SqliteRoomStore(RoomStore):
-    """See RoomStore; stored in the same commits as the events of rooms."""
+    """See RoomStore; stored in the same commits as the events of rooms.
+
+    This process alone stores in the file, so it knows most keys for new without a look at it.
+    """
 
     _append: Callable[[str, Sequence[Draft], Retention], Awaitable[Sequence[Receipt]]]
     _commit: Callable[[StoreTurns], Awaitable[Sequence[Receipt]]]
     _read: Callable[[Callable[[Reader], Any]], Awaitable[Any]]
     _age_ms: Callable[[], int]
+    _keys: RecentKeys
+    _earlier_until_ms: int | None = None
+    """When the last answer expires that was there before the first look at them, None before that look."""
 
     def now_ms(self) -> int:
         """See RoomStore."""
@@ -41,6 +49,11 @@ class SqliteRoomStore(RoomStore):
     async def recall(self, room: str, key: IdempotencyKey) -> Answer | None:
         """See RoomStore."""
         now_ms = self._age_ms()
+        if self._earlier_until_ms is None:
+            self._earlier_until_ms = await self._read(lambda reader: read_last_expiry(reader.connection))
+        if now_ms >= self._earlier_until_ms and not self._keys.may_hold(room, key):
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return None
         answer: Answer | None = await self._read(
             lambda reader: read_answer(reader.connection, room, key, now_ms)
         )
@@ -57,6 +70,9 @@ class SqliteRoomStore(RoomStore):
     ) -> Sequence[Sequence[Receipt]]:
         """See RoomStore. Turns with nothing but drafts are an append: ephemeral ones work on a full disk too."""
         storing = StoreTurns(room, turns, state, retention, is_state_changed)
+        for turn in turns:
+            if turn.answer is not None:
+                self._keys.note(room, turn.answer.key, self._age_ms())
         if storing.has_rows:
             receipts = await self._commit(storing)
         else:

@@ -119,7 +119,7 @@ class Writer:
         connection.execute("SELECT secret FROM file").fetchone()
         self._files = {each: each.stat() for each in (path, log)}
         self._secret = secret
-        self._idempotency_ms = int(idempotency_seconds * 1000)
+        self.idempotency_ms = int(idempotency_seconds * 1000)
         self._clock_note, self._clock_noted_ms = read_clock(connection)
 
     def append(self, appends: Sequence[Change], now: Moment, clock_note: ClockNote) -> list[list[Receipt]]:
@@ -209,7 +209,7 @@ class Writer:
             receipts = self._append(Append(storing.room, drafts, storing.retention), now)
         else:
             receipts = ephemeral_receipts(drafts, now.time_ms)
-        store_rows(self._connection, storing, receipts, now.age_ms + self._idempotency_ms)
+        store_rows(self._connection, storing, receipts, now.age_ms + self.idempotency_ms)
         return receipts
 
     def _append(self, append: Append, now: Moment) -> list[Receipt]:
@@ -255,7 +255,7 @@ class Writer:
         if row.bytes:
             return age_ms
         # A room with nothing but keys has no position to keep.
-        return max(age_ms, self._idempotency_ms) if row.offset else self._idempotency_ms
+        return max(age_ms, self.idempotency_ms) if row.offset else self.idempotency_ms
 
     def _room(self, name: str) -> _RoomRow:
         found = self._connection.execute(
@@ -289,7 +289,7 @@ class Writer:
         if key is not None:
             self._connection.execute(
                 "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)",
-                (row.id, key.scope, key.key, offset, now.age_ms + self._idempotency_ms),
+                (row.id, key.scope, key.key, offset, now.age_ms + self.idempotency_ms),
             )
         position = None if offset is None else Position(row.epoch, offset)
         return Receipt(position, Event(draft.content, now.time_ms, offset, draft.header))
@@ -349,7 +349,7 @@ class Writer:
         self._connection.execute("DELETE FROM events WHERE room = ?", (room,))
         self._connection.execute(
             "UPDATE rooms SET first_held = offset + 1, bytes = 0, expires_ms = ? WHERE id = ?",
-            (now_ms + self._idempotency_ms, room),
+            (now_ms + self.idempotency_ms, room),
         )
 
     def _forget_room(self, room: int, name: str, position: Position) -> None:
