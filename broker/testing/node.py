@@ -29,7 +29,7 @@ class MemoryNode:
     nursery: trio.Nursery
 
     def connect(self, address: str = "127.0.0.1", *, port: Port | None = None) -> Line:
-        """Connect from an address."""
+        """Connect from an address, to a port other than its own if one is given."""
         line = Line()
         stream = MemoryByteStream(line.server_end, address)
         self.nursery.start_soon((port or self.port).serve_stream, stream)
@@ -59,7 +59,8 @@ async def open_memory_node(
     Leaving the block ends all connections at once.
     """
     async with open_assembly(settings, log=log, **parts) as assembly, trio.open_nursery() as nursery:
-        services = adapt(assembly.services)
+        # Those who connect in memory speak in the clear.
+        services = adapt(attrs.evolve(assembly.services, tls=None))
         admission = Admission(*admission_limits(settings.limits, trio.current_time()))
         port = Port(services, admission, settings.http, serve_http)
         yield MemoryNode(assembly, admission, services, port, nursery)

@@ -11,6 +11,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from broker.engine.memory import MemoryEngine
 from broker.errors import CloseCode
 from broker.sessions.backlog import RELIEFS
+from broker.testing.line import Line
 from broker.transport.byte_stream import MemoryByteStream
 from tests.support.documents import validator
 from tests.support.engines import LongWayEngine
@@ -36,16 +37,15 @@ class Dam:
         return DammedEngine(wall_clock=clock, idempotency_seconds=300)
 
 
-def unread_bytes(theirs: Any) -> int:
-    return len(theirs.receive_stream._incoming._data)
+def unread_bytes(line: Line) -> int:
+    return len(line.server_end.receive_stream._incoming._data)
 
 
-async def serve(node: Node, target: str) -> tuple[RawPeer, Any]:
-    ours, theirs = memory_stream_pair()
-    node.nursery.start_soon(node.port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
-    peer = RawPeer(ours)
+async def serve(node: Node, target: str) -> tuple[RawPeer, Line]:
+    line = node.connect()
+    peer = RawPeer(line.client_end)
     await peer.shake_hands(target)
-    return peer, theirs
+    return peer, line
 
 
 async def test_a_full_room_holds_its_sender_without_giving_it_up(
@@ -55,18 +55,18 @@ async def test_a_full_room_holds_its_sender_without_giving_it_up(
     limits = {"mailbox_messages": 2, "messages_burst": 10_000}
     async with open_node(engine=dam.make, limits=limits) as node:
         others = await node.member("eve", "lobby")
-        peer, theirs = await serve(node, node.target("dam", token=node.token("ann")))
+        peer, line = await serve(node, node.target("dam", token=node.token("ann")))
         assert (await peer.read_message())["type"] == "joined"
         for i in range(2000):
             await peer.send(text_of(type="chat", text=str(i)))
         await wait_all_tasks_blocked()
-        unread = unread_bytes(theirs)
+        unread = unread_bytes(line)
         assert unread > 50_000, "its messages stay where they are"
         # For as long as it takes; it answers no pings, as none could be read.
         for _ in range(10):
             await trio.sleep(60)
             assert (await others.ask(type="ping"))["type"] == "pong"
-        assert unread_bytes(theirs) == unread
+        assert unread_bytes(line) == unread
         assert len(node.connections) == 2
         dam.opened.set()
         heard = []
@@ -131,14 +131,14 @@ async def test_a_peer_that_has_been_waiting_is_not_given_up_the_moment_it_is_rea
     dam = Dam()
     limits = {"mailbox_messages": 1, "messages_burst": 10_000}
     async with open_node(engine=dam.make, limits=limits) as node:
-        peer, theirs = await serve(node, node.target("dam", token=node.token("ann")))
+        peer, line = await serve(node, node.target("dam", token=node.token("ann")))
         await peer.wait_ping()
         # The ping stands open when the flood begins, and the pong lies behind it.
         for _ in range(1000):
             await peer.send(text_of(type="chat", text="x"))
         await peer.send(client_frame(10))
         await wait_all_tasks_blocked()
-        assert unread_bytes(theirs)
+        assert unread_bytes(line)
         await trio.sleep(30)
         dam.opened.set()
         await trio.sleep(20)
@@ -191,22 +191,15 @@ async def test_a_peer_that_stops_reading(open_node: OpenNode, autojump_clock: Mo
     websocket = {"outbox_bytes": 20_000, "slow_reader": policy}
     async with open_node(websocket=websocket, limits={"messages_burst": 10_000}) as node:
         ann = await node.member("ann", "lobby")
-        peer, theirs = await serve(node, node.target("lobby", token=node.token("bob")))
+        peer, line = await serve(node, node.target("lobby", token=node.token("bob")))
         assert (await peer.read_message())["type"] == "joined"
         assert (await peer.read_message())["type"] == "user_joined"
-        resumed = trio.Event()
-        pump = theirs.send_stream.send_all_hook
-
-        async def wait_and_pump() -> None:
-            await resumed.wait()
-            await pump()
-
-        theirs.send_stream.send_all_hook = wait_and_pump
+        line.stop_reading()
         for i in range(200):
             assert (await ann.ask(type="chat", text="x" * 400, id=i))["offset"] == i + 1
         lost = node.rooms.statistics().deliveries_lost
         assert lost == 1 if policy == "disconnect" else 100 < lost < 200
-        resumed.set()
+        line.read_again()
         await check_what_it_saw(peer, policy, lost)
         assert node.log_lines() == []
 
@@ -217,24 +210,17 @@ async def test_a_peer_that_stops_reading_gets_the_newest_of_alike_events(
     rooms = [{"pattern": "board*", "slow_reader": "latest"}]
     async with open_node(rooms=rooms, limits={"messages_burst": 10_000}) as node:
         ann = await node.member("ann", "board")
-        peer, theirs = await serve(node, node.target("board", token=node.token("bob")))
+        peer, line = await serve(node, node.target("board", token=node.token("bob")))
         assert (await peer.read_message())["type"] == "joined"
         assert (await peer.read_message())["type"] == "user_joined"
-        resumed = trio.Event()
-        pump = theirs.send_stream.send_all_hook
-
-        async def wait_and_pump() -> None:
-            await resumed.wait()
-            await pump()
-
-        theirs.send_stream.send_all_hook = wait_and_pump
+        line.stop_reading()
         for i in range(300):
             symbol = "ABC"[i % 3]
             await ann.ask(type="publish", event="price", data=i, tags={"symbol": symbol}, id=i)
         # So that it asks for nothing: a join comes behind what was held back.
         await peer.send(text_of(type="join", room="board", id="again"))
         await wait_all_tasks_blocked()
-        resumed.set()
+        line.read_again()
         position, newest, gaps = 0, {}, 0
         while (message := await peer.read_message())["type"] != "joined":
             validator("ServerMessage", is_closed=True).validate(message)
@@ -259,16 +245,16 @@ async def test_past_the_limit_of_all_outboxes_the_slowest_reader_goes_first(
     limits = {"messages_burst": 10_000, "outbox_total_bytes": 100_000}
     async with open_node(limits=limits) as node:
         ann = await node.member("ann", "lobby")
-        streams = []
+        lines = []
         for name in ("bob", "cat"):
-            peer, theirs = await serve(node, node.target("lobby", token=node.token(name)))
+            peer, line = await serve(node, node.target("lobby", token=node.token(name)))
             assert (await peer.read_message())["type"] == "joined"
-            streams.append(theirs.send_stream)
+            lines.append(line)
             if name == "bob":
-                theirs.send_stream.send_all_hook = trio.sleep_forever
+                line.stop_reading()
                 for i in range(100):
                     await ann.ask(type="chat", text="x" * 400, id=i)
-        streams[1].send_all_hook = trio.sleep_forever
+        lines[1].stop_reading()
         assert node.rooms.statistics().members == 3
         for i in range(100, 160):
             await ann.ask(type="chat", text="x" * 400, id=i)

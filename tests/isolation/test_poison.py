@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock
 from trio_websocket import ConnectionClosed
 
 from broker.auth.permissions import RoomPolicy
@@ -15,7 +15,6 @@ from broker.errors import CloseCode
 from broker.model import Capability, Claims
 from broker.notices import Joined, Notice, Pong, PresenceList
 from broker.protocol.commands import AnyCommand, CommandDecoder
-from broker.transport.byte_stream import MemoryByteStream
 from broker.transport.connection import ConnectionServices
 from broker.transport.frames import WebSocketCodec
 from tests.support.node import Node, OpenNode
@@ -132,16 +131,15 @@ async def test_an_outbox_that_cannot_be_written_to_is_no_one_elses(
     """The stream of one member raises while the room fans out to all."""
     async with open_node() as node:
         observer = await node.member("eve", "lobby")
-        ours, theirs = memory_stream_pair()
-        node.nursery.start_soon(node.port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
-        victim = RawPeer(ours)
+        line = node.connect()
+        victim = RawPeer(line.client_end)
         await victim.shake_hands(node.target("lobby", token=node.token("ann")))
         await victim.read_message()
 
         async def fail() -> None:
             raise PoisonError
 
-        theirs.send_stream.send_all_hook = fail
+        line.server_end.send_stream.send_all_hook = fail
         await observer.settle()
         for i in range(10):
             await observer.send(type="chat", text=str(i))

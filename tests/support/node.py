@@ -1,7 +1,6 @@
-"""A whole node in memory, on virtual time: what `broker.assembly` puts together, behind a port without its HTTP side.
+"""The node in memory of `broker.testing` with its insides, on virtual time, and peers that say what they like.
 
-Peers talk to it over `trio.testing.memory_stream_pair`, or over
-real sockets after `Node.listen`.
+Peers talk to it over streams in memory, or over real sockets after `Node.listen`.
 """
 
 import json
@@ -15,10 +14,9 @@ from urllib.parse import quote
 import attrs
 import pytest
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 from trio_websocket import wrap_client_stream
 
-from broker.assembly import Assembly, open_assembly
 from broker.auth.mint import mint_token
 from broker.config.settings import (
     AuthSettings,
@@ -40,8 +38,7 @@ from broker.sessions.connections import Connections
 from broker.sessions.heartbeat import run_heartbeat
 from broker.sessions.session import SessionServices
 from broker.sessions.wire_protocol import WireProtocol
-from broker.transport.admission import Admission, admission_limits
-from broker.transport.byte_stream import MemoryByteStream
+from broker.testing.node import MemoryNode, open_memory_node
 from broker.transport.connection import ConnectionServices
 from broker.transport.port import Port
 from broker.transport.streams import ReplayStream
@@ -50,14 +47,9 @@ from tests.support.secrets import API_KEY, SECRET
 
 
 @attrs.define(eq=False)
-class Node:
+class Node(MemoryNode):
     """The parts that `open_node` has put together."""
 
-    assembly: Assembly
-    admission: Admission
-    services: ConnectionServices
-    port: Port
-    nursery: trio.Nursery
     wall_clock: Callable[[], float]
     log: StringIO
     gone: trio.lowlevel.ParkingLot = attrs.Factory(trio.lowlevel.ParkingLot)
@@ -100,10 +92,7 @@ class Node:
         self, address: str = "10.0.0.1", *, services: ConnectionServices | None = None
     ) -> trio.StapledStream[Any, Any]:
         """Connect; returns the peer's end."""
-        ours, theirs = memory_stream_pair()
-        port = self.port if services is None else self.make_port(services)
-        self.nursery.start_soon(port.serve_stream, MemoryByteStream(theirs, address))
-        return ours
+        return self.connect(address, port=services and self.make_port(services)).client_end
 
     async def dialled(self) -> trio.StapledStream[Any, Any]:
         """Connect, as the `dial` of a client does."""
@@ -230,35 +219,33 @@ async def _open_node(
     settings = make_settings(**sections)
     started = trio.current_time()
     log_stream = StringIO()
-    log = open_log(LogSettings(format="json"), log_stream)
 
     def wall_clock() -> float:
         return 1_700_000_000.0 + trio.current_time() - started
 
-    opening = open_assembly(
+    def adapt_services(services: ConnectionServices) -> ConnectionServices:
+        return attrs.evolve(
+            services, sessions=adapt(services.sessions), protocols=protocols or services.protocols
+        )
+
+    opening = open_memory_node(
         settings,
-        log=log,
+        log=open_log(LogSettings(format="json"), log_stream),
+        adapt=adapt_services,
+        serve_http=echo_http,
         engine=None if engine is None else engine(wall_clock),
         wall_clock=wall_clock,
         boot_clock=wall_clock,
         hooks=hooks,
     )
-    async with opening as assembly, trio.open_nursery() as nursery:
-        services = attrs.evolve(
-            assembly.services,
-            sessions=adapt(assembly.services.sessions),
-            protocols=protocols or assembly.services.protocols,
-            # Peers in memory speak in the clear.
-            tls=None,
-        )
-        admission = Admission(*admission_limits(settings.limits, trio.current_time()))
-        port = Port(services, admission, settings.http, echo_http)
+    async with opening as node:
         if heartbeat_seconds is not None:
-            nursery.start_soon(
-                partial(run_heartbeat, services.connections, wall_clock, interval_seconds=heartbeat_seconds)
+            node.nursery.start_soon(
+                partial(
+                    run_heartbeat, node.services.connections, wall_clock, interval_seconds=heartbeat_seconds
+                )
             )
-        yield Node(assembly, admission, services, port, nursery, wall_clock, log_stream)
-        nursery.cancel_scope.cancel()
+        yield Node(*attrs.astuple(node, recurse=False), wall_clock, log_stream)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from broker.transport.byte_stream import MemoryByteStream
 from tests.certificates import Authority, Pair
 from tests.support.node import Node, OpenNode
 from tests.support.peers import RawPeer
@@ -33,11 +32,8 @@ class TlsNode:
     node: Node
 
     def dial(self, address: str = "10.0.0.1") -> trio.abc.HalfCloseableStream:
-        ours, theirs = memory_stream_pair()
         node = self.node
-        port = node.make_port(attrs.evolve(node.services, tls=node.assembly.services.tls))
-        node.nursery.start_soon(port.serve_stream, MemoryByteStream(theirs, address))
-        return ours
+        return node.dial(address, services=attrs.evolve(node.services, tls=node.assembly.services.tls))
 
     async def counts(self) -> dict[str, int]:
         await wait_all_tasks_blocked()
@@ -257,9 +253,8 @@ async def test_a_stop_ends_handshakes(
 ) -> None:
     async with open_tls_node(open_node, files) as tls:
         node = tls.node
-        ours, theirs = memory_stream_pair()
         port = node.make_port(attrs.evolve(node.services, tls=node.assembly.services.tls))
-        node.nursery.start_soon(port.serve_stream, MemoryByteStream(theirs, "10.0.0.1"))
+        ours = node.connect(port=port).client_end
         await wait_all_tasks_blocked()
         began = trio.current_time()
         port.begin_stop()
