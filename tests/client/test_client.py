@@ -25,6 +25,7 @@ from broker.client import (
     connect,
 )
 from broker.model import Draft
+from broker.testing.line import Line
 
 ROOM_BYTES = 2000
 
@@ -34,32 +35,6 @@ class NoJitter(Random):
 
     def uniform(self, a: float, b: float) -> float:
         return b
-
-
-@attrs.define(eq=False)
-class Line(trio.abc.Stream):
-    """A connection that can be cut, and held up so that nothing arrives at the client any more."""
-
-    inner: trio.abc.Stream
-    is_held: bool = False
-    ended: trio.Event = attrs.Factory(trio.Event)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.inner.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.inner.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        received = await self.inner.receive_some(max_bytes)
-        if self.is_held:
-            await self.ended.wait()
-            raise trio.BrokenResourceError
-        return received
-
-    async def aclose(self) -> None:
-        self.ended.set()
-        await trio.aclose_forcefully(self.inner)
 
 
 @attrs.define(eq=False)
@@ -75,8 +50,8 @@ class World:
         await trio.lowlevel.checkpoint()
         if not self.is_reachable:
             raise OSError("nobody there")
-        self.lines.append(Line(self.node.dial()))
-        return self.lines[-1]
+        self.lines.append(self.node.connect())
+        return self.lines[-1].client_end
 
     def client(
         self, user: str = "ann", *, token: Callable[[], Awaitable[str]] | None = None, **options: Any
@@ -92,7 +67,7 @@ class World:
 
     async def cut(self) -> None:
         """Break the present connection, as a network does."""
-        await self.lines[-1].aclose()
+        await trio.aclose_forcefully(self.lines[-1].client_end)
 
     async def say(self, room: str, text: str) -> None:
         """Say something as somebody else."""
@@ -224,7 +199,7 @@ async def test_a_cancelled_program_closes_properly_too(world, autojump_clock):
 
 async def test_a_server_that_does_not_answer_the_close_is_left_after_a_second(world, autojump_clock):
     async with world.client() as client, client.join("lobby"):
-        world.lines[-1].is_held = True
+        world.lines[-1].stop_reading()
         started = trio.current_time()
     assert trio.current_time() - started == 1.0
 
@@ -281,7 +256,7 @@ async def test_a_send_over_a_lost_connection_is_said_once(world, autojump_clock)
 async def test_an_ephemeral_send_that_was_under_way_is_not_repeated(world, autojump_clock):
     async with world.client() as client, client.join("lobby") as room:
         await next_of(room, "user_joined")
-        world.lines[-1].is_held = True
+        world.lines[-1].stop_reading()
 
         async def hint() -> None:
             with pytest.raises(ConnectionLostError):
@@ -496,7 +471,7 @@ async def test_a_silent_server_is_left(open_node, autojump_clock):
         await next_of(room, "user_joined")
         await trio.sleep(1000)
         assert len(world.lines) == 1, "pinged, and answered"
-        world.lines[-1].is_held = True
+        world.lines[-1].stop_reading()
         started = trio.current_time()
         assert (await next_of(room, "joined"))["recovered"]
         assert trio.current_time() - started <= 60

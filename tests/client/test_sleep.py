@@ -42,7 +42,7 @@ async def test_what_the_server_may_have_forgotten_is_not_said_again_after_a_slee
         client.join("lobby") as room,
         trio.open_nursery() as nursery,
     ):
-        world.lines[-1].is_held = True
+        world.lines[-1].stop_reading()
         outcomes: list[object] = []
         ended = trio.Event()
 
@@ -74,7 +74,7 @@ async def test_after_a_sleep_the_server_is_asked_and_has_the_time_to_answer(open
         machine.slept += 600
         await trio.sleep(PONG_SECONDS * 3)
         assert len(world.lines) == 1, "it was asked, and has answered"
-        world.lines[-1].is_held = True
+        world.lines[-1].stop_reading()
         machine.slept += 600
         started = trio.current_time()
         await next_of(room, "joined")
