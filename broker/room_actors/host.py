@@ -364,19 +364,32 @@ class ActorHost(Room):
         return list(zip(waiting, receipts, strict=True))
 
     async def _finish(self, done: Sequence[tuple[_Waiting, Sequence[Receipt]]]) -> None:
-        """Deliver what stored turns have said, answer them, and start their timers and tasks."""
-        for waiting, receipts in done:
-            if receipts:
-                await self._delivery.deliver(receipts)
-            for say in waiting.turn.private:
-                self._say_to_some(say, waiting.turn)
-            waiting.finish(receipts)
-            for due_ms in waiting.turn.timers.values():
-                if due_ms is not None:
-                    self._note_timer(due_ms)
-            for start in waiting.turn.tasks:
-                self._tasks += 1
-                self._context.start_soon(self._run_task, start)
+        """Deliver what stored turns have said, answer them, and start their timers and tasks.
+
+        The events of neighbouring turns are delivered together, up to a turn that says something to some alone.
+        """
+        said: list[Receipt] = []
+        first = 0
+        for number, (waiting, receipts) in enumerate(done, 1):
+            said += receipts
+            if waiting.turn.private or number == len(done):
+                if said:
+                    await self._delivery.deliver(said)
+                for each, its_receipts in done[first:number]:
+                    self._settle_turn(each, its_receipts)
+                said, first = [], number
+
+    def _settle_turn(self, waiting: _Waiting, receipts: Sequence[Receipt]) -> None:
+        """Do what follows once the events of a turn are delivered."""
+        for say in waiting.turn.private:
+            self._say_to_some(say, waiting.turn)
+        waiting.finish(receipts)
+        for due_ms in waiting.turn.timers.values():
+            if due_ms is not None:
+                self._note_timer(due_ms)
+        for start in waiting.turn.tasks:
+            self._tasks += 1
+            self._context.start_soon(self._run_task, start)
 
     def _say_to_some(self, say: PrivateSay, turn: Turn) -> None:
         event = Event(say.content, int(turn.now * 1000), None, say.header)

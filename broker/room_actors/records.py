@@ -1,6 +1,6 @@
 """Records of rooms with code, for those who inspect them: their turns and last failures. Pure."""
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 
 import attrs
@@ -54,7 +54,7 @@ class RoomRecord:
     _wall_clock: WallClock
     runner: TurnRunner | None = None
     """That of the present actor."""
-    _kinds: dict[TurnKind, _KindTally] = attrs.Factory(dict)
+    _kinds: defaultdict[TurnKind, _KindTally] = attrs.Factory(lambda: defaultdict(_KindTally))
 
     @property
     def is_running(self) -> bool:
@@ -69,7 +69,7 @@ class RoomRecord:
     def note_turn(self, kind: TurnKind, outcome: TurnOutcome, seconds: float) -> None:
         """Count a turn, for the node as well."""
         self._node_tally.note(kind, outcome, seconds)
-        tally = self._kinds.setdefault(kind, _KindTally())
+        tally = self._kinds[kind]
         tally.outcomes[outcome] += 1
         tally.total_seconds += seconds
         tally.longest_seconds = max(tally.longest_seconds, seconds)
