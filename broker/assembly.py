@@ -342,7 +342,7 @@ async def open_engine_and_rooms(
             tracer=tracer,
         )
         async with opening_rooms as rooms, trio.open_nursery() as nursery:
-            nursery.start_soon(room_actors.run_timers, rooms)
+            await nursery.start(room_actors.serve_rooms, rooms)
             yield engine, rooms
             nursery.cancel_scope.cancel()
 

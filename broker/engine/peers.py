@@ -1,6 +1,7 @@
 """Messages between the nodes that share an engine, about one room each."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -34,8 +35,11 @@ class Peers(ABC):
         """Set the one listener, once; before that, no node can send anything to this one."""
 
     @abstractmethod
-    async def send(self, room: str, node: str, message: bytes) -> bool:
-        """Send a message; returns whether the node is there to receive it.
+    def send_nowait(
+        self, room: str, node: str, message: bytes, on_done: Callable[[bool | None], None]
+    ) -> None:
+        """Send a message, later in the order of the calls.
 
-        :raises EngineUnavailableError: if it cannot be sent; it may have been sent all the same.
+        `on_done` is called once, with whether the node was there to receive it, or None if that is not known; it must
+        not raise.
         """

@@ -13,17 +13,18 @@ from actors import ActorStoppedError, Batch
 from broker.engine.base import Engine, Receipt
 from broker.engine.room_store import Answer, StoredAnswer
 from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refused
-from broker.model import Event, IdempotencyKey
+from broker.model import Draft, Event, IdempotencyKey
 from broker.notices import Called, RoomEvent
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.drafts import draft_of, message_of
+from broker.room_actors.peer_messages import GuestRequest
 from broker.room_actors.records import RoomRecord
 from broker.room_actors.results import encode_result
-from broker.room_actors.runner import TurnRunner, as_member
+from broker.room_actors.runner import TurnRunner, as_member, as_sender
 from broker.room_actors.turn import PrivateSay, TaskStart, Turn
-from broker.room_actors.values import Message, Refusal, Task, Timer
+from broker.room_actors.values import Member, Message, Refusal, Task, Timer
+from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
-from broker.rooms.member import Member
 from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
@@ -39,12 +40,12 @@ FAILED = Refused(
     ErrorCode.FAILED, "the room's code failed; nothing was done", why=RefusalReason.ROOM_ACTOR_FAILED
 )
 
-TurnMessage: TypeAlias = Publish | Call | TimerDue | TaskEnded
+TurnMessage: TypeAlias = Publish | Call | TimerDue | TaskEnded | GuestRequest
 """The messages that are one turn each, and nothing else."""
 
 
 @attrs.frozen
-class _Waiting:
+class Waiting:
     """A turn that waits to be stored; `finish` answers it, by the receipts of its drafts."""
 
     turn: Turn
@@ -73,10 +74,10 @@ class ActorHost(Room):
         self._runner = runner
         self._record = record
         self._note_timer = note_timer
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._waiting_since = 0.0
         self._tasks = 0
-        self._left: list[Member] = []
+        self._left: list[rooms_member.Member] = []
         self._has_failed = False
 
     def is_idle(self) -> bool:
@@ -131,12 +132,12 @@ class ActorHost(Room):
                 raise
         await self._store()
 
-    def _end_membership(self, member: Member) -> None:
+    def _end_membership(self, member: rooms_member.Member) -> None:
         if member in self._state.roster and member.is_visible:
             self._left.append(member)
         super()._end_membership(member)
 
-    async def _run_leave(self, member: Member) -> None:
+    async def _run_leave(self, member: rooms_member.Member) -> None:
         leaving = as_member(member)
         # The member has left in any case, as it would have if this process had ended.
         with suppress(Refusal, EngineUnavailableError):
@@ -180,68 +181,76 @@ class ActorHost(Room):
             await self._turn_of(message)
         except Refusal as refusal:
             await self._store()
-            match message:
-                case Publish() | Call():
-                    answer_refused(self._state, message, refusal.as_refused())
-                case TimerDue(reply=reply):
-                    # It is stored still, and tried again.
-                    reply.fail(FAILED)
-                case TaskEnded():
-                    pass
+            self._answer_refused(message, refusal.as_refused())
         except EngineUnavailableError as error:
             self._answer_unavailable(message, error)
         except Exception:
             await self._store()  # noqa: ASYNC120  # if cancelled, that is how it ends
-            match message:
-                case Publish() | Call():
-                    answer_refused(self._state, message, FAILED)
-                case TimerDue(reply=reply):
-                    reply.fail(FAILED)
-                case TaskEnded():
-                    pass
+            self._answer_refused(message, FAILED)
             await self._state.fanout.send_queued()  # noqa: ASYNC120
             raise
+
+    def _answer_refused(self, message: TurnMessage, refused: Refused) -> None:
+        match message:
+            case Publish() | Call():
+                answer_refused(self._state, message, refused)
+            case GuestRequest():
+                message.refuse(refused)
+            case TimerDue(reply=reply):
+                # It is stored still, and tried again.
+                reply.fail(FAILED)
+            case TaskEnded():
+                pass
 
     def _answer_unavailable(self, message: TurnMessage, error: EngineUnavailableError) -> None:
         if isinstance(message, TaskEnded):
             # Nobody would ask again.
             self._context.tell_later(error.retry_after_ms / 1000, message)
+        elif isinstance(message, GuestRequest):
+            message.fail(error)
         else:
             answer_unavailable(self._state, message, error)
 
     async def _turn_of(self, message: TurnMessage) -> None:
         match message:
-            case Publish():
-                await self._turn_of_publish(message)
-            case Call():
-                await self._turn_of_call(message)
+            case Publish(draft, sender):
+                await self._turn_of_publish(
+                    message, draft, as_sender(sender), partial(self._answer_publish, message)
+                )
+            case Call(sender=sender):
+                await self._turn_of_call(
+                    message, message, as_sender(sender), partial(self._answer_call, message)
+                )
             case TimerDue():
                 await self._turn_of_timer(message)
             case TaskEnded(name, value, error):
                 ended = Task(name, value, error)
                 await self._run(TurnKind.TASK, lambda actor: actor.on_task(ended), message)
+            case GuestRequest():
+                raise AssertionError("only rooms of a shared store have guests")
 
-    async def _turn_of_publish(self, publish: Publish) -> None:
-        draft, sender = publish.draft, None if publish.sender is None else as_member(publish.sender)
+    async def _turn_of_publish(
+        self, message: TurnMessage, draft: Draft, sender: Member | None, answer: Callable[[Receipt], None]
+    ) -> None:
         if draft.key is not None and (known := await self._recall(draft.key)) is not None:
-            self._answer_publish(publish, Receipt(known.position, None))
+            answer(Receipt(known.position, None))
             return
-        message = message_of(draft)
+        written = message_of(draft)
 
         async def handle(actor: RoomActor[Any]) -> Message | None:
-            passed = await actor.on_message(sender, message)
+            passed = await actor.on_message(sender, written)
             if passed is not None:
                 # Before what the turn says.
-                self._runner.turn.drafts.insert(0, draft_of(passed, message, draft))
+                self._runner.turn.drafts.insert(0, draft_of(passed, written, draft))
             return passed
 
         began = trio.current_time()
 
         def finish(receipts: Sequence[Receipt]) -> None:
             self._state.fanout.note_delay(1, began)
-            self._answer_publish(publish, Receipt(None, None) if passed is None else receipts[0])
+            answer(Receipt(None, None) if passed is None else receipts[0])
 
-        passed, turn = await self._run(TurnKind.MESSAGE, handle, publish, finish)
+        passed, turn = await self._run(TurnKind.MESSAGE, handle, message, finish)
         if draft.key is not None:
             is_stored = passed is not None and not turn.drafts[0].ephemeral
             turn.answer = StoredAnswer(draft.key, draft=0 if is_stored else None)
@@ -249,27 +258,32 @@ class ActorHost(Room):
     def _answer_publish(self, publish: Publish, receipt: Receipt) -> None:
         answer_published(self._state, [publish], [receipt])
 
-    async def _turn_of_call(self, call: Call) -> None:
+    async def _turn_of_call(
+        self,
+        message: TurnMessage,
+        call: Call,
+        sender: Member | None,
+        answer: Callable[[bytes], None],
+    ) -> None:
+        name, data = call.method, call.data
         # A message of the same key is another request.
         key = None if call.key is None else IdempotencyKey(call.key.scope, f"call {call.key.key}")
         if key is not None and (known := await self._recall(key)) is not None:
-            self._answer_call(call, known.content)
+            answer(known.content)
             return
-        sender = None if call.sender is None else as_member(call.sender)
-        method = self._runner.spec.calls.get(call.method)
+        method = self._runner.spec.calls.get(name)
 
         async def handle(actor: RoomActor[Any]) -> bytes:
             if method is None:
-                data = None if call.data is None else msgspec.Raw(call.data)
-                result = await actor.on_call(sender, call.method, data)
+                result = await actor.on_call(sender, name, None if data is None else msgspec.Raw(data))
             else:
-                result = await method.function(actor, sender, *method.arguments(call.method, call.data))
+                result = await method.function(actor, sender, *method.arguments(name, data))
             return encode_result(result, most_bytes=self._options.page_bytes)
 
         def finish(_receipts: Sequence[Receipt]) -> None:
-            self._answer_call(call, content)
+            answer(content)
 
-        content, turn = await self._run(TurnKind.CALL, handle, call, finish)
+        content, turn = await self._run(TurnKind.CALL, handle, message, finish)
         if key is not None:
             turn.answer = StoredAnswer(key, content)
 
@@ -339,7 +353,7 @@ class ActorHost(Room):
         if not self._waiting:
             self._waiting_since = trio.current_time()
         refuse = _do_nothing if message is None else partial(self._answer_unavailable, message)
-        self._waiting.append(_Waiting(turn, finish, refuse))
+        self._waiting.append(Waiting(turn, finish, refuse))
 
     async def _store(self) -> None:
         """Store the turns that wait, then let everybody hear of them; if that fails, they are answered `unavailable`."""
@@ -352,7 +366,7 @@ class ActorHost(Room):
             return
         await self._finish(done)
 
-    async def _write(self) -> list[tuple[_Waiting, Sequence[Receipt]]]:
+    async def _write(self) -> list[tuple[Waiting, Sequence[Receipt]]]:
         """Store the turns that wait.
 
         :raises EngineUnavailableError: if none of them was stored.
@@ -363,7 +377,7 @@ class ActorHost(Room):
         receipts = await self._runner.store()
         return list(zip(waiting, receipts, strict=True))
 
-    async def _finish(self, done: Sequence[tuple[_Waiting, Sequence[Receipt]]]) -> None:
+    async def _finish(self, done: Sequence[tuple[Waiting, Sequence[Receipt]]]) -> None:
         """Deliver what stored turns have said, answer them, and start their timers and tasks.
 
         The events of neighbouring turns are delivered together, up to a turn that says something to some alone.
@@ -373,13 +387,13 @@ class ActorHost(Room):
         for number, (waiting, receipts) in enumerate(done, 1):
             said += receipts
             if waiting.turn.private or number == len(done):
-                if said:
+                if said and self._engine.feed is None:
                     await self._delivery.deliver(said)
                 for each, its_receipts in done[first:number]:
                     self._settle_turn(each, its_receipts)
                 said, first = [], number
 
-    def _settle_turn(self, waiting: _Waiting, receipts: Sequence[Receipt]) -> None:
+    def _settle_turn(self, waiting: Waiting, receipts: Sequence[Receipt]) -> None:
         """Do what follows once the events of a turn are delivered."""
         for say in waiting.turn.private:
             self._say_to_some(say, waiting.turn)

@@ -5,18 +5,24 @@ from functools import partial
 from typing import Any
 
 import attrs
+import trio
 
 from actors import Reply
 from broker.engine.base import Engine
+from broker.engine.presence import PresenceBus
 from broker.engine.room_store import RoomStore
 from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.model import WallClock
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.classes import ActorClass, find_class, read_class
+from broker.room_actors.forwarder import Forwarder
+from broker.room_actors.guests import Guests
 from broker.room_actors.host import ActorHost
+from broker.room_actors.peer_router import PeerRouter
 from broker.room_actors.records import LastFailures, RoomRecord, inspection_of
 from broker.room_actors.runner import TurnRunner
+from broker.room_actors.shared_host import SharedHost
 from broker.room_actors.timers import RoomTimers
 from broker.rooms.code_inspection import CodeInspection
 from broker.rooms.directory import Rooms
@@ -24,6 +30,9 @@ from broker.rooms.messages import RoomMessage
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.turn_tally import TurnTally
+
+HANDOVER_SECONDS = 2.0
+"""Longest time, after the lease of a dead owner, until another node owns its room: requests wait for as long."""
 
 
 @attrs.frozen(eq=False)
@@ -35,6 +44,8 @@ class RoomActors:
     _engine: Engine
     _store: RoomStore
     _timers: RoomTimers
+    _router: PeerRouter | None
+    """None if nodes do not share the store."""
     _wall_clock: WallClock
     _log: Log
     _records: dict[str, RoomRecord] = attrs.Factory(dict)
@@ -51,7 +62,19 @@ class RoomActors:
             return None
         record = RoomRecord(state.name, spec, self.tally, self._failures, self._wall_clock)
         self._records[state.name] = record
-        return partial(self._make_host, record, state, options)
+        presence = self._engine.presence
+        if self._router is None or presence is None:
+            return partial(self._make_host, record, state, options)
+        return partial(
+            self._make_shared_host,
+            record,
+            state,
+            options,
+            guests=Guests(),
+            forwarder=Forwarder(presence.lease_seconds + HANDOVER_SECONDS),
+            router=self._router,
+            presence=presence,
+        )
 
     def forget(self, room: str) -> None:
         """See RoomCode."""
@@ -78,8 +101,45 @@ class RoomActors:
             *(state, self._engine, options), runner=runner, record=record, note_timer=self._timers.note
         )
 
-    async def run_timers(self, rooms: Rooms) -> None:
-        """Fire timers until cancelled."""
+    def _make_shared_host(
+        self,
+        record: RoomRecord,
+        state: RoomState,
+        options: RoomOptions,
+        *,
+        guests: Guests,
+        forwarder: Forwarder,
+        router: PeerRouter,
+        presence: PresenceBus,
+    ) -> Room:
+        runner = TurnRunner(
+            *(record.spec, self._store, state, options),
+            wall_clock=self._wall_clock,
+            log=self._log,
+            guests=guests,
+        )
+        record.runner = runner
+        return SharedHost(
+            *(state, self._engine, options),
+            runner=runner,
+            record=record,
+            note_timer=self._timers.note,
+            guests=guests,
+            forwarder=forwarder,
+            router=router,
+            store=self._store,
+            bus=presence,
+        )
+
+    async def serve_rooms(self, rooms: Rooms, *, task_status: trio.TaskStatus[None]) -> None:
+        """Fire timers, and serve other nodes, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            if self._router is not None:
+                await nursery.start(self._router.serve_rooms, rooms)
+            task_status.started()
+            await self._run_timers(rooms)
+
+    async def _run_timers(self, rooms: Rooms) -> None:
 
         async def ask(room: str, message: RoomMessage, reply: Reply[None]) -> None:
             ref = await rooms.tell(room, message)
@@ -101,9 +161,11 @@ def open_room_actors(
     :raises ConfigurationError: if a class cannot be used, or the engine does not store such rooms.
     """
     store = engine.room_store
-    if store is None or (store.is_shared and engine.peers is None):
+    peers = engine.peers
+    if store is None or (store.is_shared and peers is None):
         raise ConfigurationError(
-            "server.engine: rooms with code of their own need memory:// or sqlite:///PATH; this engine does not store them"
+            "server.engine: rooms with code of their own need memory://, sqlite:///PATH or redis://; this engine does not store them"
         )
     specs = [read_class(each, most_state_bytes=most_state_bytes) for each in classes]
-    return RoomActors(specs, TurnTally(), engine, store, RoomTimers(store), wall_clock, log)
+    router = PeerRouter(peers) if store.is_shared and peers is not None else None
+    return RoomActors(specs, TurnTally(), engine, store, RoomTimers(store), router, wall_clock, log)

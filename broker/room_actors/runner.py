@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 import trio
 
 from broker.engine.base import Receipt
@@ -13,8 +12,9 @@ from broker.log import Log
 from broker.model import IdempotencyKey, WallClock
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.classes import ActorClass
+from broker.room_actors.guests import Guests
 from broker.room_actors.turn import Turn
-from broker.room_actors.values import Member
+from broker.room_actors.values import Member, member_of
 from broker.rooms import member as rooms_member
 from broker.rooms.state import RoomOptions, RoomState
 
@@ -40,7 +40,10 @@ class TurnRunner:
         *,
         wall_clock: WallClock,
         log: Log,
+        guests: Guests | None = None,
     ) -> None:
+        """`guests` are the members on other nodes, where nodes share the store."""
+        self._guests = guests
         self.spec = spec
         self.log = log.bind(room=room.name)
         self._store = store
@@ -77,7 +80,8 @@ class TurnRunner:
 
     def members(self) -> Sequence[Member]:
         """See RoomView."""
-        return [as_member(each) for each in self._room.roster if each.is_visible]
+        here = [as_member(each) for each in self._room.roster if each.is_visible]
+        return here if self._guests is None else [*here, *self._guests.members()]
 
     @property
     def is_open(self) -> bool:
@@ -178,7 +182,9 @@ class TurnRunner:
         self, turns: Sequence[Turn], state: StoredState | None, *, is_changed: bool
     ) -> Sequence[Sequence[Receipt]]:
         name, retention = self.name, self._options.retention
-        if not is_changed and not any(turn.has_effect for turn in turns):
+        has_effect = is_changed or any(turn.has_effect for turn in turns)
+        # Where nodes share the store, a node that does not own the room any more must not answer either.
+        if not has_effect and not self._store.is_shared:
             return [() for _ in turns]
         stored = [turn.stored() for turn in turns]
         return await self._store.store(name, stored, state, retention, is_state_changed=is_changed)
@@ -192,10 +198,12 @@ async def _in_time(handler: Callable[[RoomActor[Any]], Awaitable[T]], actor: Roo
 
 def as_member(member: rooms_member.Member) -> Member:
     """Return a member as a room's code sees it."""
-    info = member.shown.info
-    return Member(
-        member.user_id, member.shown.connection, None if info is None else msgspec.json.decode(info)
-    )
+    return member_of(member.shown)
+
+
+def as_sender(member: rooms_member.Member | None) -> Member | None:
+    """Return the sender of a request as a room's code sees it; None for a service."""
+    return None if member is None else member_of(member.shown)
 
 
 def _with_changes(timers: Mapping[str, int], changes: Mapping[str, int | None]) -> dict[str, int]:

@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from broker.errors import ErrorCode, GreenroomError, RefusalReason, Refused
+from broker.model import Shown
 
 T = TypeVar("T")
 
@@ -50,6 +51,12 @@ class Member(msgspec.Struct, frozen=True):
     """The id of the connection, unique over all servers and restarts."""
     info: Any = None
     """The claim `info` of its token."""
+
+
+def member_of(shown: Shown) -> Member:
+    """Return a connection as a room's code sees it."""
+    info = None if shown.info is None else msgspec.json.decode(shown.info)
+    return Member(shown.user_id, shown.connection, info)
 
 
 class MessageKind(StrEnum):

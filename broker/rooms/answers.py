@@ -12,6 +12,7 @@ from broker.rooms.messages import (
     Call,
     CatchUp,
     FeedEvents,
+    ForCode,
     Inspect,
     Join,
     Leave,
@@ -103,5 +104,6 @@ def answer_unavailable(state: RoomState, message: RoomMessage, error: EngineUnav
             | RemoveHere()
             | CatchUp()
             | TaskEnded()
+            | ForCode()
         ):
             raise error

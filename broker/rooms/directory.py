@@ -266,6 +266,13 @@ class Rooms:
                 return ref
         return None
 
+    def tell_always(self, room: str, message: RoomMessage) -> None:
+        """Send a message to a room if it is running, even if its mailbox is full: the caller bounds them."""
+        ref = self._registry.peek(room)
+        if ref is not None:
+            with suppress(ActorStoppedError):
+                ref.tell_always(message)
+
     async def publish(self, room: str, draft: Draft) -> Published:
         """Publish in a room; returns once the event is in the engine and on its way to the members."""
         self._admit(room)

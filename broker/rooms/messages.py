@@ -216,6 +216,10 @@ class TaskEnded:
     error: Exception | None = None
 
 
+class ForCode:
+    """Base class of further messages to rooms with code; others pass over them."""
+
+
 RoomMessage: TypeAlias = (
     Join
     | Leave
@@ -239,4 +243,5 @@ RoomMessage: TypeAlias = (
     | Call
     | TimerDue
     | TaskEnded
+    | ForCode
 )

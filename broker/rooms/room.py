@@ -24,6 +24,7 @@ from broker.rooms.messages import (
     Call,
     CatchUp,
     FeedEvents,
+    ForCode,
     Inspect,
     Join,
     Leave,
@@ -218,17 +219,17 @@ class Room(Actor[RoomMessage]):
                 await self._publish([message])
             case FeedEvents():
                 await self._handle_feed_events([message])
-            case Call() | TimerDue() | TaskEnded():
+            case Call() | TimerDue() | TaskEnded() | ForCode():
                 self._handle_without_code(message)
 
-    def _handle_without_code(self, message: Call | TimerDue | TaskEnded) -> None:
+    def _handle_without_code(self, message: Call | TimerDue | TaskEnded | ForCode) -> None:
         """Handle a message for the code of a room that has none."""
         match message:
             case Call():
                 answer_refused(self._state, message, NO_CALLS)
             case TimerDue(reply=reply):
                 reply.set(None)
-            case TaskEnded():
+            case TaskEnded() | ForCode():
                 pass
 
     async def _join(self, join: Join) -> None:

@@ -1,9 +1,10 @@
 """Nodes that share rooms through Redis, in one process, and guests of theirs who keep account of what they hear."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any
 
 import attrs
 import trio
@@ -16,6 +17,7 @@ from broker.errors import EngineUnavailableError
 from broker.log import stdlib_log
 from broker.model import Draft, IdempotencyKey, Position, Shown
 from broker.notices import Acknowledged, Failed, Gap, Joined, Notice, RoomEvent, Withheld
+from broker.room_actors import RoomActor
 from broker.rooms.directory import Rooms
 from broker.rooms.frame import RoomFrame
 from broker.rooms.messages import Join, Leave, Publish, Published, RoomMessage
@@ -158,10 +160,18 @@ def settings_for(url: str, *, lease_seconds: float = LEASE_SECONDS, **rooms: flo
 
 
 @asynccontextmanager
-async def open_node(url: str, *, lease_seconds: float = LEASE_SECONDS, **rooms: float) -> AsyncIterator[Node]:
+async def open_node(
+    url: str,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    classes: Sequence[type[RoomActor[Any]]] = (),
+    **rooms: float,
+) -> AsyncIterator[Node]:
     """Open a node on the servers of a URL, and wait until it is ready if it can be."""
     settings = settings_for(url, lease_seconds=lease_seconds, **rooms)
-    opening = open_engine_and_rooms(settings, log=stdlib_log(), wall_clock=time.time, boot_clock=time.time)
+    opening = open_engine_and_rooms(
+        settings, log=stdlib_log(), wall_clock=time.time, boot_clock=time.time, classes=classes
+    )
     with trio.fail_after(PATIENCE_SECONDS):
         async with opening as (engine, rooms_here):
             assert isinstance(engine, RedisEngine)

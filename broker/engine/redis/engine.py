@@ -29,6 +29,7 @@ from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.node_clock import NodeClock
 from broker.engine.redis.outbox import RedisOutbox
 from broker.engine.redis.packed_queues import message_packer
+from broker.engine.redis.peers import RedisPeers
 from broker.engine.redis.presence.attendance import RedisAttendance
 from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
@@ -81,6 +82,7 @@ class RedisEngine(Engine, Feed):
         self._presence = RedisPresence(
             servers, self._ring, scripts, keyspace, node=node, lease_seconds=lease_seconds
         )
+        self._peers = RedisPeers(servers, self._ring, keyspace, node=node)
         nodes_server = servers[self._ring.index_of("")]
         self._cluster = RedisCluster(nodes_server, keyspace, node=node, log=log)
         self._revocations = RedisRevocations(nodes_server, scripts.revoke, keyspace)
@@ -118,6 +120,11 @@ class RedisEngine(Engine, Feed):
     def presence(self) -> PresenceBus:
         """See Engine."""
         return self._presence
+
+    @property
+    def peers(self) -> RedisPeers:
+        """See Engine."""
+        return self._peers
 
     @property
     def cluster(self) -> RedisCluster:

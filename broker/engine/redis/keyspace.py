@@ -129,6 +129,10 @@ class Keyspace:
         """Return the channel on which a node receives the answers to its questions."""
         return self._channel(f"answers:{node}")
 
+    def peer(self, node: str) -> str:
+        """Return the channel on which a node receives the messages of other nodes about rooms with code."""
+        return self._channel(f"peer:{node}")
+
     @property
     def store_id(self) -> str:
         """The key with a random id that is lost whenever the presence data is lost."""

@@ -1,0 +1,73 @@
+"""The members on other nodes of a room that this node owns. Pure."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from broker.engine.presence import RemotePresence
+from broker.model import Shown
+from broker.room_actors.values import Member, member_of
+
+
+@attrs.frozen
+class _Guest:
+    node: str
+    member: Member
+
+
+@attrs.define
+class Guests:
+    """The members, by connection; outlives a failure of the room's code."""
+
+    is_known: bool = False
+    """Whether they were read since this node became the owner."""
+    _by_connection: dict[str, _Guest] = attrs.Factory(dict)
+    _missing: frozenset[str] = frozenset()
+    """Those that the latest check did not find. A node may take a while to tell of a new member."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._by_connection)
+
+    def members(self) -> Sequence[Member]:
+        """Return all of them."""
+        return [guest.member for guest in self._by_connection.values()]
+
+    def learn(self, presence: RemotePresence) -> None:
+        """Begin with those that the other nodes have told of."""
+        self._by_connection = {
+            connection: _Guest(node, member_of(shown))
+            for node, members in presence.nodes.items()
+            for connection, shown in members.members.items()
+        }
+        self._missing = frozenset()
+        self.is_known = True
+
+    def forget(self) -> None:
+        """Forget all, as this node is not the owner any more."""
+        self._by_connection = {}
+        self.is_known = False
+
+    def add(self, node: str, shown: Shown) -> None:
+        """Add one that has joined."""
+        self._by_connection[shown.connection] = _Guest(node, member_of(shown))
+
+    def discard(self, connection: str) -> None:
+        """Remove one, if it is there."""
+        self._by_connection.pop(connection, None)
+
+    def nodes_of(self, users: frozenset[str], connections: frozenset[str]) -> set[str]:
+        """Return the nodes that have any of these."""
+        return {
+            guest.node
+            for connection, guest in self._by_connection.items()
+            if connection in connections or guest.member.user_id in users
+        }
+
+    def take_lost(self, presence: RemotePresence) -> Sequence[Member]:
+        """Remove those that two checks in a row have not found; returns them."""
+        present = {connection for members in presence.nodes.values() for connection in members.members}
+        missing = self._by_connection.keys() - present
+        lost = missing & self._missing
+        self._missing = frozenset(missing - lost)
+        return [self._by_connection.pop(connection).member for connection in sorted(lost)]

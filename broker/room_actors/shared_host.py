@@ -1,0 +1,451 @@
+"""The host of a room with code where nodes share the store: one node owns the room, and runs all its turns.
+
+On the other nodes the room has its members and brings them what is published, as any room. Their requests go to the
+owner (`Forwarder`), whose answers come back. On the owner, members of other nodes are `Guests`.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from actors import Context
+from broker.engine.base import Receipt
+from broker.engine.presence import PresenceBus
+from broker.engine.room_store import OwnedElsewhereError, OwnershipLostError, RoomStore
+from broker.errors import EngineTrouble, EngineUnavailableError, Refused
+from broker.model import Event, Shown
+from broker.notices import RoomEvent
+from broker.room_actors.forwarder import Departure, Forwarded, Forwarder, Outgoing
+from broker.room_actors.guests import Guests
+from broker.room_actors.host import ActorHost, TurnMessage, Waiting
+from broker.room_actors.peer_messages import (
+    Answer,
+    CallRequest,
+    CheckGuests,
+    Done,
+    FromOwner,
+    GuestRequest,
+    JoinRequest,
+    LeaveRequest,
+    LookForOwner,
+    Moved,
+    NotDone,
+    NotSent,
+    PeersBehind,
+    PublishRequest,
+    Request,
+    Said,
+    Unavailable,
+)
+from broker.room_actors.peer_router import PeerRouter
+from broker.room_actors.turn import PrivateSay, Turn
+from broker.room_actors.values import Member, Refusal, member_of
+from broker.rooms import member as rooms_member
+from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
+from broker.rooms.choice import is_for
+from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
+from broker.rooms.turn_tally import TurnKind
+
+LOOK_SECONDS = 0.1
+"""Time between two looks at the requests that wait for the owner or its answers."""
+CHECK_SECONDS = 1.0
+"""Time without an answer after which the store is asked whether the owner is still alive."""
+
+
+class SharedHost(ActorHost):
+    """See the module."""
+
+    def __init__(
+        self,
+        *args: Any,
+        guests: Guests,
+        forwarder: Forwarder,
+        router: PeerRouter,
+        store: RoomStore,
+        bus: PresenceBus,
+        **kwargs: Any,
+    ) -> None:
+        """`guests` and `forwarder` outlive a failure; the other arguments are those of ActorHost."""
+        super().__init__(*args, **kwargs)
+        self._guests = guests
+        self._forwarder = forwarder
+        self._router = router
+        self._store_of_rooms = store
+        self._bus = bus
+        self._is_check_set = False
+
+    async def on_start(self, context: Context[RoomMessage]) -> None:
+        """See Room; the timers of the incarnation before have ended with it."""
+        await super().on_start(context)
+        self._forwarder.is_timer_set = False
+        self._set_look_timer()
+        self._set_check_timer()
+
+    def is_idle(self) -> bool:
+        """See Actor: neither members here nor elsewhere need the room."""
+        return super().is_idle() and not self._guests and not self._forwarder.is_busy
+
+    async def on_stop(self) -> None:
+        """See ActorHost; another node may own the room then."""
+        self._give_up([*self._forwarder.take_on_way(), *self._forwarder.take_waiting()])
+        await super().on_stop()
+        if not self._has_failed:
+            self._guests.forget()
+            with suppress(EngineUnavailableError):
+                await self._store_of_rooms.release(self._state.name)
+
+    # Ownership.
+
+    async def _is_owner(self) -> bool:
+        """Whether this node owns the room; it becomes the owner if there is none.
+
+        :raises EngineUnavailableError: if that cannot be known.
+        :raises Exception: of the application's code, in `on_open`.
+        """
+        if self._runner.is_open:
+            return True
+        # What comes later must not overtake the requests that are on their way.
+        return not self._forwarder.is_busy and await self._try_to_own()
+
+    async def _try_to_own(self) -> bool:
+        try:
+            if not self._guests.is_known:
+                self._guests.learn(await self._bus.read_remote_presence(self._state.name))
+            await super()._open()
+        except OwnedElsewhereError as elsewhere:
+            self._guests.forget()
+            self._forwarder.owner = elsewhere.node
+            return False
+        self._set_check_timer()
+        return True
+
+    async def _open(self) -> None:
+        """See ActorHost.
+
+        :raises OwnershipLostError: if another node owns the room.
+        """
+        if not self._runner.is_open and not await self._try_to_own():
+            raise OwnershipLostError
+
+    async def _write(self) -> list[tuple[Waiting, Sequence[Receipt]]]:
+        try:
+            return await super()._write()
+        except OwnershipLostError:
+            self._guests.forget()
+            raise
+
+    # The owner: turns for members here and elsewhere.
+
+    async def _turn_of(self, message: TurnMessage) -> None:
+        if await self._is_owner():
+            if isinstance(message, GuestRequest):
+                await self._turn_of_guest(message)
+            else:
+                await super()._turn_of(message)
+            return
+        match message:
+            case Publish() | Call():
+                self._forward(message)
+            case GuestRequest(request=request):
+                message.answer(Moved(request.number))
+            case TimerDue(reply=reply):
+                reply.set(None)  # the owner fires it
+            case TaskEnded():
+                pass  # of a time when this node was the owner
+
+    async def _turn_of_guest(self, message: GuestRequest) -> None:
+        match message.request:
+            case JoinRequest(number, shown):
+                joining = member_of(shown)
+
+                def finish_join(receipts: Sequence[Receipt]) -> None:
+                    events = [receipt.event for receipt in receipts if receipt.event is not None]
+                    position = next((r.position for r in receipts if r.position is not None), None)
+                    message.answer(Done(number, position, events=tuple(events)))
+
+                await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining), message, finish_join)
+                self._add_guest(message.node, shown)
+            case LeaveRequest(number, shown):
+                self._guests.discard(shown.connection)
+                leaving = member_of(shown)
+                done = Done(number)
+                await self._run(
+                    *(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving)),
+                    *(message, lambda _receipts: message.answer(done)),
+                )
+            case PublishRequest(number, draft, shown):
+                sender = self._sender(message.node, shown)
+                await self._turn_of_publish(
+                    message, draft, sender, lambda receipt: message.answer(Done(number, receipt.position))
+                )
+            case CallRequest(number, method, data, key, shown):
+                sender = self._sender(message.node, shown)
+                await self._turn_of_call(
+                    *(message, Call(method, data, key), sender),
+                    lambda content: message.answer(Done(number, content=content)),
+                )
+
+    def _sender(self, node: str, shown: Shown | None) -> Member | None:
+        if shown is None:
+            return None
+        # It may have joined while the room had another owner, and its node not have told of it.
+        self._add_guest(node, shown)
+        return member_of(shown)
+
+    def _add_guest(self, node: str, shown: Shown) -> None:
+        self._guests.add(node, shown)
+        self._set_check_timer()
+
+    def _answer_unavailable(self, message: TurnMessage, error: EngineUnavailableError) -> None:
+        if isinstance(message, GuestRequest) and isinstance(message.request, JoinRequest):
+            self._guests.discard(message.request.member.connection)
+        super()._answer_unavailable(message, error)
+
+    def _say_to_some(self, say: PrivateSay, turn: Turn) -> None:
+        super()._say_to_some(say, turn)
+        said = Said(say.content, say.header, int(turn.now * 1000), say.connections, say.users)
+        for node in self._guests.nodes_of(say.users, say.connections):
+            self._router.queue(self._state.name, node, said)
+
+    async def _check_guests(self) -> None:
+        """Run the leaves of members whose nodes have died."""
+        if self._guests:
+            with suppress(EngineUnavailableError):
+                presence = await self._bus.read_remote_presence(self._state.name)
+                for member in self._guests.take_lost(presence):
+                    await self._run_departure(member)
+            self._set_check_timer()
+
+    async def _run_departure(self, member: Member) -> None:
+        with suppress(Refusal, EngineUnavailableError):
+            await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(member))
+
+    def _set_check_timer(self) -> None:
+        if self._guests and not self._is_check_set:
+            self._is_check_set = True
+            self._context.tell_later(self._bus.lease_seconds, CheckGuests())
+
+    # Other nodes: requests to the owner, and its answers.
+
+    async def _join(self, join: Join) -> None:
+        is_new = join.member not in self._state.roster and join.member.is_visible
+        if not is_new or await self._is_owner():
+            await super()._join(join)
+        elif await self._admit(join) is not None:
+            self._forward(join)
+
+    def _end_membership(self, member: rooms_member.Member) -> None:
+        join = self._forwarder.find_join(member.shown.connection)
+        if join is not None:
+            join.has_left = True
+        super()._end_membership(member)
+
+    async def _run_leave(self, member: rooms_member.Member) -> None:
+        with suppress(EngineUnavailableError):
+            if await self._is_owner():
+                await super()._run_leave(member)
+            else:
+                self._forward(Departure(member.shown))
+
+    def _forward(self, message: Forwarded) -> None:
+        outgoing = Outgoing(next(self._router.numbers), message, trio.current_time())
+        if self._forwarder.is_full:
+            self._give_up([outgoing])
+            return
+        self._forwarder.add(outgoing)
+        self._send_to_owner()
+
+    def _send_to_owner(self) -> None:
+        forwarder = self._forwarder
+        owner = forwarder.owner
+        for outgoing in forwarder.take_sendable(trio.current_time()):
+            assert owner is not None, "see take_sendable"
+            self._router.queue(self._state.name, owner, _request_of(outgoing))
+        self._set_look_timer()
+
+    def _set_look_timer(self) -> None:
+        if self._forwarder.is_busy and not self._forwarder.is_timer_set:
+            self._forwarder.is_timer_set = True
+            self._context.tell_later(LOOK_SECONDS, LookForOwner())
+
+    async def _handle(self, message: RoomMessage) -> None:
+        match message:
+            case FromOwner(items):
+                await self._take_items(items)
+            case NotSent(numbers, is_certain):
+                if is_certain:
+                    self._forwarder.give_back(numbers)
+                else:
+                    self._give_up(filter(None, map(self._forwarder.take_answered, numbers)))
+            case PeersBehind():
+                self._give_up(self._forwarder.take_on_way())
+            case LookForOwner():
+                self._forwarder.is_timer_set = False
+                await self._look_for_owner()
+                self._set_look_timer()
+            case CheckGuests():
+                self._is_check_set = False
+                await self._check_guests()
+            case _:
+                await super()._handle(message)
+
+    async def _look_for_owner(self) -> None:
+        """Give up requests that wait for too long; send or do the others, if there is another owner by now."""
+        forwarder, now = self._forwarder, trio.current_time()
+        self._give_up(forwarder.take_expired(now))
+        if not forwarder.is_busy or not forwarder.may_check(now, CHECK_SECONDS):
+            return
+        before = forwarder.owner
+        try:
+            is_owner = await self._try_to_own()
+        except EngineUnavailableError:
+            return
+        if is_owner or forwarder.owner != before:
+            # The owner that they were sent to is gone; it may have done them.
+            self._give_up(forwarder.take_on_way())
+        if is_owner:
+            await self._do_here(forwarder.take_waiting())
+        else:
+            self._send_to_owner()
+
+    async def _do_here(self, waiting: Sequence[Outgoing]) -> None:
+        """Do requests that were to be sent to the owner, as this node is the owner now."""
+        remaining = list(waiting)
+        try:
+            while remaining:
+                await self._do_one_here(remaining.pop(0))
+        except Exception:
+            for outgoing in remaining:
+                self._forwarder.add(outgoing)
+            raise
+        await self._store()
+
+    async def _do_one_here(self, outgoing: Outgoing) -> None:
+        match outgoing.message:
+            case Join() as join:
+                await self._store()
+                if outgoing.has_left:
+                    join.reply.set(None)
+                    return
+                try:
+                    await self._join(join)
+                except EngineUnavailableError as error:
+                    join.reply.fail(error)
+            case Departure(shown):
+                await self._run_departure(member_of(shown))
+            case Publish() | Call() as message:
+                await self._take_turn(message)
+
+    async def _take_items(self, items: Sequence[Answer | Said]) -> None:
+        moved: list[int] = []
+        # A member is in the room before it gets what its own join has led to.
+        for item in sorted(items, key=self._is_no_join):
+            match item:
+                case Said():
+                    self._say_here(item)
+                case Moved(number):
+                    moved.append(number)
+                case _:
+                    outgoing = self._forwarder.take_answered(item.number)
+                    if outgoing is not None:
+                        await self._take_answer(outgoing, item)
+        self._forwarder.give_back(moved)
+
+    def _is_no_join(self, item: Answer | Said) -> bool:
+        if not isinstance(item, Done):
+            return True
+        outgoing = self._forwarder.on_way(item.number)
+        return outgoing is None or not isinstance(outgoing.message, Join)
+
+    async def _take_answer(self, outgoing: Outgoing, answer: Done | NotDone | Unavailable) -> None:
+        match answer:
+            case Unavailable():
+                self._answer_failed(outgoing.message, answer.as_error())
+            case NotDone():
+                self._answer_not_done(outgoing.message, answer.as_refused())
+            case Done():
+                match outgoing.message:
+                    case Join():
+                        await self._finish_join(outgoing.message, answer, has_left=outgoing.has_left)
+                    case Publish() as publish:
+                        answer_published(self._state, [publish], [Receipt(answer.position, None)])
+                    case Call() as call:
+                        self._answer_call(call, answer.content)
+                    case Departure():
+                        pass
+
+    async def _finish_join(self, join: Join, done: Done, *, has_left: bool) -> None:
+        """Add a member that the owner has let in."""
+        member, missed = join.member, None
+        if has_left:
+            join.reply.set(None)
+        else:
+            try:
+                missed = await self._admit(join)
+            except EngineUnavailableError as error:
+                join.reply.fail(error)
+        if missed is None:
+            self._forward(Departure(member.shown))
+            return
+        events, is_recovered = missed
+        here = self._delivery.position
+        is_same_epoch = done.position is not None and done.position.epoch == here.epoch
+        first = events[0].offset if events else None
+        # Later ones still come by the feed.
+        said = [
+            event
+            for event in done.events
+            if is_same_epoch and event.offset is not None and event.offset <= here.offset
+        ]
+        if first is None:
+            events = tuple(said)
+        self._add(join, events, is_recovered)
+        for event in done.events:
+            if event.offset is None and is_for(event, member=member, wanted=join.wanted):
+                reply_to(self._state, member, RoomEvent(self._state.name, here.epoch, event))
+
+    def _say_here(self, said: Said) -> None:
+        event = Event(said.content, said.time_ms, None, said.header)
+        notice = RoomEvent(self._state.name, self._delivery.position.epoch, event)
+        for member in self._state.roster:
+            if said.is_for(member.user_id, member.shown.connection):
+                reply_to(self._state, member, notice)
+
+    def _give_up(self, outgoing: Iterable[Outgoing]) -> None:
+        """Answer requests of which nobody knows whether they were done, or that have found no owner."""
+        for each in outgoing:
+            self._answer_failed(
+                each.message,
+                EngineUnavailableError("no answer from the room's owner", trouble=EngineTrouble.ROOM_MOVED),
+            )
+
+    def _answer_failed(self, message: Forwarded, error: EngineUnavailableError) -> None:
+        if not isinstance(message, Departure):
+            answer_unavailable(self._state, message, error)
+
+    def _answer_not_done(self, message: Forwarded, refused: Refused) -> None:
+        match message:
+            case Join(reply=reply):
+                reply.fail(refused)
+            case Publish() | Call():
+                answer_refused(self._state, message, refused)
+            case Departure():
+                pass
+
+
+def _request_of(outgoing: Outgoing) -> Request:
+    match outgoing.message:
+        case Join(member=member):
+            return JoinRequest(outgoing.number, member.shown)
+        case Departure(shown):
+            return LeaveRequest(outgoing.number, shown)
+        case Publish(draft, sender):
+            return PublishRequest(outgoing.number, draft, _shown(sender))
+        case Call(method, data, key, sender):
+            return CallRequest(outgoing.number, method, data, key, _shown(sender))
+
+
+def _shown(sender: rooms_member.Member | None) -> Shown | None:
+    return None if sender is None else sender.shown

@@ -1,0 +1,233 @@
+"""A room with code on several nodes: one of them owns it, and nobody can tell which."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from broker.errors import EngineUnavailableError, ErrorCode, Refused
+from broker.model import Draft, IdempotencyKey
+from broker.notices import Acknowledged, Called, Failed, Joined, RoomEvent
+from broker.protocol.content import notifier_content
+from broker.room_actors import Member, Message, Refusal, RoomActor, Timer, call
+from broker.rooms.messages import Call
+from tests.cluster.nodes import Guest, Node, open_node
+from tests.support.redis import RedisServer
+
+pytestmark = pytest.mark.trio
+
+
+class Count(msgspec.Struct):
+    number: int = 0
+    log: list[str] = []
+
+
+class Counter(RoomActor[Count], pattern="*"):
+    async def on_open(self) -> None:
+        self.state.log.append("open")
+
+    async def on_close(self) -> None:
+        self.state.log.append("close")
+
+    async def on_join(self, member: Member) -> None:
+        if member.user_id == "eve":
+            raise Refusal("not you")
+        self.state.log.append(f"join {member.user_id}")
+        self.say({"type": "hello", "to": member.user_id})
+        self.say({"type": "passing", "to": member.user_id}, ephemeral=True)
+        self.say({"type": "whisper", "to": member.user_id}, to=member)
+
+    async def on_leave(self, member: Member) -> None:
+        self.state.log.append(f"leave {member.user_id}")
+        self.say({"type": "bye", "from": member.user_id})
+
+    async def on_message(self, sender: Member | None, message: Message) -> Message | None:
+        if message.name == "secret":
+            raise Refusal("no secrets")
+        return message
+
+    async def on_timer(self, timer: Timer) -> None:
+        self.say({"type": "fired", "timer": timer.name})
+
+    @call
+    async def add(self, sender: Member | None, number: int) -> int:
+        self.state.number += number
+        return self.state.number
+
+    @call
+    async def who(self, sender: Member | None) -> list[str]:
+        return sorted(member.user_id for member in self.members)
+
+    @call
+    async def log_of(self, sender: Member | None) -> list[str]:
+        return self.state.log
+
+    @call
+    async def alarm(self, sender: Member | None, name: str) -> None:
+        self.set_timer(name, 0.05)
+
+    @call
+    async def fail(self, sender: Member | None) -> None:
+        raise ZeroDivisionError
+
+    @call
+    async def whisper(self, sender: Member | None, user: str) -> str:
+        self.say({"type": "whisper", "to": user}, to=user)
+        return "whispered"
+
+
+@pytest.fixture
+async def nodes(redis: RedisServer) -> AsyncIterator[list[Node]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_node(redis.url, classes=[Counter])) for _ in range(3)]
+
+
+_ids = count(1)
+
+
+async def ask(node: Node, method: str, data: object = None, *, key: str | None = None) -> Any:
+    given = None if key is None else IdempotencyKey("http", key)
+    return msgspec.json.decode(await node.rooms.call("den", method, msgspec.json.encode(data), given))
+
+
+async def ask_as(node: Node, guest: Guest, method: str, data: object = None) -> Any:
+    """Call a method as a session does, and return the answer."""
+    number = next(_ids)
+    await node.tell(Call(method, msgspec.json.encode(data), None, guest, number))
+
+    def answers() -> list[Called | Failed]:
+        return [n for n in guest.heard if isinstance(n, Called | Failed) and n.request_id == number]
+
+    await guest.wait(lambda: bool(answers()))
+    answer = answers()[0]
+    return msgspec.json.decode(answer.data) if isinstance(answer, Called) else answer
+
+
+def said(guest: Guest, type_: str) -> list[dict[str, Any]]:
+    """Return the events of a type that a guest has heard, in `joined` or later."""
+    events = [event for joined in guest.heard_of(Joined) for event in joined.events]
+    events += [notice.event for notice in guest.heard_of(RoomEvent)]
+    contents = [msgspec.json.decode(event.content) for event in events]
+    return [content for content in contents if content["type"] == type_]
+
+
+async def chat(node: Node, content: bytes = b'{"type":"note"}', key: str | None = None) -> Any:
+    content, header = notifier_content(content)
+    return await node.rooms.publish(
+        "den", Draft(content, key=None if key is None else IdempotencyKey("http", key), header=header)
+    )
+
+
+async def test_calls_of_all_nodes_are_turns_of_one_room(nodes: list[Node]) -> None:
+    answers = [await ask(nodes[number % 3], "add", 1) for number in range(9)]
+    assert answers == list(range(1, 10))
+    assert await ask(nodes[1], "log_of") == ["open"]
+    results: list[int] = []
+
+    async def add(node: Node) -> None:
+        results.append(await ask(node, "add", 1))
+
+    async with trio.open_nursery() as nursery:
+        for node in nodes:
+            for _ in range(20):
+                nursery.start_soon(add, node)
+    assert sorted(results) == list(range(10, 70))
+
+
+async def test_a_request_with_an_id_is_done_once_wherever_it_is_repeated(nodes: list[Node]) -> None:
+    assert [await ask(node, "add", 5, key="k") for node in nodes * 2] == [5] * 6
+    positions = {(await chat(node, key="m")).receipt.position for node in nodes}
+    assert len(positions) == 1
+    assert await ask(nodes[2], "add", 1, key="m") == 6
+
+
+async def test_members_of_all_nodes_are_in_the_room(nodes: list[Node]) -> None:
+    guests = [await node.enter(user) for node, user in zip(nodes, ("ann", "bob", "cas"), strict=True)]
+    for node, guest in zip(nodes, guests, strict=True):
+        # Each has heard what its own join has led to, and everything after that.
+        await guest.wait(lambda guest=guest: bool(said(guest, "passing")))
+        assert said(guest, "hello")[0]["to"] == guest.user_id
+        assert [w["to"] for w in said(guest, "whisper")] == [guest.user_id]
+        assert await ask_as(node, guest, "who") == ["ann", "bob", "cas"]
+    last = said(guests[2], "hello")
+    assert [hello["to"] for hello in last] == ["cas"]
+    await guests[0].wait(lambda: len(said(guests[0], "hello")) == 3)
+    for number, (node, guest) in enumerate(zip(nodes, guests, strict=True)):
+        position = await node.chat(guest, '{"type":"chat","text":"hi"}', number)
+        assert isinstance(position, Acknowledged)
+    await nodes[1].leave(guests[1])
+    for guest in (guests[0], guests[2]):
+        await guest.wait(lambda guest=guest: bool(said(guest, "bye")))
+    assert await ask(nodes[1], "who") == ["ann", "cas"]
+
+
+async def test_what_the_code_refuses_is_refused_on_every_node(nodes: list[Node]) -> None:
+    for node in nodes:
+        with pytest.raises(Refused, match="not you"):
+            await node.enter("eve")
+        with pytest.raises(Refused, match="no secrets"):
+            await chat(node, b'{"type":"secret"}')
+        with pytest.raises(Refused) as wrong:
+            await ask(node, "add", "one")
+        assert wrong.value.code is ErrorCode.INVALID_MESSAGE
+        with pytest.raises(Refused) as failed:
+            await ask(node, "fail")
+        assert failed.value.code is ErrorCode.FAILED
+        assert await ask(node, "add", 0) == 0
+
+
+async def test_a_message_to_some_reaches_them_on_every_node_before_the_answer(nodes: list[Node]) -> None:
+    guests = [await node.enter(user) for node, user in zip(nodes, ("ann", "bob", "cas"), strict=True)]
+    for node, guest in zip(nodes, guests, strict=True):
+        assert await ask_as(node, guest, "whisper", guest.user_id) == "whispered"
+        assert len(said(guest, "whisper")) == 2
+    for guest in guests:
+        assert {w["to"] for w in said(guest, "whisper")} == {guest.user_id}
+
+
+async def test_timers_fire_once(nodes: list[Node]) -> None:
+    guest = await nodes[0].enter("ann")
+    for number, node in enumerate(nodes * 3):
+        await ask(node, "alarm", f"t{number}")
+    await guest.wait(lambda: len(said(guest, "fired")) >= 9)
+    await ask(nodes[1], "alarm", "last")
+    await guest.wait(lambda: said(guest, "fired")[-1]["timer"] == "last")
+    assert sorted(fired["timer"] for fired in said(guest, "fired")) == [
+        "last",
+        *(f"t{number}" for number in range(9)),
+    ]
+
+
+async def test_a_node_that_stops_hands_its_rooms_over(redis: RedisServer) -> None:
+    async with AsyncExitStack() as stack:
+        west = await stack.enter_async_context(open_node(redis.url, classes=[Counter], lease_seconds=60.0))
+        guest = await west.enter("ann")
+        async with open_node(redis.url, classes=[Counter], lease_seconds=60.0) as east:
+            # The room is west's; one of its own is east's.
+            await east.rooms.call("attic", "add", b"1", None)
+            assert await ask(east, "add", 1) == 1
+        assert await west.rooms.call("attic", "add", b"1", None) == b"2"
+        assert await west.rooms.call("attic", "log_of", b"null", None) == b'["open","close","open"]'
+        assert await ask_as(west, guest, "add", 1) == 2
+
+
+async def test_another_node_follows_an_owner_that_has_lost_the_room(redis: RedisServer) -> None:
+    async with (
+        open_node(redis.url, classes=[Counter]) as west,
+        open_node(redis.url, classes=[Counter]) as east,
+    ):
+        ann = await west.enter("ann")
+        assert await ask(west, "add", 1) == 1
+        bob = await east.enter("bob")
+        assert await ask(east, "add", 1) == 2
+        # As if another node had owned it while west was away, and had died.
+        redis.ask("HSET", "cluster:{den}:code", "node", "another")
+        with pytest.raises(EngineUnavailableError):
+            await ask(west, "add", 100)
+        assert await ask_as(east, bob, "add", 1) == 3
+        assert await ask_as(west, ann, "add", 1) == 4
+        assert await ask_as(east, bob, "who") == ["ann", "bob"]
