@@ -103,7 +103,8 @@ class PeerRouter:
         """See PeerListener."""
         assert self._rooms is not None, "serve_rooms"
         for load in self._rooms.loads():
-            self._tell(load.room, PeersBehind())
+            if self._rooms.has_code(load.room):
+                self._tell(load.room, PeersBehind())
 
     def _tell(self, room: str, message: RoomMessage) -> None:
         assert self._rooms is not None, "serve_rooms"
