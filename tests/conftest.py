@@ -49,6 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = [str(place) for place in slow if not place.exists()]
     if missing:
         raise pytest.UsageError(f"tests/conftest.py: SLOW names what is not there: {missing}")
+    is_slow = {
+        path: any(path.is_relative_to(place) for place in slow) for path in {item.path for item in items}
+    }
     for item in items:
-        if any(item.path.is_relative_to(place) for place in slow):
+        if is_slow[item.path]:
             item.add_marker(pytest.mark.slow)
