@@ -12,6 +12,7 @@ import hiredis
 import trio
 
 from broker.engine.redis.client.address import Address
+from broker.engine.redis.client.announced import AnnouncedElements
 from broker.engine.redis.client.errors import (
     LEAST_VERSION,
     abbreviated,
@@ -26,18 +27,6 @@ READ_BYTES = 65_536
 
 MOST_REPLY_BYTES = 512 << 20
 """Largest reply that is accepted; Redis itself takes no longer string (proto-max-bulk-len)."""
-
-MOST_ELEMENTS = 10_000_000
-"""Most elements of a reply. hiredis reserves a list of the announced length before the first element arrives.
-
-Only the outermost array is checked. hiredis 3.5 has no limit of its own below 2**32, and to find the header of a
-nested array would mean to parse each reply in Python as well. A nested array of 2**31 elements takes address space
-but no memory, as its pages stay untouched; the connection is lost at `MOST_REPLY_BYTES` or by the link's timeout, and
-freeing the list then holds the process up for about four seconds. No Redis sends that.
-"""
-
-MOST_HEADER_BYTES = 24
-_AGGREGATES = b"*%~>|"
 
 _NOTHING = object()
 
@@ -62,7 +51,7 @@ class Connection:
         self._stream = stream
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._most_reply_bytes = most_reply_bytes
-        self._header = b""  # the beginning of an incomplete one
+        self._announced = AnnouncedElements()
         self._unfinished_bytes = 0  # of the incomplete reply
         self.is_replica = False
         """Whether the server is a replica, according to its greeting."""
@@ -95,33 +84,22 @@ class Connection:
 
     def _parse(self, received: bytes) -> list[object]:
         replies: list[object] = []
-        data = self._header + received if self._header else received
-        if not self._reader.has_data() and data[0] in _AGGREGATES and not self._is_header_whole(data):
-            return replies
-        self._header = b""
-        self._unfinished_bytes += len(data)
+        self._unfinished_bytes += len(received)
         try:
-            self._reader.feed(data)
+            self._announced.add(received)
+            self._reader.feed(received)
             while (reply := self._reader.gets()) is not _NOTHING:
                 replies.append(reply)
         except Exception as error:  # not only ProtocolError: a map whose key is a list is a TypeError
-            raise connection_lost(f"what came is not RESP: {abbreviated(data)}") from error
+            raise connection_lost(f"what came is not RESP: {abbreviated(received)}") from error
+        if not self._reader.has_data() and received.endswith(b"\n"):  # hiredis may take a first byte alone
+            self._announced.at_boundary()
         if replies:
             self._unfinished_bytes = 0
+            self._announced.reply_ended()
         elif self._unfinished_bytes > self._most_reply_bytes:
             raise connection_lost(f"a reply of more than {self._most_reply_bytes} bytes")
         return replies
-
-    def _is_header_whole(self, data: bytes) -> bool:
-        """Return whether the header of an array is complete; if not, keep it for the next call."""
-        end = data.find(b"\r\n", 0, MOST_HEADER_BYTES)
-        if end < 0 and len(data) < MOST_HEADER_BYTES:
-            self._header = data
-            return False
-        count = data[1:end]
-        if end < 0 or (count.isdigit() and int(count) > MOST_ELEMENTS):
-            raise connection_lost(f"what came is not RESP: {abbreviated(data)}")
-        return True
 
     async def aclose(self) -> None:
         """Close at once."""
