@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def greenroom() -> "Iterator[RunningBroker]":
-    """Serve a broker with rooms in memory, on a free port, for one test."""
-    from broker.testing import running_broker
-
-    with running_broker() as broker:
-        yield broker
-
-
-@pytest.fixture
 def fake_publisher() -> "FakePublisher":
     """Record what is published, in its `record`."""
     from broker.testing import FakePublisher
@@ -44,16 +35,27 @@ def fake_async_publisher(fake_publisher: "FakePublisher") -> "FakeAsyncPublisher
 
 @pytest.fixture
 def greenroom_rooms() -> "Sequence[type[RoomActor[Any]]]":
-    """Return the classes of the rooms of `greenroom_world`: none. Override it."""
+    """Return classes of rooms for `greenroom_world` and `greenroom`: none. Override it."""
     return ()
 
 
 @pytest.fixture
 def greenroom_settings() -> "Settings":
-    """Return the settings of `greenroom_world`: the defaults. Override it."""
+    """Return the settings of `greenroom_world` and `greenroom`: the defaults. Override it."""
     from broker.config.settings import Settings
 
     return Settings()
+
+
+@pytest.fixture
+def greenroom(
+    greenroom_rooms: "Sequence[type[RoomActor[Any]]]", greenroom_settings: "Settings"
+) -> "Iterator[RunningBroker]":
+    """Serve a broker on a free port, with `greenroom_rooms`, for one test."""
+    from broker.testing import running_broker
+
+    with running_broker(greenroom_settings, rooms=greenroom_rooms) as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -5,15 +5,18 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import Any, Unpack
 
 import attrs
 import msgspec
 import trio
 
-from broker.assembly import open_broker
+from broker.assembly import OwnParts, open_broker
 from broker.auth.mint import make_token
 from broker.client.publisher import AsyncPublisher, Publisher
 from broker.config.settings import Settings
+from broker.hooks.own import Hook
+from broker.room_actors.actor import RoomActor
 from broker.testing.threads import open_in_thread
 
 SECRET_BYTES = 48
@@ -59,8 +62,13 @@ class RunningBroker:
 
 
 @contextmanager
-def running_broker(settings: Settings | None = None) -> Iterator[RunningBroker]:
-    """Serve on 127.0.0.1 until the block is left, then drain and stop.
+def running_broker(
+    settings: Settings | None = None,
+    *,
+    rooms: Sequence[type[RoomActor[Any]]] = (),
+    hooks: Sequence[Hook] = (),
+) -> Iterator[RunningBroker]:
+    """Serve on 127.0.0.1 until the block is left, then drain and stop; `rooms` and `hooks` are as in `open_broker`.
 
     Of `settings`, host, port and drain window are replaced, and missing secrets are generated. It blocks until the
     broker serves; under trio or asyncio that is some hundredths of a second, once everything is imported.
@@ -68,13 +76,15 @@ def running_broker(settings: Settings | None = None) -> Iterator[RunningBroker]:
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises RuntimeError: if it does not stop within `threads.STOP_SECONDS`.
     """
-    with open_in_thread(partial(_serve, for_tests(settings or Settings()))) as broker:
+    with open_in_thread(
+        partial(_serve, for_tests(settings or Settings()), rooms=rooms, hooks=hooks)
+    ) as broker:
         yield broker
 
 
 @asynccontextmanager
-async def _serve(settings: Settings) -> AsyncIterator[RunningBroker]:
-    async with open_broker(settings) as broker, trio.open_nursery() as nursery:
+async def _serve(settings: Settings, **parts: Unpack[OwnParts]) -> AsyncIterator[RunningBroker]:
+    async with open_broker(settings, **parts) as broker, trio.open_nursery() as nursery:
         url = await nursery.start(broker.serve)
         yield RunningBroker(url, settings)
         broker.begin_drain()

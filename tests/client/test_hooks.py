@@ -1,38 +1,19 @@
 """The reasons of an application whose hooks refuse something, as the Python client raises them in either event loop."""
 
 import asyncio
-import base64
-import json
-import secrets
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 import trio
 
 from broker.client import ClosedError, RefusedError, connect
-from broker.config.settings import HookSettings, Settings
-from broker.testing.running import RunningBroker, running_broker
+from broker.hooks import Hook
+from broker.testing import RunningBroker, running_broker
 
 
-class Application(BaseHTTPRequestHandler):
-    """Refuses the user `eve`, the room `closed` and each message that says or is named `bad`."""
-
-    def do_POST(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        answer = json.dumps(decide(question)).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-def decide(question: dict[str, Any]) -> dict[str, Any]:
+async def decide(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse the user `eve`, the room `closed` and each message that says or is named `bad`."""
     match question["type"]:
         case "connect":
             return {"allow": question["user_id"] != "eve", "reason": "your account is closed"}
@@ -48,19 +29,8 @@ def decide(question: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[RunningBroker]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Application) as listener:
-        thread = threading.Thread(target=listener.serve_forever)
-        thread.start()
-        hook = HookSettings(
-            on=("connect", "join", "publish"),
-            url=f"http://127.0.0.1:{listener.server_address[1]}",
-            secret="whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
-            timeout_seconds=30,
-        )
-        with running_broker(Settings(hooks=(hook,))) as running:
-            yield running
-        listener.shutdown()
-        thread.join()
+    with running_broker(hooks=[Hook(decide, ["connect", "join", "publish"])]) as running:
+        yield running
 
 
 @pytest.mark.parametrize("run", [trio.run, asyncio.run], ids=["trio", "asyncio"])

@@ -63,8 +63,10 @@ def run_pytest(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 WAYS = """
 import asyncio
+import json
 import sys
 from importlib import import_module
+from urllib.request import Request, urlopen
 
 import pytest
 from trio.testing import MockClock
@@ -108,6 +110,13 @@ def test_with_asyncio_alone(greenroom_world):
     asyncio.run(play(greenroom_world))
 
 
+def test_over_a_port(greenroom):
+    headers = {"Authorization": f"Bearer {greenroom.api_key}", "Content-Type": "application/json"}
+    asked = Request(f"{greenroom.url}/api/rooms/game.1/calls/ask", b'{"data": ["1 + 1?", 2]}', headers)
+    with urlopen(asked, timeout=60) as answer:
+        assert json.load(answer) == {"data": None}
+
+
 def test_nothing_of_the_broker_was_imported_before(pytestconfig):
     # A conftest.py may name the plugin beside the entry point, and brings all of it.
     assert not EARLY or pytestconfig.pluginmanager.has_plugin("broker.testing.plugin")
@@ -125,7 +134,7 @@ def test_the_fixture_is_for_each_loop(tmp_path: Path, is_named: bool) -> None:
         (tmp_path / "conftest.py").write_text('pytest_plugins = ["broker.testing.plugin"]')
     done = run_pytest(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
 def test_a_broker_is_gone_with_its_block():
