@@ -12,7 +12,7 @@ from broker.auth.tokens import open_verifier
 from broker.config.check import with_normal_origins
 from broker.config.reload import ReloadPlan, plan_reload
 from broker.config.settings import Settings
-from broker.drain import plan_disconnects
+from broker.drain import disconnect_in_time, plan_disconnects
 from broker.errors import CloseCode
 from broker.http.app import create_app
 from broker.http.hosting.serving import open_http
@@ -26,6 +26,7 @@ from broker.protocol.tags import check_excluded, check_tags
 from broker.rooms.directory import Rooms
 from broker.rooms.messages import Published
 from broker.sessions.connections import Connections
+from broker.transport.accepting import EagerListener
 from broker.transport.admission import Admission, AdmissionLimits, admission_limits
 from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible
@@ -34,6 +35,9 @@ from broker.transport.port import Port
 
 DRAIN_GRACE_SECONDS = 2.5
 """Time after the drain window for connections to close; later steps have the rest of the 5 s."""
+
+_RECONNECTS_AT_ONCE = 256
+"""Clients that are told of a drain in one turn of the scheduler."""
 
 
 @attrs.frozen
@@ -212,8 +216,9 @@ class Broker:
             port = Port(self._services, self._admission, settings.http, http.serve)
             async with trio.open_nursery() as nursery:
                 async with trio.open_nursery() as accepting:
+                    eager = [EagerListener(listener) for listener in listeners]
                     accepting.start_soon(
-                        partial(trio.serve_listeners, port.serve, listeners, handler_nursery=nursery)
+                        partial(trio.serve_listeners, port.serve, eager, handler_nursery=nursery)
                     )
                     url = url_of(settings.server, listeners[0].socket.getsockname())
                     on_listening(url)
@@ -236,15 +241,18 @@ class Broker:
         connections = list(self.connections)
         self._services.log.info("draining", connections=len(connections), window_seconds=window_seconds)
         started = trio.current_time()
-        schedule = list(
-            zip(plan_disconnects(len(connections), window_seconds, self._random), connections, strict=True)
-        )
-        for delay, connection in schedule:
+        delays = plan_disconnects(len(connections), window_seconds, self._random)
+        schedule = list(zip(delays, connections, strict=True))
+        for number, (delay, connection) in enumerate(schedule):
             connection.send_reconnect(int(delay * 1000))
-        for delay, connection in sorted(schedule, key=lambda entry: entry[0]):
-            with trio.move_on_at(started + delay):
-                await self.connections.wait_empty()
-            connection.disconnect(CloseCode.SERVICE_RESTART, "service restart")
+            if number % _RECONNECTS_AT_ONCE == _RECONNECTS_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+        await disconnect_in_time(
+            schedule,
+            lambda connection: connection.disconnect(CloseCode.SERVICE_RESTART, "service restart"),
+            self.connections.wait_empty,
+            started=started,
+        )
 
 
 def _admission_limits(settings: Settings) -> AdmissionLimits:

@@ -2,10 +2,13 @@
 
 from random import Random
 
+import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
-from broker.drain import plan_disconnects
+from broker.drain import TICK_SECONDS, disconnect_in_time, plan_disconnects
 
 windows = st.floats(0, 3600)
 seeds = st.integers(0, 2**32)
@@ -36,3 +39,60 @@ def test_the_order_of_disconnection_is_not_that_of_connection() -> None:
 
 def test_two_servers_do_not_send_their_clients_away_at_the_same_times() -> None:
     assert set(plan_disconnects(100, 10.0, Random(1))).isdisjoint(plan_disconnects(100, 10.0, Random(2)))
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
+def test_everyone_is_sent_away_in_time_and_in_order(delays: list[float]) -> None:
+    gone: list[tuple[float, int]] = []
+    began: list[float] = []
+
+    async def main() -> None:
+        began.append(trio.current_time())
+        await disconnect_in_time(
+            [(delay, number) for number, delay in enumerate(delays)],
+            lambda number: gone.append((trio.current_time(), number)),
+            trio.sleep_forever,
+            started=trio.current_time(),
+        )
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert [number for _, number in gone] == sorted(range(len(delays)), key=lambda number: delays[number])
+    for gone_at, number in gone:
+        assert delays[number] <= gone_at - began[0] + 1e-6 <= delays[number] + TICK_SECONDS + 2e-6
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count one."""
+        self.count += 1
+
+
+async def test_a_node_that_fell_behind_sends_away_all_that_are_due_in_one_turn(
+    autojump_clock: MockClock,
+) -> None:
+    gone: list[int] = []
+
+    def disconnect(number: int) -> None:
+        gone.append(number)
+        if number == 0:
+            # It was busy for the rest of the window.
+            autojump_clock.jump(10)
+
+    schedule = [(number / 100, number) for number in range(1000)]
+    steps, began = Steps(), trio.current_time()
+    trio.lowlevel.add_instrument(steps)
+    await disconnect_in_time(schedule, disconnect, trio.sleep_forever, started=began)
+    trio.lowlevel.remove_instrument(steps)
+    assert gone == list(range(1000))
+    assert steps.count < 50
+
+
+async def test_the_drain_ends_with_the_last_connection() -> None:
+    gone: list[int] = []
+    began = trio.current_time()
+    await disconnect_in_time([(3600, 1)], gone.append, trio.lowlevel.checkpoint, started=began)
+    assert not gone

@@ -83,7 +83,9 @@ class ServerSettings(Section, frozen=True):
         str | None, _doc("name of this machine in metrics and the console; not set: its host name")
     ] = None
     engine: Annotated[str, _doc("memory://, sqlite:///PATH, redis://HOST:PORT/DB or rediss://")] = "memory://"
-    backlog: Annotated[Count, _doc("connections the kernel holds until they are accepted")] = 1024
+    backlog: Annotated[
+        Count, _doc("connections the kernel holds until they are accepted; at most net.core.somaxconn")
+    ] = 4096
     drain_seconds: Annotated[
         float, Meta(ge=0, le=3600), _doc("over how long a stopping server sends its clients away")
     ] = 10.0

@@ -13,7 +13,7 @@ def seconds_since_sent(descriptor: int | None) -> float | None:
     """Return how long ago data were last sent; None where the kernel does not say: other systems, and Unix sockets."""
     if descriptor is None or sys.platform != "linux":
         return None
-    with suppress(OSError), closing(_Borrowed(fileno=descriptor)) as sock:
+    with suppress(OSError), closing(BorrowedSocket(fileno=descriptor)) as sock:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_SENT.size)
         if len(info) == _LAST_DATA_SENT.size:
             (milliseconds,) = _LAST_DATA_SENT.unpack(info)
@@ -21,8 +21,8 @@ def seconds_since_sent(descriptor: int | None) -> float | None:
     return None
 
 
-class _Borrowed(socket.socket):
-    """A socket whose descriptor stays open."""
+class BorrowedSocket(socket.socket):
+    """A socket whose descriptor stays open as this is closed."""
 
     def close(self) -> None:
         """Give the descriptor back."""
