@@ -19,6 +19,7 @@ from bench.scenarios.latency import latency
 from bench.scenarios.notify import notify
 from bench.scenarios.recovery import recovery
 from bench.scenarios.scaling import scaling
+from bench.scenarios.size import size
 from bench.scenarios.stalled import stalled
 from bench.scenarios.start import start
 from bench.scenarios.tls import tls
@@ -48,7 +49,7 @@ def main() -> None:
 
 for command in (
     autobahn, cluster, connect, deflate, durable, echo, everything, fairness, fanout, instructions, large, latency,
-    notify, plot, recovery, scaling, soak, stalled, start, tls, turns,
+    notify, plot, recovery, scaling, size, soak, stalled, start, tls, turns,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -80,6 +80,33 @@ def running(
             yield RunningServer(spec=spec, port=port, pid=process.pid, redis=redis)
         finally:
             _stop(process, stop_seconds)
+
+
+@attrs.define(eq=False)
+class Node:
+    """One server that is stopped and started again, on another port each time."""
+
+    spec: ServerSpec
+    core: int | None
+    stop_seconds: float
+    server: RunningServer | None = None
+    _stack: ExitStack = attrs.Factory(ExitStack)
+
+    @property
+    def port(self) -> int | None:
+        """Its port, None if it does not run."""
+        return None if self.server is None else self.server.port
+
+    def start(self) -> RunningServer:
+        """Start it, and block until it is ready."""
+        running_server = running(self.spec, core=self.core, stop_seconds=self.stop_seconds)
+        self.server = self._stack.enter_context(running_server)
+        return self.server
+
+    def stop(self) -> None:
+        """Let it drain, if it runs, and block until it has ended."""
+        self._stack.close()
+        self.server = None
 
 
 def _free_port() -> int:

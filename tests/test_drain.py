@@ -2,7 +2,6 @@
 
 from random import Random
 
-import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st

@@ -22,6 +22,14 @@ _END = b"\x00\x00\xff\xff\x01\x00\x00\xff\xff"
 _RESET = struct.pack("ii", 1, 0)
 
 
+class ConnectionFailedError(BenchError):
+    """A connection, `number` of its caller, or its handshake was refused."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"connection {number} {why}")
+        self.number, self.why = number, why
+
+
 @attrs.define(eq=False)
 class Client:
     """One connection; `number` is the caller's name for it. It is open once the server has switched protocols."""
@@ -34,6 +42,9 @@ class Client:
     reader: FrameReader = attrs.Factory(FrameReader)
     mask: bytes = attrs.Factory(lambda: os.urandom(4))
     received_bytes: int = 0
+    has_ended: bool = False
+    """Whether the server has sent its close frame, with `close_code`, 0 for none."""
+    close_code: int = 0
 
     def send(self, text: bytes) -> None:
         """Send a message. Waits while the server does not read.
@@ -63,7 +74,8 @@ class Client:
                 elif opcode == PING:
                     self.socket.sendall(client_frame(payload, self.mask, PONG))
                 elif opcode == CLOSE:
-                    return None
+                    self.has_ended, self.close_code = True, int.from_bytes(payload[:2])
+                    break
         except OSError:
             return None
         except ValueError as error:
@@ -77,7 +89,7 @@ class Client:
             return b""
         status = head.partition(b"\r\n")[0]
         if not status.startswith(b"HTTP/1.1 101"):
-            raise BenchError(f"connection {self.number} was refused: {status.decode(errors='replace')}")
+            raise ConnectionFailedError(self.number, f"was refused: {status.decode(errors='replace')}")
         self.is_open = True
         return rest
 
@@ -129,23 +141,28 @@ class Clients:
 
         Waits up to `wait_seconds` for the first. Clients that have ended are let go.
 
-        :raises BenchError: if a connection or a handshake is refused.
+        :raises ConnectionFailedError: if a connection or a handshake is refused; it is let go, and the others are told
+            of by the next call.
         """
         for file, events in self._poll.poll(max(0.0, wait_seconds)):
             client = self._by_file.get(file)
             if client is None:
                 continue
-            if events & select.EPOLLOUT:
-                self._begin(client)
-                continue
-            texts = client.receive()
-            if texts is None:
-                del self._by_file[file]
-                client.socket.close()
-            if texts != []:
+            try:
+                texts = self._begin(client) if events & select.EPOLLOUT else client.receive()
+            except ConnectionFailedError:
+                self._let_go(file)
+                raise
+            if texts:
                 yield client, texts
+            if texts is None or client.has_ended:
+                self._let_go(file)
+                yield client, None
 
-    def _begin(self, client: Client) -> None:
+    def _let_go(self, file: int) -> None:
+        self._by_file.pop(file).socket.close()
+
+    def _begin(self, client: Client) -> list[bytes]:
         try:
             client.socket.settimeout(_SEND_SECONDS)
             if self._tls is not None:
@@ -153,8 +170,9 @@ class Clients:
                 client.socket = self._tls.wrap_socket(client.socket, server_hostname=self._address[0])
             client.socket.sendall(client.request)
         except OSError as error:
-            raise BenchError(f"connection {client.number} failed: {error}") from error
+            raise ConnectionFailedError(client.number, f"failed: {error}") from error
         self._poll.modify(client.socket, select.EPOLLIN)
+        return []
 
     def received_bytes(self) -> int:
         """Return how many bytes those that are open have received."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from random import Random
@@ -13,6 +12,7 @@ import trio
 
 from bench import process
 from bench.errors import BenchError
+from bench.process import Node
 from bench.spec import ServerSpec
 from broker.client import ClientError, Room, State, connect
 
@@ -49,26 +49,6 @@ class Rolled:
     twice: int = 0
     out_of_order: int = 0
     not_recovered: int = 0
-
-
-@attrs.define(eq=False)
-class Node:
-    """One node, started again where there is a port."""
-
-    spec: ServerSpec
-    core: int | None
-    stop_seconds: float
-    port: int | None = None
-    _stack: ExitStack = attrs.Factory(ExitStack)
-
-    def start(self) -> None:
-        """Start it, and block until it is ready."""
-        running = process.running(self.spec, core=self.core, stop_seconds=self.stop_seconds)
-        self.port = self._stack.enter_context(running).port
-
-    def stop(self) -> None:
-        """Let it drain, if it runs, and block until it has ended."""
-        self._stack.close()
 
 
 @attrs.define(eq=False)
