@@ -1,7 +1,7 @@
 """Greenroom: real-time rooms over WebSocket and HTTP.
 
-The names below are public, and so are `broker.client`, `broker.hooks`, `broker.room_actors` and the structs of `broker.config.settings`; the
-rest is private and may change in any release. A name's module is imported on first use.
+The names below are public, and so are `broker.client`, `broker.hooks`, `broker.room_actors`, `broker.testing` and the structs of
+`broker.config.settings`; the rest is private and may change in any release. A name's module is imported on first use.
 """
 
 from broker.lazy_names import lazy_names
