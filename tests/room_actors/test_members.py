@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from broker.config.settings import RoomRule, Settings
 from broker.room_actors import Member, Refusal, RoomActor, call
 from broker.room_actors.turn import Turn
-from broker.testing import open_test_broker
+from broker.testing import World, open_test_broker
 
 
 class Guests(msgspec.Struct):
@@ -50,83 +50,81 @@ class House(RoomActor[Guests], pattern="house.*"):
         return [member.user_id for member in self.members]
 
 
-async def test_who_joins_hears_what_its_join_has_led_to(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        ben = await world.join("house.1", user="ben", info={"name": "Ben"})
-        assert [each["to"] for each in ann.of_type("welcome")] == ["ann", "ben"]
-        assert [each["to"] for each in ben.of_type("welcome")] == ["ben"]
-        assert ben.heard[0]["type"] == "joined"
-        assert [each["info"] for each in ben.of_type("secret")] == [{"name": "Ben"}]
-        assert [each["info"] for each in ann.of_type("secret")] == [None]
-        assert await ann.call("present") == ["ann", "ben"]
+@pytest.fixture
+def greenroom_rooms() -> list[type[House]]:
+    return [House]
 
 
-async def test_a_refused_join_says_why_and_leaves_no_trace(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        with pytest.raises(ConnectionError, match="4003 not on the list"):
-            await world.join("house.1", user="eve")
-        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
-        assert await ann.call("present") == ["ann"]
+async def test_who_joins_hears_what_its_join_has_led_to(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    ben = await world.join("house.1", user="ben", info={"name": "Ben"})
+    assert [each["to"] for each in ann.of_type("welcome")] == ["ann", "ben"]
+    assert [each["to"] for each in ben.of_type("welcome")] == ["ben"]
+    assert ben.heard[0]["type"] == "joined"
+    assert [each["info"] for each in ben.of_type("secret")] == [{"name": "Ben"}]
+    assert [each["info"] for each in ann.of_type("secret")] == [None]
+    assert await ann.call("present") == ["ann", "ben"]
 
 
-async def test_a_join_whose_turn_fails_is_no_join(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        with pytest.raises(ConnectionError, match="1011"):
-            await world.join("house.1", user="mallory")
-        assert await ann.call("present") == ["ann"]
-        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
+async def test_a_refused_join_says_why_and_leaves_no_trace(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    with pytest.raises(ConnectionError, match="4003 not on the list"):
+        await world.join("house.1", user="eve")
+    assert await world.state("house.1") == {"joined": ["ann"], "left": []}
+    assert await ann.call("present") == ["ann"]
 
 
-async def test_a_join_while_the_engine_is_away_is_no_join(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        with world.engine_unavailable(), pytest.raises(ConnectionError, match="1013"):
-            await world.join("house.1", user="ben")
-        assert await ann.call("present") == ["ann"]
-        assert await world.state("house.1") == {"joined": ["ann"], "left": []}
+async def test_a_join_whose_turn_fails_is_no_join(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    with pytest.raises(ConnectionError, match="1011"):
+        await world.join("house.1", user="mallory")
+    assert await ann.call("present") == ["ann"]
+    assert await world.state("house.1") == {"joined": ["ann"], "left": []}
 
 
-async def test_leaves_and_lost_connections_are_turns(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        ben = await world.join("house.1", user="ben")
-        cat = await world.join("house.1", user="cat")
-        await ben.leave()
-        await cat.drop()
-        await world.pass_time(1)
-        assert (await world.state("house.1"))["left"] == ["ben", "cat"]
-        assert await ann.call("present") == ["ann"]
+async def test_a_join_while_the_engine_is_away_is_no_join(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    with world.engine_unavailable(), pytest.raises(ConnectionError, match="1013"):
+        await world.join("house.1", user="ben")
+    assert await ann.call("present") == ["ann"]
+    assert await world.state("house.1") == {"joined": ["ann"], "left": []}
 
 
-async def test_a_leave_whose_turn_fails_is_a_leave_all_the_same(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        oscar = await world.join("house.1", user="oscar")
-        await oscar.leave()
-        await world.pass_time(1)
-        assert await ann.call("present") == ["ann"]
-        assert (await world.state("house.1"))["left"] == []
+async def test_leaves_and_lost_connections_are_turns(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    ben = await world.join("house.1", user="ben")
+    cat = await world.join("house.1", user="cat")
+    await ben.leave()
+    await cat.drop()
+    await world.pass_time(1)
+    assert (await world.state("house.1"))["left"] == ["ben", "cat"]
+    assert await ann.call("present") == ["ann"]
 
 
-async def test_a_join_with_history_hears_each_event_once(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        await ann.chat("before")
-        ben = await world.join("lobby", user="ben")
-        joined = await ben.ask(type="join", room="house.1", last=10)
-        since = {"offset": joined["offset"], "epoch": joined["epoch"]}
-        texts = [(each["type"], each.get("to")) for each in joined["messages"]]
-        assert texts == [("welcome", "ann"), ("chat", None)]
-        assert [each["to"] for each in ben.of_type("welcome")] == ["ben"]
-        await ben.ask(type="leave", room="house.1")
-        await ann.chat("between")
-        again = await ben.ask(type="join", room="house.1", since=since)
-        assert again["recovered"] is True
-        assert [each["type"] for each in again["messages"]] == ["welcome", "chat"]
-        assert [each["to"] for each in ben.of_type("welcome")] == ["ben", "ben"]
+async def test_a_leave_whose_turn_fails_is_a_leave_all_the_same(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    oscar = await world.join("house.1", user="oscar")
+    await oscar.leave()
+    await world.pass_time(1)
+    assert await ann.call("present") == ["ann"]
+    assert (await world.state("house.1"))["left"] == []
+
+
+async def test_a_join_with_history_hears_each_event_once(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    await ann.chat("before")
+    ben = await world.join("lobby", user="ben")
+    joined = await ben.ask(type="join", room="house.1", last=10)
+    since = {"offset": joined["offset"], "epoch": joined["epoch"]}
+    texts = [(each["type"], each.get("to")) for each in joined["messages"]]
+    assert texts == [("welcome", "ann"), ("chat", None)]
+    assert [each["to"] for each in ben.of_type("welcome")] == ["ben"]
+    await ben.ask(type="leave", room="house.1")
+    await ann.chat("between")
+    again = await ben.ask(type="join", room="house.1", since=since)
+    assert again["recovered"] is True
+    assert [each["type"] for each in again["messages"]] == ["welcome", "chat"]
+    assert [each["to"] for each in ben.of_type("welcome")] == ["ben", "ben"]
 
 
 async def test_a_full_room_refuses_before_its_code_is_asked(autojump_clock: MockClock) -> None:
@@ -138,11 +136,10 @@ async def test_a_full_room_refuses_before_its_code_is_asked(autojump_clock: Mock
         assert await world.state("house.1") == {"joined": ["ann"], "left": []}
 
 
-async def test_a_second_join_of_a_member_is_no_turn(autojump_clock: MockClock) -> None:
-    async with open_test_broker([House]) as world:
-        ann = await world.join("house.1", user="ann")
-        await ann.ask(type="join", room="house.1")
-        assert (await world.state("house.1"))["joined"] == ["ann"]
+async def test_a_second_join_of_a_member_is_no_turn(world: World) -> None:
+    ann = await world.join("house.1", user="ann")
+    await ann.ask(type="join", room="house.1")
+    assert (await world.state("house.1"))["joined"] == ["ann"]
 
 
 @pytest.mark.parametrize(
