@@ -1,7 +1,7 @@
 """A process that runs one server: its signals, garbage collection and end."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Unpack
@@ -45,8 +45,9 @@ async def run_server(
     siblings: Siblings | None = None,
     dev: bool = False,
     reload: Callable[[], Settings] | None = None,
+    until: Callable[[], Awaitable[object]] | None = None,
     **parts: Unpack[OwnParts],
-) -> None:
+) -> bool:
     """Serve until SIGTERM or SIGINT, then drain and return; the main function of a process that is a server.
 
     A signal while the broker is being opened cancels that. SIGHUP calls `reload` in a thread, for the
@@ -57,13 +58,15 @@ async def run_server(
     are as for `Broker.serve`, and `siblings` and `parts` as for `open_broker`. `manager` is told when the
     server serves and when it stops; its sockets are used if there are no `listeners`.
 
+    The server drains, too, when `until` returns, which runs beside it. Returns whether that was so and no signal came.
+
     :raises StoppedAtOnceError: if a second signal cut the drain short.
     :raises ConfigurationError: if the broker cannot be opened as configured.
     :raises OSError: if the port cannot be had.
     """
     async with given_or_stdlib_log(log) as own_log:
         opening = partial(open_broker, settings, log=own_log, siblings=siblings, dev=dev, **parts)
-        await _run_server(
+        return await _run_server(
             settings,
             opening,
             make_app,
@@ -72,6 +75,7 @@ async def run_server(
             manager=manager,
             listeners=listeners,
             hangups=Hangups(own_log, reload, log),
+            until=until,
         )
 
 
@@ -85,7 +89,8 @@ async def _run_server(
     manager: ServiceManager,
     listeners: list[trio.SocketListener] | None,
     hangups: Hangups,
-) -> None:
+    until: Callable[[], Awaitable[object]] | None,
+) -> bool:
     raise_limit()
     # Before the nurseries, so that the error of a port in use is raised outside any group.
     listeners = listeners or manager.listeners() or await open_listeners(settings.server)
@@ -107,6 +112,8 @@ async def _run_server(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(hangups.run, broker)
                 nursery.start_soon(manager.run_heartbeat)
+                if until is not None:
+                    nursery.start_soon(_drain_after, until, stop, broker)
                 nursery.start_soon(
                     partial(
                         run_collector,
@@ -121,6 +128,13 @@ async def _run_server(
     if stop.is_at_once:
         raise StoppedAtOnceError("stopped at once by a second signal")
     log.info("stopped")
+    return stop.is_over and not stop.is_asked
+
+
+async def _drain_after(until: Callable[[], Awaitable[object]], stop: "_Stop", broker: Broker) -> None:
+    await until()
+    stop.is_over = True
+    broker.begin_drain()
 
 
 @attrs.define(eq=False)
@@ -133,6 +147,8 @@ class _Stop:
     broker: Broker | None = None
     everything: trio.CancelScope = attrs.Factory(trio.CancelScope)
     is_asked: bool = False
+    is_over: bool = False
+    """Whether the server drains without a signal."""
     is_at_once: bool = False
 
     def is_flushed(self) -> bool:

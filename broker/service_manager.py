@@ -4,9 +4,10 @@ It is told when the server serves, that it stops, and that its event loop runs; 
 listening sockets. Without a manager nothing is said, and there are no sockets.
 """
 
+import fcntl
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 
 import attrs
@@ -56,6 +57,22 @@ class ServiceManager:
     def listeners(self) -> list[trio.SocketListener]:
         """Return listeners on the sockets."""
         return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self.sockets]
+
+    def environ_of_successor(self, process_id: int, descriptors: Sequence[int]) -> dict[str, str]:
+        """Return the variables with which the next program of this process has the same manager, and sockets.
+
+        The sockets are put where that program looks for them, over whatever is there: `os.execve` must follow.
+        """
+        first_free = FIRST_DESCRIPTOR + len(descriptors)
+        aside = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, first_free) for each in descriptors]
+        for number, descriptor in enumerate(aside, FIRST_DESCRIPTOR):
+            os.dup2(descriptor, number, inheritable=True)
+        environ = {"LISTEN_PID": str(process_id), "LISTEN_FDS": str(len(descriptors))}
+        if self.address is not None:
+            environ["NOTIFY_SOCKET"] = self.address
+        if self.watchdog_seconds is not None:
+            environ["WATCHDOG_USEC"] = str(int(self.watchdog_seconds * 1_000_000))
+        return environ
 
 
 NO_MANAGER = ServiceManager()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import trio
 
+from broker.cli.code_reload import CHECK, RESTARTED, load_rooms_to_reload, serve_with_reload
 from broker.cli.dev import load_dev_secrets
 from broker.cli.lazy import TextCommand
 from broker.cli.notes import dev_notes, shell_name
@@ -64,6 +65,14 @@ _HINT_OF_PORT = "; choose another port with --port (make serve PORT=8001)"
     help="Rooms with code of their own: the RoomActor classes of a Python module, or one of them.",
 )
 @click.option(
+    "--reload",
+    "is_reloading",
+    is_flag=True,
+    help="With --dev and --rooms: begin again whenever the code of the rooms changes.",
+)
+@click.option(CHECK, "is_check", is_flag=True, hidden=True, help="Import the rooms, and end.")
+@click.option(RESTARTED, "is_restarted", is_flag=True, hidden=True, help="After a reload.")
+@click.option(
     "--workers",
     type=click.IntRange(min=1, max=256),
     default=1,
@@ -85,6 +94,9 @@ def command(
     dev: bool,
     dev_file: Path | None,
     rooms_place: str | None,
+    is_reloading: bool,
+    is_check: bool,
+    is_restarted: bool,
     workers: int,
     worker_index: int | None,
     siblings: Path | None,
@@ -108,7 +120,11 @@ def command(
     refuse(find_problems(settings, dev=dev, origins=loaded.origins))
     manager = take_service_manager(os.environ, os.getpid())
     check_workers(workers, settings.server, manager)
-    rooms = _import_rooms(rooms_place, workers)
+    place = _place_to_reload(rooms_place, dev=dev, workers=workers) if is_reloading else None
+    if place is None:
+        rooms = _import_rooms(rooms_place, workers)
+    else:
+        rooms = load_rooms_to_reload(place, loaded, manager, is_check=is_check)
 
     def greet(address: str) -> None:
         drain_log(_LOG_SECONDS)
@@ -124,7 +140,7 @@ def command(
         return again.settings
 
     use_background()
-    on_listening = greet if dev else _print_nothing
+    on_listening = greet if dev and not is_restarted else _print_nothing
     log = open_log(settings.log, sys.stderr)
     try:
         if worker_index is not None:
@@ -145,7 +161,11 @@ def command(
             serving = partial(
                 run_server, settings, log=log, manager=manager, on_listening=on_listening, rooms=rooms
             )
-            trio.run(partial(serving, dev=dev, reload=reload))
+            serving = partial(serving, dev=dev, reload=reload)
+            if place is not None:
+                serve_with_reload(serving, place, loaded, log=log, manager=manager)
+            else:
+                trio.run(serving)
     except OSError as error:
         where = authority(settings.server.host, settings.server.port)
         hint = _HINT_OF_PORT if error.errno == errno.EADDRINUSE else ""
@@ -161,9 +181,28 @@ def _import_rooms(place: str | None, workers: int) -> "Sequence[type[RoomActor[A
     # Most servers have no such rooms.
     from broker.room_actors.classes import import_rooms  # noqa: PLC0415
 
-    # As for `python -m`: a module beside the configuration is found.
-    sys.path.insert(0, str(Path.cwd()))
+    _search_working_directory()
     return import_rooms(place)
+
+
+def _place_to_reload(place: str | None, *, dev: bool, workers: int) -> str:
+    """Return the place of the rooms, ready to be imported.
+
+    :raises ConfigurationError: if they cannot be reloaded.
+    """
+    if not dev or place is None:
+        raise ConfigurationError("--reload: only with --dev and --rooms")
+    if workers > 1:
+        raise ConfigurationError("--reload: one process (no --workers)")
+    _search_working_directory()
+    # A file that is saved twice in a second, with the same size, would be taken for the one that was compiled.
+    sys.dont_write_bytecode = True
+    return place
+
+
+def _search_working_directory() -> None:
+    """Find modules in the working directory, as `python -m` does."""
+    sys.path.insert(0, str(Path.cwd()))
 
 
 def _print_nothing(_address: str) -> None:

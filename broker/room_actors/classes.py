@@ -57,7 +57,7 @@ def import_rooms(place: str) -> list[type[RoomActor[Any]]]:
     module_name, _, names = place.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"--rooms: {module_name} cannot be imported: {error!r}") from error
     if not names:
         found = [each for _, each in inspect.getmembers(module, _is_served)]
