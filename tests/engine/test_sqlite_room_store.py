@@ -210,3 +210,34 @@ async def test_expired_answers_are_all_deleted_in_small_steps(tmp_path: Path) ->
                 counts += connection.execute("SELECT count(*) FROM answers").fetchone()
         assert len(counts) == 3
         assert await engine.room_store.load("den") == StoredRoom(STATE)
+
+
+async def test_an_id_is_looked_up_in_the_file_only_if_it_may_be_there(tmp_path: Path) -> None:
+    """While an earlier process's answers hold, each id is; then those that this process has stored."""
+    path, wall = tmp_path / "rooms.db", Wall()
+    new = IdempotencyKey("ann", "new")
+    async with opened(path, wall) as engine:
+        assert not await is_read(engine, new)
+        await save(engine, TURN)
+        assert await is_read(engine, KEY)
+        assert not await is_read(engine, new)
+    async with opened(path, wall) as engine:
+        assert await is_read(engine, KEY)
+        assert await is_read(engine, new)
+        wall.now += 300
+        assert not await is_read(engine, KEY)
+        assert not await is_read(engine, new)
+
+
+async def is_read(engine: SqliteEngine, key: IdempotencyKey) -> bool:
+    """Whether the file is read for a key: a task that reads lets others run."""
+    other = trio.Event()
+
+    async def run() -> None:
+        other.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await engine.room_store.recall("den", key)
+        others_that_ran = int(other.is_set())
+    return others_that_ran > 0

@@ -46,7 +46,7 @@ from broker.engine.sqlite.outbox import SqliteAttendance, SqliteOutbox
 from broker.engine.sqlite.outbox_rows import has_absent
 from broker.engine.sqlite.resume import Resumed, resume
 from broker.engine.sqlite.revocations import SqliteRevocations
-from broker.engine.sqlite.room_rows import StoreTurns
+from broker.engine.sqlite.room_rows import StoreTurns, read_last_expiry
 from broker.engine.sqlite.room_store import SqliteRoomStore
 from broker.engine.sqlite.rows import Append, Change, Clear, Reader, Writer, ephemeral_receipts
 from broker.errors import EngineTrouble, EngineUnavailableError
@@ -100,8 +100,12 @@ class SqliteEngine(Engine):
         queues: Sequence[Queue] = (),
         *,
         has_absent: bool = False,
+        last_expiry_ms: int = 0,
     ) -> None:
-        """`has_absent`: the file has users who were present when the last process ended."""
+        """`has_absent`: the file has users who were present when the last process ended.
+
+        `last_expiry_ms` is when the last answer in it expires, by the age clock.
+        """
         self._writer = writer
         self._clock = clock
         self._log = log
@@ -124,6 +128,7 @@ class SqliteEngine(Engine):
             *(self.append, self._commit, self._read, lambda: int(clock.age() * 1000)),
             # Keys are noted before their commit, which takes less than the window.
             keys=RecentKeys(2 * writer.idempotency_ms),
+            earlier_until_ms=last_expiry_ms,
         )
         at_places = QueuesAtPlaces(queues)
         self._attendance = SqliteAttendance(self._commit, at_places, has_absent)
@@ -365,7 +370,11 @@ async def open_sqlite(
         )
         note, latest_ms = read_clock(connection)
         clock = EngineClock(wall_clock, log, boot_clock=boot_clock, boot=boot, note=note, latest_ms=latest_ms)
-        engine = SqliteEngine(writer, readers, clock, log, queues, has_absent=has_absent(connection))
+        engine = SqliteEngine(
+            *(writer, readers, clock, log, queues),
+            has_absent=has_absent(connection),
+            last_expiry_ms=read_last_expiry(connection),
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run_writer)
             nursery.start_soon(engine.run_attendance)

@@ -17,7 +17,7 @@ from broker.engine.room_store import (
     StoredTurn,
     receipts_by_turn,
 )
-from broker.engine.sqlite.room_rows import StoreTurns, read_answer, read_last_expiry, read_room, read_timers
+from broker.engine.sqlite.room_rows import StoreTurns, read_answer, read_room, read_timers
 from broker.engine.sqlite.rows import Reader
 from broker.model import Draft, IdempotencyKey
 
@@ -34,8 +34,8 @@ class SqliteRoomStore(RoomStore):
     _read: Callable[[Callable[[Reader], Any]], Awaitable[Any]]
     _age_ms: Callable[[], int]
     _keys: RecentKeys
-    _earlier_until_ms: int | None = None
-    """When the last answer expires that was there before the first look at them, None before that look."""
+    _earlier_until_ms: int
+    """When the last answer of earlier processes expires."""
 
     def now_ms(self) -> int:
         """See RoomStore."""
@@ -49,8 +49,6 @@ class SqliteRoomStore(RoomStore):
     async def recall(self, room: str, key: IdempotencyKey) -> Answer | None:
         """See RoomStore."""
         now_ms = self._age_ms()
-        if self._earlier_until_ms is None:
-            self._earlier_until_ms = await self._read(lambda reader: read_last_expiry(reader.connection))
         if now_ms >= self._earlier_until_ms and not self._keys.may_hold(room, key):
             await trio.lowlevel.checkpoint_if_cancelled()
             return None
