@@ -24,6 +24,8 @@ def test_each_recipe_runs(tmp_path, document, recipes, tests):
     text = (ROOT / "docs" / document).read_text()
     files = dict(re.findall(r"^```python file=(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     assert len(files) == text.count("```python") == recipes
+    # As older tests name it: beside the entry point it does no harm.
+    files.setdefault("conftest.py", 'pytest_plugins = ["broker.testing.plugin"]')
     for name, code in files.items():
         (tmp_path / name).write_text(code)
     done = run_pytest(tmp_path)
@@ -118,20 +120,16 @@ def test_over_a_port(greenroom):
 
 
 def test_nothing_of_the_broker_was_imported_before(pytestconfig):
-    # A conftest.py may name the plugin beside the entry point, and brings all of it.
-    assert not EARLY or pytestconfig.pluginmanager.has_plugin("broker.testing.plugin")
+    assert not EARLY
     assert pytestconfig.pluginmanager.get_plugin("greenroom") is import_module("_greenroom_pytest")
 """
 
 
-@pytest.mark.parametrize("is_named", [False, True])
-def test_the_fixture_is_for_each_loop(tmp_path: Path, is_named: bool) -> None:
+def test_the_fixture_is_for_each_loop(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "rooms.md").read_text()
     [game] = re.findall(r"^```python file=game.py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "game.py").write_text(game)
     (tmp_path / "test_ways.py").write_text(WAYS)
-    if is_named:
-        (tmp_path / "conftest.py").write_text('pytest_plugins = ["broker.testing.plugin"]')
     done = run_pytest(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout
