@@ -60,7 +60,20 @@ async def test_two_windows_of_a_user_are_two_pointers(autojump_clock: MockClock)
         assert [each["place"] for each in one.of_type("cursor")] == [[0.5, 0.5]]
 
 
-async def test_nothing_of_it_is_stored_and_a_slow_reader_gets_the_latest(autojump_clock: MockClock) -> None:
+async def test_a_slow_reader_gets_the_latest_place_of_each_pointer(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Cursors], settings=settings) as world:
+        ann, ben, cat = await join(world, "ann", "ben", "cat")
+        await cat.stop_reading()
+        for step in range(100):
+            await move(ann, step / 100, 0.5)
+            await move(ben, 0.5, step / 100)
+        await cat.read_again()
+        assert pointers(cat) == {"ann": [0.99, 0.5], "ben": [0.5, 0.99]}
+        assert len(cat.of_type("cursor")) < 10
+        assert len(ann.of_type("cursor")) == 100
+
+
+async def test_nothing_of_it_is_stored(autojump_clock: MockClock) -> None:
     async with open_test_broker([Cursors], settings=settings) as world:
         ann, ben = await join(world, "ann", "ben")
         await move(ann, 0.25, 0.5)
@@ -68,14 +81,6 @@ async def test_nothing_of_it_is_stored_and_a_slow_reader_gets_the_latest(autojum
         assert await world.state("cursors.1") is None
         [shown] = ben.of_type("cursor")
         assert "offset" not in shown
-        # Events that are alike, of which a slow reader gets the newest, have the same tags: those of the pointer.
-        follower = await world.join("lobby", user="cat")
-        await follower.ask(type="join", room="cursors.1", tags={"cursor": [shown["connection"]]})
-        await move(ben, 0.5, 0.5)
-        await move(ann, 0.75, 0.5)
-        assert [each["place"] for each in follower.of_type("cursor")][-1:] == [[0.75, 0.5]]
-        assert [0.5, 0.5] not in [each["place"] for each in follower.of_type("cursor")]
-    assert [(rule.pattern, rule.slow_reader) for rule in settings.rooms] == [("cursors.*", "latest")]
 
 
 @pytest.mark.parametrize("place", [[0.5], [0.5, 1.5], [-0.1, 0], ["0.5", 0.5], {"x": 0.5}, "here"])
