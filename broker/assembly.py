@@ -328,11 +328,18 @@ async def open_engine_and_rooms(
                 yield engine, rooms
             return
         # Servers without such rooms do not import them.
+        from broker.room_actors.answer_budget import AnswerLimits  # noqa: PLC0415
         from broker.room_actors.opening import open_room_actors  # noqa: PLC0415
 
-        most_state_bytes = settings.limits.room_state_bytes
+        history = settings.history
         room_actors = open_room_actors(
-            classes, engine, most_state_bytes=most_state_bytes, wall_clock=wall_clock, log=log
+            *(classes, engine),
+            most_state_bytes=settings.limits.room_state_bytes,
+            answer_limits=AnswerLimits(
+                history.user_answers_bytes, history.answers_bytes, history.idempotency_seconds
+            ),
+            wall_clock=wall_clock,
+            log=log,
         )
         opening_rooms = open_rooms(
             *(settings, engine, log),

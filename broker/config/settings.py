@@ -321,6 +321,19 @@ class HistorySettings(Section, frozen=True):
     idempotency_seconds: Annotated[
         Seconds, _doc("how long the same id or Idempotency-Key is stored once")
     ] = 300.0
+    user_answers_bytes: Annotated[
+        Bytes,
+        _doc(
+            "answers of one user's calls with an id that rooms with code store for that long; services are one"
+        ),
+    ] = 8_388_608
+    answers_bytes: Annotated[
+        int,
+        Meta(ge=1, le=1 << 50),
+        _doc(
+            "the same of all users of a node; an answer past either is not kept, and its repetition refused"
+        ),
+    ] = 134_217_728
 
 
 class SqliteSettings(Section, frozen=True):

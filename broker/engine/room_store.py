@@ -91,6 +91,7 @@ class Answer(msgspec.Struct, frozen=True):
     """The answer to a request that is given again to its repetitions."""
 
     content: bytes
+    """Empty for a message, and for a call whose answer was not kept. What may be kept is bounded above the store."""
     position: Position | None = None
     """That of the event that the request led to."""
 

@@ -16,6 +16,7 @@ from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refu
 from broker.model import Draft, Event, IdempotencyKey
 from broker.notices import Called, RoomEvent
 from broker.room_actors.actor import RoomActor
+from broker.room_actors.answer_budget import DROPPED
 from broker.room_actors.drafts import draft_of, message_of
 from broker.room_actors.peer_messages import GuestRequest
 from broker.room_actors.records import RoomRecord
@@ -269,6 +270,8 @@ class ActorHost(Room):
         # A message of the same key is another request.
         key = None if call.key is None else IdempotencyKey(call.key.scope, f"call {call.key.key}")
         if key is not None and (known := await self._recall(key)) is not None:
+            if known.content == DROPPED:
+                raise Refusal("done before; its answer was too large to be kept, and it is not done again")
             answer(known.content)
             return
         method = self._runner.spec.calls.get(name)
@@ -285,7 +288,7 @@ class ActorHost(Room):
 
         content, turn = await self._run(TurnKind.CALL, handle, message, finish)
         if key is not None:
-            turn.answer = StoredAnswer(key, content)
+            turn.answer = StoredAnswer(key, self._runner.answers.kept(key, content, trio.current_time()))
 
     def _answer_call(self, call: Call, content: bytes) -> None:
         if call.reply is not None:

@@ -15,6 +15,7 @@ from broker.errors import ConfigurationError
 from broker.log import Log
 from broker.model import WallClock
 from broker.room_actors.actor import RoomActor
+from broker.room_actors.answer_budget import AnswerBudget, AnswerLimits
 from broker.room_actors.classes import ActorClass, find_class, read_class
 from broker.room_actors.forwarder import Forwarder
 from broker.room_actors.guests import Guests
@@ -48,6 +49,7 @@ class RoomActors:
     """None if nodes do not share the store."""
     _wall_clock: WallClock
     _log: Log
+    _answers: AnswerBudget
     _records: dict[str, RoomRecord] = attrs.Factory(dict)
     _failures: LastFailures = attrs.Factory(LastFailures)
 
@@ -94,7 +96,10 @@ class RoomActors:
 
     def _make_host(self, record: RoomRecord, state: RoomState, options: RoomOptions) -> Room:
         runner = TurnRunner(
-            *(record.spec, self._store, state, options), wall_clock=self._wall_clock, log=self._log
+            *(record.spec, self._store, state, options),
+            wall_clock=self._wall_clock,
+            log=self._log,
+            answers=self._answers,
         )
         record.runner = runner
         return ActorHost(
@@ -116,6 +121,7 @@ class RoomActors:
             *(record.spec, self._store, state, options),
             wall_clock=self._wall_clock,
             log=self._log,
+            answers=self._answers,
             guests=guests,
         )
         record.runner = runner
@@ -153,6 +159,7 @@ def open_room_actors(
     engine: Engine,
     *,
     most_state_bytes: int,
+    answer_limits: AnswerLimits,
     wall_clock: WallClock,
     log: Log,
 ) -> RoomActors:
@@ -168,4 +175,5 @@ def open_room_actors(
         )
     specs = [read_class(each, most_state_bytes=most_state_bytes) for each in classes]
     router = PeerRouter(peers) if store.is_shared and peers is not None else None
-    return RoomActors(specs, TurnTally(), engine, store, RoomTimers(store), router, wall_clock, log)
+    answers = AnswerBudget(answer_limits, trio.current_time())
+    return RoomActors(specs, TurnTally(), engine, store, RoomTimers(store), router, wall_clock, log, answers)

@@ -11,6 +11,7 @@ from broker.errors import GreenroomError
 from broker.log import Log
 from broker.model import IdempotencyKey, WallClock
 from broker.room_actors.actor import RoomActor
+from broker.room_actors.answer_budget import AnswerBudget
 from broker.room_actors.classes import ActorClass
 from broker.room_actors.guests import Guests
 from broker.room_actors.turn import Turn
@@ -40,9 +41,11 @@ class TurnRunner:
         *,
         wall_clock: WallClock,
         log: Log,
+        answers: AnswerBudget,
         guests: Guests | None = None,
     ) -> None:
-        """`guests` are the members on other nodes, where nodes share the store."""
+        """`answers` decides what is stored of those; `guests` are the members on other nodes, where nodes share the store."""
+        self.answers = answers
         self._guests = guests
         self.spec = spec
         self.log = log.bind(room=room.name)
