@@ -109,7 +109,7 @@ def open_metrics(
     if hooks is not None:
         collectors.append(HookCollector(hooks))
     if rooms.turn_tally is not None:
-        collectors.append(TurnCollector(rooms.turn_tally))
+        collectors.append(TurnCollector(rooms.turn_tally, rooms))
         if engine.room_store is not None and engine.room_store.is_shared:
             collectors.append(MoveCollector(engine.room_store))
     if certificate_expires_at is not None:
@@ -408,9 +408,10 @@ class HookCollector(Collector):
 
 @attrs.frozen(eq=False)
 class TurnCollector(Collector):
-    """Turns the counts of the turns of rooms with code into metrics."""
+    """Turns the counts of the turns of rooms with code, and the sizes of their states, into metrics."""
 
     _tally: TurnTally
+    _rooms: Rooms
 
     def collect(self) -> Iterator[Metric]:
         """Take a snapshot; called for each scrape."""
@@ -425,6 +426,13 @@ class TurnCollector(Collector):
         yield turns
         yield delays_family(
             "greenroom_turn_seconds", "Time of a turn, without its storing", self._tally.durations
+        )
+        sizes = self._rooms.code_state_sizes()
+        yield GaugeMetricFamily(
+            "greenroom_room_state_bytes", "States of all rooms with code that run on this node", sum(sizes)
+        )
+        yield GaugeMetricFamily(
+            "greenroom_room_state_largest_bytes", "The largest of these states", max(sizes, default=0)
         )
 
 

@@ -62,6 +62,7 @@ class _Code(msgspec.Struct):
     class_name: str
     state_version: int
     node: str | None
+    owner: str | None
     state: _State
     timers: list[_Timer]
     turns: list[_Turns]
@@ -111,7 +112,8 @@ def _room_lines(room: _Room) -> Iterator[str]:
 
 def _code_lines(code: _Code, now: float) -> Iterator[str]:
     """Return what is known of the code as text; `now` is Unix seconds."""
-    where = "not running" if code.node is None else f"runs on node {code.node}"
+    where = "not running" if code.owner is None else f"owned by node {code.owner}"
+    where = where if code.node is None else f"runs on node {code.node}"
     yield f"  class        {harmless(code.class_name)}, state version {code.state_version}, {where}"
     state = code.state
     by = "not stored yet" if state.stored_by is None else f"version {state.version} of {state.stored_by}"

@@ -77,6 +77,8 @@ class StoredRoom:
     """None: nothing is stored, so the room begins anew."""
     timers: Mapping[str, int] = attrs.field(factory=dict)
     """When each timer is due, by its name; milliseconds of the age clock."""
+    owner: str | None = None
+    """The node that owns the room, by its id in `Peers`; only `peek` of a shared store tells it."""
 
 
 class DueTimer(msgspec.Struct, frozen=True):
@@ -150,7 +152,7 @@ class RoomStore(ABC):
 
         :raises EngineUnavailableError: if it cannot be read.
         """
-        assert not self.is_shared, "a shared store reads it in a way of its own"
+        assert not self.is_shared, "a shared store reads it without a claim"
         return await self.load(room)
 
     async def release(self, room: str) -> None:  # noqa: B027  # a store of one node has no owners

@@ -82,6 +82,10 @@ class RoomActors:
         """See RoomCode."""
         self._records.pop(room, None)
 
+    def state_sizes(self) -> list[int]:
+        """See RoomCode."""
+        return [record.state_bytes for record in self._records.values() if record.is_running]
+
     async def inspect(self, room: str) -> CodeInspection | None:
         """See RoomCode."""
         spec = find_class(self.classes, room)

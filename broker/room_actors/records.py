@@ -115,6 +115,7 @@ def inspection_of(
         spec.codec.version,
         is_running=record is not None and record.is_running,
         node=None,
+        owner=stored.owner,
         state=_state_of(room, spec, stored),
         timers=_timers_of(stored.timers, now_ms, int(wall_clock() * 1000)),
         turns=[] if record is None else record.turns(),

@@ -57,8 +57,12 @@ class CodeInspection(msgspec.Struct, frozen=True):
     room: str
     class_name: Annotated[str, Meta(description="the Python class, with its module")]
     state_version: Annotated[int, Meta(description="`state_version` of the class")]
-    is_running: Annotated[bool, Meta(description="whether an instance of the class is in memory")]
-    node: Annotated[str | None, Meta(description="the node that runs it; null if it is not running")]
+    is_running: Annotated[bool, Meta(description="whether the answering node has an instance of the class")]
+    node: Annotated[str | None, Meta(description="the answering node, if it runs the room; else null")]
+    owner: Annotated[
+        str | None,
+        Meta(description="with `redis://`, the id of the node that owns the room; null if there is none"),
+    ]
     state: CodeState
     timers: Annotated[list[CodeTimer], Meta(description="the next one first")]
     turns: Annotated[list[CodeTurns], Meta(description="kinds without a turn are left out")]

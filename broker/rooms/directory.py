@@ -110,6 +110,10 @@ class RoomCode(Protocol):
         """Note that a room is not in memory any more."""
         ...
 
+    def state_sizes(self) -> list[int]:
+        """Return the sizes in bytes of the states of the rooms that run."""
+        ...
+
     async def inspect(self, room: str) -> CodeInspection | None:
         """Return what is known of a room with code; None if it is an ordinary one. Starts nothing, and runs no turn.
 
@@ -184,6 +188,10 @@ class Rooms:
     def turn_tally(self) -> TurnTally | None:
         """The counts of the turns of rooms with code; None if there are no such rooms."""
         return None if self._code is None else self._code.tally
+
+    def code_state_sizes(self) -> list[int]:
+        """Return the sizes in bytes of the states of the rooms with code that run here."""
+        return [] if self._code is None else self._code.state_sizes()
 
     def has_code(self, room: str) -> bool:
         """Whether a room has code of its own, which answers calls."""

@@ -1,6 +1,6 @@
 """A whole broker without its WebSockets, over real sockets, and raw clients that can misbehave."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from random import Random
@@ -23,6 +23,7 @@ from broker.http.hosting.serving import HttpServer, open_http
 from broker.http.plain_post import PostAnswers
 from broker.http.services import HttpServices
 from broker.refusals import Refusals
+from broker.room_actors import RoomActor
 from broker.rooms.directory import Rooms
 from broker.sessions.connections import Connections
 from broker.transport.byte_stream import MemoryByteStream, SocketByteStream
@@ -241,6 +242,7 @@ async def open_world_with(
     heartbeat_seconds: float = 15.0,
     is_dev: bool = False,
     wrap_posts: Callable[[PostAnswers], PostAnswers | None] = lambda posts: posts,
+    classes: Sequence[type[RoomActor[Any]]] = (),
     **sections: Any,
 ) -> AsyncIterator[World]:
     settings = make_settings(**sections)
@@ -250,7 +252,13 @@ async def open_world_with(
         return clock[0]
 
     opening = open_assembly(
-        settings, log=log, engine=engine, wall_clock=wall_clock, boot_clock=wall_clock, dev=is_dev
+        settings,
+        log=log,
+        engine=engine,
+        wall_clock=wall_clock,
+        boot_clock=wall_clock,
+        dev=is_dev,
+        rooms=classes,
     )
     async with opening as assembly:
         services = assembly.http

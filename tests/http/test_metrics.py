@@ -16,6 +16,7 @@ from broker.engine.base import EngineHealth, EngineMeter, measured
 from broker.engine.memory import MemoryEngine
 from broker.histograms import SizeHistogram
 from broker.http.nodes.scrape import pack_metrics, render_metrics
+from broker.room_actors import RoomActor
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -169,6 +170,10 @@ async def test_publishes_are_counted_with_their_latency(world):
     assert buckets[64.0] == 3
 
 
+class Quiz(RoomActor[None], pattern="quiz.*"):
+    """A room with code."""
+
+
 class TroubledEngine(MemoryEngine):
     """Knows that one of its servers is away, and measures what it does."""
 
@@ -260,7 +265,8 @@ async def test_the_books_of_deliveries_balance(world):
 async def test_the_dashboard_asks_for_metrics_that_exist(open_world):
     expressions = expressions_of_the_dashboard()
     asked = set(re.findall(r"\b(?:greenroom|process)_\w+", " ".join(expressions)))
-    async with open_world(engine=TroubledEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)) as world:
+    engine = TroubledEngine(wall_clock=lambda: 1.7e9, idempotency_seconds=300)
+    async with open_world(engine=engine, classes=[Quiz]) as world:
         await world.say("lobby", 1)
         page = families_of((await world.client.get("/metrics")).text)
     there = {sample.name for family in page.values() for sample in family.samples}

@@ -84,6 +84,7 @@ async def test_a_room_that_never_was_shows_its_initial_state_and_is_not_started(
             "state_version": 1,
             "is_running": False,
             "node": None,
+            "owner": None,
             "state": {"value": {"cards": []}, "bytes": 12, "version": 1, "stored_by": None},
             "timers": [],
             "turns": [],

@@ -111,6 +111,10 @@ def test_state_timers_and_answers_outlive_a_killed_server(folder: Path) -> None:
             ("call", "done", "1.0"),
             ("timer", "done", "1.0"),
         }
+        size = len('{"points":7,"rung":["bell"]}')
+        for name in ("greenroom_room_state_bytes", "greenroom_room_state_largest_bytes"):
+            [value] = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", metrics, re.MULTILINE)
+            assert float(value) == size
         shown = CliRunner().invoke(main, ["rooms", "show", "game.1", "--url", url], env=ENVIRON)
         assert shown.exit_code == 0, shown.output
         room, code = json.loads(shown.stdout)["room"], json.loads(shown.stdout)["code"]

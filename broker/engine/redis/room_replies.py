@@ -29,13 +29,22 @@ def parse_claim(reply: object) -> Claim | str | None:
         integer(reply)
         return None
     fence, move, flat, *state = array(reply)
-    timers = dict(_pairs_of(flat))
-    stored = None
-    if state:
-        class_name, version, content = state
-        stored = StoredState(text(class_name), decimal(version), binary(content))
     how = text(move)
-    return Claim(integer(fence, 1), Move(how) if how else None, StoredRoom(stored, timers))
+    room = StoredRoom(_state_of(state), dict(_pairs_of(flat)))
+    return Claim(integer(fence, 1), Move(how) if how else None, room)
+
+
+def parse_peek(reply: object) -> StoredRoom:
+    """Parse the reply of the script `room_peek`."""
+    owner, flat, *state = array(reply)
+    return StoredRoom(_state_of(state), dict(_pairs_of(flat)), text(owner) or None)
+
+
+def _state_of(fields: Sequence[object]) -> StoredState | None:
+    if not fields:
+        return None
+    class_name, version, content = fields
+    return StoredState(text(class_name), decimal(version), binary(content))
 
 
 def _pairs_of(flat: object) -> list[tuple[str, int]]:

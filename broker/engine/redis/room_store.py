@@ -16,7 +16,7 @@ from broker.engine.base import Receipt, Retention
 from broker.engine.redis.append_head import UNTOUCHED_MS, AppendHead
 from broker.engine.redis.keyspace import Keyspace, RoomKeys, room_of, tag_of
 from broker.engine.redis.replies import pack_header, parse_count
-from broker.engine.redis.room_replies import parse_answer, parse_claim, parse_stored, parse_timers
+from broker.engine.redis.room_replies import parse_answer, parse_claim, parse_peek, parse_stored, parse_timers
 from broker.engine.redis.scripts import Scripts
 from broker.engine.redis.server import RedisServer
 from broker.engine.room_store import (
@@ -104,6 +104,13 @@ class RedisRoomStore(RoomStore):
         if claim.move is not None:
             self._moves[claim.move] += 1
         return claim.room
+
+    async def peek(self, room: str) -> StoredRoom:
+        """See RoomStore."""
+        server, keys = self._place(room)
+        return await self._scripts.room_peek.run(
+            server.link, (keys.code, keys.timers, self._keyspace.alive), self._lease_ms, parse=parse_peek
+        )
 
     async def release(self, room: str) -> None:
         """See RoomStore."""

@@ -73,7 +73,8 @@ export class CodeView {
   }
 
   #show(code, value) {
-    const where = code.node === null ? "not running" : `runs on ${code.node}`;
+    const elsewhere = code.owner === null ? "not running" : `owned by node ${code.owner}`;
+    const where = code.node === null ? elsewhere : `runs on ${code.node}`;
     this.#tell(`${code.class_name} · state version ${code.state_version} · ${where}`, false);
     const { state } = code;
     const by = state.stored_by === null ? "not stored yet" : `version ${state.version} of ${state.stored_by}`;

@@ -36,6 +36,7 @@ from broker.engine.redis.room_replies import (
     Claim,
     parse_answer,
     parse_claim,
+    parse_peek,
     parse_stored,
     parse_timers,
 )
@@ -65,6 +66,7 @@ PARSERS: dict[Callable[[Any], object], tuple[type, ...]] = {
     parse_close_counts: (tuple,),
     lambda reply: parse_room_names(reply, "a"): (list,),
     parse_claim: (Claim, str, type(None)),
+    parse_peek: (StoredRoom,),
     lambda reply: parse_stored(reply, DRAFTS, 0): (list, type(None)),
     lambda reply: parse_answer(reply, 0): (Answer, type(None)),
     lambda reply: parse_timers(reply, str.upper): (list,),
@@ -229,6 +231,8 @@ def test_what_nodes_say_is_read() -> None:
 
 
 def test_what_the_scripts_of_rooms_with_code_answer_is_read() -> None:
+    assert parse_peek([b"", []]) == StoredRoom()
+    assert parse_peek([b"there", [b"a", b"5"]]) == StoredRoom(None, {"a": 5}, "there")
     assert parse_claim(0) is None
     assert parse_claim(b"there") == "there"
     assert parse_claim([7, b"", []]) == Claim(7, None, StoredRoom())

@@ -346,3 +346,19 @@ async def test_a_server_out_of_memory_stores_nothing_of_turns(redis: RedisServer
         assert ear.offsets() == [1, 2, None]
         assert await store.load("den") == StoredRoom()
         assert await store.recall("den", KEY) is not None
+
+
+async def test_a_room_is_shown_by_any_node_and_owned_by_none_for_it(nodes: Nodes) -> None:
+    one, two = nodes.one.room_store, nodes.two.room_store
+    assert await two.peek("den") == StoredRoom()
+    await one.load("den")
+    await save(one, TURN)
+    shown = StoredRoom(FIRST, {"a": 10}, nodes.one._node)
+    before = nodes.dump()
+    assert await one.peek("den") == await two.peek("den") == shown
+    assert nodes.dump() == before
+    nodes.end_lease(nodes.one)
+    assert await two.peek("den") == attrs.evolve(shown, owner=None)
+    nodes.begin_lease(nodes.one)
+    await save(one, TURN, state=SECOND)
+    assert (await two.peek("den")).state == SECOND

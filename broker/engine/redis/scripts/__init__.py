@@ -89,6 +89,7 @@ class Scripts:
     outbox_lease: Script
     outbox_count: Script
     room_load: Script
+    room_peek: Script
     room_store: Script
     room_store_and_tell: Script
     """The same with the functions of the outbox."""
@@ -129,6 +130,7 @@ def load_scripts() -> Scripts:
         load("outbox_lease"),
         load("outbox_count"),
         load("room_load", alive),
+        load("room_peek", alive),
         load("room_store", room + appending),
         load("room_store", room + outbox + appending),
         load("room_release"),
