@@ -85,6 +85,11 @@ class Stage:
     before_bytes: int = 0
     figures: dict[str, float] = attrs.Factory(dict)
 
+    def note(self, **figures: float) -> None:
+        """Keep figures, and print them at once: a run takes minutes, and those that are there count if it fails."""
+        self.figures |= figures
+        click.echo(", ".join(f"{name} {figure:.2f}" for name, figure in figures.items()))
+
     def servers(self, nodes: Sequence[Node] | None = None) -> list[RunningServer]:
         """Return those that run."""
         return [node.server for node in (self.nodes if nodes is None else nodes) if node.server]
@@ -210,8 +215,7 @@ class Size:
             assert node.port is not None
             crowd.ask(Order((node.port,), self.work.connecting))
         stage.wait("all in their rooms", _is_inside)
-        stage.figures["join_seconds"] = time.monotonic() - began
-        stage.figures["join_cpu_seconds"] = stage.cpu_seconds() - used
+        stage.note(join_seconds=time.monotonic() - began, join_cpu_seconds=stage.cpu_seconds() - used)
         stage.before_bytes = sum(before)
 
 
@@ -220,12 +224,12 @@ def _rest(stage: Stage) -> None:
     time.sleep(stage.work.rest_seconds)
     seconds = stage.work.rest_seconds
     held = sum(server.resident_bytes() for server in stage.servers())
-    stage.figures |= {
-        "rest_cpu_share": (stage.cpu_seconds() - used) / seconds / len(stage.nodes),
-        "rest_redis_share": (stage.redis_seconds() - redis) / seconds,
-        "member_kib": (held - stage.before_bytes) / stage.work.connections / 1024,
-        "node_mib": held / len(stage.nodes) / 2**20,
-    }
+    stage.note(
+        rest_cpu_share=(stage.cpu_seconds() - used) / seconds / len(stage.nodes),
+        rest_redis_share=(stage.redis_seconds() - redis) / seconds,
+        member_kib=(held - stage.before_bytes) / stage.work.connections / 1024,
+        node_mib=held / len(stage.nodes) / 2**20,
+    )
 
 
 def _deliver(stage: Stage) -> None:
@@ -233,11 +237,11 @@ def _deliver(stage: Stage) -> None:
     stage.publish(stage.nodes[-1])
     stage.wait_all_have(stage.published)
     delivered = sorted(stage.delivered_ns)
-    stage.figures |= {
-        "delivered_p50_ms": quantile(delivered, 0.5) / 1e6,
-        "delivered_p99_ms": quantile(delivered, 0.99) / 1e6,
-        "delivery_us": (stage.cpu_seconds() - used) / stage.work.connections * 1e6,
-    }
+    stage.note(
+        delivered_p50_ms=quantile(delivered, 0.5) / 1e6,
+        delivered_p99_ms=quantile(delivered, 0.99) / 1e6,
+        delivery_us=(stage.cpu_seconds() - used) / stage.work.connections * 1e6,
+    )
 
 
 def _drain(stage: Stage) -> None:
@@ -258,12 +262,12 @@ def _drain(stage: Stage) -> None:
     first = stage.wait(
         "all closed", lambda held, crowd: held.away == crowd.size or crowd is not stage.crowds[0]
     )[0]
-    stage.figures |= {
-        "told_seconds": (first.told_at_ns - began_ns) / 1e9,
-        "closed_seconds": (first.away_at_ns - began_ns) / 1e9,
-        "ended_seconds": (ended_ns - began_ns) / 1e9,
-        "drain_cpu_seconds": _children_seconds() - children - used,
-    }
+    stage.note(
+        told_seconds=(first.told_at_ns - began_ns) / 1e9,
+        closed_seconds=(first.away_at_ns - began_ns) / 1e9,
+        ended_seconds=(ended_ns - began_ns) / 1e9,
+        drain_cpu_seconds=_children_seconds() - children - used,
+    )
     if others:
         _await_return(stage, others, began_ns, others_used)
 
@@ -281,13 +285,13 @@ def _return_at_once(stage: Stage) -> None:
 def _await_return(stage: Stage, nodes: Sequence[Node], began_ns: int, used: float) -> None:
     reports = stage.wait("all back", _is_inside)
     back = sorted(stage.back_ns)
-    stage.figures |= {
-        "back_seconds": (reports[0].inside_at_ns - began_ns) / 1e9,
-        "back_p50_ms": quantile(back, 0.5) / 1e6,
-        "back_p99_ms": quantile(back, 0.99) / 1e6,
-        "back_cpu_seconds": stage.cpu_seconds(nodes) - used,
-        "refused": sum(sum(held.refusals.values()) for held in reports),
-    }
+    stage.note(
+        back_seconds=(reports[0].inside_at_ns - began_ns) / 1e9,
+        back_p50_ms=quantile(back, 0.5) / 1e6,
+        back_p99_ms=quantile(back, 0.99) / 1e6,
+        back_cpu_seconds=stage.cpu_seconds(nodes) - used,
+        refused=sum(sum(held.refusals.values()) for held in reports),
+    )
 
 
 def _is_inside(held: Held, crowd: Remote) -> bool:
