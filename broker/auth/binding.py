@@ -6,17 +6,20 @@ says which algorithms it serves, and the token may only pick among them.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from broker.errors import ConfigurationError
 
-PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+# A server whose tokens are signed with a shared secret starts without cryptography: the fast path reads them.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+PublicKey: TypeAlias = "RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey"
 
 # RFC 7518 section 3.3.
 LEAST_RSA_BITS = 2048
@@ -26,13 +29,13 @@ LEAST_RSA_BITS = 2048
 class VerificationKey:
     """A key, the algorithms it serves and its id in a key set. The key itself never shows in a repr."""
 
-    key: bytes | PublicKey = attrs.field(repr=False)
+    key: "bytes | PublicKey" = attrs.field(repr=False)
     algorithms: tuple[str, ...]
     kid: str | None = None
     previous: bytes | None = attrs.field(default=None, repr=False)
     """A shared secret that is being replaced, and verifies as well until then."""
 
-    def candidates(self) -> Iterator[bytes | PublicKey]:
+    def candidates(self) -> "Iterator[bytes | PublicKey]":
         """Return what may have signed a token, the likelier first."""
         yield self.key
         if self.previous is not None:
@@ -47,7 +50,12 @@ def bind_public_key(
     :raises ConfigurationError: if the key is weak, of an unknown type, or fits none of them; begins
         with `place`.
     """
-    if not isinstance(key, PublicKey):
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+
+    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
         raise ConfigurationError(f"{place}: {type(key).__name__} is not an RSA, EC or EdDSA key")
     if isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS:
         raise ConfigurationError(
@@ -63,6 +71,9 @@ def bind_public_key(
 
 def _algorithms_of(key: PublicKey) -> tuple[str, tuple[str, ...]]:
     """Name the key's kind, and the algorithms of RFC 7518 section 3.1 and RFC 8037 that fit it."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+
     if isinstance(key, RSAPublicKey):
         return "RSA", ("RS256", "RS384", "RS512")
     if isinstance(key, EllipticCurvePublicKey):

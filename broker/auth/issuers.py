@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import attrs
-from jwt import PyJWS
-from jwt.exceptions import InvalidSignatureError, PyJWTError
-from jwt.utils import base64url_decode
 
 from broker.auth.binding import PublicKey
 from broker.auth.claims import (
@@ -26,6 +25,9 @@ from broker.config.settings import AuthSettings, IssuerSettings
 from broker.errors import Disconnect, RefusalReason
 from broker.portable_json import is_deep
 
+if TYPE_CHECKING:  # see binding.py
+    from jwt import PyJWS
+
 
 @attrs.frozen(kw_only=True)
 class TrustedIssuer:
@@ -33,7 +35,7 @@ class TrustedIssuer:
 
     keys: Keys
     fast_paths: tuple[FastPath, ...]
-    jws: PyJWS
+    algorithms: tuple[str, ...]
     audience: str | None
     issuer: str | None
     """The `iss` of its tokens; None accepts any, and none."""
@@ -46,7 +48,7 @@ class TrustedIssuer:
         usual = cls(
             keys=keys,
             fast_paths=_open_fast_paths(ring),
-            jws=PyJWS(algorithms=settings.algorithms),
+            algorithms=tuple(settings.algorithms),
             audience=settings.audience,
             issuer=settings.issuer,
         )
@@ -57,6 +59,13 @@ class TrustedIssuer:
             authorized_parties=settings.authorized_parties,
             names=ClaimNames(settings.user_claim, settings.rooms_claim, settings.can_claim),
         )
+
+    @cached_property
+    def jws(self) -> "PyJWS":
+        """The parser of tokens that are not the fast path's."""
+        from jwt import PyJWS  # noqa: PLC0415
+
+        return PyJWS(algorithms=self.algorithms)
 
     @property
     def source(self) -> KeySource | None:
@@ -87,6 +96,8 @@ class TrustedIssuer:
         for fast_path in self.fast_paths:
             if (plain := fast_path.payload_of(token)) is not None:
                 return plain
+        from jwt.exceptions import InvalidSignatureError, PyJWTError  # noqa: PLC0415
+
         try:
             payload = json.loads(_shallow(self._verified_bytes(token)))
         except InvalidSignatureError:
@@ -104,6 +115,8 @@ class TrustedIssuer:
 
         :raises Disconnect: if it was signed by none.
         """
+        from jwt.exceptions import InvalidSignatureError  # noqa: PLC0415
+
         header = self.jws.get_unverified_header(token)
         key = self.keys.choose(algorithm=header.get("alg"), kid=header.get("kid"))
         if not isinstance(key.key, bytes):
@@ -115,6 +128,9 @@ class TrustedIssuer:
         return "secret"
 
     def _verified_bytes(self, token: str) -> bytes:
+        from jwt.exceptions import InvalidSignatureError  # noqa: PLC0415
+        from jwt.utils import base64url_decode  # noqa: PLC0415
+
         _shallow(base64url_decode(token.partition(".")[0]))
         header = self.jws.get_unverified_header(token)
         # RFC 7515 section 4.1.11: extensions marked critical must be understood, and we know none.
@@ -128,7 +144,7 @@ class TrustedIssuer:
                 return self._decode(token, other, key.algorithms)
         return self._decode(token, last, key.algorithms)
 
-    def _decode(self, token: str, key: bytes | PublicKey, algorithms: Sequence[str]) -> bytes:
+    def _decode(self, token: str, key: "bytes | PublicKey", algorithms: Sequence[str]) -> bytes:
         verified = self.jws.decode_complete(token, key, algorithms=algorithms)
         payload: bytes = verified["payload"]
         return payload
@@ -139,6 +155,8 @@ def unverified_issuer(token: str) -> str | None:
 
     It only chooses the keys; whoever they belong to has signed the `iss` that is checked afterwards.
     """
+    from jwt.utils import base64url_decode  # noqa: PLC0415
+
     try:
         payload = json.loads(_shallow(base64url_decode(token.split(".")[1])))
     except (ValueError, IndexError, RecursionError):

@@ -4,9 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from jwt import PyJWK
-from jwt.exceptions import PyJWTError
-
 from broker.auth.binding import VerificationKey, bind_public_key
 from broker.errors import ConfigurationError
 
@@ -70,6 +67,9 @@ def _read_key(jwk: object, *, allowed: Sequence[str], place: str, is_remote: boo
         raise ConfigurationError(f"{place}: kid is not a string")
     if is_remote and not kid:
         raise ConfigurationError(f"{place} has no kid, so it could not be told from the next one")
+    from jwt import PyJWK  # noqa: PLC0415  # see binding.py
+    from jwt.exceptions import PyJWTError  # noqa: PLC0415
+
     try:
         key = PyJWK(jwk, algorithm).key
     except (PyJWTError, ValueError, TypeError) as error:

@@ -5,10 +5,6 @@ from pathlib import Path
 from typing import Protocol
 
 import attrs
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import PyJWS
-from jwt.exceptions import PyJWTError
 
 from broker.auth.binding import VerificationKey, bind_public_key
 from broker.auth.jwks import read_jwks
@@ -19,6 +15,9 @@ from broker.config.token_keys import KeySettings, has_own_keys, public_key_setti
 from broker.errors import CloseCode, ConfigurationError, Disconnect, RefusalReason
 
 PREVIOUS_SECRET = "auth.previous_secret (GREENROOM_PREVIOUS_SECRET)"  # noqa: S105  # the name of a setting
+
+PARTS_OF_PUBLIC_KEYS = (b"BEGIN ", b"ssh", b"ecdsa")
+"""Each key or certificate that PyJWT refuses as a secret holds one of them: PEM, and the formats of OpenSSH."""
 
 MAX_FILE_BYTES = 1 << 20
 """Limit for a key file: reading a device such as /dev/zero would never end."""
@@ -156,6 +155,11 @@ def _load_secrets(settings: KeySettings, algorithms: Sequence[str], place: str) 
 def _load_secret(secret: str | None, algorithms: Sequence[str], setting: str) -> bytes:
     # The names of HS256, HS384 and HS512 sort by the length of secret that they require (RFC 7518 section 3.2).
     key = check_secret(secret, max(algorithms), setting=setting)
+    if not any(part in key for part in PARTS_OF_PUBLIC_KEYS):
+        return key
+    from jwt import PyJWS  # noqa: PLC0415  # see binding.py
+    from jwt.exceptions import PyJWTError  # noqa: PLC0415
+
     try:
         PyJWS().get_algorithm_by_name(algorithms[0]).prepare_key(key)
     except PyJWTError:
@@ -176,6 +180,9 @@ def _load_pem(file: str, allowed: Sequence[str], table: str) -> VerificationKey:
         )
     if b"BEGIN CERTIFICATE-----" in data:
         raise ConfigurationError(f"{place}: is a certificate; take its key with: openssl x509 -pubkey -noout")
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  # see binding.py
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):

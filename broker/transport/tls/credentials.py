@@ -3,16 +3,17 @@
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from broker.config.secret_files import read_secret
 from broker.config.settings import ServerSettings
 from broker.errors import ConfigurationError
+
+if TYPE_CHECKING:  # a server without TLS starts without cryptography
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 PROTOCOLS = ["http/1.1"]
 """What is offered by ALPN (RFC 7301); HTTP/2 is spoken by nothing here."""
@@ -69,7 +70,9 @@ def load_credentials(server: ServerSettings) -> Credentials | None:
     return Credentials(context, own.not_valid_before_utc.timestamp(), own.not_valid_after_utc.timestamp())
 
 
-def _read_certificates(setting: str, path: Path) -> list[x509.Certificate]:
+def _read_certificates(setting: str, path: Path) -> "list[x509.Certificate]":
+    from cryptography import x509  # noqa: PLC0415
+
     try:
         with path.open("rb") as opened:
             data = opened.read(MAX_FILE_BYTES + 1)
@@ -84,8 +87,11 @@ def _read_certificates(setting: str, path: Path) -> list[x509.Certificate]:
     return certificates
 
 
-def _check_key(certificates: list[x509.Certificate], certificate_path: Path, path: Path) -> None:
+def _check_key(certificates: "list[x509.Certificate]", certificate_path: Path, path: Path) -> None:
     """Check that `path` holds the key of the first certificate, as OpenSSL wants it."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
     try:
         text = read_secret(path)
         key = load_pem_private_key(text.encode(), password=None)
@@ -106,7 +112,9 @@ def _check_key(certificates: list[x509.Certificate], certificate_path: Path, pat
         )
 
 
-def _bytes_of(key: CertificatePublicKeyTypes) -> bytes:
+def _bytes_of(key: "CertificatePublicKeyTypes") -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
