@@ -35,6 +35,8 @@ class Proxy:
     is_closed_to_feeds: bool = False
     gate: trio.Event | None = None
     """What feeds ask for waits until this is set."""
+    hold: trio.Event | None = None
+    """Whatever the engine sends waits until this is set, and arrives then, though the engine may have given up."""
     routes: list[Route] = attrs.Factory(list)
 
     @property
@@ -90,6 +92,8 @@ class Proxy:
                         break
                     if route.is_feed and self.gate is not None:
                         await self.gate.wait()
+                    if self.hold is not None:
+                        await self.hold.wait()
                     await target.send_all(data)
                 elif not route.is_mute:
                     await trio.sleep(self.latency_seconds)

@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
     number: int
     before: int | None = None
     after: int | None = None
+    owner: str | None = None
 
 
 NOTHING_DONE = None
