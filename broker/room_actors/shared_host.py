@@ -15,7 +15,7 @@ from broker.engine.base import Receipt
 from broker.engine.presence import PresenceBus
 from broker.engine.room_store import OwnedElsewhereError, OwnershipLostError, RoomStore
 from broker.errors import EngineTrouble, EngineUnavailableError, Refused
-from broker.model import Event, Shown
+from broker.model import Event, Position, Shown
 from broker.notices import RoomEvent
 from broker.room_actors.forwarder import Departure, Forwarded, Forwarder, Outgoing
 from broker.room_actors.guests import Guests
@@ -384,27 +384,30 @@ class SharedHost(ActorHost):
         else:
             try:
                 missed = await self._admit(join)
+                if missed is not None and join.since is None and join.last is None:
+                    missed = await self._heard_since_join(done), False
             except EngineUnavailableError as error:
                 join.reply.fail(error)
         if missed is None:
             self._forward(Departure(member.shown))
             return
-        events, is_recovered = missed
-        here = self._delivery.position
-        is_same_epoch = done.position is not None and done.position.epoch == here.epoch
-        first = events[0].offset if events else None
-        # Later ones still come by the feed.
-        said = [
-            event
-            for event in done.events
-            if is_same_epoch and event.offset is not None and event.offset <= here.offset
-        ]
-        if first is None:
-            events = tuple(said)
-        self._add(join, events, is_recovered)
+        self._add(join, *missed)
+        epoch = self._delivery.position.epoch
         for event in done.events:
             if event.offset is None and is_for(event, member=member, wanted=join.wanted):
-                reply_to(self._state, member, RoomEvent(self._state.name, here.epoch, event))
+                reply_to(self._state, member, RoomEvent(self._state.name, epoch, event))
+
+    async def _heard_since_join(self, done: Done) -> Sequence[Event]:
+        """Return what was said from the turn of a join on and has come here already; what follows comes by the feed.
+
+        :raises EngineUnavailableError: if it cannot be read.
+        """
+        here, first = self._delivery.position, done.position
+        if first is None or first.epoch != here.epoch or first.offset > here.offset:
+            return ()
+        events, _ = await self._delivery.missed_since(Position(first.epoch, first.offset - 1))
+        # A room without history keeps none.
+        return events or [e for e in done.events if e.offset is not None and e.offset <= here.offset]
 
     def _say_here(self, said: Said) -> None:
         event = Event(said.content, said.time_ms, None, said.header)

@@ -165,6 +165,31 @@ async def test_members_of_all_nodes_are_in_the_room(nodes: list[Node]) -> None:
     assert await ask(nodes[1], "who") == ["ann", "cas"]
 
 
+async def test_a_member_hears_everything_from_its_own_join_on(nodes: list[Node]) -> None:
+    guests: list[Guest] = []
+
+    async def talk() -> None:
+        for _ in range(60):
+            await chat(nodes[0])
+
+    async def enter(user: str) -> None:
+        guests.append(await nodes[1].enter(user))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        for number in range(12):
+            await chat(nodes[2])
+            nursery.start_soon(enter, f"user {number}")
+    last = (await chat(nodes[0], b'{"type":"last"}')).receipt.position.offset
+    for guest in guests:
+        await guest.wait(lambda guest=guest: guest.at is not None and guest.at.offset == last)
+        (joined,) = guest.heard_of(Joined)
+        events = [*joined.events, *(notice.event for notice in guest.heard_of(RoomEvent))]
+        stored = [event for event in events if event.offset is not None]
+        assert msgspec.json.decode(stored[0].content) == {"type": "hello", "to": guest.user_id}
+        assert [event.offset for event in stored] == list(range(stored[0].offset, last + 1))
+
+
 async def test_what_the_code_refuses_is_refused_on_every_node(nodes: list[Node]) -> None:
     for node in nodes:
         with pytest.raises(Refused, match="not you"):
