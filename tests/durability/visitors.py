@@ -32,7 +32,10 @@ class Crowd:
     attempts: Counter[tuple[str, str]] = attrs.Factory(Counter)
     """Visits that were begun, by room and user."""
     sure: Counter[tuple[str, str]] = attrs.Factory(Counter)
-    """Visits whose text was acknowledged, so that they are stored."""
+    """Visits that are stored: the server has lived on until the user's next one. Who comes is stored a moment later than
+    what it says, so the last visit before the server is killed may be lost."""
+    latest: dict[str, tuple[Server, str]] = attrs.Factory(dict)
+    """The server and room of each user's latest visit."""
     said: dict[str, tuple[str, str]] = attrs.Factory(dict)
     """The acknowledged texts, with room and user."""
 
@@ -43,6 +46,16 @@ class Crowd:
         """Wait until all users have made their last visit, so that the visits are those of the book."""
         self.is_over = True
         await self._gone.wait()
+        for user, (server, room) in self.latest.items():
+            if server in self.servers:
+                self.sure[room, user] += 1
+
+    def note_visit(self, server: Server, room: str, user: str) -> None:
+        """Note a visit whose texts were acknowledged."""
+        before, room_before = self.latest.get(user, (None, ""))
+        if before is server:
+            self.sure[room_before, user] += 1
+        self.latest[user] = server, room
 
     async def visit(self, user: str, chance: random.Random) -> None:
         """Come and go until the crowd is over."""
@@ -75,7 +88,7 @@ class Crowd:
                         text = f"{user} {number}"
                         await client.ask("ack", type="chat", text=text, id=text)
                         self.said[text] = room, user
-                    self.sure[room, user] += 1
+                    self.note_visit(server, room, user)
                     await trio.sleep(chance.uniform(0, 0.05))
             except (OSError, WebSocketException, InvalidHandshake, trio.BrokenResourceError):
                 # The server was killed.
