@@ -18,6 +18,10 @@ MOST_FORWARDED = 1024
 """Requests of a room that wait or are on their way; more are refused."""
 ANSWER_SECONDS = 15.0
 """Longest wait for the owner's answer."""
+CHECK_SECONDS = 0.5
+"""Time without an answer after which the owner is looked for, and between two looks."""
+RETRY_SECONDS = 0.25
+"""Time between two looks for an owner, while no request is on its way."""
 
 
 @attrs.frozen(eq=False)
@@ -120,12 +124,14 @@ class Forwarder:
         self._settle()
         return [*unanswered, *unsent]
 
-    def may_check(self, now: float, interval_seconds: float) -> bool:
-        """Whether the owner is to be looked for: no request is on its way, or one has been for too long."""
+    def may_check(self, now: float) -> bool:
+        """Whether the owner is to be looked for now: no request is on its way, or one has been for too long."""
+        since, interval_seconds = self._checked_at, RETRY_SECONDS
         if self._on_way:
             oldest = min(each.sent_at for each in self._on_way.values())
-            if now - max(oldest, self._checked_at) < interval_seconds:
-                return False
+            since, interval_seconds = max(oldest, self._checked_at), CHECK_SECONDS
+        if now - since < interval_seconds:
+            return False
         self._checked_at = now
         return True
 

@@ -12,6 +12,7 @@ from broker.room_actors.values import Member, member_of
 @attrs.frozen
 class _Guest:
     node: str
+    shown: Shown
     member: Member
 
 
@@ -36,7 +37,7 @@ class Guests:
     def learn(self, presence: RemotePresence) -> None:
         """Begin with those that the other nodes have told of."""
         self._by_connection = {
-            connection: _Guest(node, member_of(shown))
+            connection: _Guest(node, shown, member_of(shown))
             for node, members in presence.nodes.items()
             for connection, shown in members.members.items()
         }
@@ -49,8 +50,10 @@ class Guests:
         self.is_known = False
 
     def add(self, node: str, shown: Shown) -> None:
-        """Add one that has joined."""
-        self._by_connection[shown.connection] = _Guest(node, member_of(shown))
+        """Add one that has joined, if it is not there."""
+        known = self._by_connection.get(shown.connection)
+        if known is None or known.shown != shown:
+            self._by_connection[shown.connection] = _Guest(node, shown, member_of(shown))
 
     def discard(self, connection: str) -> None:
         """Remove one, if it is there."""

@@ -316,9 +316,12 @@ class ActorHost(Room):
 
     async def _open(self) -> None:
         """Make the instance, if there is none."""
-        turn = await self._runner.open()
+        turn = await self._runner.open(self._prepare_open)
         if turn is not None:
             self._wait_for_store(turn, None, _do_nothing)
+
+    async def _prepare_open(self) -> None:
+        """Prepare what `on_open` sees, once the room is loaded."""
 
     async def _run(
         self,

@@ -107,8 +107,8 @@ class TurnRunner:
         """
         return await self._store.recall(self.name, key)
 
-    async def open(self) -> Turn | None:
-        """Load the room and run `on_open`, if there is no instance; returns that turn.
+    async def open(self, prepare: Callable[[], Awaitable[None]]) -> Turn | None:
+        """Load the room, `prepare`, and run `on_open`, if there is no instance; returns that turn.
 
         :raises EngineUnavailableError: if it cannot be read.
         :raises StateError: if the state cannot be read.
@@ -126,6 +126,7 @@ class TurnRunner:
             actor.state = codec.load(self.name, stored.state)
         self._stored, self._timers = stored.state, dict(stored.timers)
         self._content = codec.encode(self.name, actor.state)
+        await prepare()
         self._actor = actor
         try:
             _, turn = await self.run(lambda actor: actor.on_open())

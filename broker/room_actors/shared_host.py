@@ -48,10 +48,10 @@ from broker.rooms.choice import is_for
 from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
 from broker.rooms.turn_tally import TurnKind
 
+RETRY_MS = 200
+"""Delay before a client repeats a request of which nobody knows whether it was done."""
 LOOK_SECONDS = 0.1
 """Time between two looks at the requests that wait for the owner or its answers."""
-CHECK_SECONDS = 1.0
-"""Time without an answer after which the store is asked whether the owner is still alive."""
 
 
 class SharedHost(ActorHost):
@@ -106,20 +106,26 @@ class SharedHost(ActorHost):
         """
         if self._runner.is_open:
             return True
-        # What comes later must not overtake the requests that are on their way.
-        return not self._forwarder.is_busy and await self._try_to_own()
+        # What comes later must not overtake the requests that are on their way. An owner that is gone sends them back,
+        # or does not receive them.
+        if self._forwarder.is_busy or self._forwarder.owner is not None:
+            return False
+        return await self._try_to_own()
 
     async def _try_to_own(self) -> bool:
         try:
-            if not self._guests.is_known:
-                self._guests.learn(await self._bus.read_remote_presence(self._state.name))
             await super()._open()
         except OwnedElsewhereError as elsewhere:
             self._guests.forget()
             self._forwarder.owner = elsewhere.node
             return False
+        self._forwarder.owner = None
         self._set_check_timer()
         return True
+
+    async def _prepare_open(self) -> None:
+        if not self._guests.is_known:
+            self._guests.learn(await self._bus.read_remote_presence(self._state.name))
 
     async def _open(self) -> None:
         """See ActorHost.
@@ -139,7 +145,12 @@ class SharedHost(ActorHost):
     # The owner: turns for members here and elsewhere.
 
     async def _turn_of(self, message: TurnMessage) -> None:
-        if await self._is_owner():
+        if isinstance(message, TimerDue) and not self._forwarder.is_busy:
+            # The store brings it to this node if no other that is alive owns the room.
+            is_owner = self._runner.is_open or await self._try_to_own()
+        else:
+            is_owner = await self._is_owner()
+        if is_owner:
             if isinstance(message, GuestRequest):
                 await self._turn_of_guest(message)
             else:
@@ -295,7 +306,7 @@ class SharedHost(ActorHost):
         """Give up requests that wait for too long; send or do the others, if there is another owner by now."""
         forwarder, now = self._forwarder, trio.current_time()
         self._give_up(forwarder.take_expired(now))
-        if not forwarder.is_busy or not forwarder.may_check(now, CHECK_SECONDS):
+        if not forwarder.is_busy or not forwarder.may_check(now):
             return
         before = forwarder.owner
         try:
@@ -421,7 +432,11 @@ class SharedHost(ActorHost):
         for each in outgoing:
             self._answer_failed(
                 each.message,
-                EngineUnavailableError("no answer from the room's owner", trouble=EngineTrouble.ROOM_MOVED),
+                EngineUnavailableError(
+                    "no answer from the room's owner",
+                    trouble=EngineTrouble.ROOM_MOVED,
+                    retry_after_ms=RETRY_MS,
+                ),
             )
 
     def _answer_failed(self, message: Forwarded, error: EngineUnavailableError) -> None:
