@@ -1,7 +1,8 @@
 """The requests of one room on a node that does not own it: which wait, and which are on their way to the owner. Pure.
 
 Requests are sent in their order, and all that are on their way went to the same node. If that node does not own the
-room, all of them come back before any is sent again, so that the order stays.
+room, all of them come back before any is sent again, so that the order stays: they have one `generation`, and a node
+that has sent one of them back does so with the rest, even if it owns the room again by then.
 """
 
 import math
@@ -52,6 +53,8 @@ class Forwarder:
 
     patience_seconds: float
     """Longest wait for an owner."""
+    generation: int
+    """Rises whenever requests have come back, and is above that of any Forwarder before for the same room."""
     owner: str | None = None
     """The node that owned the room when this node has asked last."""
     is_timer_set: bool = False
@@ -113,6 +116,7 @@ class Forwarder:
             self._waiting.extendleft(sorted(self._returned, key=lambda each: -each.number))
             self._returned = []
             self.owner = None
+            self.generation += 1
 
     def take_expired(self, now: float) -> Sequence[Outgoing]:
         """Remove and return the requests that have found no owner in time, or that it has not answered in time."""

@@ -23,6 +23,8 @@ class Guests:
     is_known: bool = False
     """Whether they were read since this node became the owner."""
     _by_connection: dict[str, _Guest] = attrs.Factory(dict)
+    _sent_back: dict[str, int] = attrs.Factory(dict)
+    """By node, the latest generation of requests of which one was sent back; see Forwarder."""
     _missing: frozenset[str] = frozenset()
     """Those that the latest check did not find. A node may take a while to tell of a new member."""
 
@@ -58,6 +60,14 @@ class Guests:
     def discard(self, connection: str) -> None:
         """Remove one, if it is there."""
         self._by_connection.pop(connection, None)
+
+    def note_sent_back(self, node: str, generation: int) -> None:
+        """Note that a request was sent back."""
+        self._sent_back[node] = max(generation, self._sent_back.get(node, 0))
+
+    def must_send_back(self, node: str, generation: int) -> bool:
+        """Whether an earlier request of the same generation was sent back."""
+        return generation <= self._sent_back.get(node, 0)
 
     def nodes_of(self, users: frozenset[str], connections: frozenset[str]) -> set[str]:
         """Return the nodes that have any of these."""

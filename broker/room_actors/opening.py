@@ -73,7 +73,7 @@ class RoomActors:
             state,
             options,
             guests=Guests(),
-            forwarder=Forwarder(presence.lease_seconds + HANDOVER_SECONDS),
+            forwarder=Forwarder(presence.lease_seconds + HANDOVER_SECONDS, next(self._router.numbers)),
             router=self._router,
             presence=presence,
         )

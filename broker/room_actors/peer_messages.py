@@ -15,9 +15,10 @@ from broker.rooms.messages import ForCode
 
 
 class JoinRequest(msgspec.Struct, frozen=True, tag="join"):
-    """Whether a member may join. `number` is the request's, on the node that sends it."""
+    """Whether a member may join. `number` is the request's, on the node that sends it; `generation`: see Forwarder."""
 
     number: int
+    generation: int
     member: Shown
 
 
@@ -25,6 +26,7 @@ class LeaveRequest(msgspec.Struct, frozen=True, tag="leave"):
     """A member has left."""
 
     number: int
+    generation: int
     member: Shown
 
 
@@ -32,6 +34,7 @@ class PublishRequest(msgspec.Struct, frozen=True, tag="publish"):
     """Publish a message; `sender` is None for a service."""
 
     number: int
+    generation: int
     draft: Draft
     sender: Shown | None
 
@@ -40,6 +43,7 @@ class CallRequest(msgspec.Struct, frozen=True, tag="call"):
     """Call a method; `sender` is None for a service."""
 
     number: int
+    generation: int
     method: str
     data: bytes | None
     key: IdempotencyKey | None

@@ -148,6 +148,10 @@ class SharedHost(ActorHost):
         if isinstance(message, TimerDue) and not self._forwarder.is_busy:
             # The store brings it to this node if no other that is alive owns the room.
             is_owner = self._runner.is_open or await self._try_to_own()
+        elif isinstance(message, GuestRequest) and self._guests.must_send_back(
+            message.node, message.request.generation
+        ):
+            is_owner = False
         else:
             is_owner = await self._is_owner()
         if is_owner:
@@ -160,6 +164,7 @@ class SharedHost(ActorHost):
             case Publish() | Call():
                 self._forward(message)
             case GuestRequest(request=request):
+                self._guests.note_sent_back(message.node, request.generation)
                 message.answer(Moved(request.number))
             case TimerDue(reply=reply):
                 reply.set(None)  # the owner fires it
@@ -168,7 +173,7 @@ class SharedHost(ActorHost):
 
     async def _turn_of_guest(self, message: GuestRequest) -> None:
         match message.request:
-            case JoinRequest(number, shown):
+            case JoinRequest(number, _, shown):
                 joining = member_of(shown)
 
                 def finish_join(receipts: Sequence[Receipt]) -> None:
@@ -178,7 +183,7 @@ class SharedHost(ActorHost):
 
                 await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining), message, finish_join)
                 self._add_guest(message.node, shown)
-            case LeaveRequest(number, shown):
+            case LeaveRequest(number, _, shown):
                 self._guests.discard(shown.connection)
                 leaving = member_of(shown)
                 done = Done(number)
@@ -186,12 +191,12 @@ class SharedHost(ActorHost):
                     *(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving)),
                     *(message, lambda _receipts: message.answer(done)),
                 )
-            case PublishRequest(number, draft, shown):
+            case PublishRequest(number, _, draft, shown):
                 sender = self._sender(message.node, shown)
                 await self._turn_of_publish(
                     message, draft, sender, lambda receipt: message.answer(Done(number, receipt.position))
                 )
-            case CallRequest(number, method, data, key, shown):
+            case CallRequest(number, _, method, data, key, shown):
                 sender = self._sender(message.node, shown)
                 await self._turn_of_call(
                     *(message, Call(method, data, key), sender),
@@ -273,7 +278,7 @@ class SharedHost(ActorHost):
         owner = forwarder.owner
         for outgoing in forwarder.take_sendable(trio.current_time()):
             assert owner is not None, "see take_sendable"
-            self._router.queue(self._state.name, owner, _request_of(outgoing))
+            self._router.queue(self._state.name, owner, _request_of(outgoing, forwarder.generation))
         self._set_look_timer()
 
     def _set_look_timer(self) -> None:
@@ -453,16 +458,17 @@ class SharedHost(ActorHost):
                 pass
 
 
-def _request_of(outgoing: Outgoing) -> Request:
+def _request_of(outgoing: Outgoing, generation: int) -> Request:
+    number = outgoing.number
     match outgoing.message:
         case Join(member=member):
-            return JoinRequest(outgoing.number, member.shown)
+            return JoinRequest(number, generation, member.shown)
         case Departure(shown):
-            return LeaveRequest(outgoing.number, shown)
+            return LeaveRequest(number, generation, shown)
         case Publish(draft, sender):
-            return PublishRequest(outgoing.number, draft, _shown(sender))
+            return PublishRequest(number, generation, draft, _shown(sender))
         case Call(method, data, key, sender):
-            return CallRequest(outgoing.number, method, data, key, _shown(sender))
+            return CallRequest(number, generation, method, data, key, _shown(sender))
 
 
 def _shown(sender: rooms_member.Member | None) -> Shown | None:
