@@ -73,6 +73,11 @@ class Forwarder:
         """Whether there are as many as there may be."""
         return len(self._waiting) + len(self._on_way) + len(self._returned) >= MOST_FORWARDED
 
+    @property
+    def numbers_on_way(self) -> tuple[int, ...]:
+        """The numbers of the requests that are on their way."""
+        return tuple(self._on_way)
+
     def add(self, outgoing: Outgoing) -> None:
         """Add a request behind the others."""
         self._waiting.append(outgoing)

@@ -98,6 +98,12 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
     number: int
 
 
+class Probe(msgspec.Struct, frozen=True, tag="probe"):
+    """Requests that have no answer yet. Those that the owner does not have, or not any more, are answered `Unavailable`."""
+
+    numbers: tuple[int, ...]
+
+
 Answer: TypeAlias = Done | NotDone | Unavailable | Moved
 
 
@@ -115,7 +121,7 @@ class Said(msgspec.Struct, frozen=True, tag="said"):
         return connection in self.connections or user_id in self.users
 
 
-Item: TypeAlias = Request | Answer | Said
+Item: TypeAlias = Request | Answer | Said | Probe
 
 _items = msgspec.msgpack.Decoder(tuple[Item, ...])
 

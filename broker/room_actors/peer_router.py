@@ -1,6 +1,6 @@
 """Brings the messages of other nodes to the rooms of this one, and those of its rooms to other nodes."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from functools import partial
 from itertools import count
@@ -23,6 +23,7 @@ from broker.room_actors.peer_messages import (
     NotDone,
     NotSent,
     PeersBehind,
+    Probe,
     PublishRequest,
     Said,
     Unavailable,
@@ -35,6 +36,10 @@ from broker.rooms.messages import RoomMessage
 MOST_BACKLOG = 1024
 """Requests of other nodes that wait for a room to start, or for space in its mailbox; more are refused."""
 BUSY_RETRY_MS = 1000
+LOST_RETRY_MS = 200
+"""Delay before a client repeats a request of which nobody knows whether it was done."""
+MOST_PENDING = 16_384
+"""Requests of other nodes, without an answer, that are remembered. Those of a room that has crashed may never have one."""
 
 
 class PeerRouter:
@@ -46,6 +51,8 @@ class PeerRouter:
         self._peers = peers
         self._queued: dict[tuple[str, str], list[Item]] = {}
         self._backlogs: dict[str, deque[GuestRequest]] = {}
+        # By node and number; the oldest first.
+        self._pending: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._rooms: Rooms | None = None
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -64,6 +71,8 @@ class PeerRouter:
 
     def queue(self, room: str, node: str, *items: Item) -> None:
         """Send items to a node, about a room, after this step of the loop."""
+        if not items:
+            return
         assert self._token is not None, "serve_rooms"
         if not self._queued:
             self._token.run_sync_soon(self._send_queued)
@@ -93,7 +102,13 @@ class PeerRouter:
         for item in items:
             match item:
                 case JoinRequest() | LeaveRequest() | PublishRequest() | CallRequest():
-                    self._take_request(room, GuestRequest(node, item, partial(self.queue, room, node)))
+                    self._take_request(room, GuestRequest(node, item, partial(self._answer, room, node)))
+                case Probe(numbers):
+                    lost = [number for number in numbers if (node, number) not in self._pending]
+                    trouble = EngineTrouble.ROOM_MOVED
+                    self.queue(
+                        *(room, node), *(Unavailable(number, trouble, LOST_RETRY_MS) for number in lost)
+                    )
                 case Done() | NotDone() | Unavailable() | Moved() | Said():
                     from_owner.append(item)
         if from_owner:
@@ -111,11 +126,18 @@ class PeerRouter:
         # Bounded by the requests of the room.
         self._rooms.tell_always(room, message)
 
+    def _answer(self, room: str, node: str, answer: Answer) -> None:
+        self._pending.pop((node, answer.number), None)
+        self.queue(room, node, answer)
+
     def _take_request(self, room: str, request: GuestRequest) -> None:
         assert self._rooms is not None, "serve_rooms"
         if self._nursery is None:
             request.answer(Moved(request.request.number))
             return
+        self._pending[request.node, request.request.number] = None
+        if len(self._pending) > MOST_PENDING:
+            self._pending.popitem(last=False)
         backlog = self._backlogs.get(room)
         if backlog is None:
             if self._rooms.tell_nowait(room, request) is not None:

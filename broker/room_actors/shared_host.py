@@ -34,12 +34,13 @@ from broker.room_actors.peer_messages import (
     NotDone,
     NotSent,
     PeersBehind,
+    Probe,
     PublishRequest,
     Request,
     Said,
     Unavailable,
 )
-from broker.room_actors.peer_router import PeerRouter
+from broker.room_actors.peer_router import LOST_RETRY_MS, PeerRouter
 from broker.room_actors.turn import PrivateSay, Turn
 from broker.room_actors.values import Member, Refusal, member_of
 from broker.rooms import member as rooms_member
@@ -48,8 +49,6 @@ from broker.rooms.choice import is_for
 from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
 from broker.rooms.turn_tally import TurnKind
 
-RETRY_MS = 200
-"""Delay before a client repeats a request of which nobody knows whether it was done."""
 LOOK_SECONDS = 0.1
 """Time between two looks at the requests that wait for the owner or its answers."""
 
@@ -321,6 +320,9 @@ class SharedHost(ActorHost):
         if is_owner or forwarder.owner != before:
             # The owner that they were sent to is gone; it may have done them.
             self._give_up(forwarder.take_on_way())
+        elif numbers := forwarder.numbers_on_way:
+            assert before is not None, "they were sent to it"
+            self._router.queue(self._state.name, before, Probe(numbers))
         if is_owner:
             await self._do_here(forwarder.take_waiting())
         else:
@@ -440,7 +442,7 @@ class SharedHost(ActorHost):
                 EngineUnavailableError(
                     "no answer from the room's owner",
                     trouble=EngineTrouble.ROOM_MOVED,
-                    retry_after_ms=RETRY_MS,
+                    retry_after_ms=LOST_RETRY_MS,
                 ),
             )
 
