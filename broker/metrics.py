@@ -110,7 +110,7 @@ def open_metrics(
         collectors.append(HookCollector(hooks))
     if rooms.turn_tally is not None:
         collectors.append(TurnCollector(rooms.turn_tally, rooms))
-        if engine.room_store is not None and engine.room_store.is_shared:
+        if engine.room_store is not None:
             collectors.append(MoveCollector(engine.room_store))
     if certificate_expires_at is not None:
         collectors.append(CertificateCollector(certificate_expires_at))
