@@ -312,6 +312,8 @@ class ActorHost(Room):
     async def _recall(self, key: IdempotencyKey) -> Answer | None:
         if self._runner.is_answered_soon(key):
             await self._store()
+            # If it is not known whether that was stored, it is once the room is loaded again, and not before.
+            await self._open()
         return await self._runner.recall(key)
 
     async def _open(self) -> None:
