@@ -105,18 +105,24 @@ class Member:
     name: str
     world: RecordedWorld
     random: Random
+    home: NodeProcess
+    """The node that it connects to first."""
+    is_away: bool = False
     joined: dict[str, Room] = attrs.Factory(dict)
     speaking: int = 0
 
     async def dial(self) -> trio.abc.Stream:
-        """Connect to any node that takes it."""
+        """Connect to its home, and later to any node that takes it."""
         nodes = self.random.sample(self.world.nodes, k=len(self.world.nodes))
-        for node in nodes[1:]:
+        if not self.is_away:
+            nodes.insert(0, self.home)
+            self.is_away = True
+        for node in nodes[:-1]:
             try:
                 return await trio.open_tcp_stream("127.0.0.1", node.port)
             except OSError:
                 pass
-        return await trio.open_tcp_stream("127.0.0.1", nodes[0].port)
+        return await trio.open_tcp_stream("127.0.0.1", nodes[-1].port)
 
     async def stay(self, rooms: Sequence[str]) -> None:
         """Be in rooms until cancelled; speak there until it is over."""

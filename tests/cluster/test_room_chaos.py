@@ -69,6 +69,7 @@ class Faults:
     async def _wait_moved(self, room: str, pid: int, begin: float) -> None:
         await self.world.wait(lambda: self.world.owner(room) != pid)
         self.moves.append(trio.current_time() - begin)
+        report(f"  {room} moved after {self.moves[-1]:.2f} s")
 
     async def kill(self) -> None:
         with self.victim() as node:
@@ -173,7 +174,8 @@ async def test_turns_are_one_sequence_whatever_happens_to_the_nodes(tmp_path: Pa
         async with open_faults(tmp_path, Random(seed)) as faults, trio.open_nursery() as nursery:
             world = faults.world
             members = [
-                Member(f"member {number}", world, Random(f"{seed} {number}")) for number in range(MEMBERS)
+                Member(f"member {number}", world, Random(f"{seed} {number}"), world.nodes[number % NODES])
+                for number in range(MEMBERS)
             ]
             for number, member in enumerate(members):
                 nursery.start_soon(member.stay, (ROOMS[number % 2], ROOMS[2]))
