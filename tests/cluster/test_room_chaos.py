@@ -208,7 +208,7 @@ async def check(world: RecordedWorld, members: list[Member]) -> None:
             await world.wait(lambda heard=heard, end=end: heard[-1][0].offset >= end.offset)
             history.heard[member.name] = [told for told in heard if told[0].offset <= end.offset]
         assert list(history.faults()) == []
-        assert len([turn for _, turn in history.stored if turn.kind == "timer"]) > 1
+        assert any(turn.kind == "timer" for _, turn in history.stored)
         report(f"{name}: {len(history.stored)} turns, opened {openings(history.stored)} times more")
 
 
