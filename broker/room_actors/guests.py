@@ -6,6 +6,7 @@ import attrs
 
 from broker.engine.presence import RemotePresence
 from broker.model import Shown
+from broker.room_actors.turn import PrivateSay
 from broker.room_actors.values import Member, member_of
 
 
@@ -69,12 +70,12 @@ class Guests:
         """Whether an earlier request of the same generation was sent back."""
         return generation <= self._sent_back.get(node, 0)
 
-    def nodes_of(self, users: frozenset[str], connections: frozenset[str]) -> set[str]:
-        """Return the nodes that have any of these."""
+    def nodes_of(self, say: PrivateSay) -> set[str]:
+        """Return the nodes that have members who get a message."""
         return {
             guest.node
             for connection, guest in self._by_connection.items()
-            if connection in connections or guest.member.user_id in users
+            if say.is_for(guest.member.user_id, connection)
         }
 
     def take_lost(self, presence: RemotePresence) -> Sequence[Member]:

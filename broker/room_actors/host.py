@@ -404,7 +404,7 @@ class ActorHost(Room):
     def _settle_turn(self, waiting: Waiting, receipts: Sequence[Receipt]) -> None:
         """Do what follows once the events of a turn are delivered."""
         for say in waiting.turn.private:
-            self._say_to_some(say, waiting.turn)
+            self._say_to_some(say, int(waiting.turn.now * 1000))
         waiting.finish(receipts)
         for due_ms in waiting.turn.timers.values():
             if due_ms is not None:
@@ -413,8 +413,8 @@ class ActorHost(Room):
             self._tasks += 1
             self._context.start_soon(self._run_task, start)
 
-    def _say_to_some(self, say: PrivateSay, turn: Turn) -> None:
-        event = Event(say.content, int(turn.now * 1000), None, say.header)
+    def _say_to_some(self, say: PrivateSay, time_ms: int) -> None:
+        event = Event(say.content, time_ms, None, say.header)
         notice = RoomEvent(self._state.name, self._delivery.position.epoch, event)
         for member in self._state.roster:
             if say.is_for(member.user_id, member.shown.connection):

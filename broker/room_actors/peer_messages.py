@@ -10,7 +10,8 @@ import attrs
 import msgspec
 
 from broker.errors import EngineTrouble, EngineUnavailableError, ErrorCode, Refused
-from broker.model import Draft, Event, EventHeader, IdempotencyKey, Position, Shown
+from broker.model import Draft, Event, IdempotencyKey, Position, Shown
+from broker.room_actors.turn import PrivateSay
 from broker.rooms.messages import ForCode
 
 
@@ -110,15 +111,8 @@ Answer: TypeAlias = Done | NotDone | Unavailable | Moved
 class Said(msgspec.Struct, frozen=True, tag="said"):
     """A message of the room's code to some members."""
 
-    content: bytes
-    header: EventHeader
+    say: PrivateSay
     time_ms: int
-    connections: frozenset[str]
-    users: frozenset[str]
-
-    def is_for(self, user_id: str, connection: str) -> bool:
-        """Whether a member gets it."""
-        return connection in self.connections or user_id in self.users
 
 
 Item: TypeAlias = Request | Answer | Said | Probe

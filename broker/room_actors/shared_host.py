@@ -41,7 +41,7 @@ from broker.room_actors.peer_messages import (
     Unavailable,
 )
 from broker.room_actors.peer_router import LOST_RETRY_MS, PeerRouter
-from broker.room_actors.turn import PrivateSay, Turn
+from broker.room_actors.turn import PrivateSay
 from broker.room_actors.values import Member, Refusal, member_of
 from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
@@ -218,11 +218,10 @@ class SharedHost(ActorHost):
             self._guests.discard(message.request.member.connection)
         super()._answer_unavailable(message, error)
 
-    def _say_to_some(self, say: PrivateSay, turn: Turn) -> None:
-        super()._say_to_some(say, turn)
-        said = Said(say.content, say.header, int(turn.now * 1000), say.connections, say.users)
-        for node in self._guests.nodes_of(say.users, say.connections):
-            self._router.queue(self._state.name, node, said)
+    def _say_to_some(self, say: PrivateSay, time_ms: int) -> None:
+        super()._say_to_some(say, time_ms)
+        for node in self._guests.nodes_of(say):
+            self._router.queue(self._state.name, node, Said(say, time_ms))
 
     async def _check_guests(self) -> None:
         """Run the leaves of members whose nodes have died."""
@@ -361,8 +360,8 @@ class SharedHost(ActorHost):
         # A member is in the room before it gets what its own join has led to.
         for item in sorted(items, key=self._is_no_join):
             match item:
-                case Said():
-                    self._say_here(item)
+                case Said(say, time_ms):
+                    super()._say_to_some(say, time_ms)
                 case Moved(number):
                     moved.append(number)
                 case _:
@@ -426,13 +425,6 @@ class SharedHost(ActorHost):
         events, _ = await self._delivery.missed_since(Position(first.epoch, first.offset - 1))
         # A room without history keeps none.
         return events or [e for e in done.events if e.offset is not None and e.offset <= here.offset]
-
-    def _say_here(self, said: Said) -> None:
-        event = Event(said.content, said.time_ms, None, said.header)
-        notice = RoomEvent(self._state.name, self._delivery.position.epoch, event)
-        for member in self._state.roster:
-            if said.is_for(member.user_id, member.shown.connection):
-                reply_to(self._state, member, notice)
 
     def _give_up(self, outgoing: Iterable[Outgoing]) -> None:
         """Answer requests of which nobody knows whether they were done, or that have found no owner."""

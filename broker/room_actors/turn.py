@@ -20,8 +20,7 @@ MAX_EXCLUDED = 256
 """Recipients that one message is withheld from; their ids are stored with it."""
 
 
-@attrs.frozen
-class PrivateSay:
+class PrivateSay(msgspec.Struct, frozen=True):
     """A message to some members: an event without a position, in no history."""
 
     content: bytes
