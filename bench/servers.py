@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import attrs
+
 from bench.baselines.specs import BASELINES
 from bench.spec import MAX_TEXT, Credentials, ServerSpec
 
@@ -49,6 +51,12 @@ def _sqlite(name: str, synchronous: str) -> Callable[[Credentials], ServerSpec]:
 
 def _redis(name: str) -> Callable[[Credentials], ServerSpec]:
     return _greenroom(name, SERVER__ENGINE="{redis}", ready_path="/ready")
+
+
+def on_engine(spec: ServerSpec, url: str, *, drain_seconds: float) -> ServerSpec:
+    """Return a Greenroom like `spec` with another engine and drain window."""
+    own = {"GREENROOM_SERVER__ENGINE": url, "GREENROOM_SERVER__DRAIN_SECONDS": str(drain_seconds)}
+    return attrs.evolve(spec, environment={**spec.environment, **own}, ready_path="/ready")
 
 
 GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType(

@@ -20,6 +20,7 @@ from bench.redis import NOTHING, RedisUse, RunningRedis, running_redis
 from bench.report import Metric, Run, Spread, quantile
 from bench.rig import Outcome, Rig, rigged
 from bench.scenarios import connect
+from bench.servers import on_engine
 from bench.spec import ServerSpec
 from bench.usage import OTHERS_SHARE, latency_buckets, on_core, worst_shares
 
@@ -103,7 +104,7 @@ class Cluster:
         with on_core(self.rig.pins.generator):
             memory = self._measure_memory(spec)
             with running_redis(core=self.rig.pins.generator) as redis:
-                shared = on_redis(spec, redis, self.work.rolling)
+                shared = on_engine(spec, redis.url, drain_seconds=self.work.rolling.drain_seconds)
                 alone, outcomes = self._measure_alone(shared, redis)
                 across, crossing, healing = self._measure_across(shared, redis, alone)
                 rolled = roll(
@@ -216,15 +217,6 @@ class Cluster:
         pair = Pair(clients)
         pair.join((first, second), (near.port, far.port), _JOIN_SECONDS)
         return pair
-
-
-def on_redis(spec: ServerSpec, redis: RunningRedis, rolling: Rolling) -> ServerSpec:
-    """Return a server like `spec` that shares its rooms through a Redis."""
-    own = {
-        "GREENROOM_SERVER__ENGINE": redis.url,
-        "GREENROOM_SERVER__DRAIN_SECONDS": str(rolling.drain_seconds),
-    }
-    return attrs.evolve(spec, environment={**spec.environment, **own}, ready_path="/ready")
 
 
 def delivery_cost_us(few_us: float, many_us: float) -> float:

@@ -22,6 +22,7 @@ from bench.process import Node, RunningServer
 from bench.redis import RunningRedis, running_redis
 from bench.report import Metric, Run, quantile
 from bench.rig import Rig
+from bench.servers import on_engine
 from bench.spec import ServerSpec
 from bench.usage import GENERATOR_SHARE, OTHERS_SHARE, SERVER_SHARE
 
@@ -192,7 +193,11 @@ class Size:
             redis = stack.enter_context(running_redis(core=pins.generator))
             engine = redis.url
         nodes = [
-            Node(_on(spec, engine, work), pins.server, work.drain_seconds + _GRACE_SECONDS)
+            Node(
+                on_engine(spec, engine, drain_seconds=work.drain_seconds),
+                pins.server,
+                work.drain_seconds + _GRACE_SECONDS,
+            )
             for _ in range(work.nodes)
         ]
         for node in nodes:
@@ -306,14 +311,6 @@ def _children_seconds() -> float:
     """Return the CPU time of the processes that have ended and were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _on(spec: ServerSpec, engine: str, work: Work) -> ServerSpec:
-    own = {
-        "GREENROOM_SERVER__ENGINE": engine,
-        "GREENROOM_SERVER__DRAIN_SECONDS": str(work.drain_seconds),
-    }
-    return attrs.evolve(spec, environment={**spec.environment, **own}, ready_path="/ready")
 
 
 def _shares(stage: Stage, last: Sequence[Held], began: tuple[float, float]) -> dict[str, float]:
