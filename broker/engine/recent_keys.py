@@ -1,4 +1,4 @@
-"""Which idempotency keys may have been stored of late, in constant memory. Pure."""
+"""A filter of the idempotency keys that were stored lately, in constant memory. Pure."""
 
 from broker.model import IdempotencyKey
 

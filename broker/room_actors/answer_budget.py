@@ -1,4 +1,4 @@
-"""What may be stored of the answers to calls with an id. Pure."""
+"""A budget of bytes for the stored answers to calls with an id. Pure."""
 
 from collections import OrderedDict
 

@@ -86,8 +86,7 @@ class Forwarder:
         """Return the requests to send to the owner now; they are on their way from here on."""
         if self.owner is None or self._returned:
             return ()
-        sent = list(self._waiting)
-        self._waiting.clear()
+        sent = self.take_waiting()
         for each in sent:
             each.sent_at = now
             self._on_way[each.number] = each
@@ -125,8 +124,9 @@ class Forwarder:
 
     def take_expired(self, now: float) -> Sequence[Outgoing]:
         """Remove and return the requests that have found no owner in time, or that it has not answered in time."""
-        unsent = [each for each in self._waiting if now - each.since >= self.patience_seconds]
-        self._waiting = deque(each for each in self._waiting if each not in unsent)
+        unsent: list[Outgoing] = []
+        for each in self.take_waiting():
+            (unsent if now - each.since >= self.patience_seconds else self._waiting).append(each)
         unanswered = [each for each in self._on_way.values() if now - each.sent_at >= ANSWER_SECONDS]
         for each in unanswered:
             del self._on_way[each.number]

@@ -139,10 +139,12 @@ class ActorHost(Room):
         super()._end_membership(member)
 
     async def _run_leave(self, member: rooms_member.Member) -> None:
-        leaving = as_member(member)
+        await self._run_turn_of_leave(as_member(member))
+
+    async def _run_turn_of_leave(self, member: Member) -> None:
         # The member has left in any case, as it would have if this process had ended.
         with suppress(Refusal, EngineUnavailableError):
-            await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving))
+            await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(member))
 
     async def _join(self, join: Join) -> None:
         member = join.member

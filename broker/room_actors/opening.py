@@ -69,13 +69,11 @@ class RoomActors:
             return partial(self._make_host, record, state, options)
         return partial(
             self._make_shared_host,
-            record,
-            state,
-            options,
+            *(record, state, options),
             guests=Guests(),
             forwarder=Forwarder(presence.lease_seconds + HANDOVER_SECONDS, next(self._router.numbers)),
             router=self._router,
-            presence=presence,
+            bus=presence,
         )
 
     def forget(self, room: str) -> None:
@@ -99,13 +97,7 @@ class RoomActors:
         )
 
     def _make_host(self, record: RoomRecord, state: RoomState, options: RoomOptions) -> Room:
-        runner = TurnRunner(
-            *(record.spec, self._store, state, options),
-            wall_clock=self._wall_clock,
-            log=self._log,
-            answers=self._answers,
-        )
-        record.runner = runner
+        runner = self._make_runner(record, state, options, guests=None)
         return ActorHost(
             *(state, self._engine, options), runner=runner, record=record, note_timer=self._timers.note
         )
@@ -119,8 +111,22 @@ class RoomActors:
         guests: Guests,
         forwarder: Forwarder,
         router: PeerRouter,
-        presence: PresenceBus,
+        bus: PresenceBus,
     ) -> Room:
+        return SharedHost(
+            *(state, self._engine, options),
+            runner=self._make_runner(record, state, options, guests=guests),
+            record=record,
+            note_timer=self._timers.note,
+            guests=guests,
+            forwarder=forwarder,
+            router=router,
+            bus=bus,
+        )
+
+    def _make_runner(
+        self, record: RoomRecord, state: RoomState, options: RoomOptions, *, guests: Guests | None
+    ) -> TurnRunner:
         runner = TurnRunner(
             *(record.spec, self._store, state, options),
             wall_clock=self._wall_clock,
@@ -129,33 +135,20 @@ class RoomActors:
             guests=guests,
         )
         record.runner = runner
-        return SharedHost(
-            *(state, self._engine, options),
-            runner=runner,
-            record=record,
-            note_timer=self._timers.note,
-            guests=guests,
-            forwarder=forwarder,
-            router=router,
-            store=self._store,
-            bus=presence,
-        )
+        return runner
 
     async def serve_rooms(self, rooms: Rooms, *, task_status: trio.TaskStatus[None]) -> None:
         """Fire timers, and serve other nodes, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            if self._router is not None:
-                await nursery.start(self._router.serve_rooms, rooms)
-            task_status.started()
-            await self._run_timers(rooms)
-
-    async def _run_timers(self, rooms: Rooms) -> None:
 
         async def ask(room: str, message: RoomMessage, reply: Reply[None]) -> None:
             ref = await rooms.tell(room, message)
             await ref.wait_reply(reply)
 
-        await self._timers.run(ask)
+        async with trio.open_nursery() as nursery:
+            if self._router is not None:
+                await nursery.start(self._router.serve_rooms, rooms)
+            task_status.started()
+            await self._timers.run(ask)
 
 
 def open_room_actors(

@@ -135,6 +135,13 @@ class TurnRunner:
             raise
         return turn
 
+    async def release(self) -> None:
+        """Give the room up, so that another node may own it at once.
+
+        :raises EngineUnavailableError: if that cannot be stored: then this node owns it as long as it is alive.
+        """
+        await self._store.release(self.name)
+
     def close(self) -> None:
         """Forget the instance and all that was not stored: the next turn begins with the stored state."""
         self._actor = None

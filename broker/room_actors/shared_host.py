@@ -13,7 +13,7 @@ import trio
 from actors import Context
 from broker.engine.base import Receipt
 from broker.engine.presence import PresenceBus
-from broker.engine.room_store import OwnedElsewhereError, OwnershipLostError, RoomStore
+from broker.engine.room_store import OwnedElsewhereError, OwnershipLostError
 from broker.errors import EngineTrouble, EngineUnavailableError, Refused
 from broker.model import Event, Position, Shown
 from broker.notices import RoomEvent
@@ -42,7 +42,7 @@ from broker.room_actors.peer_messages import (
 )
 from broker.room_actors.peer_router import LOST_RETRY_MS, PeerRouter
 from broker.room_actors.turn import PrivateSay
-from broker.room_actors.values import Member, Refusal, member_of
+from broker.room_actors.values import Member, member_of
 from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
 from broker.rooms.choice import is_for
@@ -62,7 +62,6 @@ class SharedHost(ActorHost):
         guests: Guests,
         forwarder: Forwarder,
         router: PeerRouter,
-        store: RoomStore,
         bus: PresenceBus,
         **kwargs: Any,
     ) -> None:
@@ -71,7 +70,6 @@ class SharedHost(ActorHost):
         self._guests = guests
         self._forwarder = forwarder
         self._router = router
-        self._store_of_rooms = store
         self._bus = bus
         self._is_check_set = False
 
@@ -93,7 +91,7 @@ class SharedHost(ActorHost):
         if not self._has_failed:
             self._guests.forget()
             with suppress(EngineUnavailableError):
-                await self._store_of_rooms.release(self._state.name)
+                await self._runner.release()
 
     # Ownership.
 
@@ -229,12 +227,8 @@ class SharedHost(ActorHost):
             with suppress(EngineUnavailableError):
                 presence = await self._bus.read_remote_presence(self._state.name)
                 for member in self._guests.take_lost(presence):
-                    await self._run_departure(member)
+                    await self._run_turn_of_leave(member)
             self._set_check_timer()
-
-    async def _run_departure(self, member: Member) -> None:
-        with suppress(Refusal, EngineUnavailableError):
-            await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(member))
 
     def _set_check_timer(self) -> None:
         if self._guests and not self._is_check_set:
@@ -349,9 +343,9 @@ class SharedHost(ActorHost):
                 try:
                     await self._join(join)
                 except EngineUnavailableError as error:
-                    join.reply.fail(error)
+                    self._answer_failed(join, error)
             case Departure(shown):
-                await self._run_departure(member_of(shown))
+                await self._run_turn_of_leave(member_of(shown))
             case Publish() | Call() as message:
                 await self._take_turn(message)
 
@@ -404,7 +398,7 @@ class SharedHost(ActorHost):
                 if missed is not None and join.since is None and join.last is None:
                     missed = await self._heard_since_join(done), False
             except EngineUnavailableError as error:
-                join.reply.fail(error)
+                self._answer_failed(join, error)
         if missed is None:
             self._forward(Departure(member.shown))
             return

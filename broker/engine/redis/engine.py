@@ -82,7 +82,6 @@ class RedisEngine(Engine, Feed):
         self._presence = RedisPresence(
             servers, self._ring, scripts, keyspace, node=node, lease_seconds=lease_seconds
         )
-        self._peers = RedisPeers(servers, self._ring, keyspace, node=node)
         nodes_server = servers[self._ring.index_of("")]
         self._cluster = RedisCluster(nodes_server, keyspace, node=node, log=log)
         self._revocations = RedisRevocations(nodes_server, scripts.revoke, keyspace)
@@ -99,6 +98,7 @@ class RedisEngine(Engine, Feed):
         )
         # Both take as long to find as the rest of a command.
         self._place = lru_cache(MOST_PLACES)(self._find_place)
+        self._peers = RedisPeers(servers, self._place, keyspace, node=node)
         self._commits = 0
         self._messages = 0
         self._meter = EngineMeter([server.link.batches for server in servers])

@@ -6,9 +6,9 @@ import attrs
 import msgspec
 
 from broker.engine.peers import PeerListener, Peers
-from broker.engine.redis.keyspace import Keyspace
+from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.replies import parse_count
-from broker.engine.redis.ring import Ring
+from broker.engine.redis.reply_values import of_msgspec
 from broker.engine.redis.server import RedisServer
 from broker.errors import EngineUnavailableError
 
@@ -22,6 +22,11 @@ class _Envelope(msgspec.Struct, frozen=True, array_like=True):
 _envelopes = msgspec.msgpack.Decoder(_Envelope)
 
 
+@of_msgspec
+def _parse_envelope(payload: bytes) -> _Envelope:
+    return _envelopes.decode(payload)
+
+
 @attrs.frozen
 class _Channel:
     """Opens the envelopes of this node's channel on one server; those of other programs are dropped."""
@@ -31,9 +36,8 @@ class _Channel:
     def arrived(self, payload: bytes) -> None:
         """See Listener."""
         try:
-            envelope = _envelopes.decode(payload)
-        except (msgspec.MsgspecError, ValueError, MemoryError):
-            # MemoryError: an array that announces 2**32 elements.
+            envelope = _parse_envelope(payload)
+        except ValueError:
             return
         self.listener.message_came(envelope.room, envelope.node, envelope.message)
 
@@ -45,9 +49,17 @@ class _Channel:
 class RedisPeers(Peers):
     """See Peers."""
 
-    def __init__(self, servers: Sequence[RedisServer], ring: Ring, keyspace: Keyspace, *, node: str) -> None:
+    def __init__(
+        self,
+        servers: Sequence[RedisServer],
+        place: Callable[[str], tuple[RedisServer, RoomKeys]],
+        keyspace: Keyspace,
+        *,
+        node: str,
+    ) -> None:
+        """`place` returns the server and the keys of a room."""
         self._servers = servers
-        self._ring = ring
+        self._place = place
         self._keyspace = keyspace
         self._node = node
 
@@ -70,7 +82,7 @@ class RedisPeers(Peers):
             on_done(None if isinstance(reply, EngineUnavailableError) else reply > 0)
 
         packed = msgspec.msgpack.encode(_Envelope(room, self._node, message))
-        link = self._servers[self._ring.index_of(room)].link
+        server, _ = self._place(room)
         channel = self._keyspace.peer(node)
-        if not link.request_soon("PUBLISH", channel, packed, parse=parse_count, on_done=note):
+        if not server.link.request_soon("PUBLISH", channel, packed, parse=parse_count, on_done=note):
             on_done(False)
