@@ -36,6 +36,7 @@ class CheckedLines(ReceiveBuffer):
         super().__init__()
         self._is_before_request = is_before_request
         self._check_head = check_head
+        self._has_empty_line = False
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Extract a head or a trailer section.
@@ -43,13 +44,15 @@ class CheckedLines(ReceiveBuffer):
         :raises h11.RemoteProtocolError: if a line cannot be part of one.
         """
         is_before_request = self._is_before_request()
-        if is_before_request and self._data.startswith(b"\r\n"):
-            # A server should ignore an empty line before a request (RFC 9112 section 2.2).
+        if is_before_request and not self._has_empty_line and self._data.startswith(b"\r\n"):
+            # A server should ignore an empty line before a request (RFC 9112 section 2.2). h11 refuses a second one.
             self.maybe_extract_at_most(2)
+            self._has_empty_line = True
         lines = super().maybe_extract_lines()
         if lines is not None and any(_BAD_HEADER.search(line) for line in lines):
             raise h11.RemoteProtocolError("illegal header line")
         if lines and is_before_request:
+            self._has_empty_line = False
             status = self._check_head(b"\r\n".join([*lines, b"", b""]))
             if status is not None:
                 raise h11.RemoteProtocolError("refused", error_status_hint=status)
