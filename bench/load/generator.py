@@ -101,10 +101,10 @@ class Load:
     drain_seconds: float = 3.0
 
 
-def compile_generator(directory: Path) -> Path:
-    """Return the generator in `directory`, compiled there if it is not yet.
+def compile_generator(directory: Path, *, tls: bool = False) -> Path:
+    """Return the generator in `directory`, compiled there if it is not yet; only with `tls` it needs OpenSSL.
 
-    :raises BenchError: if there is no C compiler, or it refuses.
+    :raises BenchError: if there is no C compiler, or it refuses, or the headers of OpenSSL are needed and not there.
     """
     name = os.environ.get("CC", "cc")
     compiler = shutil.which(name)
@@ -112,13 +112,19 @@ def compile_generator(directory: Path) -> Path:
         raise BenchError(
             f"the load generator is written in C and there is no compiler {name!r}: install one, or set CC"
         )
-    program = directory / "generator"
+    program = directory / ("generator_tls" if tls else "generator")
     if program.exists():
         return program
+    if tls and not _has_openssl(compiler):
+        raise BenchError(
+            "the load generator speaks TLS by OpenSSL, whose headers are not there: install libssl-dev"
+        )
+    flags = ("-O2", "-std=c11", "-Wall", "-Wextra", *(("-DBENCH_TLS",) if tls else ()))
+    libraries = ("-lssl", "-lcrypto") if tls else ()
     sources = sorted(str(source) for source in _SOURCES.glob("*.c"))
     try:
         subprocess.run(
-            [compiler, "-O2", "-std=c11", "-Wall", "-Wextra", "-o", str(program), *sources],
+            [compiler, *flags, "-o", str(program), *sources, *libraries],
             check=True,
             capture_output=True,
             text=True,
@@ -131,6 +137,17 @@ def compile_generator(directory: Path) -> Path:
     return program
 
 
+def _has_openssl(compiler: str) -> bool:
+    tried = subprocess.run(
+        [compiler, "-fsyntax-only", "-x", "c", "-"],
+        input=b"#include <openssl/ssl.h>",
+        capture_output=True,
+        timeout=_COMPILE_SECONDS,
+        check=False,
+    )
+    return tried.returncode == 0
+
+
 @contextmanager
 def generating(
     program: Path,
@@ -141,15 +158,18 @@ def generating(
     plan: Path,
     core: int | None,
     dialect: Dialect = NATIVE,
+    tls: bool = False,
 ) -> Iterator[Iterator[Event]]:
     """Start the generator and yield its events, as they come; the last one is its `Result`.
+
+    With `tls`, for which it must have been compiled, it takes any certificate.
 
     It ends by itself within the time its phases may take; on leaving early it is killed. Reading an
     event blocks the calling thread.
 
     :raises BenchError: while events are read, if it says that it failed, or ends without a result.
     """
-    where = ("--host", host, "--port", str(port), "--plan", str(plan))
+    where = ("--host", host, "--port", str(port), "--plan", str(plan), "--tls", str(int(tls)))
     with subprocess.Popen(
         [str(program), *where, *_spoken(dialect), *_amounts(load)],
         stdin=subprocess.DEVNULL,

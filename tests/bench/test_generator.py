@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum, auto
@@ -19,6 +20,7 @@ from bench.errors import BenchError
 from bench.load.dialect import NATIVE, Dialect
 from bench.load.frames import client_frame
 from bench.load.generator import Load, Result, compile_generator, generating
+from tests.certificates import make_certificate
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler (cc)")
 LOAD = Load(
@@ -156,6 +158,16 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_generator(tmp_path_factory.mktemp("generator"))
 
 
+@pytest.fixture(scope="session")
+def tls_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return compile_generator(tmp_path_factory.mktemp("generator"), tls=True)
+    except BenchError as error:
+        if "install libssl-dev" not in str(error):
+            raise
+        pytest.skip("OpenSSL's headers are not there (libssl-dev)")
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
     """Four members in room 0 of whom the first publishes, and one in room 1 who speaks to himself."""
@@ -172,22 +184,35 @@ def generate(
     host: str = "127.0.0.1",
     load: Load = LOAD,
     dialect: Dialect = NATIVE,
+    *,
+    tls: bool = False,
 ) -> Result:
-    with generating(program, load, host=host, port=port, plan=plan, core=None, dialect=dialect) as events:
+    with generating(
+        program, load, host=host, port=port, plan=plan, core=None, dialect=dialect, tls=tls
+    ) as events:
         *_, last = events
     assert isinstance(last, Result)
     return last
 
 
 async def result_of(
-    rooms: "FaultyRooms | LineRooms", program: Path, plan: Path, load: Load = LOAD, dialect: Dialect = NATIVE
+    rooms: "FaultyRooms | LineRooms",
+    program: Path,
+    plan: Path,
+    load: Load = LOAD,
+    dialect: Dialect = NATIVE,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> Result:
+    """Load the rooms; they speak TLS with the context `tls`, if there is one."""
     async with trio.open_nursery() as nursery:
         server = await nursery.start(
-            partial(serve_websocket, rooms.serve, "127.0.0.1", 0, ssl_context=None, handler_nursery=nursery)
+            partial(serve_websocket, rooms.serve, "127.0.0.1", 0, ssl_context=tls, handler_nursery=nursery)
         )
         ended = await trio.to_thread.run_sync(
-            partial(capture, generate, program, plan, server.port, load=load, dialect=dialect)
+            partial(
+                capture, generate, program, plan, server.port, load=load, dialect=dialect, tls=tls is not None
+            )
         )
         nursery.cancel_scope.cancel()
     return ended.unwrap()
@@ -316,6 +341,55 @@ async def test_a_refused_handshake_is_told_with_its_status(program: Path, plan: 
     plan.write_text("0 publish /closed/0\n")
     with pytest.raises(BenchError, match="connection 0 was refused, HTTP status 403"):
         await result_of(FaultyRooms(), program, plan)
+
+
+@needs_compiler
+@pytest.mark.parametrize("message_bytes", [64, 60_000])  # a part of a TLS record, and several
+async def test_under_tls_all_is_counted_as_in_clear_text(
+    tls_program: Path, plan: Path, tmp_path: Path, message_bytes: int
+) -> None:
+    _, serving = make_certificate(tmp_path)
+    load = attrs.evolve(LOAD, message_bytes=message_bytes)
+    good = await result_of(FaultyRooms(), tls_program, plan, load, tls=serving)
+    assert faults_of(good) == {}
+    assert good.published <= good.delivered <= good.published * MEMBERS
+    faulty = FaultyRooms({(LISTENER, 2): Fault.DROP, (PUBLISHER, 3): Fault.DUPLICATE})
+    result = await result_of(faulty, tls_program, plan, load, tls=serving)
+    assert faults_of(result) == {"lost": 1, "duplicated": 1}
+
+
+@needs_compiler
+async def test_under_tls_a_connection_that_the_server_closes_is_told(
+    tls_program: Path, plan: Path, tmp_path: Path
+) -> None:
+    _, serving = make_certificate(tmp_path)
+    result = await result_of(FaultyRooms({(LISTENER, 2): Fault.CLOSE}), tls_program, plan, tls=serving)
+    assert (result.disconnected, result.close_code) == (1, 4108)
+    assert result.lost > 0
+
+
+@needs_compiler
+async def test_a_server_that_speaks_no_tls_is_told(tls_program: Path, plan: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(
+            partial(serve_websocket, FaultyRooms().serve, "127.0.0.1", 0, None, handler_nursery=nursery)
+        )
+        with pytest.raises(BenchError, match="the TLS handshake of connection 0 failed"):
+            await trio.to_thread.run_sync(partial(generate, tls_program, plan, server.port, tls=True))
+        nursery.cancel_scope.cancel()
+
+
+@needs_compiler
+def test_missing_headers_of_openssl_are_told_and_clear_text_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = tmp_path / "openssl" / "ssl.h"
+    header.parent.mkdir()
+    header.write_text("#error as if it was not there\n")
+    monkeypatch.setenv("CPATH", str(tmp_path))
+    with pytest.raises(BenchError, match="install libssl-dev"):
+        compile_generator(tmp_path, tls=True)
+    assert compile_generator(tmp_path).exists()
 
 
 @needs_compiler

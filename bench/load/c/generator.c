@@ -56,6 +56,8 @@ int main(int count, char **arguments) {
     options_read(&run.options, count, arguments);
     bound_life(&run.options);
     raise_file_limit();
+    /* OpenSSL writes without MSG_NOSIGNAL. */
+    signal(SIGPIPE, SIG_IGN);
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (run.epoll < 0) fail("no epoll");
     plan_read(&run.plan, run.options.plan, run.epoll);

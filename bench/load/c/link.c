@@ -43,6 +43,11 @@ int link_connected(const struct link *link) {
     return error;
 }
 
+void link_secure(struct link *link, struct ssl_ctx_st *context) {
+    link->tls = tls_begin(context, link->fd);
+    link->state = LINK_SECURING;
+}
+
 void link_listen(const struct link *link) { watch(link, EPOLL_CTL_MOD, EPOLLIN); }
 
 void link_stall(struct link *link) {
@@ -52,6 +57,7 @@ void link_stall(struct link *link) {
 
 /* Returns how much the kernel took, -1 if the connection is gone. */
 static long send_some(const struct link *link, const char *data, size_t bytes) {
+    if (link->tls) return tls_send(link->tls, data, bytes);
     ssize_t sent = send(link->fd, data, bytes, MSG_NOSIGNAL);
     if (sent >= 0) return sent;
     return errno == EAGAIN || errno == EINTR ? 0 : -1;
@@ -75,15 +81,25 @@ bool link_flush(struct link *link) {
     return true;
 }
 
+/* Returns how much came, 0 if nothing did, -1 if the connection is gone. */
+static long receive_some(const struct link *link, char *buffer, size_t capacity) {
+    if (link->tls) return tls_receive(link->tls, buffer, capacity);
+    ssize_t got = recv(link->fd, buffer, capacity, 0);
+    if (got == 0) return -1;
+    if (got < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    return got;
+}
+
 long link_receive(struct link *link, char *buffer, size_t capacity) {
     size_t carried = link->carry.count;
     memcpy(buffer, link->carry.data ? link->carry.data : "", carried);
-    ssize_t got = recv(link->fd, buffer + carried, capacity - carried, 0);
-    if (got == 0) return -1;
-    if (got < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    long got = receive_some(link, buffer + carried, capacity - carried);
+    if (got <= 0) return got;
     link->carry.count = 0;
     return (long)carried + got;
 }
+
+bool link_holds_more(const struct link *link) { return link->tls && tls_holds_more(link->tls); }
 
 void link_carry(struct link *link, const char *data, size_t bytes) {
     if (bytes) append(&link->carry, data, bytes);
@@ -91,6 +107,8 @@ void link_carry(struct link *link, const char *data, size_t bytes) {
 
 void link_close(struct link *link) {
     if (link->state == LINK_IDLE || link->state == LINK_CLOSED) return;
+    if (link->tls) tls_free(link->tls);
+    link->tls = NULL;
     close(link->fd);
     link->state = LINK_CLOSED;
 }

@@ -9,9 +9,19 @@
 
 #include "ledger.h"
 #include "queue.h"
+#include "tls.h"
 
 /* Open means welcomed: the server has said that it is in its room. A stalled one is open and no longer read. */
-enum link_state { LINK_IDLE, LINK_CONNECTING, LINK_SHAKING, LINK_GREETED, LINK_OPEN, LINK_STALLED, LINK_CLOSED };
+enum link_state {
+    LINK_IDLE,
+    LINK_CONNECTING,
+    LINK_SECURING, /* TLS shakes hands */
+    LINK_SHAKING,  /* WebSocket does */
+    LINK_GREETED,
+    LINK_OPEN,
+    LINK_STALLED,
+    LINK_CLOSED,
+};
 
 /* What a connection is there for. */
 enum role {
@@ -32,6 +42,7 @@ struct link {
     int fd, epoll;
     uint32_t index; /* names this connection in epoll events */
     enum link_state state;
+    struct ssl_st *tls; /* NULL: clear text */
     enum role role;
     uint32_t room;
     int64_t publisher;    /* its number, or -1 for a member that does not publish */
@@ -51,6 +62,9 @@ int link_connect(struct link *link, const struct sockaddr_in *address);
 /* Returns 0 once the connection stands, or the errno that ended the attempt. */
 int link_connected(const struct link *link);
 
+/* Begins TLS on a connection that stands. */
+void link_secure(struct link *link, struct ssl_ctx_st *context);
+
 /* From now on only what comes is waited for. */
 void link_listen(const struct link *link);
 
@@ -64,8 +78,11 @@ bool link_send(struct link *link, const char *data, size_t bytes);
 bool link_flush(struct link *link);
 
 /* Fills `buffer` with what was carried over and what has come since. Returns its length, 0 if nothing new
-   came, -1 if the connection is gone. */
+   came, -1 if the connection is gone. Under TLS it must be called again while link_holds_more. */
 long link_receive(struct link *link, char *buffer, size_t capacity);
+
+/* Whether something has come that epoll does not tell of. */
+bool link_holds_more(const struct link *link);
 
 /* Carries `data` over to the next link_receive. */
 void link_carry(struct link *link, const char *data, size_t bytes);

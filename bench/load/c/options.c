@@ -62,6 +62,7 @@ void options_read(struct options *options, int count, char **arguments) {
     };
     struct number numbers[] = {
         {"--port", &options->port, 1, 65535},
+        {"--tls", &options->tls, 0, 1},
         {"--message-bytes", &options->message_bytes, TEXT_MIN_BYTES, TEXT_MAX_BYTES},
         {"--in-flight", &options->in_flight, 1, 10000},
         {"--noise-in-flight", &options->noise_in_flight, 0, 10000},

@@ -8,6 +8,7 @@
 struct options {
     const char *host; /* a loopback address */
     uint64_t port;
+    uint64_t tls; /* 1: the connections are under TLS */
     const char *plan;    /* file: a line `room role target` for each connection */
     const char *hello;   /* what each connection says first, see template.h; "" is nothing */
     const char *welcome; /* what stands in the message that tells a connection it is in its room */

@@ -161,6 +161,7 @@ static void prepare(struct run *run) {
     run->buffer = malloc(TRAFFIC_BUFFER_BYTES);
     if (!run->buffer) fail("out of memory");
     run->mask = 2463534242u;
+    if (run->options.tls) run->tls = tls_prepare();
     pace_prepare(run);
     noise_prepare(run);
     run->origin_ns = run_elapsed_ns(run);

@@ -44,6 +44,7 @@ struct run {
     struct bytes noise;
     enum phase phase;
     int epoll;
+    struct ssl_ctx_st *tls; /* NULL: clear text */
     uint64_t origin_ns;      /* of the clock; every other time counts from here */
     uint64_t phase_ns;       /* when the phase began */
     uint64_t probe_ns;       /* when the last probe was sent */

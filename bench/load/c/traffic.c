@@ -66,14 +66,32 @@ void traffic_connect(struct run *run) {
 
 static void send_request(struct run *run, struct link *link) {
     char request[8192];
-    int error = link_connected(link);
-    if (error) fail("connection %u cannot be made: %s", link->index, strerror(error));
     size_t bytes = ws_write_request(request, sizeof request, run->options.host,
                                     (unsigned)run->options.port, link->target);
     if (bytes == 0) fail("the target of connection %u is too long", link->index);
     link->state = LINK_SHAKING;
-    link_listen(link);
     if (!link_send(link, request, bytes)) traffic_drop(run, link, 0);
+}
+
+/* What the handshake writes is little, and a new socket takes it: only what comes is waited for. */
+static void secure(struct run *run, struct link *link) {
+    switch (tls_shake(link->tls)) {
+        case TLS_STANDS: send_request(run, link); break;
+        case TLS_GOES_ON: break;
+        case TLS_FAILED: fail("the TLS handshake of connection %u failed", link->index);
+    }
+}
+
+static void take_connected(struct run *run, struct link *link) {
+    int error = link_connected(link);
+    if (error) fail("connection %u cannot be made: %s", link->index, strerror(error));
+    link_listen(link);
+    if (run->tls) {
+        link_secure(link, run->tls);
+        secure(run, link);
+    } else {
+        send_request(run, link);
+    }
 }
 
 static void send_hello(struct run *run, struct link *link) {
@@ -256,10 +274,11 @@ static bool is_in_conversation(const struct link *link) {
     return link->state == LINK_GREETED || link->state == LINK_OPEN;
 }
 
-static void take_readable(struct run *run, struct link *link) {
+/* False: nothing new has come, or the connection is gone. */
+static bool take_some(struct run *run, struct link *link) {
     long got = link_receive(link, run->buffer, TRAFFIC_BUFFER_BYTES);
     if (got < 0) traffic_drop(run, link, 0);
-    if (got <= 0) return;
+    if (got <= 0) return false;
     uint64_t now_ns = run_elapsed_ns(run);
     size_t at = 0, total = (size_t)got;
     if (run->phase == PHASE_MEASURE) run->window.received_bytes += total;
@@ -269,19 +288,28 @@ static void take_readable(struct run *run, struct link *link) {
         long used = ws_read_frame(run->buffer + at, total - at, &frame);
         if (used < 0 || (used == 0 && total - at == TRAFFIC_BUFFER_BYTES)) {
             traffic_drop(run, link, 1002);
-            return;
+            return false;
         }
         if (used == 0) break;
         at += (size_t)used;
-        if (!take_frame(run, link, &frame, now_ns)) return;
+        if (!take_frame(run, link, &frame, now_ns)) return false;
     }
     link_carry(link, run->buffer + at, total - at);
     if (run_is_sending(run)) top_up(run, link);
+    return link->state != LINK_CLOSED;
+}
+
+static void take_readable(struct run *run, struct link *link) {
+    while (take_some(run, link) && link_holds_more(link)) continue;
 }
 
 void traffic_take(struct run *run, struct link *link, uint32_t events) {
     if (link->state == LINK_CONNECTING) {
-        send_request(run, link);
+        take_connected(run, link);
+        return;
+    }
+    if (link->state == LINK_SECURING) {
+        secure(run, link);
         return;
     }
     if ((events & EPOLLOUT) && link->state != LINK_CLOSED && !link_flush(link)) traffic_drop(run, link, 0);
