@@ -16,6 +16,7 @@ from typing import IO
 import attrs
 
 from bench import machine, procfs
+from bench.certificates import make_pair
 from bench.errors import BenchError, last_lines
 from bench.redis import RunningRedis, running_redis
 from bench.spec import ServerSpec
@@ -71,7 +72,14 @@ def running(
         tempfile.TemporaryDirectory(dir=machine.disk() if spec.needs_disk else None) as directory,
         running_redis(core=redis_core) if spec.needs_redis else nullcontext() as redis,
     ):
-        fill = {"port": port, "directory": directory, "redis": redis.url if redis else ""}
+        certificate, key = make_pair(Path(directory)) if spec.speaks_tls else ("", "")
+        fill = {
+            "port": port,
+            "directory": directory,
+            "redis": redis.url if redis else "",
+            "certificate": certificate,
+            "key": key,
+        }
         process = _start(spec, fill, output)
         try:
             # Until it is waited for its number stays its own, even if it has ended already.

@@ -98,7 +98,7 @@ class Rig:
     def measure(self, spec: ServerSpec, seats: Iterable[Seat], load: Load) -> Outcome:
         """Start a server, load it, and return what came of it.
 
-        :raises BenchError: if there is no C compiler, the server does not start or the load does not come to a
+        :raises BenchError: if the load generator does not compile, the server does not start or the load does not come to a
             measurement.
         """
         with self.serving(spec) as server:
@@ -108,18 +108,19 @@ class Rig:
     def serving(self, spec: ServerSpec) -> Iterator[RunningServer]:
         """Run a server that is to be loaded until the block ends; the load generator is compiled first.
 
-        :raises BenchError: if there is no C compiler, before anything is started, or if the server does not start.
+        :raises BenchError: if that does not compile, before anything is started, or if the server does not start.
         """
-        compile_generator(self.directory)
+        compile_generator(self.directory, tls=spec.speaks_tls)
         with process.running(spec, core=self.pins.server, redis_core=self.pins.generator) as server:
             yield server
 
     def load(self, server: RunningServer, seats: Iterable[Seat], load: Load) -> Outcome:
         """Load a server that runs.
 
-        :raises BenchError: if the load does not come to a measurement, or there is no C compiler.
+        :raises BenchError: if the load does not come to a measurement, or its generator does not compile.
         """
-        program, plan = compile_generator(self.directory), self.directory / "plan"
+        tls = server.spec.speaks_tls
+        program, plan = compile_generator(self.directory, tls=tls), self.directory / "plan"
         write_plan(plan, seats, secret=self.credentials.secret, form=server.spec.dialect.target)
         before = after = CpuTimes.now(server)
         redis_before = redis_after = NOTHING
@@ -132,6 +133,7 @@ class Rig:
             plan=plan,
             core=self.pins.generator,
             dialect=server.spec.dialect,
+            tls=tls,
         ) as events:
             for event in events:
                 match event:

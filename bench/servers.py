@@ -11,7 +11,7 @@ from bench.spec import MAX_TEXT, Credentials, ServerSpec
 
 
 def _greenroom(
-    name: str, *, ready_path: str = "/health", **settings: str
+    name: str, *, ready_path: str | None = "/health", **settings: str
 ) -> Callable[[Credentials], ServerSpec]:
     """Return the maker of a Greenroom; `settings` are variables without their GREENROOM_."""
 
@@ -72,5 +72,14 @@ GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType
 )
 """Those that speak all of Greenroom's protocol: with its memory engine if the name does not say otherwise."""
 
-SERVERS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType({**GREENROOMS, **BASELINES})
-"""By the name that `--server` and `--against` take. Each raises BenchError if something it needs is missing."""
+_TLS = _greenroom(
+    "greenroom_tls",
+    ready_path=None,
+    SERVER__TLS_CERT_FILE="{certificate}",
+    SERVER__TLS_KEY_FILE="{key}",
+)
+
+SERVERS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType(
+    {**GREENROOMS, "greenroom_tls": _TLS, **BASELINES}
+)
+"""By the name that `--server` and `--against` take. Only the load in C speaks TLS. Each raises BenchError if something it needs is missing."""

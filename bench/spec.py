@@ -28,8 +28,9 @@ class Credentials:
 class ServerSpec:
     """How to start a server.
 
-    In arguments and environment `{port}` stands for its port, `{directory}` for an empty directory on a disk, and
-    `{redis}` for the URL of an empty Redis; both go when the server has ended. It is up when `ready_path` answers 200; None: when it accepts
+    In arguments and environment `{port}` stands for its port, `{directory}` for an empty directory on a disk,
+    `{redis}` for the URL of an empty Redis, and `{certificate}` and `{key}` for files of a new certificate, with
+    which it speaks TLS; they go when the server has ended. It is up when `ready_path` answers 200; None: when it accepts
     connections.
     """
 
@@ -48,6 +49,11 @@ class ServerSpec:
     def needs_redis(self) -> bool:
         """Whether it stores what it is told in a Redis."""
         return self._names("{redis}")
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether its port takes nothing but TLS."""
+        return self._names("{certificate}")
 
     def _names(self, placeholder: str) -> bool:
         return any(placeholder in text for text in (*self.arguments, *self.environment.values()))

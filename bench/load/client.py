@@ -3,7 +3,6 @@
 import os
 import select
 import socket
-import ssl
 import struct
 import zlib
 from base64 import b64encode
@@ -97,16 +96,10 @@ class Client:
 class Clients:
     """The connections of one load. Leaving the block cuts those that are left."""
 
-    def __init__(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, offers_deflate: bool = False
-    ) -> None:
-        """With `tls` all connections are under TLS; a handshake holds up the others.
-
-        With `offers_deflate` they understand compressed messages, each of which must stand alone.
-        """
+    def __init__(self, host: str, port: int, *, offers_deflate: bool = False) -> None:
+        """With `offers_deflate` they understand compressed messages, each of which must stand alone."""
         self._address = (host, port)
         self._offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if offers_deflate else ""
-        self._tls = tls
         self._poll = select.epoll()
         self._by_file: dict[int, Client] = {}
 
@@ -165,9 +158,6 @@ class Clients:
     def _begin(self, client: Client) -> list[bytes]:
         try:
             client.socket.settimeout(_SEND_SECONDS)
-            if self._tls is not None:
-                # It keeps the descriptor, by which the poll knows it.
-                client.socket = self._tls.wrap_socket(client.socket, server_hostname=self._address[0])
             client.socket.sendall(client.request)
         except OSError as error:
             raise ConnectionFailedError(client.number, f"failed: {error}") from error

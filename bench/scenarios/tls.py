@@ -1,101 +1,94 @@
 """`tls`: what TLS on the port costs, beside the same server without it."""
 
-import datetime
-import ipaddress
-import secrets
-import ssl
-import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import click
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from bench import machine, process
-from bench.load.client import Clients
-from bench.load.plan import Crowd, make_targets
-from bench.load.speaking import Speaking
-from bench.servers import SERVERS
-from bench.spec import Credentials, ServerSpec
-from bench.usage import on_core
+from bench import machine, runner
+from bench.errors import BenchError
+from bench.load.generator import Load
+from bench.load.plan import Crowd
+from bench.rig import rigged
+from bench.scenarios import echo, fanout
 
-_CHAT = b'{"type":"chat","text":"%b"}'
+_PLAIN, _SECURED = "greenroom", "greenroom_tls"
+_LOADS = (*fanout.SHAPES, "echo")
+_PINGERS = 50
+
+
+@attrs.frozen
+class _Part:
+    """A load by its name, and the figure by which TLS is judged."""
+
+    name: str
+    scenario: runner.Scenario
+    figure: str
 
 
 @click.command()
-@click.option("--connections", type=click.IntRange(2, 20_000), default=200, show_default=True)
-@click.option("--rooms", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option(
-    "--messages", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="Of each room."
+    "--load",
+    "names",
+    type=click.Choice(_LOADS),
+    multiple=True,
+    default=_LOADS,
+    show_default=True,
+    help="The shapes of fanout, and pings.",
 )
 @click.option(
-    "--message-bytes", type=click.IntRange(1, 500), default=64, show_default=True, help="Of the text."
+    "--connections", type=click.IntRange(2, 100_000), help="Instead of those of fanout's shapes and of echo."
 )
+@click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs of each.")
 @click.option(
-    "--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="Of both, in turn."
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for the results.  [default: bench/results]",
 )
-@click.option("--pin/--no-pin", default=True, show_default=True, help="Give servers and clients a core each.")
-def tls(*, connections: int, rooms: int, messages: int, message_bytes: int, repeats: int, pin: bool) -> None:
-    """Count deliveries per server CPU-second with TLS and without.
+@click.option("--pin/--no-pin", default=True, help="Give server and load generator a core each.")
+@runner.time_options(duration=3.0)
+def tls(
+    *,
+    names: tuple[str, ...],
+    connections: int | None,
+    repeats: int,
+    output: Path | None,
+    pin: bool,
+    duration: float,
+    warm_up: float,
+) -> None:
+    """Compare a server that speaks TLS with one that does not, under the same loads in turn.
 
-    Both servers run at once, and are loaded in turn: a member of each room speaks, and goes on once all have heard
-    it. The clients are Python's, so only the figures of the servers mean anything.
+    The last lines tell what a second of the server's CPU does with TLS for each that it does in clear text. The
+    load generator must be compiled with OpenSSL (libssl-dev).
     """
-    text = _CHAT % (b"x" * message_bytes)
-    pins, crowd, credentials = machine.choose_pins(pin=pin), Crowd(connections, rooms, 1), Credentials.make()
-    with ExitStack() as stack:
-        stack.enter_context(on_core(pins.generator))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        loads: dict[str, Speaking] = {}
-        for spec, context in _specs(folder, credentials):
-            server = stack.enter_context(process.running(spec, core=pins.server))
-            clients = stack.enter_context(Clients(process.HOST, server.port, tls=context))
-            loads[spec.name] = load = Speaking(server, clients, [seat.room for seat in crowd.seats()])
-            load.join(make_targets(crowd, secret=credentials.secret))
-        ratios = []
-        for repeat in range(repeats):
-            figures = {name: load.run([text], messages) for name, load in loads.items()}
-            plain, secured = figures.values()
-            ratios.append(secured / plain)
-            shown = ", ".join(f"{name} {figure:,.0f}" for name, figure in figures.items())
-            click.echo(f"{repeat + 1}: deliveries per server CPU-second: {shown}; ratio {ratios[-1]:.2f}")
-    click.echo(f"median ratio {sorted(ratios)[len(ratios) // 2]:.2f}")
+    machine.check_connections(connections or max(shape.crowd.connections for shape in fanout.SHAPES.values()))
+    pins, ratios = machine.choose_pins(pin=pin), []
+    with rigged(pins) as rig:
+        for part in _parts(names, connections, Load(warm_up_seconds=warm_up, duration_seconds=duration)):
+            results = None if output is None else output / f"{part.name}.json"
+            series = runner.Series(_SECURED, (_PLAIN,), repeats, results, pins)
+            finished = runner.run_series(series, part.scenario, rig)
+            if not finished.is_clean:
+                raise BenchError(f"{_SECURED} did not deliver as it should")
+            if _PLAIN not in finished.summary:
+                raise BenchError(f"there is nothing to compare {_SECURED} with")
+            secured, plain = (finished.summary[name][part.figure] for name in (_SECURED, _PLAIN))
+            ratios.append(f"{part.name}: {secured.median / plain.median:.2f}")
+            click.echo()
+    click.echo("per server CPU-second, TLS for 1 in clear text:")
+    click.echo("\n".join(ratios))
 
 
-def _specs(folder: Path, credentials: Credentials) -> list[tuple[ServerSpec, ssl.SSLContext | None]]:
-    plain = SERVERS["greenroom"](credentials)
-    certificate, key = _make_pair(folder)
-    files = {
-        "GREENROOM_SERVER__TLS_CERT_FILE": str(certificate),
-        "GREENROOM_SERVER__TLS_KEY_FILE": str(key),
-    }
-    secured = attrs.evolve(
-        plain, name="greenroom_tls", environment={**plain.environment, **files}, ready_path=None
-    )
-    return [(plain, None), (secured, ssl.create_default_context(cafile=certificate))]
-
-
-def _make_pair(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"bench {secrets.token_hex(4)}")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(process.HOST))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "bench.crt", folder / "bench.key"
-    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    key_file.touch(mode=0o600)
-    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return certificate_file, key_file
+def _parts(names: tuple[str, ...], connections: int | None, load: Load) -> Iterator[_Part]:
+    for name, shape in fanout.SHAPES.items():
+        if name in names:
+            count = connections or shape.crowd.connections
+            crowd = Crowd(count, min(shape.crowd.rooms, count // 2), 1)
+            paced = attrs.evolve(load, in_flight=shape.in_flight)
+            scenario = fanout.scenario_of(f"tls-{name}", crowd, paced)
+            yield _Part(name, scenario, "deliveries_per_cpu_second")
+    if "echo" in names:
+        scenario = echo.scenario_of(connections or _PINGERS, attrs.evolve(load, in_flight=1))
+        yield _Part("echo", scenario, "pongs_per_cpu_second")
