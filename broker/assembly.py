@@ -30,6 +30,7 @@ from broker.config.problems import refuse
 from broker.config.settings import HttpSettings, Settings
 from broker.engine.base import Engine
 from broker.engine.open import open_engine
+from broker.engine.traced import traced_engine
 from broker.errors import CloseCode
 from broker.hooks.opening import open_hooks
 from broker.hooks.own import Hook
@@ -321,9 +322,10 @@ async def open_engine_and_rooms(
         if engine is None:
             opening = open_engine(settings, wall_clock=wall_clock, boot_clock=boot_clock, log=log)
             engine = await stack.enter_async_context(opening)
+        traced = engine if tracer is None else traced_engine(engine, tracer)
         if not classes:
             async with open_rooms(
-                settings, engine, log, retention=retention, policy=restarts, tracer=tracer
+                settings, traced, log, retention=retention, policy=restarts, tracer=tracer
             ) as rooms:
                 yield engine, rooms
             return
@@ -333,7 +335,7 @@ async def open_engine_and_rooms(
 
         history = settings.history
         room_actors = open_room_actors(
-            *(classes, engine),
+            *(classes, traced),
             most_state_bytes=settings.limits.room_state_bytes,
             answer_limits=AnswerLimits(
                 history.user_answers_bytes, history.answers_bytes, history.idempotency_seconds
@@ -342,7 +344,7 @@ async def open_engine_and_rooms(
             log=log,
         )
         opening_rooms = open_rooms(
-            *(settings, engine, log),
+            *(settings, traced, log),
             retention=retention,
             policy=restarts,
             code=room_actors,

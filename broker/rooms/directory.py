@@ -22,7 +22,6 @@ from actors import (
 from broker.auth.permissions import find_rule
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
-from broker.engine.traced import traced_engine
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
 from broker.log import Log
 from broker.model import Draft, IdempotencyKey, Position, PresenceBy
@@ -345,7 +344,7 @@ async def open_rooms(
     """Open the rooms of this node; at the end of the block each handles the messages in its mailbox and stops.
 
     `retention` is that of the settings by default. `code` makes the rooms that have code of their own. With a `tracer`,
-    appends and fan-outs of traced events are spans.
+    fan-outs of traced events are spans.
 
     A room that fails is restarted with its members. One that fails past `policy` is given up: its members are
     disconnected with 1011, and the next message for its name starts a new room.
@@ -353,7 +352,7 @@ async def open_rooms(
     retention = retention or partial(retention_for, settings)
     make_fanout: Callable[..., Fanout] = Fanout
     if tracer is not None:
-        engine, make_fanout = traced_engine(engine, tracer), partial(TracedFanout, tracer)
+        make_fanout = partial(TracedFanout, tracer)
     states: dict[str, RoomState] = {}
     on_ends: dict[str, OnEnd] = {}
     tally, member_count, bulk_slice = Tally(), MemberCount(), TimeSlice()

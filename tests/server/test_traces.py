@@ -14,6 +14,7 @@ import trio
 
 from broker.config.settings import HookSettings, TraceSettings
 from broker.errors import ConfigurationError
+from broker.room_actors import Member, Message, RoomActor
 from broker.traces.opening import check_traces
 from tests.support.application import open_application
 from tests.support.patience import PATIENCE_SECONDS
@@ -130,6 +131,29 @@ async def test_each_kind_of_post_is_traced_to_the_fan_out(serve: Serve, spans: S
             await post(served, name, UNSAMPLED)
             await ann.receive("note")
         assert spans.all() == []
+
+
+class Echo(RoomActor[None], pattern="den"):
+    """Lets every message pass, and says another."""
+
+    async def on_message(self, sender: Member | None, message: Message) -> Message | None:
+        self.say({"type": "echo"})
+        return message
+
+
+async def test_a_message_to_a_room_with_code_is_traced_to_the_fan_out(serve: Serve, spans: Spans) -> None:
+    parts = {"tracer_provider": spans.provider, "rooms": [Echo]}
+    async with serve(parts=parts) as served, served.connect("/ws/den") as ann:
+        await ann.receive("joined")
+        await post(served, "plain", CALLER)
+        await ann.receive("note")
+        found = await spans.wait(3)
+        request, append, fanout = (
+            found[name] for name in ("POST /api/rooms/<room>/messages", "append", "fan-out")
+        )
+        assert {trace_of(span) for span in found.values()} == {TRACE}
+        assert parent_of(append) == parent_of(fanout) == id_of(request)
+        assert append.attributes == {"greenroom.room": "den", "greenroom.batch": 2}
 
 
 async def test_requests_that_fail_or_publish_nothing(serve: Serve, spans: Spans) -> None:
