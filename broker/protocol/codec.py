@@ -31,17 +31,21 @@ def encode_event(room: str, epoch: str, event: Event) -> bytes:
 
 def encode_notice(notice: Notice) -> bytes:
     """Return one notice as one JSON object."""
-    if isinstance(notice, RoomEvent):
+    if type(notice) is RoomEvent:  # isinstance takes six times as long where it is another Struct
         return encode_event(notice.room, notice.epoch, notice.event)
     return _encode(_message(notice))
 
 
 def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # one case for each notice, checked by mypy
     match notice:
-        case notices.Acknowledged(room, position, request_id):
+        # The most frequent ones first, without captures: each failed case and each capture costs as much as the message.
+        case notices.Pong():
+            return messages.Pong(notice.request_id)
+        case notices.Acknowledged():
+            position = notice.position
             if position is None:
-                return messages.Acknowledged(room, id=request_id)
-            return messages.Acknowledged(room, position.offset, position.epoch, request_id)
+                return messages.Acknowledged(notice.room, id=notice.request_id)
+            return messages.Acknowledged(notice.room, position.offset, position.epoch, notice.request_id)
         case notices.Called(data, request_id):
             return messages.Result(Raw(data), request_id)
         case notices.UserJoined(room, user_id, room_size, shown):
@@ -84,8 +88,6 @@ def _message(notice: Notice) -> AnyMessage:  # noqa: C901, PLR0911, PLR0912  # o
             return messages.Withheld(room, first, offset, epoch)
         case notices.Failed(refused, request_id):
             return messages.Error(refused.code.value, refused.message, refused.retry_after_ms, request_id)
-        case notices.Pong(request_id):
-            return messages.Pong(request_id)
         case notices.Refreshed(expires_at, expires_in_seconds, request_id):
             return messages.Refreshed(
                 None if expires_at is None else int(expires_at),

@@ -8,19 +8,22 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self._rate = rate
-        self._burst = burst
-        self._tokens = float(burst)
+        self._burst = self._tokens = float(burst)
         self._updated = now
 
     def take(self, now: float, count: int = 1) -> float:
         """Take `count` tokens and return 0, or take none and return the seconds until there are enough."""
-        earned = self._tokens + (now - self._updated) * self._rate
+        tokens = self._tokens
         # Credit of elapsed time may exceed the burst, and is kept.
-        self._tokens = max(self._tokens, min(self._burst, earned))
+        if tokens < self._burst:
+            tokens += (now - self._updated) * self._rate
+            if tokens > self._burst:  # noqa: PLR1730  # to call min costs as much as all else here
+                tokens = self._burst
         self._updated = now
-        if self._tokens < count:
-            return (count - self._tokens) / self._rate
-        self._tokens -= count
+        if tokens < count:
+            self._tokens = tokens
+            return (count - tokens) / self._rate
+        self._tokens = tokens - count
         return 0.0
 
     def give_back(self, count: int) -> None:
