@@ -51,6 +51,24 @@ def unmask(key: bytes, payload: bytes) -> bytes:
     return number.to_bytes(size, "little")
 
 
+SHORT_BYTES = 125
+"""The largest payload whose length is in the second byte of its frame (5.2)."""
+
+_REPEATED = tuple(
+    sum(1 << 32 * word for word in range(1, words + 1)) for words in range(SHORT_BYTES // 4 + 2)
+)
+"""By these a key is multiplied, to stand behind itself so many times."""
+
+
+def unmask_short(masked: bytes) -> bytes:
+    """Return a payload of 1 to 125 bytes, from a masking key (5.3) and the masked payload behind it."""
+    # As `unmask`, with a third less to do: key and payload are read as one number.
+    size = len(masked)
+    number = int.from_bytes(masked, "little")
+    number ^= (number & 0xFFFF_FFFF) * _REPEATED[(size - 1) // 4]
+    return number.to_bytes(size + 3, "little")[4:size]
+
+
 class WebSocketCodec:
     """Encodes for the native protocol over WebSocket; one instance serves all connections, which so share frames."""
 

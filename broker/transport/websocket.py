@@ -219,7 +219,9 @@ class WebSocket:
         elif slow is not None and not slow.is_resting:
             self._feed_slowly(slow, data)
         else:
-            self._handle_rest(self._fast.feed(data) if self._has_fast_path else data)
+            rest = self._fast.feed(data) if self._has_fast_path else data
+            if rest or self._is_full or self._is_stopped:
+                self._handle_rest(rest)
 
     def _handle_rest(self, rest: bytes) -> None:
         """Handle the bytes that the fast path has left."""

@@ -14,7 +14,7 @@ from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from broker.errors import CloseCode
 from broker.transport.fast_path import FRAMES_PER_TURN, FastPath
-from broker.transport.frames import unmask
+from broker.transport.frames import unmask, unmask_short
 from broker.transport.slow_path import Closed
 from broker.transport.websocket import WebSocket
 from tests.transport.conversations import (
@@ -401,6 +401,8 @@ def test_unmasking_is_what_the_rfc_says(size: int) -> None:
     masked = unmask(key, payload)
     assert masked == bytes(b ^ key[i % 4] for i, b in enumerate(payload))
     assert unmask(key, masked) == payload
+    if 0 < size <= 125:
+        assert unmask_short(key + masked) == payload
 
 
 def test_a_frame_that_is_not_whole_is_held_and_no_more_than_one() -> None:
@@ -420,6 +422,7 @@ def test_invalid_utf_8_is_found_once_its_frame_is_whole() -> None:
     bad = frame(TEXT, b"\xff\xff\xff")
     assert fast_path.feed(bad[:-1]) == b""
     assert fast_path.feed(bad[-1:]) == bad
+    assert fast_path.feed(bad) == bad
 
 
 def test_what_follows_a_message_that_has_to_wait_is_returned_untouched() -> None:
@@ -448,6 +451,7 @@ def test_a_frame_above_the_limit_is_passed_on_from_its_head_alone() -> None:
     fast_path = FastPath(100, lambda _text: True, no_control)
     head = frame(TEXT, b"x" * 101)[:2]
     assert fast_path.feed(head) == head
+    assert fast_path.feed(frame(TEXT, b"x" * 101)) == frame(TEXT, b"x" * 101)
     long_head = frame(TEXT, b"x" * 200)[:4]
     assert fast_path.feed(long_head[:3]) == b"", "its length is not known yet"
     assert fast_path.feed(long_head[3:]) == long_head
