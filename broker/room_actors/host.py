@@ -158,6 +158,8 @@ class ActorHost(Room):
         try:
             await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining))
         except Refusal as refusal:
+            self._run_nothing(None, _do_nothing)
+            await self._finish(await self._write())
             join.reply.fail(refusal.as_refused())
             return
         except EngineUnavailableError:
@@ -176,15 +178,15 @@ class ActorHost(Room):
         await self._store()
 
     async def _take_turn(self, message: TurnMessage) -> None:
-        """Run the turn of a message; its effects wait. A refusal is answered, behind the turns before it.
+        """Run the turn of a message; its effects wait, and so does a refusal.
 
         :raises Exception: of the application's code: then the turns before it are stored, and the requester is answered.
         """
         try:
             await self._turn_of(message)
         except Refusal as refusal:
-            await self._store()
-            self._answer_refused(message, refusal.as_refused())
+            refused = refusal.as_refused()
+            self._run_nothing(message, lambda _receipts: self._answer_refused(message, refused))
         except EngineUnavailableError as error:
             self._answer_unavailable(message, error)
         except Exception:
@@ -220,6 +222,7 @@ class ActorHost(Room):
                 await self._turn_of_publish(
                     message, draft, as_sender(sender), partial(self._answer_publish, message)
                 )
+                await self._count_elsewhere([message])
             case Call(sender=sender):
                 await self._turn_of_call(
                     message, message, as_sender(sender), partial(self._answer_call, message)
@@ -356,6 +359,16 @@ class ActorHost(Room):
             self._record.note_turn(kind, outcome, trio.current_time() - began)
         self._wait_for_store(turn, message, finish or _do_nothing)
         return result, turn
+
+    def _run_nothing(self, message: TurnMessage | None, finish: Callable[[Sequence[Receipt]], None]) -> None:
+        """Let a turn without effect wait in place of one that was refused.
+
+        The refusal rests on the turns before it. It is the answer once those are stored, by a node that still owns the room.
+        """
+        if self._runner.is_open:
+            self._wait_for_store(self._runner.run_nothing(), message, finish)
+        else:
+            finish(())
 
     def _wait_for_store(
         self, turn: Turn, message: TurnMessage | None, finish: Callable[[Sequence[Receipt]], None]

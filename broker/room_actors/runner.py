@@ -171,6 +171,12 @@ class TurnRunner:
         self._waiting.append(turn)
         return result, turn
 
+    def run_nothing(self) -> Turn:
+        """Add a turn without effect behind those that wait."""
+        turn = Turn(self._store.now_ms(), self._wall_clock())
+        self._waiting.append(turn)
+        return turn
+
     async def store(self) -> Sequence[Sequence[Receipt]]:
         """Store the waiting turns; returns the receipts of each.
 

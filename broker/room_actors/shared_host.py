@@ -345,6 +345,8 @@ class SharedHost(ActorHost):
                 except EngineUnavailableError as error:
                     self._answer_failed(join, error)
             case Departure(shown):
+                # What its turn raises must not take the turns before it along.
+                await self._store()
                 await self._run_turn_of_leave(member_of(shown))
             case Publish() | Call() as message:
                 await self._take_turn(message)
@@ -381,6 +383,7 @@ class SharedHost(ActorHost):
                     case Join():
                         await self._finish_join(outgoing.message, answer, has_left=outgoing.has_left)
                     case Publish() as publish:
+                        await self._count_elsewhere([publish])
                         answer_published(self._state, [publish], [Receipt(answer.position, None)])
                     case Call() as call:
                         self._answer_call(call, answer.content)

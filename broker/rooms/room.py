@@ -393,12 +393,17 @@ class Room(Actor[RoomMessage]):
             return
         if self._engine.feed is None:
             await self._delivery.deliver(receipts)
-        elif not state.subscription.is_open and any(publish.reply is not None for publish in publishes):
-            # No member is on this node, and the answer holds the number of those on other nodes.
-            with suppress(EngineUnavailableError):
-                await state.presence.load_remote_members()
+        await self._count_elsewhere(publishes)
         state.fanout.note_delay(len(publishes), began)
         answer_published(state, publishes, receipts)
+
+    async def _count_elsewhere(self, publishes: Sequence[Publish]) -> None:
+        """Read who is present on other nodes if no member is on this one, as the answer to a service holds the number."""
+        state = self._state
+        is_known = self._engine.feed is None or state.subscription.is_open
+        if not is_known and any(publish.reply is not None for publish in publishes):
+            with suppress(EngineUnavailableError):
+                await state.presence.load_remote_members()
 
     async def _handle_feed_events(self, batches: Sequence[FeedEvents]) -> None:
         for batch in batches:

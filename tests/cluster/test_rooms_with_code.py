@@ -9,13 +9,15 @@ import msgspec
 import pytest
 import trio
 
+from actors import Reply
 from broker.errors import EngineUnavailableError, ErrorCode, Refused
 from broker.model import Draft, IdempotencyKey
 from broker.notices import Acknowledged, Called, Failed, Joined, RoomEvent
 from broker.protocol.content import notifier_content
 from broker.room_actors import Member, Message, Refusal, RoomActor, Timer, call
-from broker.rooms.messages import Call
+from broker.rooms.messages import Call, Publish
 from tests.cluster.nodes import Guest, Node, open_node
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.trio
@@ -42,6 +44,8 @@ class Counter(RoomActor[Count], pattern="*"):
         self.say({"type": "whisper", "to": member.user_id}, to=member)
 
     async def on_leave(self, member: Member) -> None:
+        if member.user_id == "mia":
+            raise ZeroDivisionError
         self.state.log.append(f"leave {member.user_id}")
         self.say({"type": "bye", "from": member.user_id})
 
@@ -57,6 +61,13 @@ class Counter(RoomActor[Count], pattern="*"):
     async def add(self, sender: Member | None, number: int) -> int:
         self.state.number += number
         return self.state.number
+
+    @call
+    async def take(self, sender: Member | None) -> str:
+        if self.state.number <= 0:
+            raise Refusal("nothing is left")
+        self.state.number -= 1
+        return "taken"
 
     @call
     async def who(self, sender: Member | None) -> list[str]:
@@ -256,6 +267,66 @@ async def test_a_node_that_stops_hands_its_rooms_over(redis: RedisServer) -> Non
         assert await west.rooms.call("attic", "add", b"1", None) == b"2"
         assert await west.rooms.call("attic", "log_of", b"null", None) == b'["open","close","open"]'
         assert await ask_as(west, guest, "add", 1) == 2
+
+
+async def test_a_node_that_has_lost_a_room_does_not_refuse_by_its_old_state(
+    nodes: list[Node], redis: RedisServer
+) -> None:
+    west, east = nodes[:2]
+    with pytest.raises(Refused, match="nothing is left"):
+        await ask(west, "take")
+    with pytest.raises(Refused, match="not you"):
+        await west.enter("eve")
+    redis.ask("HSET", "cluster:{den}:code", "node", "another")
+    await ask(east, "add", 1)
+    with pytest.raises(EngineUnavailableError):
+        await ask(west, "take")
+    assert await ask(west, "take") == "taken"
+
+
+async def test_nothing_is_refused_because_of_a_turn_that_was_not_stored(
+    nodes: list[Node], redis: RedisServer
+) -> None:
+    west = nodes[0]
+    assert await ask(west, "add", 1) == 1
+    redis.ask("HSET", "cluster:{den}:code", "node", "another")
+    # Both are turns of one batch, and so stored together.
+    calls = [Call("take", b"null", reply=Reply()) for _ in range(2)]
+    for each in calls:
+        assert west.rooms.tell_nowait("den", each) is not None
+    for each in calls:
+        assert each.reply is not None
+        with pytest.raises(EngineUnavailableError):
+            await each.reply.wait()
+    assert await ask(west, "take") == "taken"
+
+
+async def test_a_service_is_told_of_the_members_of_all_nodes(nodes: list[Node]) -> None:
+    assert await ask(nodes[0], "add", 1) == 1
+    await nodes[1].enter("bob")
+    with trio.fail_after(PATIENCE_SECONDS):
+        for node in nodes:
+            # Until the node has told of the member.
+            while (await chat(node)).room_size != 1:
+                await trio.sleep(0.01)
+
+
+async def test_a_chat_is_answered_though_a_leave_behind_it_fails(redis: RedisServer) -> None:
+    async with open_node(redis.url, classes=[Counter]) as west:
+        ann, mia = await west.enter("ann"), await west.enter("mia")
+        # Another node owns the room and does not answer, until it is taken to be dead.
+        seconds, _ = redis.ask("TIME")
+        redis.ask("ZADD", "cluster:alive", (int(seconds) + 100) * 1000, "another")
+        redis.ask("HSET", "cluster:{den}:code", "node", "another")
+        with pytest.raises(EngineUnavailableError):
+            await ask(west, "add", 1)
+        content, header = notifier_content(b'{"type":"note"}')
+        await west.tell(Publish(Draft(content, header=header), ann, 1))
+        await west.leave(mia)
+        # Answered behind both: they wait for the owner now.
+        await west.rooms.inspect("den")
+        redis.ask("ZADD", "cluster:alive", 1, "another")
+        await ann.wait(lambda: bool(ann.heard_of(Acknowledged)))
 
 
 async def test_another_node_follows_an_owner_that_has_lost_the_room(redis: RedisServer) -> None:
