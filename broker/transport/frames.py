@@ -3,6 +3,7 @@
 A server's frames carry no mask and no per-connection state, so one encoding serves every member of a room.
 """
 
+import struct
 from collections.abc import Sequence
 
 from broker.notices import Notice
@@ -17,13 +18,17 @@ CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE = 8, 9, 10
 PING = b"\x89\x00"
 
 
+_SHORT_HEADS = tuple(b"\x81%c" % size for size in range(126))
+_MEDIUM_HEAD = struct.Struct("!2sH")
+
+
 def text_frame(payload: bytes) -> bytes:
     """Return a final text frame (5.2)."""
     size = len(payload)
     if size < 126:
-        return b"\x81%c%b" % (size, payload)
+        return _SHORT_HEADS[size] + payload
     if size < 1 << 16:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+        return _MEDIUM_HEAD.pack(b"\x81\x7e", size) + payload
     return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
