@@ -82,11 +82,13 @@ class Mailbox(Generic[M]):
         :raises MailboxFullError: if `capacity` messages wait.
         :raises ActorStoppedError: if the mailbox is closed.
         """
+        if self._lent is not None and self._borrow_turn(self._lent, message):
+            return
         if self.accepted - self.handed_out >= self.capacity:
             if self._is_closed:
                 raise self._stopped()
             raise MailboxFullError(f"mailbox of {self._name} is full ({self.capacity} messages)")
-        self.put_always(message)
+        self._put(message)
 
     def put_always(self, message: M) -> None:
         """Accept a message even when the mailbox is full.
@@ -97,6 +99,9 @@ class Mailbox(Generic[M]):
         """
         if self._lent is not None and self._borrow_turn(self._lent, message):
             return
+        self._put(message)
+
+    def _put(self, message: M) -> None:
         if self._is_closed:
             raise self._stopped()
         self._lent = None

@@ -35,7 +35,8 @@ class Roster:
         self._shared: dict[tuple[Codec, TagFilter], Choice] = {}
         self._connections: dict[str, int] = {}
         self._size = 0
-        self._listeners = 0
+        self.recipients = 0
+        """Recipients of an event: all members, invisible ones included."""
 
     @property
     def size(self) -> int:
@@ -48,8 +49,8 @@ class Roster:
         return not self._by_codec
 
     def __len__(self) -> int:
-        """Recipients of an event: all members, invisible ones included."""
-        return self._size + self._listeners
+        """Return `recipients`."""
+        return self.recipients
 
     def __contains__(self, member: Member) -> bool:
         """Whether a member is in the room."""
@@ -66,8 +67,8 @@ class Roster:
             return False
         self._audiences = None
         members[member] = member.shown if shown is None else shown
+        self.recipients += 1
         if not member.is_visible:
-            self._listeners += 1
             return True
         self._size += 1
         self._member_count.members += 1
@@ -87,8 +88,8 @@ class Roster:
         del members[member]
         if not members:
             del self._by_codec[codec]
+        self.recipients -= 1
         if not member.is_visible:
-            self._listeners -= 1
             return True
         self._size -= 1
         self._member_count.members -= 1
