@@ -54,7 +54,8 @@ class Child(Generic[M]):
         if type(self.actor).receive_nowait is Actor.receive_nowait:
             return None
         receive_nowait = self.actor.receive_nowait
-        current_time = trio.current_time
+        # As `trio.current_time`, with two calls less.
+        current_time = trio.lowlevel.current_clock().current_time
 
         def take_turn(message: M) -> bool:
             self.is_in_turn = True

@@ -65,6 +65,13 @@ def boot_clock() -> float:
     return time.monotonic() if _BOOT_CLOCK_ID is None else time.clock_gettime(_BOOT_CLOCK_ID)
 
 
+def trio_clock() -> Clock:
+    """Return the clock of this run that `trio.current_time` finds anew each time: for what reads it for each message."""
+    import trio  # noqa: PLC0415  # the server has imported it; a client on asyncio needs it not
+
+    return trio.lowlevel.current_clock().current_time
+
+
 @attrs.define
 class SleepAwareClock:
     """A monotonic clock that includes the machine's sleep since the first call.

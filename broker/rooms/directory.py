@@ -20,6 +20,7 @@ from actors import (
     open_supervisor,
 )
 from broker.auth.permissions import find_rule
+from broker.clocks import trio_clock
 from broker.config.settings import Settings
 from broker.engine.base import Engine, Retention, Run
 from broker.errors import CloseCode, ErrorCode, RefusalReason, Refused
@@ -355,7 +356,7 @@ async def open_rooms(
         make_fanout = partial(TracedFanout, tracer)
     states: dict[str, RoomState] = {}
     on_ends: dict[str, OnEnd] = {}
-    tally, member_count, bulk_slice = Tally(), MemberCount(), TimeSlice()
+    tally, member_count, bulk_slice, clock = Tally(), MemberCount(), TimeSlice(), trio_clock()
 
     def make_factory(name: str) -> Callable[[], Room]:
         slow_reader = slow_reader_for(settings, name)
@@ -373,8 +374,8 @@ async def open_rooms(
             *(name, Roster(member_count), batch, engine.presence, engine.attendance),
             shows_data=shows_presence_data(settings, name),
         )
-        fanout = make_fanout(name, tally, log, bulk_slice, slow_reader)
-        state = RoomState(name, presence, fanout, FeedSubscription(name))
+        fanout = make_fanout(name, tally, log, bulk_slice, slow_reader, clock=clock)
+        state = RoomState(name, presence, fanout, FeedSubscription(name), clock=clock)
         states[name] = state
         with_code = None if code is None else code.make_room(state, options)
         return with_code or (lambda: Room(state, engine, options))

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 import trio
 
+from broker.clocks import Clock
 from broker.errors import CloseCode
 from broker.log import Log
 from broker.notices import Notice, RoomEvent
@@ -56,11 +57,14 @@ class Fanout:
         log: Log,
         bulk_slice: TimeSlice,
         slow_reader: SlowReader | None = None,
+        *,
+        clock: Clock = trio.current_time,
     ) -> None:
         """`bulk_slice` is shared by all rooms of the node."""
         self._source = Source(room, slow_reader)
         self._tally = tally
         self._log = log
+        self._clock = clock
         self._deliveries: deque[_Delivery | Broadcast] = deque()
         self._bulk_slice = bulk_slice
         self._offers = 0  # since the clock was last read
@@ -221,7 +225,7 @@ class Fanout:
             self._deliveries.append(action)
 
     def _note_delay(self, publishes: int, began: float) -> int:
-        self._tally.delays.note(trio.current_time() - began, publishes)
+        self._tally.delays.note(self._clock() - began, publishes)
         if publishes > 1:
             self._tally.batches.note(publishes)
         return 0

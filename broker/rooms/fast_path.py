@@ -30,7 +30,7 @@ def publish_nowait(
     """Publish, or begin to; `tell` sends the room a message, even if its mailbox is full."""
     if not _is_small_and_ready(state):
         return False
-    began = trio.current_time()
+    began = state.clock()
     if state.pending_append is not None or not state.can_lend(began):
         return False
     assert state.delivered is not None
@@ -98,7 +98,11 @@ def deliver_nowait(state: RoomState, arrival: FeedEvents) -> bool:
 
 
 def _is_small_and_ready(state: RoomState) -> bool:
-    return state.delivered is not None and not state.fanout.is_pending and len(state.roster) <= BULK_MEMBERS
+    return (
+        state.delivered is not None
+        and not state.fanout.is_pending
+        and state.roster.recipients <= BULK_MEMBERS
+    )
 
 
 def _answer(

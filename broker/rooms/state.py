@@ -3,7 +3,9 @@
 import math
 
 import attrs
+import trio
 
+from broker.clocks import Clock
 from broker.engine.base import Retention
 from broker.model import Position
 from broker.rooms.fanout import Fanout
@@ -26,6 +28,12 @@ class RoomState:
     presence: RoomPresence
     fanout: Fanout
     subscription: FeedSubscription
+    clock: Clock = trio.current_time
+    """Trio's."""
+    roster: Roster = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.presence.roster, takes_self=True)
+    )
+    """The members on this node."""
     delivered: Position | None = None
     """All members have the events up to here, in their outboxes or in the queue of `fanout`."""
     messages_sent: int = 0
@@ -50,11 +58,6 @@ class RoomState:
             return False
         self.lent_turns += 1
         return True
-
-    @property
-    def roster(self) -> Roster:
-        """The members on this node."""
-        return self.presence.roster
 
     def info(self) -> RoomInfo:
         """Return a snapshot; only once the room has started."""

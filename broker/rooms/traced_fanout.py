@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
+import trio
+
+from broker.clocks import Clock
 from broker.log import Log
 from broker.notices import Notice, RoomEvent
 from broker.rooms.fanout import Fanout
@@ -23,9 +26,10 @@ class TracedFanout(Fanout):
         log: Log,
         bulk_slice: TimeSlice,
         *more: object,
+        clock: Clock = trio.current_time,
     ) -> None:
         """All but `tracer` is as for Fanout."""
-        super().__init__(room, tally, log, bulk_slice, *more)  # type: ignore[arg-type]
+        super().__init__(room, tally, log, bulk_slice, *more, clock=clock)  # type: ignore[arg-type]
         self._tracer = tracer
         self._name = room
 

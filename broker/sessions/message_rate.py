@@ -1,7 +1,6 @@
 """The rate at which one connection may send messages, and at which it may be refused."""
 
-import trio
-
+from broker.clocks import Clock
 from broker.config.settings import LimitSettings
 from broker.errors import CloseCode, Disconnect, RefusalReason, Refused
 from broker.sessions.allowance import Allowance, ByteMeter, rate_limited
@@ -17,10 +16,12 @@ A client that sends one message at a time and waits for `retry_after_ms` is refu
 class MessageRate:
     """Checks each message of a connection against the rate of the connection and the bytes of its user."""
 
-    __slots__ = ("_burst", "_bytes", "_messages", "_refusals")
+    __slots__ = ("_burst", "_bytes", "_clock", "_messages", "_refusals")
 
-    def __init__(self, limits: LimitSettings, allowance: Allowance, info: bytes | None, now: float) -> None:
+    def __init__(self, limits: LimitSettings, allowance: Allowance, info: bytes | None, clock: Clock) -> None:
         self._bytes = ByteMeter(allowance, info)
+        self._clock = clock
+        now = clock()
         self._burst = limits.messages_burst
         self._messages = TokenBucket(limits.messages_per_second, limits.messages_burst, now)
         self._refusals = TokenBucket(
@@ -33,7 +34,7 @@ class MessageRate:
         :raises Refused: `rate_limited` if it comes too early.
         :raises Disconnect: 4129 if the budget of such refusals is spent as well.
         """
-        now = trio.current_time()
+        now = self._clock()
         if wait_seconds := self._messages.take(now):
             raise self._over_rate(now, wait_seconds, "too many messages")
         if wait_seconds := self._bytes.take(now, text):
@@ -46,7 +47,7 @@ class MessageRate:
         :raises Refused: `rate_limited` until all of them are permitted; none is charged then.
         :raises Disconnect: as `check`.
         """
-        now = trio.current_time()
+        now = self._clock()
         self._messages.give_back(1)
         if wait_seconds := self._messages.take(now, min(cost, self._burst)):
             message = f"counts as {cost} messages (limits.history_events_per_message)"
@@ -62,7 +63,7 @@ class MessageRate:
 
     def credit_elapsed(self) -> None:
         """Credit the time since the last message in full: messages came meanwhile, at a rate that is unknown."""
-        self._messages.credit_elapsed(trio.current_time())
+        self._messages.credit_elapsed(self._clock())
 
     def set_info(self, info: bytes | None) -> None:
         """Set the info that goes with each event from now on, and is charged with it."""

@@ -8,6 +8,7 @@ import attrs
 
 from broker.auth.permissions import AccessPolicy
 from broker.auth.tokens import TokenVerifier
+from broker.clocks import Clock, trio_clock
 from broker.config.settings import Settings
 from broker.hooks.hooks import Hooks
 from broker.model import Claims, Shown, WallClock
@@ -30,6 +31,8 @@ class SessionServices:
     """The allowances of users, over connections of all protocols."""
     connection_ids: ConnectionIds = attrs.field(factory=ConnectionIds)
     wall_clock: WallClock = time.time
+    clock: Clock = attrs.field(factory=trio_clock)
+    """Trio's, shared, as it is read for each message."""
     shows_data: Callable[[str], bool] = attrs.field(
         default=attrs.Factory(lambda self: partial(shows_presence_data, self.settings), takes_self=True)
     )

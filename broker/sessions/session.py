@@ -106,7 +106,7 @@ class Session:
         limits = services.settings.limits
         now = trio.current_time()
         self._allowance: Allowance = services.allowances.of(claims.user_id, now)
-        self._rate = MessageRate(limits, self._allowance, claims.info, now)
+        self._rate = MessageRate(limits, self._allowance, claims.info, services.clock)
         on_waited = self._rate.credit_elapsed
         self._memberships = Memberships(
             self, services, self._allowance, on_waited, initial_room=initial_room, decisions=decisions

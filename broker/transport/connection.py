@@ -167,6 +167,7 @@ class ServedConnection:
             on_frames=self._charge_frames,
             start_task=self._start_task,
             fail=self._fail,
+            clock=services.sessions.clock,
             inflates=agreement is not None,
         )
         limits = services.sessions.settings.limits

@@ -9,6 +9,7 @@ from functools import partial
 
 import trio
 
+from broker.clocks import Clock
 from broker.errors import CloseCode
 from broker.sessions.memberships import Rest
 from broker.transport.byte_stream import ByteStream
@@ -38,6 +39,7 @@ class WebSocket:
 
     __slots__ = (
         "_boundaries",
+        "_clock",
         "_closed",
         "_fail",
         "_fast",
@@ -73,6 +75,7 @@ class WebSocket:
         on_frames: Callable[[int], None],
         start_task: StartTask,
         fail: Callable[[Exception], None],
+        clock: Clock = trio.current_time,
         has_fast_path: bool = True,
         inflates: bool = False,
     ) -> None:
@@ -108,7 +111,8 @@ class WebSocket:
         self._is_stopped = False
         self._is_ended_by_peer = False
         self._closed: Closed | None = None
-        self.last_received = trio.current_time()
+        self._clock = clock
+        self.last_received = clock()
         """When the peer was last heard (trio time)."""
 
     @property
@@ -205,7 +209,7 @@ class WebSocket:
         """Handle a read, in whichever task it is made."""
         try:
             if data:
-                self.last_received = trio.current_time()
+                self.last_received = self._clock()
                 self._dispatch(data)
             else:
                 self._note_end_of_stream()

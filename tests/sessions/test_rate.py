@@ -108,7 +108,7 @@ def test_costs_are_bounded_as_messages_are_and_a_client_that_waits_is_accepted(
 ) -> None:
     async def run() -> None:
         limits = LimitSettings(messages_per_second=2, messages_burst=burst, refused_burst=1000)
-        rate = MessageRate(limits, Allowances(make_settings()).of("ann", 0.0), None, trio.current_time())
+        rate = MessageRate(limits, Allowances(make_settings()).of("ann", 0.0), None, trio.current_time)
         began, paid = trio.current_time(), 0
         for cost, gap_seconds in requests:
             await trio.sleep(gap_seconds)
