@@ -78,10 +78,10 @@ class Guests:
             if say.is_for(guest.member.user_id, connection)
         }
 
-    def take_lost(self, presence: RemotePresence) -> Sequence[Member]:
+    def take_lost(self, presence: RemotePresence) -> Sequence[Shown]:
         """Remove those that two checks in a row have not found; returns them."""
         present = {connection for members in presence.nodes.values() for connection in members.members}
         missing = self._by_connection.keys() - present
         lost = missing & self._missing
         self._missing = frozenset(missing - lost)
-        return [self._by_connection.pop(connection).member for connection in sorted(lost)]
+        return [self._by_connection.pop(connection).shown for connection in sorted(lost)]

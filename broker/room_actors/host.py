@@ -13,7 +13,7 @@ from actors import ActorStoppedError, Batch
 from broker.engine.base import Engine, Receipt
 from broker.engine.room_store import Answer, StoredAnswer
 from broker.errors import EngineUnavailableError, ErrorCode, RefusalReason, Refused
-from broker.model import Draft, Event, IdempotencyKey
+from broker.model import Draft, Event, IdempotencyKey, Shown
 from broker.notices import Called, RoomEvent
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.answer_budget import DROPPED
@@ -23,10 +23,10 @@ from broker.room_actors.records import RoomRecord
 from broker.room_actors.results import encode_result
 from broker.room_actors.runner import TurnRunner, as_member, as_sender
 from broker.room_actors.turn import PrivateSay, TaskStart, Turn
-from broker.room_actors.values import Member, Message, Refusal, Task, Timer
+from broker.room_actors.values import Member, Message, Refusal, Task, Timer, member_of
 from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
-from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
+from broker.rooms.messages import Call, ForCode, Join, Publish, RoomMessage, TaskEnded, TimerDue
 from broker.rooms.room import Room
 from broker.rooms.state import RoomOptions, RoomState
 from broker.rooms.time_slice import TIME_SLICE_SECONDS
@@ -41,8 +41,21 @@ FAILED = Refused(
     ErrorCode.FAILED, "the room's code failed; nothing was done", why=RefusalReason.ROOM_ACTOR_FAILED
 )
 
-TurnMessage: TypeAlias = Publish | Call | TimerDue | TaskEnded | GuestRequest
-"""The messages that are one turn each, and nothing else."""
+
+@attrs.frozen
+class LeaveTurn:
+    """The turn of a member that has left."""
+
+    member: Shown
+
+
+@attrs.frozen
+class TryAgain(ForCode):
+    """The timer of turns that nobody would ask for again, and that could not be stored."""
+
+
+TurnMessage: TypeAlias = Publish | Call | TimerDue | TaskEnded | GuestRequest | LeaveTurn
+"""What is one turn each, and nothing else."""
 
 
 @attrs.frozen
@@ -78,12 +91,13 @@ class ActorHost(Room):
         self._waiting: list[Waiting] = []
         self._waiting_since = 0.0
         self._tasks = 0
-        self._left: list[rooms_member.Member] = []
+        self._left: list[Shown] = []
+        self._put_off: list[TurnMessage] = []
         self._has_failed = False
 
     def is_idle(self) -> bool:
         """See Actor."""
-        return super().is_idle() and not self._tasks
+        return super().is_idle() and not self._tasks and not self._put_off
 
     def receive_nowait(self, message: RoomMessage) -> bool:  # noqa: ARG002
         """See Actor: a turn of the application may wait."""
@@ -124,7 +138,7 @@ class ActorHost(Room):
     async def _run_leaves(self) -> None:
         while self._left:
             try:
-                await self._run_leave(self._left.pop(0))
+                await self._take_turn(LeaveTurn(self._left.pop(0)))
             except Exception:
                 # The others have left as well, and their turns are not lost with this one.
                 await self._store()  # noqa: ASYNC120  # if cancelled, that is how it ends
@@ -135,16 +149,17 @@ class ActorHost(Room):
 
     def _end_membership(self, member: rooms_member.Member) -> None:
         if member in self._state.roster and member.is_visible:
-            self._left.append(member)
+            self._left.append(member.shown)
         super()._end_membership(member)
 
-    async def _run_leave(self, member: rooms_member.Member) -> None:
-        await self._run_turn_of_leave(as_member(member))
-
-    async def _run_turn_of_leave(self, member: Member) -> None:
-        # The member has left in any case, as it would have if this process had ended.
-        with suppress(Refusal, EngineUnavailableError):
-            await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(member))
+    async def _handle(self, message: RoomMessage) -> None:
+        if isinstance(message, TryAgain):
+            put_off, self._put_off = self._put_off, []
+            for each in put_off:
+                await self._take_turn(each)
+            await self._store()
+        else:
+            await super()._handle(message)
 
     async def _join(self, join: Join) -> None:
         member = join.member
@@ -204,13 +219,14 @@ class ActorHost(Room):
             case TimerDue(reply=reply):
                 # It is stored still, and tried again.
                 reply.fail(FAILED)
-            case TaskEnded():
+            case TaskEnded() | LeaveTurn():
                 pass
 
     def _answer_unavailable(self, message: TurnMessage, error: EngineUnavailableError) -> None:
-        if isinstance(message, TaskEnded):
-            # Nobody would ask again.
-            self._context.tell_later(error.retry_after_ms / 1000, message)
+        if isinstance(message, TaskEnded | LeaveTurn):
+            if not self._put_off:
+                self._context.tell_later(error.retry_after_ms / 1000, TryAgain())
+            self._put_off.append(message)
         elif isinstance(message, GuestRequest):
             message.fail(error)
         else:
@@ -232,6 +248,8 @@ class ActorHost(Room):
             case TaskEnded(name, value, error):
                 ended = Task(name, value, error)
                 await self._run(TurnKind.TASK, lambda actor: actor.on_task(ended), message)
+            case LeaveTurn(member):
+                await self._turn_of_leave(message, member)
             case GuestRequest():
                 raise AssertionError("only rooms of a shared store have guests")
 
@@ -313,6 +331,12 @@ class ActorHost(Room):
             await actor.on_timer(Timer(due.name, (turn.now_ms - due.due_ms) / 1000))
 
         await self._run(TurnKind.TIMER, handle, due, lambda _receipts: _settle(due))
+
+    async def _turn_of_leave(self, message: LeaveTurn, member: Shown) -> None:
+        if any(each.shown.connection == member.connection for each in self._state.roster):
+            return  # it is back, and the turn was put off
+        leaving = member_of(member)
+        await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving), message)
 
     async def _recall(self, key: IdempotencyKey) -> Answer | None:
         if self._runner.is_answered_soon(key):

@@ -19,7 +19,7 @@ from broker.model import Event, Position, Shown
 from broker.notices import RoomEvent
 from broker.room_actors.forwarder import Departure, Forwarded, Forwarder, Outgoing
 from broker.room_actors.guests import Guests
-from broker.room_actors.host import ActorHost, TurnMessage, Waiting
+from broker.room_actors.host import ActorHost, LeaveTurn, TurnMessage, Waiting
 from broker.room_actors.peer_messages import (
     Answer,
     CallRequest,
@@ -160,6 +160,8 @@ class SharedHost(ActorHost):
         match message:
             case Publish() | Call():
                 self._forward(message)
+            case LeaveTurn(member):
+                self._forward(Departure(member))
             case GuestRequest(request=request):
                 self._guests.note_sent_back(message.node, request.generation)
                 message.answer(Moved(request.number))
@@ -212,8 +214,14 @@ class SharedHost(ActorHost):
         self._set_check_timer()
 
     def _answer_unavailable(self, message: TurnMessage, error: EngineUnavailableError) -> None:
-        if isinstance(message, GuestRequest) and isinstance(message.request, JoinRequest):
-            self._guests.discard(message.request.member.connection)
+        match message:
+            case GuestRequest(request=JoinRequest(member=member)):
+                self._guests.discard(member.connection)
+            case GuestRequest(node, LeaveRequest(member=member)):
+                # Its node asks no more: the member is found to be lost, and has its turn then.
+                self._add_guest(node, member)
+            case _:
+                pass
         super()._answer_unavailable(message, error)
 
     def _say_to_some(self, say: PrivateSay, time_ms: int) -> None:
@@ -226,8 +234,7 @@ class SharedHost(ActorHost):
         if self._guests:
             with suppress(EngineUnavailableError):
                 presence = await self._bus.read_remote_presence(self._state.name)
-                for member in self._guests.take_lost(presence):
-                    await self._run_turn_of_leave(member)
+                self._left += self._guests.take_lost(presence)
             self._set_check_timer()
 
     def _set_check_timer(self) -> None:
@@ -249,13 +256,6 @@ class SharedHost(ActorHost):
         if join is not None:
             join.has_left = True
         super()._end_membership(member)
-
-    async def _run_leave(self, member: rooms_member.Member) -> None:
-        with suppress(EngineUnavailableError):
-            if await self._is_owner():
-                await super()._run_leave(member)
-            else:
-                self._forward(Departure(member.shown))
 
     def _forward(self, message: Forwarded) -> None:
         outgoing = Outgoing(next(self._router.numbers), message, trio.current_time())
@@ -345,9 +345,7 @@ class SharedHost(ActorHost):
                 except EngineUnavailableError as error:
                     self._answer_failed(join, error)
             case Departure(shown):
-                # What its turn raises must not take the turns before it along.
-                await self._store()
-                await self._run_turn_of_leave(member_of(shown))
+                await self._take_turn(LeaveTurn(shown))
             case Publish() | Call() as message:
                 await self._take_turn(message)
 

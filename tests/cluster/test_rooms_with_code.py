@@ -1,7 +1,7 @@
 """A room with code on several nodes: one of them owns it, and nobody can tell which."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import count
 from typing import Any
 
@@ -19,6 +19,7 @@ from broker.rooms.messages import Call, Publish
 from tests.cluster.nodes import Guest, Node, open_node
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.redis import RedisServer
+from tests.support.redis_proxy import open_proxy
 
 pytestmark = pytest.mark.trio
 
@@ -327,6 +328,46 @@ async def test_a_chat_is_answered_though_a_leave_behind_it_fails(redis: RedisSer
         await west.rooms.inspect("den")
         redis.ask("ZADD", "cluster:alive", 1, "another")
         await ann.wait(lambda: bool(ann.heard_of(Acknowledged)))
+
+
+async def test_members_of_a_dead_node_have_left_though_the_code_fails_for_one(redis: RedisServer) -> None:
+    async with (
+        open_proxy(redis.port) as proxy,
+        open_node(redis.url, classes=[Counter], lease_seconds=1.0) as west,
+    ):
+        await ask(west, "who")
+        async with open_node(proxy.url, classes=[Counter], lease_seconds=1.0) as east:
+            for user in ("ann", "mia", "bob", "cas"):
+                await east.enter(user)
+            proxy.is_closed = True
+            proxy.cut(proxy.routes)
+            await wait_log(west, "leave ann", "leave bob", "leave cas")
+
+
+async def test_a_member_that_leaves_while_redis_is_away_has_its_turn_later(redis: RedisServer) -> None:
+    async with (
+        open_proxy(redis.port) as proxy,
+        open_node(proxy.url, classes=[Counter], lease_seconds=60.0) as west,
+    ):
+        ann = await west.enter("ann")
+        proxy.is_closed = True
+        proxy.cut(proxy.routes)
+        await west.leave(ann)
+        # Answered behind it.
+        with pytest.raises(EngineUnavailableError):
+            await west.rooms.inspect("den")
+        proxy.is_closed = False
+        await wait_log(west, "leave ann")
+
+
+async def wait_log(node: Node, *lines: str) -> None:
+    """Wait until the room has noted these."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while True:
+            with suppress(EngineUnavailableError):
+                if set(lines) <= set(await ask(node, "log_of")):
+                    return
+            await trio.sleep(0.05)
 
 
 async def test_another_node_follows_an_owner_that_has_lost_the_room(redis: RedisServer) -> None:
