@@ -20,6 +20,9 @@ def in_pieces(data: bytes) -> list[list[bytes]]:
     ways = [[data[first:last] for first, last in pairwise([0, *places, len(data)])]]
     if len(data) <= MOST_SINGLE_BYTES:
         ways.append([data[at : at + 1] for at in range(len(data))])
+    else:
+        # Limits of what is incomplete are reached.
+        ways.append([data[:-1], data[-1:]])
     return [[piece for piece in pieces if piece] for pieces in ways]
 
 

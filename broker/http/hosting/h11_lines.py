@@ -31,9 +31,13 @@ class CheckedLines(ReceiveBuffer):
     """h11's receive buffer, which gives out checked lines only."""
 
     def __init__(
-        self, is_before_request: Callable[[], bool], check_head: Callable[[bytes], int | None]
+        self,
+        max_bytes: int,
+        is_before_request: Callable[[], bool],
+        check_head: Callable[[bytes], int | None],
     ) -> None:
         super().__init__()
+        self._max_bytes = max_bytes
         self._is_before_request = is_before_request
         self._check_head = check_head
         self._has_empty_line = False
@@ -48,7 +52,10 @@ class CheckedLines(ReceiveBuffer):
             # A server should ignore an empty line before a request (RFC 9112 section 2.2). h11 refuses a second one.
             self.maybe_extract_at_most(2)
             self._has_empty_line = True
+        before_bytes = len(self._data)
         lines = super().maybe_extract_lines()
+        if not is_before_request:
+            self._check_length(before_bytes - len(self._data))
         if lines is not None and any(_BAD_HEADER.search(line) for line in lines):
             raise h11.RemoteProtocolError("illegal header line")
         if lines and is_before_request:
@@ -65,9 +72,15 @@ class CheckedLines(ReceiveBuffer):
         :raises h11.RemoteProtocolError: if it cannot be one.
         """
         line = super().maybe_extract_next_line()
+        self._check_length(len(line or b""))
         if line is not None and _BAD_CHUNK.search(line, 0, len(line) - 2):
             raise h11.RemoteProtocolError("illegal chunk header")
         return line
+
+    def _check_length(self, length_bytes: int) -> None:
+        """Refuse what h11 would have refused if its last byte had come later."""
+        if length_bytes > self._max_bytes + 1:
+            raise h11.RemoteProtocolError("too long", error_status_hint=431)
 
     def is_next_line_obviously_invalid_request_line(self) -> bool:
         """Whether no request begins with these bytes; h11 asks while it waits for the rest of a head."""
@@ -80,7 +93,9 @@ class CheckedConnection(h11.Connection):
     def __init__(self, max_incomplete_bytes: int, check_head: Callable[[bytes], int | None]) -> None:
         """`check_head` returns the status that refuses a request, given its head or how it begins; None if it is good."""
         super().__init__(h11.SERVER, max_incomplete_event_size=max_incomplete_bytes)
-        self._receive_buffer = CheckedLines(lambda: self.their_state is h11.IDLE, check_head)
+        self._receive_buffer = CheckedLines(
+            max_incomplete_bytes, lambda: self.their_state is h11.IDLE, check_head
+        )
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next event.

@@ -21,6 +21,8 @@ SEEDS = (
     b"ffffffffffffffffffff\r\n",
     b"1;" + b" " * 200 + b"\0\r\n",
     b"0\r\nA: b\r\n c\r\n\r\n",
+    b"1;" + b"x" * MAX_BYTES + b"\r\n",
+    b"0\r\nA: " + b"x" * MAX_BYTES + b"\r\n\r\n",
     b"1\r\na\r\n0\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
 )
 
