@@ -1,13 +1,14 @@
 """The requests of one room on a node that does not own it: which wait, and which are on their way to the owner. Pure.
 
-Requests are sent in their order, and all that are on their way went to the same node. If that node does not own the
-room, all of them come back before any is sent again, so that the order stays: they have one `generation`, and a node
-that has sent one of them back does so with the rest, even if it owns the room again by then.
+Requests are sent in their order, and all that are on their way went to the same node. They are numbered within a
+`generation`, which begins when the first of them is sent. The owner does only the one that is next, and sends the
+others back: if one did not reach it, or came when it did not own the room, those behind it come back as well. All are
+back before any is sent again, in a new generation, so that the order stays.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -43,6 +44,8 @@ class Outgoing:
     message: Forwarded
     since: float
     sent_at: float = 0.0
+    ordinal: int = 0
+    """Its number in its generation, from 1 on, once it is sent."""
     has_left: bool = False
     """Of a join: the member has left since."""
 
@@ -53,11 +56,15 @@ class Forwarder:
 
     patience_seconds: float
     """Longest wait for an owner."""
-    generation: int
-    """Rises whenever requests have come back, and is above that of any Forwarder before for the same room."""
+    _numbers: Iterator[int]
+    """Those of all generations on this node: each is above all before."""
     owner: str | None = None
     """The node that owned the room when this node has asked last."""
+    generation: int = 0
+    """That of the requests that are on their way."""
     is_timer_set: bool = False
+    _sent: int = 0
+    """Requests of the generation."""
     _checked_at: float = -math.inf
     _waiting: deque[Outgoing] = attrs.Factory(deque)
     _on_way: dict[int, Outgoing] = attrs.Factory(dict)
@@ -87,8 +94,11 @@ class Forwarder:
         if self.owner is None or self._returned:
             return ()
         sent = self.take_waiting()
+        if sent and not self._on_way:
+            self.generation, self._sent = next(self._numbers), 0
         for each in sent:
-            each.sent_at = now
+            self._sent += 1
+            each.sent_at, each.ordinal = now, self._sent
             self._on_way[each.number] = each
         return sent
 
@@ -120,7 +130,6 @@ class Forwarder:
             self._waiting.extendleft(sorted(self._returned, key=lambda each: -each.number))
             self._returned = []
             self.owner = None
-            self.generation += 1
 
     def take_expired(self, now: float) -> Sequence[Outgoing]:
         """Remove and return the requests that have found no owner in time, or that it has not answered in time."""

@@ -9,12 +9,23 @@ from broker.model import Shown
 from broker.room_actors.turn import PrivateSay
 from broker.room_actors.values import Member, member_of
 
+MOST_NODES = 256
+"""Nodes of which it is remembered how many requests they have sent."""
+
 
 @attrs.frozen
 class _Guest:
     node: str
     shown: Shown
     member: Member
+
+
+@attrs.frozen
+class _Received:
+    """The requests of one node that were done, in their order."""
+
+    generation: int
+    count: int
 
 
 @attrs.define
@@ -24,8 +35,8 @@ class Guests:
     is_known: bool = False
     """Whether they were read since this node became the owner."""
     _by_connection: dict[str, _Guest] = attrs.Factory(dict)
-    _sent_back: dict[str, int] = attrs.Factory(dict)
-    """By node, the latest generation of requests of which one was sent back; see Forwarder."""
+    _received: dict[str, _Received] = attrs.Factory(dict)
+    """By node, that of the latest request at the end. A node that is forgotten has requests sent back once."""
     _missing: frozenset[str] = frozenset()
     """Those that the latest check did not find. A node may take a while to tell of a new member."""
 
@@ -50,6 +61,7 @@ class Guests:
     def forget(self) -> None:
         """Forget all, as this node is not the owner any more."""
         self._by_connection = {}
+        self._received = {}
         self.is_known = False
 
     def add(self, node: str, shown: Shown) -> None:
@@ -62,13 +74,21 @@ class Guests:
         """Remove one, if it is there."""
         self._by_connection.pop(connection, None)
 
-    def note_sent_back(self, node: str, generation: int) -> None:
-        """Note that a request was sent back."""
-        self._sent_back[node] = max(generation, self._sent_back.get(node, 0))
+    def is_next(self, node: str, generation: int, ordinal: int) -> bool:
+        """Whether all requests before this one were done; see Forwarder. Those of older versions have no ordinal."""
+        if not ordinal:
+            return True
+        received = self._received.get(node)
+        if received is None or received.generation < generation:
+            return ordinal == 1
+        return received.generation == generation and received.count == ordinal - 1
 
-    def must_send_back(self, node: str, generation: int) -> bool:
-        """Whether an earlier request of the same generation was sent back."""
-        return generation <= self._sent_back.get(node, 0)
+    def note_next(self, node: str, generation: int, ordinal: int) -> None:
+        """Note that the next request of a node will be done here."""
+        self._received.pop(node, None)
+        self._received[node] = _Received(generation, ordinal)
+        if len(self._received) > MOST_NODES:
+            del self._received[next(iter(self._received))]
 
     def nodes_of(self, say: PrivateSay) -> set[str]:
         """Return the nodes that have members who get a message."""

@@ -71,7 +71,7 @@ class RoomActors:
             self._make_shared_host,
             *(record, state, options),
             guests=Guests(),
-            forwarder=Forwarder(presence.lease_seconds + HANDOVER_SECONDS, next(self._router.numbers)),
+            forwarder=Forwarder(presence.lease_seconds + HANDOVER_SECONDS, self._router.numbers),
             router=self._router,
             bus=presence,
         )

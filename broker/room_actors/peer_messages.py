@@ -16,11 +16,12 @@ from broker.rooms.messages import ForCode
 
 
 class JoinRequest(msgspec.Struct, frozen=True, tag="join"):
-    """Whether a member may join. `number` is the request's, on the node that sends it; `generation`: see Forwarder."""
+    """Whether a member may join. `number` is the request's, on the node that sends it; the others: see Forwarder."""
 
     number: int
     generation: int
     member: Shown
+    ordinal: int = 0
 
 
 class LeaveRequest(msgspec.Struct, frozen=True, tag="leave"):
@@ -29,6 +30,7 @@ class LeaveRequest(msgspec.Struct, frozen=True, tag="leave"):
     number: int
     generation: int
     member: Shown
+    ordinal: int = 0
 
 
 class PublishRequest(msgspec.Struct, frozen=True, tag="publish"):
@@ -38,6 +40,7 @@ class PublishRequest(msgspec.Struct, frozen=True, tag="publish"):
     generation: int
     draft: Draft
     sender: Shown | None
+    ordinal: int = 0
 
 
 class CallRequest(msgspec.Struct, frozen=True, tag="call"):
@@ -49,6 +52,7 @@ class CallRequest(msgspec.Struct, frozen=True, tag="call"):
     data: bytes | None
     key: IdempotencyKey | None
     sender: Shown | None
+    ordinal: int = 0
 
 
 Request: TypeAlias = JoinRequest | LeaveRequest | PublishRequest | CallRequest

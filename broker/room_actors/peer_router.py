@@ -47,7 +47,7 @@ class PeerRouter:
 
     def __init__(self, peers: Peers) -> None:
         self.numbers = count(1)
-        """The numbers of requests, which are unique on this node."""
+        """The numbers of requests and of their generations, which are unique on this node."""
         self._peers = peers
         self._queued: dict[tuple[str, str], list[Item]] = {}
         self._backlogs: dict[str, deque[GuestRequest]] = {}

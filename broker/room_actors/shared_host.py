@@ -142,16 +142,7 @@ class SharedHost(ActorHost):
     # The owner: turns for members here and elsewhere.
 
     async def _turn_of(self, message: TurnMessage) -> None:
-        if isinstance(message, TimerDue) and not self._forwarder.is_busy:
-            # The store brings it to this node if no other that is alive owns the room.
-            is_owner = self._runner.is_open or await self._try_to_own()
-        elif isinstance(message, GuestRequest) and self._guests.must_send_back(
-            message.node, message.request.generation
-        ):
-            is_owner = False
-        else:
-            is_owner = await self._is_owner()
-        if is_owner:
+        if await self._is_done_here(message):
             if isinstance(message, GuestRequest):
                 await self._turn_of_guest(message)
             else:
@@ -163,12 +154,24 @@ class SharedHost(ActorHost):
             case LeaveTurn(member):
                 self._forward(Departure(member))
             case GuestRequest(request=request):
-                self._guests.note_sent_back(message.node, request.generation)
                 message.answer(Moved(request.number))
             case TimerDue(reply=reply):
                 reply.set(None)  # the owner fires it
             case TaskEnded():
                 pass  # of a time when this node was the owner
+
+    async def _is_done_here(self, message: TurnMessage) -> bool:
+        if isinstance(message, TimerDue) and not self._forwarder.is_busy:
+            # The store brings it to this node if no other that is alive owns the room.
+            return self._runner.is_open or await self._try_to_own()
+        if not isinstance(message, GuestRequest):
+            return await self._is_owner()
+        request = message.request
+        place = message.node, request.generation, request.ordinal
+        if self._guests.is_next(*place) and await self._is_owner():
+            self._guests.note_next(*place)
+            return True
+        return False
 
     async def _turn_of_guest(self, message: GuestRequest) -> None:
         match message.request:
@@ -448,16 +451,16 @@ class SharedHost(ActorHost):
 
 
 def _request_of(outgoing: Outgoing, generation: int) -> Request:
-    number = outgoing.number
+    number, ordinal = outgoing.number, outgoing.ordinal
     match outgoing.message:
         case Join(member=member):
-            return JoinRequest(number, generation, member.shown)
+            return JoinRequest(number, generation, member.shown, ordinal)
         case Departure(shown):
-            return LeaveRequest(number, generation, shown)
+            return LeaveRequest(number, generation, shown, ordinal)
         case Publish(draft, sender):
-            return PublishRequest(number, generation, draft, _shown(sender))
+            return PublishRequest(number, generation, draft, _shown(sender), ordinal)
         case Call(method, data, key, sender):
-            return CallRequest(number, generation, method, data, key, _shown(sender))
+            return CallRequest(number, generation, method, data, key, _shown(sender), ordinal)
 
 
 def _shown(sender: rooms_member.Member | None) -> Shown | None:

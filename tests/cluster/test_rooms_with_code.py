@@ -386,3 +386,40 @@ async def test_another_node_follows_an_owner_that_has_lost_the_room(redis: Redis
         assert await ask_as(east, bob, "add", 1) == 3
         assert await ask_as(west, ann, "add", 1) == 4
         assert await ask_as(east, bob, "who") == ["ann", "bob"]
+
+
+async def test_requests_are_done_in_their_order_though_the_owner_did_not_hear_for_a_moment(
+    redis: RedisServer,
+) -> None:
+    async with (
+        open_proxy(redis.port) as wests,
+        open_proxy(redis.port) as easts,
+        open_node(wests.url, classes=[Counter], lease_seconds=60.0) as west,
+        open_node(easts.url, classes=[Counter], lease_seconds=60.0) as east,
+    ):
+        assert await ask(west, "add", 1) == 1
+        bob = await east.enter("bob")
+        owner = redis.ask("HGET", "cluster:{den}:code", "node")
+        (channel,) = [each for each in redis.ask("PUBSUB", "CHANNELS", "*peer*") if owner in each]
+
+        def is_heard() -> bool:
+            return bool(redis.ask("PUBSUB", "NUMSUB", channel)[1])
+
+        async def say(number: int) -> None:
+            content, header = notifier_content(msgspec.json.encode({"type": "number", "number": number}))
+            await east.tell(Publish(Draft(content, header=header), bob, number))
+
+        # The owner has lost its subscription; the other node hears late what became of its messages.
+        wests.gate = trio.Event()
+        wests.cut(wests.feeds())
+        while is_heard():
+            await trio.sleep(0.01)
+        easts.latency_seconds = 0.3
+        await say(1)
+        await trio.sleep(0.1)  # until it is published, which nobody hears
+        wests.gate.set()
+        while not is_heard():
+            await trio.sleep(0.01)
+        await say(2)
+        await bob.wait(lambda: len(said(bob, "number")) == 2)
+        assert [event["number"] for event in said(bob, "number")] == [1, 2]

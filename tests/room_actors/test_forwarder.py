@@ -1,14 +1,16 @@
 """The requests of a room on a node that does not own it, and the members of other nodes on the one that does."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.engine.presence import NodePresence, RemotePresence
 from broker.model import Shown
 from broker.room_actors.forwarder import ANSWER_SECONDS, Departure, Forwarder, Outgoing
-from broker.room_actors.guests import Guests
+from broker.room_actors.guests import MOST_NODES, Guests
 
 PATIENCE_SECONDS = 5.0
 
@@ -18,15 +20,16 @@ def request(number: int, since: float = 0.0) -> Outgoing:
 
 
 class Nodes:
-    """Two nodes; the present owner does what it gets, in order, and the other one sends it back."""
+    """Two nodes; the present owner does what it gets, if nothing before is missing, and the other one sends it back."""
 
     def __init__(self) -> None:
-        self.forwarder = Forwarder(PATIENCE_SECONDS, 1, owner="node 0")
+        self.forwarder = Forwarder(PATIENCE_SECONDS, count(1), owner="node 0")
         self._guests = {"node 0": Guests(), "node 1": Guests()}
         self.asked = 0
         self.done: list[int] = []
         self._owner = 0
-        self._sent: list[tuple[int, int, str]] = []
+        self._sent: list[tuple[Outgoing, int, str]] = []
+        self._unheard: list[int] = []
 
     def ask(self) -> None:
         self.asked += 1
@@ -35,13 +38,26 @@ class Nodes:
 
     def handle(self) -> None:
         if self._sent:
-            number, generation, node = self._sent.pop(0)
-            guests = self._guests[node]
-            if node != f"node {self._owner}" or guests.must_send_back("asking", generation):
-                guests.note_sent_back("asking", generation)
-                self.forwarder.give_back([number])
-            elif self.forwarder.take_answered(number) is not None:
-                self.done.append(number)
+            each, generation, node = self._sent.pop(0)
+            guests, place = self._guests[node], ("asking", generation, each.ordinal)
+            if node != f"node {self._owner}" or not guests.is_next(*place):
+                self.forwarder.give_back([each.number])
+            elif self.forwarder.take_answered(each.number) is not None:
+                guests.note_next(*place)
+                self.done.append(each.number)
+
+    def miss(self) -> None:
+        """The node does not hear a request, and the one that has sent it hears of that later."""
+        if self._sent:
+            self._unheard.append(self._sent.pop(0)[0].number)
+
+    def hear_what_was_missed(self) -> None:
+        self.forwarder.give_back(self._unheard)
+        self._unheard.clear()
+
+    def forget(self) -> None:
+        """The owner has passivated, and owns the room again."""
+        self._guests[f"node {self._owner}"].forget()
 
     def move(self) -> None:
         self._owner = 1 - self._owner
@@ -55,10 +71,15 @@ class Nodes:
         owner, generation = self.forwarder.owner, self.forwarder.generation
         for each in self.forwarder.take_sendable(0.0):
             assert owner is not None
-            self._sent.append((each.number, generation, owner))
+            # As it was packed.
+            self._sent.append((attrs.evolve(each), generation, owner))
 
 
-@given(st.lists(st.sampled_from([Nodes.ask, Nodes.handle, Nodes.move, Nodes.look]), max_size=60))
+RARE = [Nodes.hear_what_was_missed, Nodes.forget, Nodes.move]
+STEPS = [*[Nodes.ask, Nodes.handle, Nodes.miss, Nodes.look] * 3, *RARE]
+
+
+@given(st.lists(st.sampled_from(STEPS), min_size=15, max_size=60))
 def test_requests_are_done_once_in_their_order_wherever_the_owner_goes(
     steps: Sequence[Callable[[Nodes], None]],
 ) -> None:
@@ -67,12 +88,13 @@ def test_requests_are_done_once_in_their_order_wherever_the_owner_goes(
         step(nodes)
     while nodes.forwarder.is_busy:
         nodes.handle()
+        nodes.hear_what_was_missed()
         nodes.look()
     assert nodes.done == list(range(1, nodes.asked + 1))
 
 
 def test_requests_do_not_wait_for_ever() -> None:
-    forwarder = Forwarder(PATIENCE_SECONDS, 1)
+    forwarder = Forwarder(PATIENCE_SECONDS, count(1))
     forwarder.add(request(1))
     assert forwarder.take_expired(PATIENCE_SECONDS - 0.1) == []
     assert [each.number for each in forwarder.take_expired(PATIENCE_SECONDS)] == [1]
@@ -82,6 +104,18 @@ def test_requests_do_not_wait_for_ever() -> None:
     assert forwarder.take_expired(10.0 + ANSWER_SECONDS - 0.1) == []
     assert [each.number for each in forwarder.take_expired(10.0 + ANSWER_SECONDS)] == [2]
     assert not forwarder.is_busy
+
+
+def test_an_owner_remembers_the_nodes_of_the_latest_requests() -> None:
+    guests = Guests()
+    for number in range(MOST_NODES + 1):
+        guests.note_next(f"node {number}", generation=7, ordinal=1)
+    assert not guests.is_next("node 0", 7, 2)  # comes back, and is the first of a new generation then
+    assert guests.is_next("node 0", 8, 1)
+    assert guests.is_next("node 1", 7, 2)
+    assert not guests.is_next("node 1", 6, 1)
+    # Nodes of an older version do not number their requests.
+    assert guests.is_next("node 1", 7, 0)
 
 
 def presence(*connections: str) -> RemotePresence:
