@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from broker.engine.presence import RemotePresence
-from broker.model import Shown
+from broker.model import Position, Shown
 from broker.room_actors.turn import PrivateSay
 from broker.room_actors.values import Member, member_of
 
@@ -18,6 +18,8 @@ class _Guest:
     node: str
     shown: Shown
     member: Member
+    joined_at: Position | None = None
+    """The position of the first event that the turn of its join has said, if that was here and has said one."""
 
 
 @attrs.frozen
@@ -44,6 +46,10 @@ class Guests:
         """Whether there are any."""
         return bool(self._by_connection)
 
+    def __contains__(self, connection: str) -> bool:
+        """Whether a connection is one of them."""
+        return connection in self._by_connection
+
     def members(self) -> Sequence[Member]:
         """Return all of them."""
         return [guest.member for guest in self._by_connection.values()]
@@ -68,7 +74,18 @@ class Guests:
         """Add one that has joined, if it is not there."""
         known = self._by_connection.get(shown.connection)
         if known is None or known.shown != shown:
-            self._by_connection[shown.connection] = _Guest(node, shown, member_of(shown))
+            joined_at = None if known is None else known.joined_at
+            self._by_connection[shown.connection] = _Guest(node, shown, member_of(shown), joined_at)
+
+    def note_joined(self, connection: str, position: Position | None) -> None:
+        """Note what the turn of a member's join has said first."""
+        if guest := self._by_connection.get(connection):
+            self._by_connection[connection] = attrs.evolve(guest, joined_at=position)
+
+    def joined_at(self, connection: str) -> Position | None:
+        """Return what `note_joined` was told."""
+        guest = self._by_connection.get(connection)
+        return None if guest is None else guest.joined_at
 
     def discard(self, connection: str) -> None:
         """Remove one, if it is there."""

@@ -176,15 +176,7 @@ class SharedHost(ActorHost):
     async def _turn_of_guest(self, message: GuestRequest) -> None:
         match message.request:
             case JoinRequest(number, _, shown):
-                joining = member_of(shown)
-
-                def finish_join(receipts: Sequence[Receipt]) -> None:
-                    events = [receipt.event for receipt in receipts if receipt.event is not None]
-                    position = next((r.position for r in receipts if r.position is not None), None)
-                    message.answer(Done(number, position, events=tuple(events)))
-
-                await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining), message, finish_join)
-                self._add_guest(message.node, shown)
+                await self._turn_of_guest_join(message, number, shown)
             case LeaveRequest(number, _, shown):
                 self._guests.discard(shown.connection)
                 leaving = member_of(shown)
@@ -204,6 +196,26 @@ class SharedHost(ActorHost):
                     *(message, Call(method, data, key), sender),
                     lambda content: message.answer(Done(number, content=content)),
                 )
+
+    async def _turn_of_guest_join(self, message: GuestRequest, number: int, shown: Shown) -> None:
+        guests, connection = self._guests, shown.connection
+
+        def finish(receipts: Sequence[Receipt]) -> None:
+            events = [receipt.event for receipt in receipts if receipt.event is not None]
+            position = next((r.position for r in receipts if r.position is not None), None)
+            guests.note_joined(connection, position)
+            message.answer(Done(number, position, events=tuple(events)))
+
+        def finish_again(_receipts: Sequence[Receipt]) -> None:
+            message.answer(Done(number, guests.joined_at(connection)))
+
+        if connection in guests:
+            # Its node did not hear the answer, and has asked again.
+            self._run_nothing(message, finish_again)
+            return
+        joining = member_of(shown)
+        await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining), message, finish)
+        self._add_guest(message.node, shown)
 
     def _sender(self, node: str, shown: Shown | None) -> Member | None:
         if shown is None:

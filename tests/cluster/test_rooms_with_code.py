@@ -423,3 +423,35 @@ async def test_requests_are_done_in_their_order_though_the_owner_did_not_hear_fo
         await say(2)
         await bob.wait(lambda: len(said(bob, "number")) == 2)
         assert [event["number"] for event in said(bob, "number")] == [1, 2]
+
+
+async def test_a_member_joins_once_though_the_answer_was_lost(redis: RedisServer) -> None:
+    async with (
+        open_proxy(redis.port) as proxy,
+        open_node(redis.url, classes=[Counter], lease_seconds=60.0) as west,
+        open_node(proxy.url, classes=[Counter], lease_seconds=60.0) as east,
+    ):
+        await ask(west, "add", 1)
+        await east.enter("amy")
+        bob = Guest("bob")
+        for route in proxy.feeds():
+            route.is_mute = True
+
+        async def join_unanswered() -> None:
+            with pytest.raises(EngineUnavailableError):
+                await east.join(bob)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(join_unanswered)
+            while "join bob" not in await ask(west, "log_of"):
+                await trio.sleep(0.01)
+            proxy.cut(proxy.feeds())
+        await chat(west)
+        while not bob.heard_of(Joined):
+            with suppress(EngineUnavailableError):
+                await east.join(bob)
+        assert await ask(west, "log_of") == ["open", "join amy", "join bob"]
+        await chat(west, b'{"type":"last"}')
+        await bob.wait(lambda: bool(said(bob, "last")))
+        # All since its join; `Guest` checks that the others follow without a gap.
+        assert [hello["to"] for hello in said(bob, "hello")] == ["bob"]
