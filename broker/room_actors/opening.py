@@ -79,6 +79,8 @@ class RoomActors:
     def forget(self, room: str) -> None:
         """See RoomCode."""
         self._records.pop(room, None)
+        if self._router is not None:
+            self._router.room_ended(room)
 
     def state_sizes(self) -> list[int]:
         """See RoomCode."""

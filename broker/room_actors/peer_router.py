@@ -39,7 +39,7 @@ BUSY_RETRY_MS = 1000
 LOST_RETRY_MS = 200
 """Delay before a client repeats a request of which nobody knows whether it was done."""
 MOST_PENDING = 16_384
-"""Requests of other nodes, without an answer, that are remembered. Those of a room that has crashed may never have one."""
+"""Requests of other nodes to one room, without an answer, that are remembered."""
 
 
 class PeerRouter:
@@ -51,8 +51,8 @@ class PeerRouter:
         self._peers = peers
         self._queued: dict[tuple[str, str], list[Item]] = {}
         self._backlogs: dict[str, deque[GuestRequest]] = {}
-        # By node and number; the oldest first.
-        self._pending: OrderedDict[tuple[str, int], None] = OrderedDict()
+        # For each room by node and number, the oldest first; whether the room has it.
+        self._pending: dict[str, OrderedDict[tuple[str, int], bool]] = {}
         self._rooms: Rooms | None = None
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -104,10 +104,9 @@ class PeerRouter:
                 case JoinRequest() | LeaveRequest() | PublishRequest() | CallRequest():
                     self._take_request(room, GuestRequest(node, item, partial(self._answer, room, node)))
                 case Probe(numbers):
-                    lost = [number for number in numbers if (node, number) not in self._pending]
-                    trouble = EngineTrouble.ROOM_MOVED
+                    pending = self._pending.get(room, ())
                     self.queue(
-                        *(room, node), *(Unavailable(number, trouble, LOST_RETRY_MS) for number in lost)
+                        *(room, node), *(_lost(number) for number in numbers if (node, number) not in pending)
                     )
                 case Done() | NotDone() | Unavailable() | Moved() | Said():
                     from_owner.append(item)
@@ -127,20 +126,31 @@ class PeerRouter:
         self._rooms.tell_always(room, message)
 
     def _answer(self, room: str, node: str, answer: Answer) -> None:
-        self._pending.pop((node, answer.number), None)
+        if pending := self._pending.get(room):
+            pending.pop((node, answer.number), None)
+            if not pending:
+                del self._pending[room]
         self.queue(room, node, answer)
+
+    def room_ended(self, room: str) -> None:
+        """Answer the requests that a room had as it ended; it has answered them before, unless it was given up."""
+        for (node, number), has_it in list(self._pending.get(room, {}).items()):
+            if has_it:
+                self._answer(room, node, _lost(number))
 
     def _take_request(self, room: str, request: GuestRequest) -> None:
         assert self._rooms is not None, "serve_rooms"
         if self._nursery is None:
             request.answer(Moved(request.request.number))
             return
-        self._pending[request.node, request.request.number] = None
-        if len(self._pending) > MOST_PENDING:
-            self._pending.popitem(last=False)
         backlog = self._backlogs.get(room)
+        pending = self._pending.setdefault(room, OrderedDict())
+        if len(pending) >= MOST_PENDING:
+            pending.popitem(last=False)
+        key = request.node, request.request.number
+        pending[key] = backlog is None and self._rooms.tell_nowait(room, request) is not None
         if backlog is None:
-            if self._rooms.tell_nowait(room, request) is not None:
+            if pending[key]:
                 return
             self._backlogs[room] = backlog = deque()
             self._nursery.start_soon(self._tell_backlog, room, backlog)
@@ -156,11 +166,21 @@ class PeerRouter:
             request = backlog.popleft()
             try:
                 await self._rooms.tell(room, request)
+                self._note_taken(room, request)
             except EngineUnavailableError as error:
                 request.fail(error)
             except (GreenroomError, ActorError):
                 request.fail(_busy())
         del self._backlogs[room]
+
+    def _note_taken(self, room: str, request: GuestRequest) -> None:
+        key = request.node, request.request.number
+        if (pending := self._pending.get(room)) and key in pending:
+            pending[key] = True
+
+
+def _lost(number: int) -> Unavailable:
+    return Unavailable(number, EngineTrouble.ROOM_MOVED, LOST_RETRY_MS)
 
 
 def _busy() -> EngineUnavailableError:

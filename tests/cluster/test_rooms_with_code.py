@@ -15,6 +15,7 @@ from broker.model import Draft, IdempotencyKey
 from broker.notices import Acknowledged, Called, Failed, Joined, RoomEvent
 from broker.protocol.content import notifier_content
 from broker.room_actors import Member, Message, Refusal, RoomActor, Timer, call
+from broker.room_actors.forwarder import ANSWER_SECONDS
 from broker.rooms.messages import Call, Publish
 from tests.cluster.nodes import Guest, Node, open_node
 from tests.support.patience import PATIENCE_SECONDS
@@ -455,3 +456,20 @@ async def test_a_member_joins_once_though_the_answer_was_lost(redis: RedisServer
         await bob.wait(lambda: bool(said(bob, "last")))
         # All since its join; `Guest` checks that the others follow without a gap.
         assert [hello["to"] for hello in said(bob, "hello")] == ["bob"]
+
+
+async def test_requests_of_other_nodes_are_answered_at_once_when_the_room_is_given_up(
+    nodes: list[Node],
+) -> None:
+    west, east = nodes[:2]
+    await ask(west, "add", 1)
+    calls = [Call("fail", b"null", reply=Reply()) for _ in range(8)] + [Call("who", b"null", reply=Reply())]
+    for each in calls:
+        await east.rooms.tell("den", each)
+    with trio.fail_after(ANSWER_SECONDS / 2):
+        for each in calls:
+            assert each.reply is not None
+            with suppress(Refused, EngineUnavailableError):
+                await each.reply.wait()
+    # It begins again when it is next asked for.
+    assert await ask(east, "add", 1) == 2
