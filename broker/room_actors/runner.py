@@ -161,6 +161,8 @@ class TurnRunner:
         try:
             result = await _in_time(handler, actor)
             content = self.spec.codec.encode(self.name, actor.state)
+            if content != self._content:
+                self.spec.codec.check(self.name, content)
         except BaseException:
             actor.state = self.spec.codec.decode(self._content)
             raise

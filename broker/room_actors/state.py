@@ -24,6 +24,11 @@ class StateCodec:
     most_bytes: int
     cls: Any
     """The class, for its `migrate`."""
+    _decoder: msgspec.json.Decoder[Any] | None = attrs.field(init=False)
+
+    @_decoder.default
+    def _make_decoder(self) -> msgspec.json.Decoder[Any] | None:
+        return None if self.state_type is None else msgspec.json.Decoder(self.state_type)
 
     def initial(self) -> Any:
         """Return the state of a room of which nothing is stored."""
@@ -35,7 +40,16 @@ class StateCodec:
         :raises StateError: if it has no JSON form, or is too large.
         """
         if self.state_type is None:
+            if state is not None:
+                raise StateError(
+                    f"room {room!r} ({self.class_name}) has no state: name its type, class …(RoomActor[State])"
+                )
             return b"null"
+        if not isinstance(state, self.state_type):
+            raise StateError(
+                f"the state of room {room!r} ({self.class_name}) is no {self.state_type.__qualname__}"
+                f" but a {type(state).__qualname__}"
+            )
         try:
             content = msgspec.json.encode(state)
         except (TypeError, ValueError, RecursionError, UnicodeError) as error:
@@ -51,7 +65,19 @@ class StateCodec:
 
     def decode(self, content: bytes) -> Any:
         """Return the state for JSON of `encode`."""
-        return None if self.state_type is None else msgspec.json.decode(content, type=self.state_type)
+        return None if self._decoder is None else self._decoder.decode(content)
+
+    def check(self, room: str, content: bytes) -> None:
+        """Check that JSON of `encode` can be read again: no field of the state has a value of another type.
+
+        :raises StateError: if it cannot, which would be the end of a room whose state it is.
+        """
+        try:
+            self.decode(content)
+        except Exception as error:  # also of the application's code
+            raise StateError(
+                f"the state of room {room!r} ({self.class_name}) could not be read again: {error}"
+            ) from error
 
     def load(self, room: str, stored: StoredState) -> Any:
         """Return a stored state, migrated if an earlier version of the class has stored it.

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from broker.errors import ConfigurationError
+from broker.errors import ConfigurationError, Refused
 from broker.room_actors import Member, RoomActor, call
 from broker.room_actors.classes import read_class
-from broker.testing import World, open_test_broker
+from broker.testing import RefusedError, World, open_test_broker
 
 
 class OldState(msgspec.Struct):
@@ -157,3 +157,87 @@ def test_classes_that_cannot_be_served_are_refused() -> None:
     ):
         with pytest.raises(ConfigurationError, match=reason):
             read_class(cls, most_state_bytes=1000)
+
+
+class Tally(msgspec.Struct):
+    total: int = 0
+    share: float = 0.0
+
+
+class Careless(RoomActor[Tally], pattern="room"):
+    """Sets its state to what it must not be."""
+
+    @call
+    async def total(self, sender: Member | None) -> int:
+        return self.state.total
+
+    @call
+    async def add(self, sender: Member | None) -> None:
+        self.state.total += 1
+
+    @call
+    async def put_text(self, sender: Member | None) -> None:
+        self.state.total = "one"  # type: ignore[assignment]
+
+    @call
+    async def put_no_number(self, sender: Member | None) -> None:
+        self.state.share = float("nan")
+
+    @call
+    async def put_dict(self, sender: Member | None) -> None:
+        self.state = {"total": 5}  # type: ignore[assignment]
+
+    @call
+    async def put_other_class(self, sender: Member | None) -> None:
+        self.state = OldState("ann")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("method", ["put_text", "put_no_number", "put_dict", "put_other_class"])
+async def test_a_turn_that_leaves_a_state_of_another_type_fails_and_the_room_goes_on(
+    autojump_clock: MockClock, method: str
+) -> None:
+    async with open_test_broker([Careless]) as world:
+        ann = await world.join("room", user="ann")
+        await ann.call("add")
+        with pytest.raises(RefusedError, match="failed"):
+            await ann.call(method)
+        assert await ann.call("total") == 1
+        assert await world.state("room") == {"total": 1, "share": 0.0}
+        await world.kill()
+        await world.start()
+        await world.join("room", user="ben")
+        await world.call("room", "add")
+        assert await world.call("room", "total") == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("put_text", "Expected `int`, got `str` - at `$.total`"),
+        ("put_dict", "is no Tally but a dict"),
+    ],
+)
+async def test_the_log_names_what_is_wrong_with_a_state(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, method: str, reason: str
+) -> None:
+    async with open_test_broker([Careless]) as world:
+        with pytest.raises(Refused):
+            await world.call("room", method)
+        await world.pass_time(0)
+        assert reason in caplog.text
+
+
+class Stateless(RoomActor[None], pattern="room"):
+    @call
+    async def note(self, sender: Member | None) -> None:
+        self.state = OldState("ann")  # type: ignore[assignment]
+
+
+async def test_a_room_without_a_type_of_state_does_not_lose_one_unnoticed(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_test_broker([Stateless]) as world:
+        with pytest.raises(Refused):
+            await world.call("room", "note")
+        await world.pass_time(0)
+        assert "has no state" in caplog.text
