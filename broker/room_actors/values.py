@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import attrs
 import msgspec
@@ -21,11 +21,22 @@ class Refusal(GreenroomError):
 
     The requester gets an `error` with the reason (of up to 500 characters), its code, and the time in milliseconds after
     which it may try again.
+
+    :raises ValueError: if its code is none of these, or its reason is no Unicode text.
+    :raises TypeError: if its reason or its time is of another type.
     """
 
-    reason: str
-    code: RefusalCode = "forbidden"
-    retry_after_ms: int | None = None
+    reason: str = attrs.field(validator=attrs.validators.instance_of(str))
+    code: RefusalCode = attrs.field(
+        default="forbidden", validator=attrs.validators.in_(get_args(RefusalCode))
+    )
+    retry_after_ms: int | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional([attrs.validators.instance_of(int), attrs.validators.ge(0)]),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.reason.encode()
 
     def __str__(self) -> str:
         return self.reason

@@ -132,6 +132,36 @@ async def test_a_refused_turn_leaves_no_trace(autojump_clock: MockClock) -> None
             await world.call("count.1", "add-and-refuse")
 
 
+@pytest.mark.parametrize("method", ["code", "reason", "text", "time"])
+async def test_a_refusal_that_cannot_be_one_is_a_failure_that_names_the_line(
+    autojump_clock: MockClock, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_test_broker([Misrefusing]) as world:
+        ann = await world.join("refuse", user="ann")
+        with trio.fail_after(5), pytest.raises(RefusedError) as refused:
+            await ann.call(method)
+        assert refused.value.code == "failed"
+        with pytest.raises(Refused) as refused_service:
+            await world.call("refuse", method)
+        assert refused_service.value.code == "failed"
+        await world.pass_time(0)
+        assert "in on_call" in caplog.text
+        assert ann.closed_with is None
+
+
+class Misrefusing(RoomActor[None], pattern="refuse"):
+    async def on_call(self, sender: Member | None, method: str, data: msgspec.Raw | None) -> None:
+        match method:
+            case "code":
+                raise Refusal("short and stout", code="teapot")  # type: ignore[arg-type]
+            case "reason":
+                raise Refusal(5)  # type: ignore[arg-type]
+            case "text":
+                raise Refusal("\ud800")
+            case _:
+                raise Refusal("later", retry_after_ms="soon")  # type: ignore[arg-type]
+
+
 async def test_a_turn_that_raises_leaves_no_trace_and_the_room_goes_on(autojump_clock: MockClock) -> None:
     async with open_test_broker([Counter]) as world:
         ann = await world.join("count.1", user="ann")
