@@ -17,8 +17,13 @@ MOST_KEPT_BYTES = 1 << 20
 _AGGREGATES = b"*%~>|"
 _OF_PAIRS = b"%|"
 _BULKS = b"$=!"
-_LARGE = re.compile(rb"[*%~>|][1-9][0-9]{3}")
-"""What the header of an aggregate of 1,000 elements or more begins with. Content may look alike. Smaller ones are not counted."""
+_LARGE = [
+    (bytes([kind]), re.compile(re.escape(bytes([kind])) + rb"[1-9][0-9]{3}")) for kind in _AGGREGATES
+]
+"""What the header of an aggregate of 1,000 elements or more begins with. Content may look alike. Smaller ones are not counted.
+
+One expression for each kind, and only where that byte is found at all: a class of bytes is matched byte by byte.
+"""
 _LARGE_BYTES = 5
 
 
@@ -52,7 +57,7 @@ class AnnouncedElements:
         self._tail = window[1 - _LARGE_BYTES :]
         self._kept.append(data)
         self._kept_bytes += len(data)
-        if self._is_line_open or self._kept_bytes > MOST_KEPT_BYTES or _LARGE.search(window):
+        if self._is_line_open or self._kept_bytes > MOST_KEPT_BYTES or _may_have_large(window):
             self._scan()
 
     def at_boundary(self) -> None:
@@ -91,3 +96,7 @@ class AnnouncedElements:
         if kind in _BULKS:
             return end + 2 + int(number) + 2
         return end + 2
+
+
+def _may_have_large(data: bytes) -> bool:
+    return any(kind in data and header.search(data) for kind, header in _LARGE)
