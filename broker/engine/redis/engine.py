@@ -23,7 +23,9 @@ from broker.engine.base import (
 from broker.engine.feed import Feed, FeedListener
 from broker.engine.outbox import Queue
 from broker.engine.presence import PresenceBus
+from broker.engine.redis.append_arguments import AppendArguments
 from broker.engine.redis.append_head import UNTOUCHED_MS, AppendHead
+from broker.engine.redis.client.link import Link
 from broker.engine.redis.cluster import RedisCluster
 from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.node_clock import NodeClock
@@ -35,7 +37,6 @@ from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
     is_remote_change,
     is_removal,
-    pack_header,
     parse_count,
     parse_position,
     parse_published,
@@ -96,8 +97,9 @@ class RedisEngine(Engine, Feed):
         self._append_head = AppendHead(
             self._make_epoch, int(idempotency_seconds * 1000), queues_of or _nobody
         )
-        # Both take as long to find as the rest of a command.
+        # These take as long to find as the rest of a command.
         self._place = lru_cache(MOST_PLACES)(self._find_place)
+        self._appends_to = lru_cache(MOST_PLACES)(self._find_appends_to)
         self._peers = RedisPeers(servers, self._place, keyspace, node=node)
         self._commits = 0
         self._messages = 0
@@ -164,12 +166,12 @@ class RedisEngine(Engine, Feed):
 
     async def append(self, room: str, drafts: Sequence[Draft], retention: Retention) -> Sequence[Receipt]:
         """See Engine. If cancelled or unavailable, all the drafts may be stored all the same, or none of them."""
-        keys, args, now_ms = self._append_command(room, drafts, retention)
+        link, packer = self._appends_to(room, retention)
+        now_ms = self._clock.now_ms()
         with measured(self._meter.append):
-            receipts = await self._append.run(
-                self._place(room)[0].link,
-                keys,
-                *args,
+            receipts = await self._append.run_packed(
+                link,
+                packer.pack(self._make_epoch(), now_ms, drafts),
                 parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
             )
         self._count(drafts)
@@ -184,43 +186,27 @@ class RedisEngine(Engine, Feed):
     ) -> bool:
         """See Engine."""
         drafts = (draft,)
-        keys, args, now_ms = self._append_command(room, drafts, retention)
-        return self._append.run_soon(
-            self._place(room)[0].link,
-            keys,
-            *args,
-            parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
-            on_done=partial(self._note_done, drafts, on_done, trio.current_time()),
-        )
+        link, packer = self._appends_to(room, retention)
+        now_ms, began = self._clock.now_ms(), trio.current_time()
 
-    def _note_done(
-        self,
-        drafts: Sequence[Draft],
-        on_done: Callable[[Receipt | EngineUnavailableError], None],
-        began: float,
-        result: Sequence[Receipt] | EngineUnavailableError,
-    ) -> None:
-        if isinstance(result, EngineUnavailableError):
-            on_done(result)
-        else:
+        def done(result: Sequence[Receipt] | EngineUnavailableError) -> None:
+            if isinstance(result, EngineUnavailableError):
+                on_done(result)
+                return
             self._meter.append.note(trio.current_time() - began)
             self._count(drafts)
             on_done(result[0])
 
-    def _append_command(
-        self, room: str, drafts: Sequence[Draft], retention: Retention
-    ) -> tuple[list[str], list[str | bytes | int], int]:
-        """Return the keys and arguments of the script, and the time in them."""
-        _, room_keys = self._place(room)
-        keys = [room_keys.meta, room_keys.stream]
-        now_ms = self._clock.now_ms()
-        args = self._append_head.make(room, room_keys, drafts, retention, now_ms)
-        for draft in drafts:
-            if draft.key is not None:
-                keys.append(room_keys.idempotency(draft.key))
-            key_index = 0 if draft.key is None else len(keys)
-            args += (key_index, int(draft.ephemeral), draft.content, pack_header(draft.header))
-        return keys, args, now_ms
+        return self._append.run_soon(
+            link,
+            packer.pack(self._make_epoch(), now_ms, drafts),
+            parse=partial(parse_receipts, drafts=drafts, now_ms=now_ms),
+            on_done=done,
+        )
+
+    def _find_appends_to(self, room: str, retention: Retention) -> tuple[Link, AppendArguments]:
+        server, keys = self._place(room)
+        return server.link, self._append_head.pack(room, keys, retention)
 
     def _count(self, drafts: Sequence[Draft]) -> None:
         kept = sum([is_kept(draft) for draft in drafts])

@@ -6,6 +6,7 @@ import attrs
 import msgspec
 
 from broker.engine.peers import PeerListener, Peers
+from broker.engine.redis.client.commands import pack_command
 from broker.engine.redis.keyspace import Keyspace, RoomKeys
 from broker.engine.redis.replies import parse_count
 from broker.engine.redis.reply_values import of_msgspec
@@ -84,5 +85,7 @@ class RedisPeers(Peers):
         packed = msgspec.msgpack.encode(_Envelope(room, self._node, message))
         server, _ = self._place(room)
         channel = self._keyspace.peer(node)
-        if not server.link.request_soon("PUBLISH", channel, packed, parse=parse_count, on_done=note):
+        if not server.link.request_soon(
+            pack_command("PUBLISH", channel, packed), parse=parse_count, on_done=note
+        ):
             on_done(False)

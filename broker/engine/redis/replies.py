@@ -116,11 +116,11 @@ def parse_position(reply: object) -> Position:
 
 def parse_receipts(reply: object, drafts: Sequence[Draft], now_ms: int) -> list[Receipt]:
     """Parse the reply of the script `append` to drafts appended at `now_ms`."""
-    fields = array(reply, 1 + len(drafts))
-    epoch = text(fields[0])
+    name, *places = array(reply, 1 + len(drafts))
+    epoch = text(name)
     receipts = []
-    for draft, field in zip(drafts, fields[1:], strict=True):
-        place = integer(field, -INT64)
+    for draft, given in zip(drafts, places, strict=True):
+        place = integer(given, -INT64)
         offset = place if place >= 0 else -1 - place
         position = Position(epoch, offset) if offset else None
         event = Event(draft.content, now_ms, offset or None, draft.header) if place >= 0 else None

@@ -17,9 +17,7 @@ MOST_KEPT_BYTES = 1 << 20
 _AGGREGATES = b"*%~>|"
 _OF_PAIRS = b"%|"
 _BULKS = b"$=!"
-_LARGE = [
-    (bytes([kind]), re.compile(re.escape(bytes([kind])) + rb"[1-9][0-9]{3}")) for kind in _AGGREGATES
-]
+_LARGE = [(bytes([kind]), re.compile(re.escape(bytes([kind])) + rb"[1-9][0-9]{3}")) for kind in _AGGREGATES]
 """What the header of an aggregate of 1,000 elements or more begins with. Content may look alike. Smaller ones are not counted.
 
 One expression for each kind, and only where that byte is found at all: a class of bytes is matched byte by byte.

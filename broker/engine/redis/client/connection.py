@@ -13,6 +13,7 @@ import trio
 
 from broker.engine.redis.client.address import Address
 from broker.engine.redis.client.announced import AnnouncedElements
+from broker.engine.redis.client.commands import pack_command
 from broker.engine.redis.client.errors import (
     LEAST_VERSION,
     abbreviated,
@@ -167,7 +168,7 @@ async def _greet(connection: Connection, endpoint: Endpoint) -> None:
 
 
 async def _request(connection: Connection, endpoint: Endpoint, *command: str) -> object:
-    await connection.send(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub means tuple[…, ...]
+    await connection.send(pack_command(*command))
     reply, *surplus = await connection.receive()
     if surplus:
         raise connection_lost("what answers is no Redis: a reply that nobody asked for")

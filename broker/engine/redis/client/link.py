@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import attrs
 import hiredis
+import msgspec
 import trio
 
+from broker.engine.redis.client.commands import Argument, pack_command
 from broker.engine.redis.client.connection import Connection
 from broker.engine.redis.client.errors import (
     RefusedByRedisError,
@@ -32,15 +34,12 @@ from broker.wakeup import Wakeup
 T = TypeVar("T")
 
 
-@attrs.define(eq=False)
-class _Request:
-    """A pending command; `error` is why there will be no reply. `on_done` is called with either, and must not raise."""
+class _Request(msgspec.Struct, eq=False):
+    """A pending command. `on_done` is called with the parsed reply, or with why there is none, and must not raise."""
 
     data: bytes
     parse: Callable[[object], Any]
-    on_done: Callable[["_Request"], None]
-    reply: Any = None
-    error: EngineUnavailableError | None = None
+    on_done: Callable[[Any], None]
 
 
 @attrs.frozen
@@ -95,7 +94,7 @@ class Link:
         self.batches = SizeHistogram()
         """Commands that went out in one write."""
 
-    async def request(self, *command: str | bytes | int, parse: Callable[[object], T]) -> T:
+    async def request(self, *command: Argument, parse: Callable[[object], T]) -> T:
         """Send a command and return its reply, parsed; `parse` raises ValueError for a reply it cannot have.
 
         Waits while more than `pending_bytes` of commands wait for their replies. If cancelled, the command may or
@@ -106,43 +105,45 @@ class Link:
         :raises EngineUnavailableError: if there is no connection, or it is lost before the reply; the command
             may or may not be executed then.
         """
-        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub means tuple[…, ...]
+        return await self.request_packed(pack_command(*command), parse=parse)
+
+    async def request_packed(self, data: bytes, *, parse: Callable[[object], T]) -> T:
+        """Send a command as `request` does."""
         while self._down is None and not self._has_space(data):
             await self._space.park()
         if self._down is not None:
             error = unreachable(self._down)
             await trio.lowlevel.checkpoint()
             raise error
+        results: list[T | EngineUnavailableError] = []
         done = trio.Event()
-        pending = _Request(data, parse, lambda _: done.set())
-        self._send(pending)
+
+        def take(result: T | EngineUnavailableError) -> None:
+            results.append(result)
+            done.set()
+
+        self._send(_Request(data, parse, take))
         await done.wait()
-        if pending.error is not None:
-            raise pending.error
-        reply: T = pending.reply
-        return reply
+        result = results[0]
+        if isinstance(result, EngineUnavailableError):
+            raise result
+        return result
 
     def request_soon(
         self,
-        *command: str | bytes | int,
+        data: bytes,
+        *,
         parse: Callable[[object], T],
         on_done: Callable[[T | EngineUnavailableError], None],
     ) -> bool:
-        """Send a command as `request` does, but do not wait; False, with nothing done, if `request` would have to.
+        """Send a packed command, but do not wait; False, with nothing done, if `request` would have to.
 
         `on_done` is called once, in another task, with the reply or with what `request` would raise; it must not raise.
         Commands are executed in the order in which they were sent, those of `request` among them.
         """
-        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub means tuple[…, ...]
         if self._down is not None or self._space or not self._has_space(data):
             return False
-        self._send(
-            _Request(
-                data,
-                parse,
-                lambda request: on_done(request.reply if request.error is None else request.error),
-            )
-        )
+        self._send(_Request(data, parse, on_done))
         return True
 
     def _has_space(self, data: bytes) -> bool:
@@ -188,11 +189,11 @@ class Link:
             for reply in await connection.receive():
                 if not self._awaited:
                     raise connection_lost(f"a reply that nobody asked for: {abbreviated(reply)}")
-                self._settle(self._awaited[0], reply)
+                result = self._settle(self._awaited[0], reply)
                 request = self._awaited.popleft()
                 self._pending_bytes -= len(request.data)
                 self._requests += 1
-                request.on_done(request)
+                request.on_done(result)
             if not is_working:
                 # Only now: what answers like no Redis, or not at all, is greeted well each time.
                 is_working = True
@@ -202,14 +203,15 @@ class Link:
             self._last_progress = trio.current_time()
             self._space.unpark_all()
 
-    def _settle(self, request: _Request, reply: object) -> None:
+    def _settle(self, request: _Request, reply: object) -> object:
+        """Return the parsed reply, or the error that the server answered with."""
         if isinstance(reply, hiredis.ReplyError):
-            request.error = refused(reply)
-            if isinstance(request.error, RefusedByRedisError):
-                self._note_refusal(request.error)
-            return
+            error = refused(reply)
+            if isinstance(error, RefusedByRedisError):
+                self._note_refusal(error)
+            return error
         try:
-            request.reply = request.parse(reply)
+            return request.parse(reply)
         except ValueError as error:
             raise connection_lost(f"not the answer of a Redis ({error}): {abbreviated(reply)}") from error
 
@@ -270,5 +272,4 @@ class Link:
         self._has_work.clear()
         self._space.unpark_all()
         for request in failed:
-            request.error = unreachable(reason)
-            request.on_done(request)
+            request.on_done(unreachable(reason))

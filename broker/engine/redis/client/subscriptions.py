@@ -13,6 +13,7 @@ import attrs
 import hiredis
 import trio
 
+from broker.engine.redis.client.commands import pack_command
 from broker.engine.redis.client.connection import Connection
 from broker.engine.redis.client.errors import abbreviated, connection_lost, unreachable
 from broker.engine.redis.client.reconnector import Reconnector, Restarted
@@ -106,8 +107,7 @@ class Subscriptions:
             self._send("SUBSCRIBE", [subscription.channel])
 
     def _send(self, command: str, channels: Sequence[bytes]) -> None:
-        packed = hiredis.pack_command((command, *channels))  # type: ignore[arg-type]  # its stub means tuple[…, ...]
-        self._unsent.append(packed)
+        self._unsent.append(pack_command(command, *channels))
         self._has_work.set()
 
     async def _write(self, connection: Connection) -> None:

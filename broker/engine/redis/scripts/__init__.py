@@ -1,13 +1,18 @@
 """The Lua scripts that run inside Redis, one file each."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import TypeVar
 
 import attrs
 
+from broker.engine.redis.client.commands import (
+    Argument,
+    ScriptArguments,
+    pack_arguments,
+    pack_script_arguments,
+)
 from broker.engine.redis.client.errors import ScriptMissingError
 from broker.engine.redis.client.link import Link
 from broker.errors import EngineUnavailableError
@@ -20,48 +25,50 @@ class Script:
     """One script; Redis knows it by the hash of its text once it has run it."""
 
     text: str
-    sha: str
+    _packed_hash: bytes = attrs.field(init=False)
 
-    async def run(
-        self, link: Link, keys: Sequence[str], *args: str | bytes | int, parse: Callable[[object], T]
-    ) -> T:
+    @_packed_hash.default
+    def _pack_hash(self) -> bytes:
+        return pack_arguments("EVALSHA", sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+    async def run(self, link: Link, keys: Sequence[str], *args: Argument, parse: Callable[[object], T]) -> T:
         """Run the script and return its reply, parsed. Its writes happen all or not at all.
 
         :raises EngineUnavailableError: if Redis refuses or cannot be reached; see `Link.request`.
         """
+        return await self.run_packed(link, pack_script_arguments(keys, args), parse=parse)
+
+    async def run_packed(self, link: Link, arguments: ScriptArguments, *, parse: Callable[[object], T]) -> T:
+        """Run the script as `run` does."""
         try:
-            return await link.request("EVALSHA", self.sha, len(keys), *keys, *args, parse=parse)
+            return await link.request_packed(self._by_hash(arguments), parse=parse)
         except ScriptMissingError:
             # The server was restarted, or has never run it.
-            return await link.request("EVAL", self.text, len(keys), *keys, *args, parse=parse)
+            return await link.request_packed(self._by_text(arguments), parse=parse)
 
     def run_soon(
         self,
         link: Link,
-        keys: Sequence[str],
-        *args: str | bytes | int,
+        arguments: ScriptArguments,
+        *,
         parse: Callable[[object], T],
         on_done: Callable[[T | EngineUnavailableError], None],
     ) -> bool:
         """Run the script without waiting for its reply; see `Link.request_soon`."""
-        return link.request_soon(
-            *("EVALSHA", self.sha, len(keys), *keys, *args),
-            parse=parse,
-            on_done=partial(self._run_missing, link, (len(keys), *keys, *args), parse, on_done),
-        )
 
-    def _run_missing(
-        self,
-        link: Link,
-        rest: Sequence[str | bytes | int],
-        parse: Callable[[object], T],
-        on_done: Callable[[T | EngineUnavailableError], None],
-        result: T | EngineUnavailableError,
-    ) -> None:
-        if type(result) is not ScriptMissingError or not link.request_soon(
-            "EVAL", self.text, *rest, parse=parse, on_done=on_done
-        ):
-            on_done(result)
+        def done(result: T | EngineUnavailableError) -> None:
+            if type(result) is not ScriptMissingError or not link.request_soon(
+                self._by_text(arguments), parse=parse, on_done=on_done
+            ):
+                on_done(result)
+
+        return link.request_soon(self._by_hash(arguments), parse=parse, on_done=done)
+
+    def _by_hash(self, arguments: ScriptArguments) -> bytes:
+        return b"*%d\r\n%b%b" % (2 + arguments.count, self._packed_hash, arguments.packed)
+
+    def _by_text(self, arguments: ScriptArguments) -> bytes:
+        return b"*%d\r\n%b%b" % (2 + arguments.count, pack_arguments("EVAL", self.text), arguments.packed)
 
 
 @attrs.frozen
@@ -106,8 +113,7 @@ def load_scripts() -> Scripts:
     )
 
     def load(name: str, prelude: str = "") -> Script:
-        text = prelude + directory.joinpath(f"{name}.lua").read_text()
-        return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+        return Script(prelude + directory.joinpath(f"{name}.lua").read_text())
 
     return Scripts(
         load("append", room + appending),
