@@ -1,6 +1,7 @@
 """The members on other nodes of a room that this node owns. Pure."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import attrs
 
@@ -9,6 +10,8 @@ from broker.model import Position, Shown
 from broker.room_actors.turn import PrivateSay
 from broker.room_actors.values import Member, member_of
 
+MOST_GONE = 10_000
+"""Members of lost nodes that are remembered, as they may be back."""
 MOST_NODES = 256
 """Nodes of which it is remembered how many requests they have sent."""
 
@@ -41,6 +44,10 @@ class Guests:
     """By node, that of the latest request at the end. A node that is forgotten has requests sent back once."""
     _missing: frozenset[str] = frozenset()
     """Those that the latest check did not find. A node may take a while to tell of a new member."""
+    _found: frozenset[str] = frozenset()
+    """Those that the latest check found, and that were not known. A node may take a while to tell that a member has left."""
+    _gone: dict[str, None] = attrs.Factory(dict)
+    """Those that were lost, the latest at the end."""
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -68,10 +75,12 @@ class Guests:
         """Forget all, as this node is not the owner any more."""
         self._by_connection = {}
         self._received = {}
+        self._found, self._gone = frozenset(), {}
         self.is_known = False
 
     def add(self, node: str, shown: Shown) -> None:
         """Add one that has joined, if it is not there."""
+        self._gone.pop(shown.connection, None)
         known = self._by_connection.get(shown.connection)
         if known is None or known.shown != shown:
             joined_at = None if known is None else known.joined_at
@@ -121,4 +130,34 @@ class Guests:
         missing = self._by_connection.keys() - present
         lost = missing & self._missing
         self._missing = frozenset(missing - lost)
+        self._gone |= dict.fromkeys(sorted(lost))
+        for connection in list(islice(self._gone, max(len(self._gone) - MOST_GONE, 0))):
+            del self._gone[connection]
         return [self._by_connection.pop(connection).shown for connection in sorted(lost)]
+
+    def learn_found(self, presence: RemotePresence) -> Sequence[tuple[str, Shown]]:
+        """Add those that two checks in a row have found; returns those that were lost, with their nodes, and does not add them."""
+        present = {
+            connection: (node, shown)
+            for node, members in presence.nodes.items()
+            for connection, shown in members.members.items()
+        }
+        unknown = present.keys() - self._by_connection.keys()
+        returned = unknown & self._gone.keys()
+        for connection in (unknown - returned) & self._found:
+            self.add(*present[connection])
+        self._found = frozenset(unknown - returned - self._found)
+        return [present[connection] for connection in sorted(returned)]
+
+    @property
+    def must_check_again(self) -> bool:
+        """Whether a check has more to find out."""
+        return bool(self._by_connection or self._found)
+
+    def is_gone(self, connection: str) -> bool:
+        """Whether a member was lost, and has not joined since."""
+        return connection in self._gone
+
+    def note_left(self, connection: str) -> None:
+        """Note that a member that was lost will not be back."""
+        self._gone.pop(connection, None)

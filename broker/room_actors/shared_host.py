@@ -42,11 +42,20 @@ from broker.room_actors.peer_messages import (
 )
 from broker.room_actors.peer_router import LOST_RETRY_MS, PeerRouter
 from broker.room_actors.turn import PrivateSay
-from broker.room_actors.values import Member, member_of
+from broker.room_actors.values import Member, Refusal, member_of
 from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
 from broker.rooms.choice import is_for
-from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
+from broker.rooms.messages import (
+    Call,
+    Join,
+    Publish,
+    ReadRemoteMembers,
+    RemoteChanged,
+    RoomMessage,
+    TaskEnded,
+    TimerDue,
+)
 from broker.rooms.turn_tally import TurnKind
 
 LOOK_SECONDS = 0.1
@@ -143,6 +152,7 @@ class SharedHost(ActorHost):
 
     async def _turn_of(self, message: TurnMessage) -> None:
         if await self._is_done_here(message):
+            self._set_check_timer()
             if isinstance(message, GuestRequest):
                 await self._turn_of_guest(message)
             else:
@@ -178,20 +188,14 @@ class SharedHost(ActorHost):
             case JoinRequest(number, _, shown):
                 await self._turn_of_guest_join(message, number, shown)
             case LeaveRequest(number, _, shown):
-                self._guests.discard(shown.connection)
-                leaving = member_of(shown)
-                done = Done(number)
-                await self._run(
-                    *(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving)),
-                    *(message, lambda _receipts: message.answer(done)),
-                )
+                await self._turn_of_guest_leave(message, Done(number), shown)
             case PublishRequest(number, _, draft, shown):
-                sender = self._sender(message.node, shown)
+                sender = await self._sender(message.node, shown)
                 await self._turn_of_publish(
                     message, draft, sender, lambda receipt: message.answer(Done(number, receipt.position))
                 )
             case CallRequest(number, _, method, data, key, shown):
-                sender = self._sender(message.node, shown)
+                sender = await self._sender(message.node, shown)
                 await self._turn_of_call(
                     *(message, Call(method, data, key), sender),
                     lambda content: message.answer(Done(number, content=content)),
@@ -217,9 +221,25 @@ class SharedHost(ActorHost):
         await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining), message, finish)
         self._add_guest(message.node, shown)
 
-    def _sender(self, node: str, shown: Shown | None) -> Member | None:
+    async def _turn_of_guest_leave(self, message: GuestRequest, done: Done, shown: Shown) -> None:
+        self._guests.discard(shown.connection)
+
+        def finish(_receipts: Sequence[Receipt]) -> None:
+            message.answer(done)
+
+        if self._guests.is_gone(shown.connection):
+            # It has had this turn when it was lost.
+            self._guests.note_left(shown.connection)
+            self._run_nothing(message, finish)
+            return
+        leaving = member_of(shown)
+        await self._run(TurnKind.LEAVE, lambda actor: actor.on_leave(leaving), message, finish)
+
+    async def _sender(self, node: str, shown: Shown | None) -> Member | None:
         if shown is None:
             return None
+        if self._guests.is_gone(shown.connection):
+            await self._let_back(node, shown)
         # It may have joined while the room had another owner, and its node not have told of it.
         self._add_guest(node, shown)
         return member_of(shown)
@@ -245,15 +265,62 @@ class SharedHost(ActorHost):
             self._router.queue(self._state.name, node, Said(say, time_ms))
 
     async def _check_guests(self) -> None:
-        """Run the leaves of members whose nodes have died."""
-        if self._guests:
-            with suppress(EngineUnavailableError):
-                presence = await self._bus.read_remote_presence(self._state.name)
-                self._left += self._guests.take_lost(presence)
+        """Learn of the members of other nodes: run the leaves of those whose nodes have died, and the joins of those that are back."""
+        guests, failure = self._guests, None
+        if not self._may_have_guests():
+            return
+        with suppress(EngineUnavailableError):
+            presence = await self._bus.read_remote_presence(self._state.name)
+            self._left += guests.take_lost(presence)
+            for node, shown in guests.learn_found(presence):
+                try:
+                    await self._let_back(node, shown)
+                except EngineUnavailableError:
+                    raise
+                except Exception as error:  # noqa: BLE001  # raised below: the others are back as well
+                    failure = error
+                    self._runner.close()
+        if guests.must_check_again:
             self._set_check_timer()
+        if failure is not None:
+            raise failure
+
+    async def _let_back(self, node: str, shown: Shown) -> None:
+        """Run the join of a member whose leave was run as its node was taken to be dead; it cannot be refused.
+
+        :raises EngineUnavailableError: if that cannot be stored: then it is to be tried again.
+        """
+        await self._store()
+        joining = member_of(shown)
+        try:
+            await self._run(TurnKind.JOIN, lambda actor: actor.on_join(joining))
+        except Refusal:
+            pass
+        except EngineUnavailableError:
+            raise
+        except Exception:
+            self._guests.add(node, shown)
+            raise
+        done = await self._write()
+        self._guests.add(node, shown)
+        await self._finish(done)
+
+    async def _turn_of_leave(self, message: LeaveTurn, member: Shown) -> None:
+        if member.connection not in self._guests:  # it is back, and the turn was put off
+            await super()._turn_of_leave(message, member)
+
+    def _may_have_guests(self) -> bool:
+        """Whether there are members on other nodes, or may be: where there are some here, the feed tells of the others."""
+        state = self._state
+        is_told = state.subscription.is_open and not state.presence.remote.size
+        return bool(self._guests) or (self._runner.is_open and not is_told)
 
     def _set_check_timer(self) -> None:
-        if self._guests and not self._is_check_set:
+        """Let the members be checked a lease from now.
+
+        Each turn sets it, so that a room without members that does nothing passivates.
+        """
+        if not self._is_check_set and self._may_have_guests():
             self._is_check_set = True
             self._context.tell_later(self._bus.lease_seconds, CheckGuests())
 
@@ -311,6 +378,9 @@ class SharedHost(ActorHost):
             case CheckGuests():
                 self._is_check_set = False
                 await self._check_guests()
+            case RemoteChanged() | ReadRemoteMembers():
+                await super()._handle(message)
+                self._set_check_timer()
             case _:
                 await super()._handle(message)
 

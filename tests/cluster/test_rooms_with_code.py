@@ -473,3 +473,68 @@ async def test_requests_of_other_nodes_are_answered_at_once_when_the_room_is_giv
                 await each.reply.wait()
     # It begins again when it is next asked for.
     assert await ask(east, "add", 1) == 2
+
+
+SHORT_LEASE_SECONDS = 0.6
+
+
+async def wait_until(node: Node, method: str, result: object) -> None:
+    """Wait until a method returns a result, however long the room has no owner."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while True:
+            with suppress(EngineUnavailableError):
+                if await ask(node, method) == result:
+                    return
+            await trio.sleep(0.02)
+
+
+async def test_members_of_a_node_that_was_cut_off_leave_and_join_again(redis: RedisServer) -> None:
+    async with (
+        open_proxy(redis.port) as proxy,
+        open_node(redis.url, classes=[Counter], lease_seconds=SHORT_LEASE_SECONDS) as west,
+        open_node(proxy.url, classes=[Counter], lease_seconds=SHORT_LEASE_SECONDS) as east,
+    ):
+        await ask(west, "add", 1)
+        ann, mia, zoe = [await east.enter(user) for user in ("ann", "mia", "zoe")]
+        await wait_until(west, "who", ["ann", "mia", "zoe"])
+        proxy.is_closed = True
+        proxy.cut(proxy.routes)
+        await wait_until(west, "who", [])
+        # The code fails for one, and the others have their turns.
+        log = await ask(west, "log_of")
+        assert [each for each in log if each != "open"][3:] == ["leave ann", "leave zoe"]
+        proxy.is_closed = False
+        # Its join comes before what it asks for.
+        while isinstance(members := await ask_as(east, ann, "who"), Failed):
+            pass
+        assert "ann" in members
+        await wait_until(west, "who", ["ann", "mia", "zoe"])
+        log = await ask(west, "log_of")
+        assert [each for each in log if each != "open"][5:] == ["join ann", "join mia", "join zoe"]
+        for guest in (ann, mia, zoe):
+            await guest.wait(lambda guest=guest: said(guest, "hello")[-1]["to"] == "zoe")
+            count = len(said(guest, "whisper"))
+            assert await ask_as(east, guest, "whisper", guest.user_id) == "whispered"
+            assert len(said(guest, "whisper")) == count + 1
+        await east.leave(ann)
+        await wait_until(west, "who", ["mia", "zoe"])
+        assert (await ask(west, "log_of"))[-1] == "leave ann"
+
+
+async def test_members_of_an_owner_that_was_cut_off_are_known_to_the_next(redis: RedisServer) -> None:
+    async with (
+        open_proxy(redis.port) as proxy,
+        open_node(proxy.url, classes=[Counter], lease_seconds=SHORT_LEASE_SECONDS) as west,
+        open_node(redis.url, classes=[Counter], lease_seconds=SHORT_LEASE_SECONDS) as east,
+    ):
+        ann = await west.enter("ann")
+        assert await ask(east, "who") == ["ann"]
+        proxy.is_closed = True
+        proxy.cut(proxy.routes)
+        await wait_until(east, "who", [])
+        proxy.is_closed = False
+        await wait_until(east, "who", ["ann"])
+        assert "leave ann" not in await ask(east, "log_of")
+        assert (await ask(east, "log_of")).count("join ann") == 1
+        await ask(east, "whisper", "ann")
+        await ann.wait(lambda: len(said(ann, "whisper")) == 2)

@@ -135,3 +135,29 @@ def test_a_member_has_left_that_two_checks_do_not_find() -> None:
     assert sorted(member.connection for member in guests.members()) == ["b", "c"]
     guests.forget()
     assert not guests
+
+
+def test_a_member_is_there_that_two_checks_find() -> None:
+    guests = Guests()
+    assert guests.learn_found(presence("a", "b")) == []
+    assert not guests  # its node may not have told yet that it has left
+    assert guests.must_check_again
+    assert guests.learn_found(presence("a")) == []
+    assert [member.connection for member in guests.members()] == ["a"]
+
+
+def test_a_member_that_was_lost_is_told_of_when_it_is_back() -> None:
+    guests = Guests()
+    guests.learn(presence("a", "b"))
+    guests.take_lost(presence())
+    assert [shown.connection for shown in guests.take_lost(presence())] == ["a", "b"]
+    assert not guests.must_check_again
+    for _ in range(2):  # until it is added
+        (returned,) = guests.learn_found(presence("a"))
+        assert returned == ("node", Shown("user of a", "a"))
+    assert not guests
+    guests.add(*returned)
+    assert guests.learn_found(presence("a")) == []
+    assert guests.is_gone("b")
+    guests.note_left("b")
+    assert not guests.is_gone("b")
