@@ -56,7 +56,7 @@ class RoomActor(Generic[S]):
     """
 
     state: S
-    """A msgspec.Struct or attrs class that is made without arguments, at most `limits.room_state_bytes` as JSON."""
+    """A msgspec.Struct, attrs class or dataclass that is made without arguments, at most `limits.room_state_bytes` as JSON."""
 
     patterns: ClassVar[tuple[str, ...]] = ()
     """The names of its rooms: names, or patterns as in room rules."""

@@ -59,10 +59,11 @@ class CallMethod:
             raise Refusal(f"data: {error}", code="invalid_message") from None
 
 
-def find_calls(cls: type) -> Mapping[str, CallMethod]:
+def find_calls(cls: type, base: type) -> Mapping[str, CallMethod]:
     """Return the methods of a class that are marked by `call`, inherited ones included, by the names for callers.
 
-    :raises ConfigurationError: if one does not have the parameters or the types that it may have.
+    :raises ConfigurationError: if one does not have the parameters or the types that it may have, or takes the place of
+        what `base` gives to a room.
     """
     found: dict[str, CallMethod] = {}
     for attribute, function in inspect.getmembers(cls, inspect.isfunction):
@@ -70,6 +71,11 @@ def find_calls(cls: type) -> Mapping[str, CallMethod]:
         if name is None:
             continue
         place = f"{cls.__qualname__}.{attribute}"
+        if hasattr(base, attribute) or attribute in base.__annotations__:
+            raise ConfigurationError(
+                f"{place}: takes the place of {base.__name__}.{attribute}; callers may have the name:"
+                f" @call(name={name!r}) for a method of another"
+            )
         if name in found:
             raise ConfigurationError(f"{place}: another method is called {name!r} already")
         found[name] = _read_method(function, place)

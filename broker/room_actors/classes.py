@@ -11,6 +11,7 @@ from broker.config.patterns import matches
 from broker.errors import ConfigurationError
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.calls import CallMethod, find_calls
+from broker.room_actors.checks import check_class, check_together
 from broker.room_actors.state import StateCodec, find_state_type
 
 
@@ -30,15 +31,22 @@ class ActorClass:
 def read_class(cls: type[RoomActor[Any]], *, most_state_bytes: int) -> ActorClass:
     """Check a class.
 
-    :raises ConfigurationError: if it has no pattern, or a state or a call that cannot be used.
+    :raises ConfigurationError: if it has no pattern, or a method, a state or a call that cannot be used.
     """
-    name = cls.__qualname__
-    if not cls.patterns:
-        raise ConfigurationError(f'{name}: no rooms: class {name}(RoomActor, pattern="…")')
+    check_class(cls)
     codec = StateCodec(
         cls.state_name, cls.state_version, find_state_type(cls, RoomActor), most_state_bytes, cls
     )
-    return ActorClass(cls, codec, find_calls(cls))
+    return ActorClass(cls, codec, find_calls(cls, RoomActor))
+
+
+def read_classes(classes: Sequence[type[RoomActor[Any]]], *, most_state_bytes: int) -> list[ActorClass]:
+    """Check classes that are served together.
+
+    :raises ConfigurationError: if one cannot be used, or has a pattern whose rooms an earlier one takes.
+    """
+    check_together(classes)
+    return [read_class(each, most_state_bytes=most_state_bytes) for each in classes]
 
 
 def find_class(classes: Sequence[ActorClass], room: str) -> ActorClass | None:

@@ -16,7 +16,7 @@ from broker.log import Log
 from broker.model import WallClock
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.answer_budget import AnswerBudget, AnswerLimits
-from broker.room_actors.classes import ActorClass, find_class, read_class
+from broker.room_actors.classes import ActorClass, find_class, read_classes
 from broker.room_actors.forwarder import Forwarder
 from broker.room_actors.guests import Guests
 from broker.room_actors.host import ActorHost
@@ -172,7 +172,7 @@ def open_room_actors(
         raise ConfigurationError(
             "server.engine: rooms with code of their own need memory://, sqlite:///PATH or redis://; this engine does not store them"
         )
-    specs = [read_class(each, most_state_bytes=most_state_bytes) for each in classes]
+    specs = read_classes(classes, most_state_bytes=most_state_bytes)
     router = PeerRouter(peers) if store.is_shared and peers is not None else None
     answers = AnswerBudget(answer_limits, trio.current_time())
     return RoomActors(specs, TurnTally(), engine, store, RoomTimers(store), router, wall_clock, log, answers)

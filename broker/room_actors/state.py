@@ -1,6 +1,7 @@
 """The state of a room as JSON: its type, version and migration. Pure."""
 
-from typing import Any, get_args, get_origin
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 import msgspec
@@ -113,20 +114,28 @@ def find_state_type(cls: type, base: type) -> type[Any] | None:
         for generic in getattr(each, "__orig_bases__", ()):
             origin = get_origin(generic)
             if isinstance(origin, type) and issubclass(origin, base):
-                (found,) = get_args(generic)
-                if isinstance(found, type):
+                found = get_args(generic)[0]
+                if not isinstance(found, TypeVar):
                     return _checked(cls, found)
     return None
 
 
-def _checked(cls: type, found: type[Any]) -> type[Any] | None:
+def _checked(cls: type, found: Any) -> type[Any] | None:
     if found is type(None):
         return None
+    if not isinstance(found, type) or not _has_fields(found):
+        raise ConfigurationError(
+            f"{cls.__qualname__}: its state {found!r} must be a msgspec.Struct, an attrs class or a dataclass"
+        )
     try:
         msgspec.json.decode(msgspec.json.encode(found()), type=found)
     except Exception as error:  # noqa: BLE001  # of the application's code
         raise ConfigurationError(
             f"{cls.__qualname__}: its state {found.__qualname__} must be made without arguments, stored and read as JSON"
-            f" (a msgspec.Struct or an attrs class with defaults): {error}"
+            f" (all its fields have defaults): {error}"
         ) from None
     return found
+
+
+def _has_fields(found: type[Any]) -> bool:
+    return issubclass(found, msgspec.Struct) or attrs.has(found) or is_dataclass(found)

@@ -7,9 +7,8 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from broker.errors import ConfigurationError, Refused
+from broker.errors import Refused
 from broker.room_actors import Member, RoomActor, call
-from broker.room_actors.classes import read_class
 from broker.testing import RefusedError, World, open_test_broker
 
 
@@ -47,6 +46,10 @@ class Second(RoomActor[NewState], pattern="room"):
 class Unmigrated(RoomActor[NewState], pattern="room"):
     state_name = "Names"
     state_version = 2
+
+    @classmethod
+    def migrate(cls, state: Any, version: int) -> Any:
+        raise LookupError(f"no migration from version {version}")
 
 
 class Stranger(RoomActor[OldState], pattern="room"):
@@ -110,53 +113,6 @@ async def test_a_room_as_it_began_stores_nothing(autojump_clock: MockClock) -> N
         await world.call("room", "note", "ann")
         await world.call("room", "note", "")
         assert await world.state("room") is None
-
-
-class Needs(msgspec.Struct):
-    name: str
-
-
-def test_classes_that_cannot_be_served_are_refused() -> None:
-    class NoPattern(RoomActor[OldState]):
-        pass
-
-    class NoDefaults(RoomActor[Needs], pattern="x"):
-        pass
-
-    class NotAsync(RoomActor[OldState], pattern="x"):
-        @call  # type: ignore[type-var]
-        def sync(self, sender: Member | None) -> None:
-            pass
-
-    class TooMany(RoomActor[OldState], pattern="x"):
-        @call
-        async def many(self, sender: Member | None, a: int, b: int) -> None:
-            pass
-
-    class Twice(RoomActor[OldState], pattern="x"):
-        @call(name="one")
-        async def first(self, sender: Member | None) -> None:
-            pass
-
-        @call(name="one")
-        async def second(self, sender: Member | None) -> None:
-            pass
-
-    class NoType(RoomActor[OldState], pattern="x"):
-        @call
-        async def typed(self, sender: Member | None, a: "Unknown") -> None:  # type: ignore[name-defined]  # noqa: F821
-            pass
-
-    for cls, reason in (
-        (NoPattern, "no rooms"),
-        (NoDefaults, "without arguments"),
-        (NotAsync, "async"),
-        (TooMany, "one argument at most"),
-        (Twice, "already"),
-        (NoType, "'a' cannot be used"),
-    ):
-        with pytest.raises(ConfigurationError, match=reason):
-            read_class(cls, most_state_bytes=1000)
 
 
 class Tally(msgspec.Struct):
