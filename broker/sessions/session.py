@@ -272,13 +272,16 @@ class Session:
         self._on_refused(refused.why or refused.code)
         self.outbox.reply(Failed(refused, request_id))
 
-    def _execute_nowait(self, command: commands.AnyCommand) -> Rest | None:
+    def _execute_nowait(self, command: commands.AnyCommand) -> Rest | None:  # noqa: PLR0911  # one case for each command
         """Execute a command as far as that needs no wait; returns the rest."""
         match command:
-            case commands.Chat() | commands.Publish():
+            # The most frequent ones first: each case that fails costs two per cent of a ping.
+            case commands.Chat():
                 return self._publish_nowait(command)
             case commands.Ping():
                 self.outbox.reply(Pong(command.id))
+            case commands.Publish():
+                return self._publish_nowait(command)
             case commands.Leave():
                 self._memberships.leave(command.room, command.id)
             case commands.Refresh():
