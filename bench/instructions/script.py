@@ -5,6 +5,7 @@ the order in which trio runs tasks that are ready is chance otherwise.
 """
 
 import gc
+import socket
 import sys
 from collections.abc import Callable
 
@@ -19,9 +20,11 @@ from broker.transport.byte_stream import ByteStream, MemoryByteStream, SocketByt
 _ROOMS, _MEMBERS = 5, 10
 _PUBLISHES = 30
 _POSTS, _NOTIFIERS = 30, 4
+_PAIRS, _ROUNDS = 20, 10
 _WARM_UP = 1
 _MASK = bytes.fromhex("37fa213d")
 _CHAT = client_frame(b'{"type":"chat","text":"' + b"x" * 64 + b'"}', _MASK)
+_PING = client_frame(b'{"type":"ping"}', _MASK)
 _CONTENT = b'{"type":"order_update","order_id":"7","status":"shipped"}'
 _POST = (
     b"POST /api/rooms/user_7/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n"
@@ -127,6 +130,34 @@ async def post(node: Node, make_pair: Callable[[], Pair], stages: Stages, kind: 
         nursery.cancel_scope.cancel()
 
 
+async def speak(node: Node, stages: Stages, kind: str) -> None:
+    """Chat in rooms of two, and ping: two stages. The clients are plain sockets, so that nearly all counted is the node's."""
+    clients: list[socket.socket] = []
+    for number in range(2 * _PAIRS):
+        ours, theirs = socket.socketpair()
+        clients.append(ours)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        node.connect(SocketByteStream(stream, _ADDRESS))
+        ours.sendall(_handshake(target_of(f"pair-{kind}-{number % _PAIRS}", f"u{number}")))
+        await wait_all_tasks_blocked()
+    speakers = clients[:_PAIRS]
+    for name, message, answer, hearers in (
+        ("chats", _CHAT, b'"type":"chat"', clients),
+        ("pings", _PING, b'"type":"pong"', speakers),
+    ):
+        with stages.stage(f"pairs-{name}"):
+            for _ in range(_ROUNDS):
+                for speaker in speakers:
+                    speaker.sendall(message)
+                await wait_all_tasks_blocked()
+                _pass_time()
+        if any(hearer.recv(_READ_BYTES).count(answer) != _ROUNDS for hearer in hearers):
+            raise RuntimeError("not everyone heard everything: what was counted means nothing")
+    for client in clients:
+        client.close()
+    await wait_all_tasks_blocked()
+
+
 def _pass_time() -> None:
     """Let some milliseconds pass, as they do between rounds of messages: a room lends so many turns in each."""
     clock = trio.lowlevel.current_clock()
@@ -151,6 +182,8 @@ async def main(path: str | None) -> None:
                 await post(node, make_pair, unseen, f"{kind}{number}")
             await play(node, make_pair, counted, kind)
             await post(node, make_pair, counted, kind)
+        await speak(node, unseen, "unseen")
+        await speak(node, counted, "counted")
 
 
 def run(path: str | None) -> None:

@@ -14,7 +14,7 @@ from bench.instructions.judge import (
     why_not_comparable,
 )
 from bench.instructions.node import open_node
-from bench.instructions.script import memory_pair, play, post, socket_pair
+from bench.instructions.script import memory_pair, play, post, socket_pair, speak
 from bench.instructions.stages import Stages
 
 HERE = surroundings()
@@ -55,3 +55,4 @@ async def test_the_script_is_heard_by_everyone(make_pair: object, mock_clock: tr
     async with open_node() as node:
         await play(node, make_pair, Stages(None), "test")  # type: ignore[arg-type]
         await post(node, make_pair, Stages(None), "test")  # type: ignore[arg-type]
+        await speak(node, Stages(None), "test")
