@@ -1,5 +1,6 @@
 """The base class of rooms that applications write."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -112,7 +113,9 @@ class RoomActor(Generic[S]):
         """Handle a timer that is due. If the turn fails, the timer is tried again, later each time."""
 
     async def on_task(self, task: Task) -> None:
-        """Take the result of a task of `spawn`, or its exception."""
+        """Take the result of a task of `spawn`, or its exception; by default an exception is logged."""
+        if task.error is not None:
+            self.log.exception("task of a room failed", task=task.name, exc_info=task.error)
 
     async def on_close(self) -> None:
         """End: the room passivates, or the server stops. Not called if the process is killed."""
@@ -183,9 +186,24 @@ class RoomActor(Generic[S]):
         """Run an async function beside the room, once this turn is stored; its end comes to `on_task`.
 
         It is cancelled, without a further turn, when the room fails or passivates, or the server stops. What must not be
-        lost is noted in the state, with a timer.
+        lost is noted in the state, with a timer. It gets what it needs of the state as arguments, and leaves `self.state`
+        alone: turns run meanwhile, and what it changed would be stored with one of them, or lost. Tasks of one name run
+        side by side.
+
+        :raises TypeError: if it is no async function.
         """
+        if not is_async_function(function):
+            raise TypeError(
+                f"spawn({name!r}, …): takes an async function and its arguments, spawn(name, function, *arguments);"
+                f" {function!r} is none"
+            )
         self.room_view.turn.start_task(name, function, arguments)
+
+
+def is_async_function(function: Any) -> bool:
+    """Whether a call of it returns a coroutine, also where it is wrapped, bound, or an object that is called."""
+    called = getattr(type(function), "__call__", None)  # noqa: B004  # that of an object is async if this is
+    return inspect.iscoroutinefunction(inspect.unwrap(function)) or inspect.iscoroutinefunction(called)
 
 
 MAX_TIMER_NAME_BYTES = 512

@@ -8,7 +8,7 @@ from typing import Any
 from broker.config.flaws import flaw_of_pattern
 from broker.config.patterns import matches
 from broker.errors import ConfigurationError
-from broker.room_actors.actor import RoomActor
+from broker.room_actors.actor import RoomActor, is_async_function
 
 _HANDLERS = {
     name: [each for each in inspect.signature(function).parameters if each != "self"]
@@ -55,7 +55,7 @@ def _problems_of(cls: type[RoomActor[Any]]) -> Iterator[str]:
     if not cls.turn_seconds > 0:
         yield f".turn_seconds: {cls.turn_seconds!r} is no time of a turn"
     for name, parameters in _HANDLERS.items():
-        if not _is_async(inspect.getattr_static(cls, name)):
+        if not is_async_function(inspect.getattr_static(cls, name)):
             yield f".{name}: is called as an async method: async def {name}({', '.join(['self', *parameters])})"
         if not _takes(getattr(cls, name), 1 + len(parameters)):
             yield f".{name}: is called with ({', '.join(['self', *parameters])})"
@@ -84,10 +84,6 @@ def _problems_of_migration(cls: type[RoomActor[Any]]) -> Iterator[str]:
     is_bound = isinstance(inspect.getattr_static(cls, "migrate"), classmethod | staticmethod)
     if not is_bound or inspect.iscoroutinefunction(migrate) or not _takes(migrate, 2):
         yield ".migrate: is called on the class and not awaited: @classmethod def migrate(cls, state, version)"
-
-
-def _is_async(function: object) -> bool:
-    return callable(function) and inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
 def _takes(function: Callable[..., Any], arguments: int) -> bool:

@@ -1,5 +1,6 @@
 """Turns of rooms with code, as members and services notice them."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -259,6 +260,68 @@ async def test_a_task_runs_beside_the_room_and_its_end_is_a_turn(autojump_clock:
         worked = ann.of_type("worked")
         assert [each["value"] for each in worked] == ["worked for 4", None]
         assert worked[1]["error"] == "ValueError('too much work')"
+
+
+async def answer(text: str) -> str:
+    return text
+
+
+class Spawning(RoomActor[None], pattern="spawn"):
+    """Starts what can be a task, and what cannot; it has no on_task."""
+
+    @call
+    async def start(self, sender: Member | None, what: str) -> str:
+        functions: dict[str, Any] = {
+            "failing": self.fail,
+            "bound by partial": partial(answer, "done"),
+            "a callable object": Answering(),
+        }
+        if what in functions:
+            self.spawn(what, functions[what])
+            return "begun"
+        wrong: dict[str, Any] = {
+            "a sync function": lambda: 5,
+            "a coroutine": answer("never"),
+            "no function": None,
+        }
+        try:
+            self.spawn(what, wrong[what])
+        except TypeError as error:
+            return str(error)
+        finally:
+            wrong["a coroutine"].close()
+        return "begun"
+
+    async def fail(self) -> None:
+        raise ZeroDivisionError("in a task")
+
+
+class Answering:
+    async def __call__(self) -> str:
+        return "done"
+
+
+@pytest.mark.parametrize("what", ["a sync function", "a coroutine", "no function"])
+async def test_a_task_of_what_is_no_async_function_is_an_error_in_the_turn(
+    autojump_clock: MockClock, what: str
+) -> None:
+    async with open_test_broker([Spawning]) as world:
+        assert "takes an async function and its arguments" in await world.call("spawn", "start", what)
+
+
+async def test_a_task_that_fails_is_logged_where_no_on_task_takes_its_exception(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_test_broker([Spawning]) as world:
+        for what in ("bound by partial", "a callable object"):
+            assert await world.call("spawn", "start", what) == "begun"
+        assert "task of a room failed" not in caplog.text
+        assert await world.call("spawn", "start", "failing") == "begun"
+        assert "task of a room failed" in caplog.text
+        assert "task=failing" in caplog.text
+        assert "room=spawn" in caplog.text
+        assert "in fail" in caplog.text
+        assert "ZeroDivisionError: in a task" in caplog.text
 
 
 class Filter(RoomActor[None], pattern=("filter", "filter.*")):

@@ -1,6 +1,7 @@
 """The console shows the code of a room: its class, state, timers, turns and last failure, as text and without a turn."""
 
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +22,10 @@ class Sale(msgspec.Struct):
 
 class Auction(RoomActor[Sale], pattern="auction.*"):
     state_version = 3
+
+    @classmethod
+    def migrate(cls, state: Any, version: int) -> Any:
+        return state
 
     @call
     async def bid(self, sender: Member | None, price: int) -> None:
