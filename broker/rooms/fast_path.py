@@ -8,8 +8,6 @@ once if it is the next. Each does nothing and returns False if the message has t
 from collections.abc import Callable
 from functools import partial
 
-import trio
-
 from broker.engine.base import Engine, Receipt
 from broker.errors import EngineUnavailableError
 from broker.notices import Acknowledged, Failed, RoomEvent
@@ -78,11 +76,7 @@ def answer_append_nowait(state: RoomState) -> bool:
 
 def deliver_nowait(state: RoomState, arrival: FeedEvents) -> bool:
     """Send the events of the feed, if nothing is missing before them."""
-    if (
-        not _is_small_and_ready(state)
-        or not state.subscription.is_open
-        or not state.can_lend(trio.current_time())
-    ):
+    if not _is_small_and_ready(state) or not state.subscription.is_open or not state.can_lend(state.clock()):
         return False
     assert state.delivered is not None
     deliverable = order_feed_events(state.delivered, (arrival,))

@@ -8,6 +8,7 @@ from random import Random
 import attrs
 import trio
 
+from broker.clocks import trio_clock
 from broker.engine.attendance import QueuesAtPlaces
 from broker.engine.base import (
     Engine,
@@ -35,6 +36,7 @@ from broker.engine.redis.peers import RedisPeers
 from broker.engine.redis.presence.attendance import RedisAttendance
 from broker.engine.redis.presence.bus import RedisPresence
 from broker.engine.redis.replies import (
+    is_published,
     is_remote_change,
     is_removal,
     parse_count,
@@ -87,6 +89,7 @@ class RedisEngine(Engine, Feed):
         self._cluster = RedisCluster(nodes_server, keyspace, node=node, log=log)
         self._revocations = RedisRevocations(nodes_server, scripts.revoke, keyspace)
         self._clock = clock
+        self._trio_clock = trio_clock()
         self._outbox = RedisOutbox(queues, servers, scripts, keyspace, clock.now_ms) if queues else None
         at_places = QueuesAtPlaces(queues)
         writers = [server.attendance for server in servers if server.attendance is not None]
@@ -187,13 +190,13 @@ class RedisEngine(Engine, Feed):
         """See Engine."""
         drafts = (draft,)
         link, packer = self._appends_to(room, retention)
-        now_ms, began = self._clock.now_ms(), trio.current_time()
+        now_ms, began = self._clock.now_ms(), self._trio_clock()
 
         def done(result: Sequence[Receipt] | EngineUnavailableError) -> None:
             if isinstance(result, EngineUnavailableError):
                 on_done(result)
                 return
-            self._meter.append.note(trio.current_time() - began)
+            self._meter.append.note(self._trio_clock() - began)
             self._count(drafts)
             on_done(result[0])
 
@@ -303,7 +306,9 @@ class _RoomListener:
     def arrived(self, payload: bytes) -> None:
         """See Listener."""
         try:
-            if is_remote_change(payload):
+            if is_published(payload):
+                self.listener.arrived(*parse_published(payload))
+            elif is_remote_change(payload):
                 change = parse_remote_change(payload)
                 if change.node != self.node:
                     self.listener.remote_changed(change)
@@ -312,6 +317,7 @@ class _RoomListener:
                 if node != self.node:
                     self.listener.user_removed(user_id)
             else:
+                # An append of an earlier or later version.
                 self.listener.arrived(*parse_published(payload))
         except ValueError:
             # Published by another program, or content that is not UTF-8: the room reads what was stored.

@@ -371,21 +371,29 @@ def parse_removal(payload: bytes) -> tuple[str, str]:
     return _REMOVAL.decode(payload)
 
 
-@of_msgspec
+def is_published(payload: bytes) -> bool:
+    """Whether a message of a room's channel is an append of this version: an array of five (MessagePack fixarray)."""
+    return payload[:1] == b"\x95"
+
+
 def parse_published(payload: bytes) -> tuple[str, list[Event]]:
     """Parse the message of an append: the epoch and the events.
 
     An earlier version published three elements, a later one may publish more than five; arrays of two, four (of an
     earlier version) and maps are the other messages of the channel.
     """
-    published = _PUBLISHED.decode(payload)
-    offsets, contents = published.fields[::2], published.fields[1::2]
-    headers = [None] * len(offsets) if published.headers is None else published.headers
-    events = []
-    for offset, content, header in zip(offsets, contents, headers, strict=True):
-        if not isinstance(content, str) or not isinstance(offset, int) or not 0 <= offset < INT64:
-            raise ValueError("no offset and content")
-        written = content.encode()
-        parsed = read_header(written) if header is None else parse_header(header)
-        events.append(Event(written, published.time_ms, offset or None, parsed))
+    try:
+        published = _PUBLISHED.decode(payload)
+        offsets, contents = published.fields[::2], published.fields[1::2]
+        headers = [None] * len(offsets) if published.headers is None else published.headers
+        events = []
+        for offset, content, header in zip(offsets, contents, headers, strict=True):
+            if type(content) is not str or type(offset) is not int or not 0 <= offset < INT64:
+                raise ValueError("no offset and content")
+            written = content.encode()
+            parsed = read_header(written) if header is None else _HEADER.decode(header)
+            events.append(Event(written, published.time_ms, offset or None, parsed))
+    except (msgspec.MsgspecError, MemoryError, RecursionError) as error:
+        # As `of_msgspec`, without a call for each message.
+        raise ValueError(str(error)) from error
     return published.epoch, events

@@ -3,6 +3,7 @@
 import msgspec
 
 from broker.engine.redis.replies import (
+    is_published,
     is_remote_change,
     is_removal,
     pack_header,
@@ -32,7 +33,7 @@ SEEDS = (
 
 def check(data: bytes) -> None:
     """Read a message as each kind."""
-    assert not (is_remote_change(data) and is_removal(data))
+    assert is_published(data) + is_remote_change(data) + is_removal(data) <= 1
     change = _try(parse_remote_change, data)
     if change is not None:
         flat = [
