@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import attrs
 import msgspec
+from msgspec import UNSET
 
 from broker.client.effects import Message
 from broker.client.errors import ClientError, NotSentError
@@ -133,22 +134,22 @@ class Room:
         await self._client.ask(message | _choice(tags, echo=echo), "once")
 
     @overload
-    async def call(self, method: str, data: Any = None, *, id: str | None = None) -> Any: ...
+    async def call(self, method: str, data: Any = UNSET, *, id: str | None = None) -> Any: ...
 
     @overload
     async def call(
-        self, method: str, data: Any = None, *, id: str | None = None, result_type: type[T]
+        self, method: str, data: Any = UNSET, *, id: str | None = None, result_type: type[T]
     ) -> T: ...
 
     async def call(
         self,
         method: str,
-        data: Any = None,
+        data: Any = UNSET,
         *,
         id: str | None = None,  # noqa: A002
         result_type: type[Any] | None = None,
     ) -> Any:
-        """Call a method of the room with any JSON value; returns the answer of the application.
+        """Call a method of the room with any JSON value, or none; returns the answer of the application.
 
         With `result_type` the answer is converted by `msgspec.convert`: a struct, an attrs class or a dataclass, say.
         The call is sent again with the same `id` after a lost connection and a temporary refusal, and the application may
@@ -157,7 +158,9 @@ class Room:
         :raises RefusedError: if the application refuses, with its reason; also where nothing answers calls.
         :raises ClientError: see `Client.ask`; also for an answer that is not of `result_type`.
         """
-        message: Message = {"type": "call", "room": self.name, "method": method, "data": data}
+        message: Message = {"type": "call", "room": self.name, "method": method}
+        if data is not UNSET:
+            message["data"] = data
         if id is not None:
             message["id"] = id
         answer = (await self._client.ask(message))["data"]

@@ -10,11 +10,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from broker.client import ClientError, ConnectionLostError, RefusedError, RemovedError
+from broker.client import ClientError, ConnectionLostError, RefusedError, RemovedError, connect
 from broker.hooks import Hook
 from broker.model import Draft
 from broker.protocol.content import notifier_content
+from broker.room_actors import Member, RoomActor, call
+from broker.testing import RunningBroker, running_broker
 from tests.client.test_client import World, next_of, open_world
+from tests.support.patience import PATIENCE_SECONDS
 
 Answer = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -63,6 +66,28 @@ async def test_a_call_returns_the_answer_of_the_application(
         assert await room.call("echo", {"1": 2}, result_type=dict[int, int]) == {1: 2}
         with pytest.raises(ClientError, match=r"^the answer to echo: .*status"):
             await room.call("echo", {"number": 5}, result_type=Order)
+
+
+class Counter(RoomActor[None], pattern="counter"):
+    @call
+    async def add(self, sender: Member | None, points: int = 5) -> int:
+        return points
+
+
+def test_a_call_without_data_leaves_the_default_to_the_code_of_the_room() -> None:
+    async def main(greenroom: RunningBroker) -> None:
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with (
+                connect(greenroom.url, token=greenroom.token("ann")) as client,
+                client.join("counter") as room,
+            ):
+                assert await room.call("add") == 5
+                assert await room.call("add", 7) == 7
+                with pytest.raises(RefusedError, match="data: Expected `int`, got `null`"):
+                    await room.call("add", None)
+
+    with running_broker(rooms=[Counter]) as greenroom:
+        trio.run(main, greenroom)
 
 
 async def test_a_refused_call_raises_with_code_and_reason(open_node: Any, autojump_clock: MockClock) -> None:
