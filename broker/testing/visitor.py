@@ -34,22 +34,24 @@ class Visitor:
 
     user_id: str
     room: str
-    heard: list[dict[str, Any]] = attrs.Factory(list)
+    heard: list[dict[str, Any]] = attrs.field(factory=list, repr=False)
     """All messages from the room and the server, the oldest first; answers to requests are not among them."""
     closed_with: int | None = None
     """The close code, once the connection has ended."""
     broker_loop: BrokerLoop = attrs.field(kw_only=True, repr=False)
-    _open: "Callable[[Visitor], Awaitable[tuple[Line, WebSocketConnection]]]" = attrs.field(kw_only=True)
+    _open: "Callable[[Visitor], Awaitable[tuple[Line, WebSocketConnection]]]" = attrs.field(
+        kw_only=True, repr=False
+    )
     claims: Mapping[str, Any] = attrs.field(kw_only=True, repr=False)
     """The claims of its token, beside the name and the time until which it holds."""
     position: Position | None = None
     """The newest position of the room that was heard of."""
-    _line: Line = attrs.field(init=False)
-    _socket: WebSocketConnection = attrs.field(init=False)
+    _line: Line = attrs.field(init=False, repr=False)
+    _socket: WebSocketConnection = attrs.field(init=False, repr=False)
     _is_joined: bool = False
-    _answers: dict[str, dict[str, Any]] = attrs.Factory(dict)
-    _ids: "count[int]" = attrs.field(kw_only=True)
-    _has_read: Wakeup = attrs.Factory(Wakeup)
+    _answers: dict[str, dict[str, Any]] = attrs.field(factory=dict, repr=False)
+    _ids: "count[int]" = attrs.field(kw_only=True, repr=False)
+    _has_read: Wakeup = attrs.field(factory=Wakeup, repr=False)
 
     @in_broker
     async def call(self, method: str, data: object = UNSET, *, request_id: str | None = None) -> Any:

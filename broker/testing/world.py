@@ -162,7 +162,12 @@ class World:
 
     @in_broker
     async def state(self, room: str) -> Any:
-        """Return the stored state of a room as JSON values; None if it has none."""
+        """Return the stored state of a room as JSON values; None if it has none.
+
+        :raises LookupError: if no class is for the room.
+        """
+        if not self._assembly.http.rooms.has_code(room):
+            raise LookupError(f"no class is for room {room!r}")
         stored = (await self._engine.room_store.load(room)).state
         return None if stored is None else msgspec.json.decode(stored.content)
 
@@ -180,7 +185,13 @@ class World:
         """Let a room fail, as by a fault in its code: it is started again with what is stored, and its members stay.
 
         One that fails more than five times within ten seconds is given up: its members are disconnected with 1011.
+
+        :raises LookupError: if it is not in memory, so that nothing of it can fail.
         """
+        if room not in self.rooms_in_memory():
+            raise LookupError(
+                f"room {room!r} is not in memory: nobody has joined or called it, or it has passivated"
+            )
         if self._assembly.http.rooms.has_code(room):
             # A turn that fails before any code has run.
             with self._engine.failing_turn():

@@ -313,3 +313,21 @@ def test_under_trio_the_clock_of_the_test_must_be_virtual_or_the_broker_in_a_thr
             assert (await world.state("board.1"))["fired"] == ["soon 60"]
 
     trio.run(main)
+
+
+async def test_a_room_that_cannot_crash_or_has_no_state_is_told_from_one_that_has(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_test_broker([Board]) as world:
+        with pytest.raises(LookupError, match=r"room 'board\.1' is not in memory"):
+            await world.crash("board.1")
+        assert await world.state("board.1") is None
+        with pytest.raises(LookupError, match=r"no class is for room 'bord\.1'"):
+            await world.state("bord.1")
+
+
+async def test_a_visitor_is_shown_by_its_user_and_room(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Board]) as world:
+        ann = await world.join("board.1", user="ann")
+        assert "user_id='ann', room='board.1'" in repr(ann)
+        assert len(repr(ann)) < 300
