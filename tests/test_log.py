@@ -5,22 +5,18 @@ import json
 import logging
 import os
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.config.settings import AuthSettings, LogSettings
 from broker.log import Log, open_log, stdlib_log
 from broker.log.fields import describe_error, format_fields, redact
-from tests.support.patience import PATIENCE_SECONDS
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
@@ -246,16 +242,14 @@ def test_a_log_on_a_closed_stream_ends_nothing() -> None:
     out.log.info("a")
 
 
-def test_structlogs_own_configuration_is_left_alone() -> None:
-    written().log.info("a")
-    assert not structlog.is_configured()
-
-
-def test_structlog_is_imported_with_the_first_log_only() -> None:
-    program = "import sys, broker.log; sys.exit('structlog' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", program], check=False, timeout=PATIENCE_SECONDS).returncode == 0
-    )
+def test_the_fields_of_the_log_itself_cannot_be_replaced() -> None:
+    out = written()
+    out.log.bind(level="fatal").info("a", time="never", room="lobby")
+    fields = out.only
+    assert list(fields) == ["time", "level", "event", "room"]
+    assert (fields["level"], fields["time"]) != ("fatal", "never")
+    assert fields["level"] == "info"
+    assert fields["time"].endswith("Z")
 
 
 def test_an_embedding_program_gets_events_in_its_own_logging(caplog: pytest.LogCaptureFixture) -> None:

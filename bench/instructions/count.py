@@ -21,7 +21,7 @@ _ROOT = _HERE.parent.parent
 _SECONDS = 1200.0
 _STAGE = re.compile(r"^desc: Trigger: Client Request: (\S+)$", re.MULTILINE)
 _TOTAL = re.compile(r"^totals: (\d+)$", re.MULTILINE)
-_COUNTED = ("trio", "trio-websocket", "wsproto", "h11", "msgspec", "attrs", "outcome", "pyjwt", "structlog")
+_COUNTED = ("trio", "trio-websocket", "wsproto", "h11", "msgspec", "attrs", "outcome", "pyjwt")
 
 
 class Surroundings(msgspec.Struct, frozen=True):

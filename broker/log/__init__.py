@@ -6,6 +6,7 @@ from typing import TextIO
 from broker.config.settings import LogSettings
 from broker.log.base import Log
 from broker.log.stdlib import StdlibLog
+from broker.log.structured import structured_log
 
 __all__ = ["Log", "open_log", "stdlib_log"]
 
@@ -17,9 +18,6 @@ def open_log(settings: LogSettings, stream: TextIO) -> Log:
     which. An exception is described in the same line; its traceback is written at level debug only. Lines are written at
     once, which blocks as `stream` does: a `BackgroundText` never does.
     """
-    # structlog takes long to import, and most commands open no log.
-    from broker.log.structured import structured_log  # noqa: PLC0415
-
     human = settings.format == "human" or (settings.format == "auto" and stream.isatty())
     return structured_log(level=settings.level, human=human, stream=stream)
 

@@ -92,9 +92,9 @@ def test_python_m_broker_is_the_command() -> None:
 @pytest.mark.parametrize(
     ("command", "heavy"),
     [
-        ("", ["quart", "hypercorn", "trio", "structlog", "jwt", "cryptography", "msgspec"]),
-        ("token", ["quart", "hypercorn", "trio", "structlog", "jwt", "cryptography"]),
-        ("config", ["quart", "hypercorn", "structlog", "jwt", "cryptography"]),
+        ("", ["quart", "hypercorn", "trio", "rich", "jwt", "cryptography", "msgspec"]),
+        ("token", ["quart", "hypercorn", "trio", "rich", "jwt", "cryptography"]),
+        ("config", ["quart", "hypercorn", "rich", "jwt", "cryptography"]),
     ],
 )
 def test_light_commands_import_no_server(command: str, heavy: list[str]) -> None:

@@ -401,7 +401,7 @@ broker.Publisher, broker.AsyncPublisher
 from broker.client import RefusedError, UnavailableError
 names = {name.partition(".")[0] for name in sys.modules}
 print(sorted(names & {"actors", "quart", "hypercorn", "trio_websocket", "wsproto", "werkzeug", "flask", "click",
-    "structlog", "rich", "prometheus_client", "cryptography", "jwt", "hiredis", "quart_schema", "pydantic", "sqlite3"}))
+    "rich", "prometheus_client", "cryptography", "jwt", "hiredis", "quart_schema", "pydantic", "sqlite3"}))
 print(sorted(name for name in sys.modules if name.startswith("broker.") and not name.startswith("broker.client")))
 print("asyncio" in sys.modules)
 """
