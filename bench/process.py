@@ -150,12 +150,16 @@ def _wait_until_it_answers(
     spec: ServerSpec, port: int, process: subprocess.Popen[bytes], output: IO[bytes], seconds: float
 ) -> None:
     deadline = time.monotonic() + seconds
-    while not _answers(port, spec.ready_path):
+    while not (_answers(port, spec.ready_path) and _is_whole(port, spec.whole_path)):
         if process.poll() is not None:
             raise BenchError(f"{spec.name} ended with status {process.returncode}{_tail(output)}")
         if time.monotonic() > deadline:
             raise BenchError(f"{spec.name} does not answer after {seconds:g} s{_tail(output)}")
         time.sleep(_POLL_SECONDS)
+
+
+def _is_whole(port: int, path: str | None) -> bool:
+    return path is None or _answers(port, path)
 
 
 def _answers(port: int, path: str | None) -> bool:

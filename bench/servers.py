@@ -35,6 +35,7 @@ def _greenroom(
             arguments=(sys.executable, "-m", "broker", "serve", "--port", "{port}"),
             environment={f"GREENROOM_{key}": value for key, value in (environment | settings).items()},
             ready_path=ready_path,
+            whole_path="/",
         )
 
     return make

@@ -38,6 +38,8 @@ class ServerSpec:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     ready_path: str | None
+    whole_path: str | None = None
+    """Answers 200 once the server has also what it imports with the port open already; None: nothing."""
     dialect: Dialect = NATIVE
 
     @property

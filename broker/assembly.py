@@ -257,7 +257,7 @@ async def open_assembly(
             refusals,
             own_log,
             webhooks=webhooks,
-            build={"version": node.version, "engine": scheme},
+            build=lambda: {"version": node.version, "engine": scheme},
             is_draining=draining.is_set,
             registry=parts.get("registry"),
             hooks=hooks,

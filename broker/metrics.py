@@ -75,7 +75,7 @@ def open_metrics(
     log: Log,
     *,
     webhooks: Sequence[Tally] = (),
-    build: Mapping[str, str],
+    build: Callable[[], Mapping[str, str]],
     is_draining: Callable[[], bool],
     registry: CollectorRegistry | None = None,
     hooks: Hooks | None = None,
@@ -86,7 +86,7 @@ def open_metrics(
 ) -> Iterator[CollectorRegistry]:
     """Register the metrics of one broker for the block, in `registry` or a new one with those of the process as well.
 
-    `build` are the labels of `greenroom_build_info`; `certificate_expires_at` returns Unix seconds. `lag` is that of the
+    `build` returns the labels of `greenroom_build_info`; `certificate_expires_at` returns Unix seconds. `lag` is that of the
     event loop, `flushes` the sizes of the flusher's batches.
 
     :raises ValueError: if `registry` has metrics of the same names.
@@ -102,7 +102,7 @@ def open_metrics(
         EngineCollector(engine),
         LogCollector(log),
         WebhookCollector(webhooks),
-        NodeCollector(dict(build), is_draining),
+        NodeCollector(build, is_draining),
         LoopCollector(lag, flushes),
         DeflateCollector(deflate),
     ]
@@ -265,17 +265,18 @@ class EngineCollector(Collector):
 class NodeCollector(Collector):
     """Shows the build, and whether the node is draining."""
 
-    _build: dict[str, str]
+    _build: Callable[[], Mapping[str, str]]
     _is_draining: Callable[[], bool]
 
     def collect(self) -> Iterator[Metric]:
         """Take a snapshot; called for each scrape."""
+        labels = self._build()
         build = GaugeMetricFamily(
             "greenroom_build_info",
             "The version of Greenroom and its engine; always 1",
-            labels=list(self._build),
+            labels=list(labels),
         )
-        build.add_metric(list(self._build.values()), 1)
+        build.add_metric(list(labels.values()), 1)
         yield build
         yield GaugeMetricFamily(
             "greenroom_draining",

@@ -4,11 +4,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import attrs
 import trio
-from hypercorn.typing import ASGIFramework
 
 from broker.assembly import OwnParts, open_broker
 from broker.config.settings import Settings
@@ -25,6 +24,9 @@ from broker.transport.descriptors import connections_possible, raise_limit
 from broker.transport.listening import closing, open_listeners
 from broker.watchdog import watchdog
 
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework
+
 FORCE_SECONDS = 4.5
 """Time after the drain window at which the watchdog ends the process; the rest of the 5 s is for the log."""
 
@@ -37,7 +39,7 @@ COLLECTOR_SECONDS = 1.0
 async def run_server(
     settings: Settings,
     *,
-    make_app: Callable[[Broker], ASGIFramework | None] = lambda _broker: None,
+    make_app: "Callable[[Broker], ASGIFramework | None]" = lambda _broker: None,
     log: Log | None = None,
     on_listening: Callable[[str], None] = lambda _url: None,
     manager: ServiceManager = NO_MANAGER,
@@ -82,7 +84,7 @@ async def run_server(
 async def _run_server(
     settings: Settings,
     opening: Callable[[], AbstractAsyncContextManager[Broker]],
-    make_app: Callable[[Broker], ASGIFramework | None],
+    make_app: "Callable[[Broker], ASGIFramework | None]",
     log: Log,
     on_listening: Callable[[str], None],
     *,

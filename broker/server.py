@@ -1,12 +1,13 @@
 """The public Broker: publishes in rooms, and serves them on a port until it is drained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
-from hypercorn.typing import ASGIFramework
 
 from broker.auth.tokens import open_verifier
 from broker.config.check import with_normal_origins
@@ -14,10 +15,10 @@ from broker.config.reload import ReloadPlan, plan_reload
 from broker.config.settings import Settings
 from broker.drain import disconnect_in_time, plan_disconnects
 from broker.errors import CloseCode
-from broker.http.app import create_app
-from broker.http.hosting.serving import open_http
+from broker.http.late import HttpHost, open_late
 from broker.http.nodes.questions import NodeAnswers
 from broker.http.nodes.siblings import Siblings
+from broker.http.probes import ProbeAnswers
 from broker.http.services import HttpServices
 from broker.model import Draft, IdempotencyKey, check_room_name
 from broker.portable_json import encode
@@ -32,6 +33,11 @@ from broker.transport.connection import ConnectionServices
 from broker.transport.descriptors import connections_possible
 from broker.transport.listening import closing, open_listeners, url_of
 from broker.transport.port import Port
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework
+
+    from broker.http.app import GreenroomApp
 
 DRAIN_GRACE_SECONDS = 2.5
 """Time after the drain window for connections to close; later steps have the rest of the 5 s."""
@@ -174,7 +180,7 @@ class Broker:
     async def serve(
         self,
         *,
-        app: ASGIFramework | None = None,
+        app: "ASGIFramework | None" = None,
         listeners: list[trio.SocketListener] | None = None,
         on_listening: Callable[[str], None] = lambda _url: None,
         task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
@@ -195,18 +201,9 @@ class Broker:
         settings = self.settings
         if listeners is None:
             listeners = await open_listeners(settings.server)
-        ours = create_app(self._http, random=self._random)
         async with (
             closing(listeners),
-            open_http(
-                ours,
-                settings.http,
-                self._services.log,
-                beside=app,
-                refusals=self._services.refusals,
-                posts=ours.plain_posts,
-                needs_client_certificate=settings.server.tls_client_ca_file is not None,
-            ) as http,
+            self._open_http(app) as http,
             trio.open_nursery() as helpers,
         ):
             # A write that hypercorn shields from cancellation must not outlive it.
@@ -235,6 +232,43 @@ class Broker:
                 http.begin_stop()
                 await self._disconnect_all(window_seconds)
             helpers.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _open_http(self, app: "ASGIFramework | None") -> "AsyncIterator[HttpHost]":
+        """Open the HTTP side; with `app` at once, as a program with one has imported what that needs."""
+        if app is not None:
+            async with self._open_host(app) as host:
+                yield host
+            return
+        answers, write_seconds = ProbeAnswers(self._http), self.settings.http.request_seconds
+        async with open_late(answers, self._open_host, write_seconds=write_seconds) as late:
+            yield late
+
+    @asynccontextmanager
+    async def _open_host(self, app: "ASGIFramework | None" = None) -> AsyncIterator[HttpHost]:
+        settings = self.settings
+        # A stop does not wait for the imports, which may take seconds on a busy machine.
+        ours = await trio.to_thread.run_sync(self._load, abandon_on_cancel=True)
+        from broker.http.hosting.serving import open_http  # noqa: PLC0415  # imported by the line above
+
+        async with open_http(
+            ours,
+            settings.http,
+            self._services.log,
+            beside=app,
+            refusals=self._services.refusals,
+            posts=ours.plain_posts,
+            needs_client_certificate=settings.server.tls_client_ca_file is not None,
+        ) as http:
+            yield http
+
+    def _load(self) -> "GreenroomApp":
+        """Return our application, and import what a server begins without; blocks for some tenths of a second."""
+        import broker.http.hosting.serving  # noqa: PLC0415
+        import broker.transport.slow_path  # noqa: F401, PLC0415
+        from broker.http.app import create_app  # noqa: PLC0415
+
+        return create_app(self._http, random=self._random)
 
     async def _disconnect_all(self, window_seconds: float) -> None:
         """Send every client `reconnect` with a delay, and close each after its delay."""

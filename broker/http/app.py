@@ -5,6 +5,7 @@ from random import Random, SystemRandom
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import trio
 from quart import Blueprint, Response
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
@@ -32,19 +33,14 @@ from broker.http.console.routes import NodeRoutes
 from broker.http.exchange import Exchange, PacedRequest, this_request
 from broker.http.gate import API_PREFIX, Gate
 from broker.http.key_uses import KeyUses
+from broker.http.metrics import UNMATCHED, HttpMetrics
 from broker.http.plain_post import PostAnswers
+from broker.http.probes import SECURITY_HEADERS
 from broker.http.problems import Problem, ProblemError, add_problem_handlers
 from broker.http.refusals import RequestRefusals, address_of
 from broker.http.services import HttpServices
 from broker.http.traced import TracedApp, TracedPosts
 from broker.refusals import Refusals
-
-SECURITY_HEADERS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cache-Control", "no-store"),
-)
-"""Headers of every answer; a route may set other caching."""
 
 
 class GreenroomApp(QuartTrio):
@@ -94,7 +90,7 @@ def create_app(
     app.before_request(partial(check_query, app))
     cors = Cors(settings.cors_origins, lambda: cookie_origins(services.settings))
     cors.add_to(app)
-    services.requests.add_to(app)
+    app.after_request(partial(count_request, services.requests))
     refusals = RequestRefusals(services.refusals)
     refusals.add_to(app)
     app.after_request(add_security_headers)
@@ -160,6 +156,14 @@ async def check_query(app: QuartTrio) -> None:
     is_api = rule is not None and rule.rule.startswith(API_PREFIX + "/")
     if rule is not None and is_api and rule.rule != EVENTS_ROUTE and request.method != "OPTIONS":
         check_parameters(query_of(app.view_functions[rule.endpoint]))
+
+
+async def count_request(metrics: HttpMetrics, response: Response) -> Response:
+    """Count a request that is answered."""
+    request = this_request()
+    route = UNMATCHED if request.url_rule is None else request.url_rule.rule
+    metrics.count(request.method, route, response.status_code, trio.current_time() - request.began_at)
+    return response
 
 
 async def add_security_headers(response: Response) -> Response:

@@ -1,11 +1,6 @@
 """Metrics of HTTP requests: count by status, and duration."""
 
-import trio
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from quart import Response
-from quart_trio import QuartTrio
-
-from broker.http.exchange import this_request
 
 UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -35,16 +30,6 @@ class HttpMetrics:
         )
         # To look a series up by its labels takes longer than to count.
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-
-    def add_to(self, app: QuartTrio) -> None:
-        """Measure every request of `app`."""
-        app.after_request(self._observe)
-
-    async def _observe(self, response: Response) -> Response:
-        request = this_request()
-        route = UNMATCHED if request.url_rule is None else request.url_rule.rule
-        self.count(request.method, route, response.status_code, trio.current_time() - request.began_at)
-        return response
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request that is answered."""

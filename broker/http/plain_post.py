@@ -26,7 +26,7 @@ _REQUEST_LINE = re.compile(
 _VALUE = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})++")
 _OPTIONS = frozenset({b"ephemeral", b"tags", b"exclude_user", b"exclude_connection"})
 _FIELDS = re.compile(rb"((?:[A-Za-z0-9-]++:[\t -~]*+\r\n)++)\r\n")
-_HOST = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+PLAIN_HOST = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 _JSON_TYPES = frozenset(
@@ -135,16 +135,10 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
     line = _REQUEST_LINE.match(data)
     if line is None:
         return None
-    found = _FIELDS.match(data, line.end())
+    found = find_plain_fields(data, line.end())
     if found is None:
         return None
-    fields: dict[bytes, bytes] = {}
-    for field in found[1][:-2].split(b"\r\n"):
-        name, _, value = field.partition(b":")
-        name = name.lower()
-        if name in fields or (name not in _PLAIN_NAMES and not name.startswith(_PLAIN_PREFIXES)):
-            return None
-        fields[name] = value.strip()
+    fields, head_bytes = found
     route = MESSAGES if line[1] is not None else BROADCAST if line[2] is not None else LINES
     if not _is_plain(fields, _TYPES[route]):
         return None
@@ -159,17 +153,32 @@ def parse_plain_post(data: bytes) -> PlainPost | None:
         authorization=_text(fields.get(b"authorization")),
         origin=_text(fields.get(b"origin")),
         key=_text(fields.get(b"idempotency-key")),
-        head_bytes=found.end(),
+        head_bytes=head_bytes,
         content_bytes=int(fields[b"content-length"]),
     )
     return post._replace(traceparent=_text(fields[b"traceparent"])) if b"traceparent" in fields else post
+
+
+def find_plain_fields(data: bytes, begin: int) -> tuple[dict[bytes, bytes], int] | None:
+    """Return the fields of a head by lower-case name, and where it ends; None if one is not plain, or the end is missing."""
+    found = _FIELDS.match(data, begin)
+    if found is None:
+        return None
+    fields: dict[bytes, bytes] = {}
+    for field in found[1][:-2].split(b"\r\n"):
+        name, _, value = field.partition(b":")
+        name = name.lower()
+        if name in fields or (name not in _PLAIN_NAMES and not name.startswith(_PLAIN_PREFIXES)):
+            return None
+        fields[name] = value.strip()
+    return fields, found.end()
 
 
 def _is_plain(fields: dict[bytes, bytes], types: frozenset[bytes]) -> bool:
     content_type = fields.get(b"content-type")
     return (
         _LENGTH.fullmatch(fields.get(b"content-length", b"")) is not None
-        and _HOST.fullmatch(fields.get(b"host", b"")) is not None
+        and PLAIN_HOST.fullmatch(fields.get(b"host", b"")) is not None
         and fields.get(b"connection", b"keep-alive").lower() == b"keep-alive"
         and (content_type is None or content_type.lower() in types)
     )

@@ -1,10 +1,10 @@
 """The version of this Greenroom."""
 
-import importlib.metadata
-
 
 def installed_version() -> str | None:
     """Return the version of the installed distribution, None when it runs from a checkout."""
+    import importlib.metadata  # noqa: PLC0415  # takes long, and a server starts without it
+
     try:
         return importlib.metadata.version("greenroom")
     except importlib.metadata.PackageNotFoundError:

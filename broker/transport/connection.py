@@ -27,6 +27,7 @@ from broker.sessions.services import SessionServices
 from broker.sessions.session import Session
 from broker.sessions.wire_protocol import WireProtocol, select_protocol
 from broker.transport.byte_stream import ByteStream
+from broker.transport.closed import Closed
 from broker.transport.deflate.codec import Deflate
 from broker.transport.deflate.negotiation import agree
 from broker.transport.flusher import Flusher
@@ -36,7 +37,6 @@ from broker.transport.head import Head
 from broker.transport.last_sent import seconds_since_sent
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump
-from broker.transport.slow_path import Closed
 from broker.transport.tls.port_tls import PortTls
 from broker.transport.websocket import WebSocket
 

@@ -7,21 +7,15 @@ path handles frames.
 
 from collections.abc import Callable
 
-import attrs
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from broker.transport.closed import ABNORMAL, NO_STATUS, Closed
 from broker.transport.deflate.plain_frames import PlainFrames
 from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import is_close_frame
 from broker.transport.outbox import Outbox
-
-NO_STATUS = 1005
-"""The code of a close frame without one (RFC 6455 section 7.1.5)."""
-
-ABNORMAL = 1006
-"""The code of an end without a close frame (RFC 6455 section 7.1.5)."""
 
 RECEIVE_BYTES = 1024
 """Limit of the bytes given to trio-websocket at once: it handles all frames in them, some 20 µs each, before another
@@ -31,14 +25,6 @@ _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: greenroom\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-
-
-@attrs.frozen
-class Closed:
-    """How the peer, or trio-websocket over an invalid frame, has closed."""
-
-    code: int
-    reason: str
 
 
 class SlowPath(trio.abc.Stream):

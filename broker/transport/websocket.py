@@ -6,6 +6,7 @@ read, by the task that reads for all connections (see pump).
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,6 +14,7 @@ from broker.clocks import Clock
 from broker.errors import CloseCode
 from broker.sessions.memberships import Rest
 from broker.transport.byte_stream import ByteStream
+from broker.transport.closed import ABNORMAL, NO_STATUS, Closed
 from broker.transport.deflate.inflation import inflate_message
 from broker.transport.deflate.plain_frames import PlainFrames
 from broker.transport.fast_path import FastPath
@@ -20,8 +22,10 @@ from broker.transport.frame_boundaries import FrameBoundaries
 from broker.transport.frames import CLOSE_OPCODE, PING_OPCODE, PONG_OPCODE, close_frame, control_frame
 from broker.transport.outbox import Outbox
 from broker.transport.pump import Pump, StartTask, open_reader
-from broker.transport.slow_path import ABNORMAL, NO_STATUS, Closed, SlowPath
 from broker.transport.streams import ReplayStream
+
+if TYPE_CHECKING:
+    from broker.transport.slow_path import SlowPath
 
 QUEUED_MESSAGES = 16
 """Messages that are read ahead, by either path. While so many are queued, pings and close frames are not read either."""
@@ -299,7 +303,10 @@ class WebSocket:
             self._outbox.put_control(control_frame(PONG_OPCODE, payload))
         return not self._is_stopped
 
-    def _open_slow_path(self) -> SlowPath:
+    def _open_slow_path(self) -> "SlowPath":
+        # A server has imported it soon after its start.
+        from broker.transport.slow_path import SlowPath  # noqa: PLC0415
+
         self._slow = slow = SlowPath(
             self._outbox,
             self._boundaries_of_rest(),
@@ -320,7 +327,7 @@ class WebSocket:
         self._wake()
         return not self._is_full
 
-    def _feed_slowly(self, slow: SlowPath, data: bytes) -> None:
+    def _feed_slowly(self, slow: "SlowPath", data: bytes) -> None:
         self._reader.pause()
         self._on_frames(self._boundaries_of_rest().feed(data))
         slow.feed(data)

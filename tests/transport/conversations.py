@@ -13,8 +13,8 @@ from trio_websocket import CloseReason
 
 from broker.errors import CloseCode
 from broker.transport.byte_stream import SocketByteStream
+from broker.transport.closed import Closed
 from broker.transport.pump import open_pump
-from broker.transport.slow_path import Closed
 from broker.transport.websocket import WebSocket
 from tests.transport.wires import memory_pair, open_outbox
 

@@ -13,9 +13,9 @@ from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from broker.errors import CloseCode
+from broker.transport.closed import Closed
 from broker.transport.fast_path import FRAMES_PER_TURN, FastPath
 from broker.transport.frames import unmask, unmask_short
-from broker.transport.slow_path import Closed
 from broker.transport.websocket import WebSocket
 from tests.transport.conversations import (
     BINARY,

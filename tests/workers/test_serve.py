@@ -237,7 +237,8 @@ async def test_a_hangup_ends_neither_parent_nor_worker_and_renews_the_certificat
 
 def names_of_modules() -> set[str]:
     """Return the top-level names of all that a server imports, whether it comes with Python or not."""
-    code = "import sys, broker.__main__, broker.cli.serve, broker.log.structured; print(*sys.modules)"
+    modules = "broker.__main__, broker.cli.serve, broker.http.app, broker.http.hosting.serving, broker.transport.slow_path"
+    code = f"import sys, importlib.metadata, {modules}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in done.stdout.split()} - {"__main__"}
 

@@ -328,19 +328,6 @@ class Revoked(msgspec.Struct, frozen=True, omit_defaults=True):
     silent_nodes: SilentNodes = 0
 
 
-class Health(msgspec.Struct, frozen=True):
-    """The process is alive."""
-
-    status: str
-
-
-class Readiness(msgspec.Struct, frozen=True):
-    """Whether the server is ready, with the reasons if it is not."""
-
-    status: str
-    reasons: list[str]
-
-
 def answer(value: msgspec.Struct, status: int = 200) -> Response:
     """Return `value` as a JSON response."""
     return Response(msgspec.json.encode(value), status, content_type="application/json")

@@ -9,17 +9,14 @@ from msgspec import Meta
 from quart import Quart, Response
 from quart_trio import QuartTrio
 
-from broker.http.api.models import Health, Readiness, answer
+from broker.http.api.models import answer
 from broker.http.api.operations import operation
 from broker.http.bodies import read_query
 from broker.http.nodes.questions import MetricsQuestion, NodeAnswers, pack_question
-from broker.http.nodes.readiness import find_obstacles
+from broker.http.nodes.readiness import ALIVE, Health, Readiness, find_readiness
 from broker.http.nodes.scrape import render_metrics
 from broker.http.problems import Problem, ProblemError
 from broker.http.services import HttpServices
-
-READY_SECONDS = 2.0
-"""Time limit for the engine's answer whether it is ready."""
 
 SCRAPE_SECONDS = 3.0
 """How long the other workers may take to answer; Prometheus itself waits for 10 by default."""
@@ -76,7 +73,7 @@ class StatusRoutes:
     @operation(response=Health, security=())
     async def health(self) -> Response:
         """Answer that the process is alive."""
-        return answer(Health("ok"))
+        return answer(ALIVE)
 
     @operation(response=Readiness, security=(), other_statuses={503: Readiness})
     async def ready(self) -> Response:
@@ -85,14 +82,8 @@ class StatusRoutes:
         It is not, with status 503, when its engine cannot be reached, it is stopping, or no client's token can be
         verified since the keys of no issuer have been fetched yet.
         """
-        reasons = await find_obstacles(
-            self.services.engine, is_draining=self.services.is_draining(), patience_seconds=READY_SECONDS
-        )
-        if self.services.verifier.lacks_keys:
-            reasons.append("auth: the keys of tokens have not been fetched yet")
-        if reasons:
-            return answer(Readiness("not ready", reasons), 503)
-        return answer(Readiness("ready", []))
+        readiness = await find_readiness(self.services)
+        return answer(readiness, readiness.http_status)
 
     @operation(query=MetricsQuery, response_media=METRICS_TYPE, security=())
     async def metrics(self) -> Response:
