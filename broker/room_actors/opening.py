@@ -173,6 +173,7 @@ def open_room_actors(
             "server.engine: rooms with code of their own need memory://, sqlite:///PATH or redis://; this engine does not store them"
         )
     specs = read_classes(classes, most_state_bytes=most_state_bytes)
+    timers = RoomTimers(store, lambda room: find_class(specs, room) is not None)
     router = PeerRouter(peers) if store.is_shared and peers is not None else None
     answers = AnswerBudget(answer_limits, trio.current_time())
-    return RoomActors(specs, TurnTally(), engine, store, RoomTimers(store), router, wall_clock, log, answers)
+    return RoomActors(specs, TurnTally(), engine, store, timers, router, wall_clock, log, answers)

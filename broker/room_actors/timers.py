@@ -31,9 +31,14 @@ Ask = Callable[[str, RoomMessage, Reply[None]], Awaitable[None]]
 class RoomTimers:
     """Reads the earliest timers from the store, and sends each to its room once it is due, until it had its turn."""
 
-    def __init__(self, store: RoomStore) -> None:
+    def __init__(self, store: RoomStore, is_served: Callable[[str], bool]) -> None:
+        """`is_served` says whether a room has code in this process. Timers of others stay in the store."""
         self._store = store
-        self._fired: set[DueTimer] = set()
+        self._is_served = is_served
+        # Those that have their turn or wait for it, and those of rooms that are not served.
+        self._taken: set[DueTimer] = set()
+        # Of those, the ones that are in the store again, or still: they may have been set again for the same moment.
+        self._seen_again: set[DueTimer] = set()
         # By room, for those that have a task that fires them.
         self._queues: dict[str, deque[DueTimer]] = {}
         self._places = trio.Semaphore(MOST_DUE)
@@ -53,7 +58,7 @@ class RoomTimers:
             while True:
                 # Timers that are noted from here on may be missing in what is read.
                 self._sleeps_until_ms = math.inf
-                limit = len(self._fired) + READ_AT_ONCE
+                limit = len(self._taken) + READ_AT_ONCE
                 try:
                     timers = await self._store.earliest_timers(limit)
                 except EngineUnavailableError as error:
@@ -62,10 +67,14 @@ class RoomTimers:
                 now_ms = self._store.now_ms()
                 due = [timer for timer in timers if timer.due_ms <= now_ms]
                 for timer in due:
-                    if timer not in self._fired:
+                    if timer in self._taken:
+                        self._seen_again.add(timer)
+                    elif self._is_served(timer.room):
                         await self._places.acquire()
-                        self._fired.add(timer)
+                        self._taken.add(timer)
                         self._queue(timer, ask, nursery)
+                    else:
+                        self._taken.add(timer)
                 if len(due) < len(timers):
                     self.note(timers[len(due)].due_ms)
                 if self._store.is_shared:
@@ -124,8 +133,11 @@ class RoomTimers:
             await trio.sleep(next(delays))
 
     def _settle(self, timer: DueTimer) -> None:
-        self._fired.discard(timer)
+        self._taken.discard(timer)
         self._places.release()
+        if timer in self._seen_again:
+            self._seen_again.discard(timer)
+            self.note(timer.due_ms)
 
 
 def _delays() -> Iterator[float]:

@@ -1,5 +1,7 @@
 """Timers of rooms with code: stored with the state, fired once, also after the server was away."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 import trio
@@ -11,10 +13,10 @@ from broker.engine.age_clock import EngineClock
 from broker.engine.base import Retention
 from broker.engine.memory import MemoryEngine
 from broker.engine.memory_room_store import MemoryRoomStore
-from broker.engine.room_store import StoredTurn
+from broker.engine.room_store import DueTimer, StoredTurn
 from broker.log import stdlib_log
 from broker.room_actors import Member, RoomActor, Timer, call
-from broker.room_actors.timers import RoomTimers
+from broker.room_actors.timers import READ_AT_ONCE, RoomTimers
 from broker.rooms.messages import RoomMessage, TimerDue
 from broker.testing import World, open_test_broker
 
@@ -22,6 +24,7 @@ from broker.testing import World, open_test_broker
 class Fired(msgspec.Struct):
     timers: list[tuple[str, float]] = []
     failures_left: int = 0
+    again_left: int = 0
     opened: int = 0
     closed: int = 0
 
@@ -51,6 +54,11 @@ class Alarm(RoomActor[Fired], pattern="alarm.*"):
         self.set_timer(f"every {seconds:g}", seconds)
 
     @call
+    async def again(self, sender: Member | None, times: int) -> None:
+        self.state.again_left = times
+        self.set_timer("again", 0)
+
+    @call
     async def fail(self, sender: Member | None, times: int) -> None:
         self.state.failures_left = times
 
@@ -62,6 +70,9 @@ class Alarm(RoomActor[Fired], pattern="alarm.*"):
                 raise RuntimeError("a fault in the application")
         if timer.name.startswith("every"):
             self.set_timer(timer.name, float(timer.name.split()[1]))
+        if timer.name == "again" and self.state.again_left > 1:
+            self.state.again_left -= 1
+            self.set_timer("again", 0)
         self.say({"type": "fired", "name": timer.name})
 
 
@@ -113,6 +124,13 @@ async def test_a_timer_that_sets_itself_again_goes_on(autojump_clock: MockClock)
         assert await fired(world) == [["every 10", 0]] * 3
 
 
+async def test_a_timer_that_sets_itself_for_the_same_moment_goes_on(autojump_clock: MockClock) -> None:
+    async with open_test_broker([Alarm]) as world:
+        await world.call("alarm.1", "again", 200)
+        await world.pass_time(10)
+        assert await fired(world) == [["again", 0]] * 200
+
+
 async def test_a_room_sleeps_until_its_timer_is_due(autojump_clock: MockClock) -> None:
     settings = Settings(room=RoomSettings(idle_seconds=30))
     async with open_test_broker([Alarm], settings=settings) as world:
@@ -151,7 +169,7 @@ async def test_timers_of_a_shared_store_are_found_without_a_note(autojump_clock:
 
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(RoomTimers(store).run, ask)
+        nursery.start_soon(RoomTimers(store, lambda _room: True).run, ask)
         for name, due_seconds in (("past", -5.0), ("soon", 2.5), ("far", 60.0)):
             await trio.sleep(0.25)
             await save({name: int((began + due_seconds) * 1000)})
@@ -159,6 +177,43 @@ async def test_timers_of_a_shared_store_are_found_without_a_note(autojump_clock:
         nursery.cancel_scope.cancel()
     assert [name for name, _ in fired_at] == ["past", "soon", "far"]
     assert [seconds - began for _, seconds in fired_at] == pytest.approx([1, 2.5, 60], abs=0.1)
+
+
+async def test_timers_of_rooms_whose_class_is_gone_hold_up_no_other(autojump_clock: MockClock) -> None:
+    engine = MemoryEngine(wall_clock=trio.current_time, idempotency_seconds=300.0)
+    clock = EngineClock(trio.current_time, stdlib_log())
+    reads = 0
+    fired_in: list[str] = []
+
+    class CountingStore(SharedStore):
+        async def earliest_timers(self, limit: int) -> Sequence[DueTimer]:
+            nonlocal reads
+            reads += 1
+            return await super().earliest_timers(limit)
+
+    store = CountingStore(engine.append, clock, idempotency_seconds=300.0)
+
+    async def ask(room: str, message: RoomMessage, reply: Reply[None]) -> None:
+        assert isinstance(message, TimerDue)
+        fired_in.append(room)
+        await save(room, None)
+
+    async def save(room: str, due_ms: int | None) -> None:
+        turns = [StoredTurn(timers={"a": due_ms})]
+        await store.store(room, turns, None, Retention(9, 9, 9.0), is_state_changed=False)
+
+    for number in range(3 * READ_AT_ONCE):
+        await save(f"gone.{number}", 1)
+    timers = RoomTimers(store, lambda room: not room.startswith("gone"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(timers.run, ask)
+        for room in ("here.1", "here.2"):
+            await trio.sleep(3)
+            await save(room, int(trio.current_time() * 1000))
+        await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+    assert fired_in == ["here.1", "here.2"]
+    assert reads < 20
 
 
 async def test_a_timer_outlives_the_server_and_is_told_how_late_it_is(autojump_clock: MockClock) -> None:
