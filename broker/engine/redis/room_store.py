@@ -35,6 +35,8 @@ from broker.engine.room_store import (
 from broker.errors import EngineTrouble, EngineUnavailableError
 from broker.model import Draft, IdempotencyKey
 
+STATELESS_MS = 86_400_000
+"""Time since the latest turn after which a room without state and timers has no owner any more."""
 MOST_PASSED_OVER = 4096
 """Timers of rooms of other nodes that one script looks at; those behind them come once these have had their turn."""
 
@@ -93,7 +95,7 @@ class RedisRoomStore(RoomStore):
         claim = await self._scripts.room_load.run(
             server.link,
             (keys.code, keys.timers, self._keyspace.alive),
-            *(self._node, self._lease_ms),
+            *(self._node, self._lease_ms, STATELESS_MS),
             parse=parse_claim,
         )
         if claim is None:
@@ -160,6 +162,7 @@ class RedisRoomStore(RoomStore):
             *_draft_arguments(drafts),
             *_timer_arguments(room, turns),
             *_answer_arguments(turns),
+            STATELESS_MS,
             parse=partial(parse_stored, drafts=drafts, now_ms=now_ms),
         )
         if receipts is None:

@@ -5,14 +5,15 @@
 --   this server (a sorted set by time); one for each answer. ARGV: node, its fencing number; `keep`, `delete` or `replace`,
 --   and class, version and content of the state; number of drafts, then for each: 1 if it is ephemeral, its content, its
 --   header; number of timers, then for each: its name, when it is due (ms) or empty to remove it, its member of the sorted
---   set; for each answer: the draft whose offset belongs to it (from 1) or 0, its content.
+--   set; for each answer: the draft whose offset belongs to it (from 1) or 0, its content; at last the expiry (ms) of the
+--   hash of the owner if there is neither a state nor a timer.
 -- Returns the epoch, then for each draft its offset, 0 if it is ephemeral; an empty epoch without drafts. 0, with nothing
 --   done, if the node does not own the room.
 --
 -- Neither the state nor the timers expire.
 
 local code, timers, all_timers = KEYS[3], KEYS[4], KEYS[5]
-local owner, fence = unpack(redis.call('HMGET', code, 'node', 'fence'))
+local owner, fence, class = unpack(redis.call('HMGET', code, 'node', 'fence', 'class'))
 if owner ~= ARGV[10] or fence ~= ARGV[11] then
   return 0
 end
@@ -61,6 +62,15 @@ for index = 6, #KEYS do
   local until_ms = string.format('%.0f', now_ms + window_ms)
   local place = string.format('%s %.0f %s ', until_ms, offset, answer[1])
   redis.call('SET', KEYS[index], place .. content, 'PX', window_ms + 60000)
+end
+
+local untouched_ms = next_argument()
+if not class or ARGV[12] == 'delete' then
+  if ARGV[12] == 'replace' or redis.call('HLEN', timers) > 0 then
+    redis.call('PERSIST', code)
+  else
+    redis.call('PEXPIRE', code, untouched_ms)
+  end
 end
 
 publish_appended()
