@@ -94,6 +94,7 @@ class ActorHost(Room):
         self._left: list[Shown] = []
         self._put_off: list[TurnMessage] = []
         self._has_failed = False
+        self._is_stopping = False
 
     def is_idle(self) -> bool:
         """See Actor."""
@@ -105,10 +106,13 @@ class ActorHost(Room):
 
     async def on_stop(self) -> None:
         """Run `on_close`, unless the code has failed."""
+        self._is_stopping = True
         if self._runner.is_open and not self._has_failed:
             with suppress(Refusal):
                 await self._run(TurnKind.CLOSE, lambda actor: actor.on_close())
-            await self._store()
+            # A node that stops closes all its rooms at once, and most have nothing to store.
+            if self._runner.has_effect:
+                await self._store()
         await super().on_stop()
 
     async def receive_batch(self, batch: Batch[RoomMessage]) -> None:
@@ -448,7 +452,7 @@ class ActorHost(Room):
         for due_ms in waiting.turn.timers.values():
             if due_ms is not None:
                 self._note_timer(due_ms)
-        for start in waiting.turn.tasks:
+        for start in () if self._is_stopping else waiting.turn.tasks:
             self._tasks += 1
             self._context.start_soon(self._run_task, start)
 

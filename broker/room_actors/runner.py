@@ -173,6 +173,17 @@ class TurnRunner:
         self._waiting.append(turn)
         return result, turn
 
+    @property
+    def has_effect(self) -> bool:
+        """Whether the waiting turns leave anything to store."""
+        return self._state_now() != self._stored or any(turn.has_effect for turn in self._waiting)
+
+    def _state_now(self) -> StoredState | None:
+        if self._content == self._initial:
+            return None
+        codec = self.spec.codec
+        return StoredState(codec.class_name, codec.version, self._content)
+
     def run_nothing(self) -> Turn:
         """Add a turn without effect behind those that wait."""
         turn = Turn(self._store.now_ms(), self._wall_clock())
@@ -184,13 +195,10 @@ class TurnRunner:
 
         :raises EngineUnavailableError: if that fails: then none of them has happened.
         """
+        has_effect, state = self.has_effect, self._state_now()
         turns, self._waiting = self._waiting, []
-        state = None
-        if self._content != self._initial:
-            state = StoredState(self.spec.codec.class_name, self.spec.codec.version, self._content)
-        is_changed = state != self._stored
         try:
-            receipts = await self._write(turns, state, is_changed=is_changed)
+            receipts = await self._write(turns, state, has_effect=has_effect)
         except BaseException:
             self.close()
             raise
@@ -198,14 +206,14 @@ class TurnRunner:
         return receipts
 
     async def _write(
-        self, turns: Sequence[Turn], state: StoredState | None, *, is_changed: bool
+        self, turns: Sequence[Turn], state: StoredState | None, *, has_effect: bool
     ) -> Sequence[Sequence[Receipt]]:
         name, retention = self.name, self._options.retention
-        has_effect = is_changed or any(turn.has_effect for turn in turns)
         # Where nodes share the store, a node that does not own the room any more must not answer either.
         if not has_effect and not self._store.is_shared:
             return [() for _ in turns]
         stored = [turn.stored() for turn in turns]
+        is_changed = state != self._stored
         return await self._store.store(name, stored, state, retention, is_state_changed=is_changed)
 
 

@@ -58,6 +58,8 @@ from broker.rooms.messages import (
 )
 from broker.rooms.turn_tally import TurnKind
 
+RELEASE_SECONDS = 1.0
+"""Longest wait, as a room stops, until it is given up. Else the others wait for the end of the node's lease."""
 LOOK_SECONDS = 0.1
 """Time between two looks at the requests that wait for the owner or its answers."""
 
@@ -96,11 +98,15 @@ class SharedHost(ActorHost):
     async def on_stop(self) -> None:
         """See ActorHost; another node may own the room then."""
         self._give_up([*self._forwarder.take_on_way(), *self._forwarder.take_waiting()])
-        await super().on_stop()
-        if not self._has_failed:
-            self._guests.forget()
-            with suppress(EngineUnavailableError):
-                await self._runner.release()
+        is_restarted = self._has_failed
+        try:
+            await super().on_stop()
+        finally:
+            # Whatever `on_close` does, and however long it takes.
+            if not is_restarted:
+                self._guests.forget()
+                with trio.move_on_after(RELEASE_SECONDS, shield=True), suppress(EngineUnavailableError):
+                    await self._runner.release()  # noqa: ASYNC102  # the shield has a deadline
 
     # Ownership.
 

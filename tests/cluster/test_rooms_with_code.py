@@ -271,6 +271,30 @@ async def test_a_node_that_stops_hands_its_rooms_over(redis: RedisServer) -> Non
         assert await ask_as(west, guest, "add", 1) == 2
 
 
+class Closing(RoomActor[Count], pattern="*"):
+    @call
+    async def prepare(self, sender: Member | None, how: str) -> None:
+        self.state.log = [how]
+
+    async def on_close(self) -> None:
+        match self.state.log:
+            case ["fails"]:
+                raise ZeroDivisionError
+            case ["takes too long"]:
+                await trio.sleep_forever()
+            case ["spawns"]:
+                self.spawn("task", trio.sleep, 1)
+
+
+@pytest.mark.parametrize("how", ["fails", "takes too long", "spawns"])
+async def test_a_room_is_handed_over_whatever_its_code_does_at_the_end(redis: RedisServer, how: str) -> None:
+    async with open_node(redis.url, classes=[Closing], lease_seconds=60.0) as east:
+        async with open_node(redis.url, classes=[Closing], lease_seconds=60.0) as west:
+            await ask(west, "prepare", how)
+        # Else it would be west's for a minute.
+        await ask(east, "prepare", "")
+
+
 async def test_a_node_that_has_lost_a_room_does_not_refuse_by_its_old_state(
     nodes: list[Node], redis: RedisServer
 ) -> None:
