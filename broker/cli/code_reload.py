@@ -47,17 +47,16 @@ def load_rooms_to_reload(
     With `is_check`, the process ends with status 0 if it succeeds, else with 2 and the folders of the code.
     """
     # Most servers have no such rooms.
-    from broker.room_actors.classes import import_rooms, read_class  # noqa: PLC0415
+    from broker.room_actors.classes import import_rooms, read_classes  # noqa: PLC0415
 
     try:
         classes = import_rooms(place)
-        for each in classes:
-            read_class(each, most_state_bytes=loaded.settings.limits.room_state_bytes)
+        read_classes(classes, most_state_bytes=loaded.settings.limits.room_state_bytes)
     except ConfigurationError as error:
         click.echo(import_report(error), err=True, nl=False)
         folders = folders_of_code(place, error.__cause__)
         if is_check:
-            click.echo(msgspec.json.encode([str(each) for each in folders]))
+            click.echo(msgspec.json.encode([str(each) for each in folders]).decode())
             sys.exit(2)
         click.echo(f"greenroom: {error}; waiting for a change", err=True)
         files = CodeFiles(place)

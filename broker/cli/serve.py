@@ -179,10 +179,16 @@ def _import_rooms(place: str | None, workers: int) -> "Sequence[type[RoomActor[A
     if workers > 1:
         raise ConfigurationError("--rooms: rooms with code of their own need one process (no --workers)")
     # Most servers have no such rooms.
+    from broker.cli.code_files import import_report  # noqa: PLC0415
     from broker.room_actors.classes import import_rooms  # noqa: PLC0415
 
     _search_working_directory()
-    return import_rooms(place)
+    try:
+        return import_rooms(place)
+    except ConfigurationError as error:
+        if error.__cause__ is not None:
+            click.echo(import_report(error), err=True, nl=False)
+        raise
 
 
 def _place_to_reload(place: str | None, *, dev: bool, workers: int) -> str:

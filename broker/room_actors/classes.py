@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def import_rooms(place: str) -> list[type[RoomActor[Any]]]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"--rooms: {module_name} cannot be imported: {error!r}") from error
+        raise ConfigurationError(f"--rooms: {module_name} cannot be imported: {_one_line(error)}") from error
     if not names:
         found = [each for _, each in inspect.getmembers(module, _is_served)]
         if not found:
@@ -79,6 +80,10 @@ def import_rooms(place: str) -> list[type[RoomActor[Any]]]:
             raise ConfigurationError(f"--rooms: {module_name}:{name} is no RoomActor with a pattern")
         classes.append(cls)
     return classes
+
+
+def _one_line(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
 
 
 def _is_served(value: object) -> bool:

@@ -57,7 +57,8 @@ def test_good_changes_are_served_and_bad_ones_are_told(tmp_path: Path) -> None:
 
         assert hit() == [1, 1]
         rules.write_text("from parts.more.deep import VERSION\n")
-        read_until(process, re.compile(rb"No module named .parts.more.(.|\n)*code not reloaded"))
+        told = read_until(process, re.compile(rb"No module named .parts.more.(.|\n)*code not reloaded"))
+        assert told.string.count(b"Traceback") == 1
         assert hit() == [1, 2]
         # The file that is missing is in a folder that is not there yet.
         deep = tmp_path / "parts" / "more" / "deep.py"
@@ -74,6 +75,22 @@ def test_good_changes_are_served_and_bad_ones_are_told(tmp_path: Path) -> None:
         assert process.wait(PATIENCE_SECONDS) == 0
         with pytest.raises(httpx2.ConnectError):
             hit()
+
+
+def test_code_that_a_server_cannot_import_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, code, told in (
+        ("faulty_value", "LIMIT = 1\nLIMIT = int('abc')\n", "ValueError: invalid literal for int()"),
+        ("faulty_syntax", "x = 1\nx = = 1\n", "SyntaxError: invalid syntax"),
+    ):
+        (tmp_path / f"{name}.py").write_text(code)
+        result = CliRunner().invoke(main, ["serve", "--rooms", name], env=ENVIRON)
+        assert result.exit_code == 2
+        assert f'{name}.py", line 2' in result.output
+        assert f"--rooms: {name} cannot be imported: {told}" in result.output
 
 
 @pytest.mark.parametrize(
