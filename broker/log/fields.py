@@ -127,7 +127,13 @@ def _word(value: object) -> str:
 def _describe_one(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)[-_INNERMOST_FRAMES:]
     places = [f"{_short(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames)]
-    return {"type": type(error).__name__, "message": str(error), "at": " < ".join(places)}
+    described: dict[str, object] = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "at": " < ".join(places),
+    }
+    notes = getattr(error, "__notes__", None)
+    return described | {"notes": notes} if notes else described
 
 
 def _short(filename: str) -> str:

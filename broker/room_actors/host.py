@@ -18,7 +18,7 @@ from broker.notices import Called, RoomEvent
 from broker.room_actors.actor import RoomActor
 from broker.room_actors.answer_budget import DROPPED
 from broker.room_actors.drafts import draft_of, message_of
-from broker.room_actors.peer_messages import GuestRequest
+from broker.room_actors.peer_messages import CallRequest, GuestRequest
 from broker.room_actors.records import RoomRecord
 from broker.room_actors.results import encode_result
 from broker.room_actors.runner import TurnRunner, as_member, as_sender
@@ -382,6 +382,7 @@ class ActorHost(Room):
             self._has_failed = True
             if isinstance(error, Exception):
                 self._record.note_failure(kind, error)
+                error.add_note(f"in a turn: {kind}{_name_in(message)}")
             raise
         finally:
             self._record.note_turn(kind, outcome, trio.current_time() - began)
@@ -472,6 +473,16 @@ class ActorHost(Room):
         # One for each task: bounded by what the code starts.
         with suppress(ActorStoppedError):
             self._context.ref.tell_always(TaskEnded(start.name, value, error))
+
+
+def _name_in(message: TurnMessage | None) -> str:
+    match message:
+        case Call(method=name) | GuestRequest(request=CallRequest(method=name)):
+            return f" {name}"
+        case TimerDue(name) | TaskEnded(name):
+            return f" {name}"
+        case _:
+            return ""
 
 
 def _do_nothing(_unused: object) -> None:

@@ -1,6 +1,8 @@
 """Runs the turns of one room's code, one at a time, and stores them together."""
 
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import trio
@@ -20,6 +22,8 @@ from broker.rooms import member as rooms_member
 from broker.rooms.state import RoomOptions, RoomState
 
 T = TypeVar("T")
+
+_NOT_THE_APPLICATION = frozenset({"actors", "broker", "outcome", "trio"})
 
 
 class SlowTurnError(GreenroomError):
@@ -218,9 +222,25 @@ class TurnRunner:
 
 
 async def _in_time(handler: Callable[[RoomActor[Any]], Awaitable[T]], actor: RoomActor[Any]) -> T:
+    waited_at = ""
     with trio.move_on_after(actor.turn_seconds):
-        return await handler(actor)
-    raise SlowTurnError(f"a turn of {type(actor).__qualname__} took over {actor.turn_seconds:g} seconds")
+        try:
+            return await handler(actor)
+        except trio.Cancelled as cancelled:
+            waited_at = _place_in_application(cancelled)
+            raise
+    raise SlowTurnError(
+        f"a turn of {type(actor).__qualname__} took over {actor.turn_seconds:g} seconds{waited_at}"
+    )
+
+
+def _place_in_application(error: BaseException) -> str:
+    """Return the innermost place that is neither ours nor trio's."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_APPLICATION:
+            place = f", at {PurePath(frame.f_code.co_filename).name}:{line} in {frame.f_code.co_name}"
+    return place
 
 
 def as_member(member: rooms_member.Member) -> Member:

@@ -1,5 +1,6 @@
 """Turns of rooms with code, as members and services notice them."""
 
+import re
 from functools import partial
 from typing import Any
 
@@ -177,7 +178,7 @@ async def test_a_turn_that_raises_leaves_no_trace_and_the_room_goes_on(autojump_
 
 
 async def test_a_turn_that_takes_too_long_is_cancelled_and_has_not_happened(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_test_broker([Counter]) as world:
         ann = await world.join("count.1", user="ann")
@@ -186,6 +187,8 @@ async def test_a_turn_that_takes_too_long_is_cancelled_and_has_not_happened(
             await ann.call("add_and_wait", 2.1)
         assert refused.value.code == "failed"
         assert await ann.call("total") == 1
+        assert "in a turn: call add_and_wait" in caplog.text
+        assert re.search(r"took over 2 seconds, at test_turns.py:\d+ in add_and_wait", caplog.text)
 
 
 async def test_a_state_beyond_its_limit_is_a_failed_turn(autojump_clock: MockClock) -> None:
