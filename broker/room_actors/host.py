@@ -140,16 +140,17 @@ class ActorHost(Room):
         await self._run_leaves()
 
     async def _run_leaves(self) -> None:
+        failure: Exception | None = None
         while self._left:
             try:
                 await self._take_turn(LeaveTurn(self._left.pop(0)))
-            except Exception:
+            except Exception as error:  # noqa: BLE001  # raised below
                 # The others have left as well, and their turns are not lost with this one.
-                await self._store()  # noqa: ASYNC120  # if cancelled, that is how it ends
+                failure = failure or error
                 self._runner.close()
-                await self._run_leaves()  # noqa: ASYNC120
-                raise
         await self._store()
+        if failure is not None:
+            raise failure
 
     def _end_membership(self, member: rooms_member.Member) -> None:
         if member in self._state.roster and member.is_visible:
