@@ -459,6 +459,9 @@ class ActorHost(Room):
             self._context.start_soon(self._run_task, start)
 
     def _say_to_some(self, say: PrivateSay, time_ms: int) -> None:
+        self._say_here(say, time_ms)
+
+    def _say_here(self, say: PrivateSay, time_ms: int) -> None:
         event = Event(say.content, time_ms, None, say.header)
         notice = RoomEvent(self._state.name, self._delivery.position.epoch, event)
         for member in self._state.roster:
