@@ -107,11 +107,13 @@ class ActorHost(Room):
     async def on_stop(self) -> None:
         """Run `on_close`, unless the code has failed."""
         self._is_stopping = True
+        # Those of a batch that took too long.
+        has_waiting = bool(self._waiting)
         if self._runner.is_open and not self._has_failed:
             with suppress(Refusal):
                 await self._run(TurnKind.CLOSE, lambda actor: actor.on_close())
             # A node that stops closes all its rooms at once, and most have nothing to store.
-            if self._runner.has_effect:
+            if has_waiting or self._runner.has_effect:
                 await self._store()
         await super().on_stop()
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import trio
 
@@ -35,8 +35,10 @@ class RoomTimers:
         """`is_served` says whether a room has code in this process. Timers of others stay in the store."""
         self._store = store
         self._is_served = is_served
-        # Those that have their turn or wait for it, and those of rooms that are not served.
+        # Those that have their turn or wait for it.
         self._taken: set[DueTimer] = set()
+        # Those of the latest read whose rooms are not served.
+        self._not_served: set[DueTimer] = set()
         # Of those, the ones that are in the store again, or still: they may have been set again for the same moment.
         self._seen_again: set[DueTimer] = set()
         # By room, for those that have a task that fires them.
@@ -58,7 +60,7 @@ class RoomTimers:
             while True:
                 # Timers that are noted from here on may be missing in what is read.
                 self._sleeps_until_ms = math.inf
-                limit = len(self._taken) + READ_AT_ONCE
+                limit = len(self._taken) + len(self._not_served) + READ_AT_ONCE
                 try:
                     timers = await self._store.earliest_timers(limit)
                 except EngineUnavailableError as error:
@@ -66,21 +68,22 @@ class RoomTimers:
                     continue
                 now_ms = self._store.now_ms()
                 due = [timer for timer in timers if timer.due_ms <= now_ms]
-                for timer in due:
-                    if timer in self._taken:
-                        self._seen_again.add(timer)
-                    elif self._is_served(timer.room):
-                        await self._places.acquire()
-                        self._taken.add(timer)
-                        self._queue(timer, ask, nursery)
-                    else:
-                        self._taken.add(timer)
+                for timer in self._choose(due):
+                    await self._places.acquire()
+                    self._taken.add(timer)
+                    self._queue(timer, ask, nursery)
                 if len(due) < len(timers):
                     self.note(timers[len(due)].due_ms)
                 if self._store.is_shared:
                     self.note(now_ms + int(LONGEST_SHARED_SLEEP_SECONDS * 1000))
                 if len(due) < limit:
                     await self._sleep()
+
+    def _choose(self, due: Sequence[DueTimer]) -> Sequence[DueTimer]:
+        """Return those of a read that are to have their turn."""
+        self._not_served = {timer for timer in due if not self._is_served(timer.room)}
+        self._seen_again.update(self._taken.intersection(due))
+        return [timer for timer in due if timer not in self._not_served and timer not in self._taken]
 
     async def _sleep(self) -> None:
         """Sleep until the earliest timer that was noted is due."""
