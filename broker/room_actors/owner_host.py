@@ -13,7 +13,7 @@ from broker.engine.presence import PresenceBus
 from broker.errors import EngineUnavailableError
 from broker.model import Shown
 from broker.room_actors.guests import Guests
-from broker.room_actors.host import ActorHost, LeaveTurn, TurnMessage
+from broker.room_actors.host import ActorHost
 from broker.room_actors.peer_messages import (
     CallRequest,
     CheckGuests,
@@ -26,6 +26,7 @@ from broker.room_actors.peer_messages import (
 )
 from broker.room_actors.peer_router import PeerRouter
 from broker.room_actors.turn import PrivateSay
+from broker.room_actors.turn_host import LeaveTurn, TurnMessage
 from broker.room_actors.values import Member, Refusal, member_of
 from broker.rooms.messages import Call, ReadRemoteMembers, RemoteChanged, RoomMessage
 from broker.rooms.turn_tally import TurnKind

@@ -17,7 +17,6 @@ from broker.errors import EngineTrouble, EngineUnavailableError, Refused
 from broker.model import Event, Position, Shown
 from broker.notices import RoomEvent
 from broker.room_actors.forwarder import Departure, Forwarded, Forwarder, Outgoing
-from broker.room_actors.host import LeaveTurn, TurnMessage, Waiting
 from broker.room_actors.owner_host import OwnerHost
 from broker.room_actors.peer_messages import (
     Answer,
@@ -39,6 +38,7 @@ from broker.room_actors.peer_messages import (
     Unavailable,
 )
 from broker.room_actors.peer_router import LOST_RETRY_MS
+from broker.room_actors.turn_host import LeaveTurn, TurnMessage, Waiting
 from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
 from broker.rooms.choice import is_for
