@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SAFETY_SECONDS = 300
 
 
-@pytest.mark.parametrize(("document", "recipes", "tests"), [("testing.md", 8, 9), ("rooms.md", 2, 1)])
+@pytest.mark.parametrize(("document", "recipes", "tests"), [("testing.md", 8, 9), ("rooms.md", 3, 1)])
 def test_each_recipe_runs(tmp_path, document, recipes, tests):
     text = (ROOT / "docs" / document).read_text()
     files = dict(re.findall(r"^```python file=(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
@@ -144,7 +144,7 @@ def test_a_broker_is_gone_with_its_block():
         assert broker.secret not in repr(broker)
     with pytest.raises(URLError):
         urlopen(f"{broker.url}/ready", timeout=SAFETY_SECONDS)
-    assert threading.active_count() <= threads + 1  # trio keeps a thread for later use
+    assert threading.active_count() <= threads + 2  # trio keeps those that were busy at a time
 
 
 def test_a_broker_that_cannot_be_opened_says_why():
