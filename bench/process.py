@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -150,7 +151,7 @@ def _wait_until_it_answers(
     spec: ServerSpec, port: int, process: subprocess.Popen[bytes], output: IO[bytes], seconds: float
 ) -> None:
     deadline = time.monotonic() + seconds
-    while not (_answers(port, spec.ready_path) and _is_whole(port, spec.whole_path)):
+    while not (_answers(spec, port, spec.ready_path) and _is_whole(spec, port)):
         if process.poll() is not None:
             raise BenchError(f"{spec.name} ended with status {process.returncode}{_tail(output)}")
         if time.monotonic() > deadline:
@@ -158,14 +159,22 @@ def _wait_until_it_answers(
         time.sleep(_POLL_SECONDS)
 
 
-def _is_whole(port: int, path: str | None) -> bool:
-    return path is None or _answers(port, path)
+def _is_whole(spec: ServerSpec, port: int) -> bool:
+    return spec.whole_path is None or _answers(spec, port, spec.whole_path)
 
 
-def _answers(port: int, path: str | None) -> bool:
+def _answers(spec: ServerSpec, port: int, path: str | None) -> bool:
     if path is None:
         return _accepts(port)
-    connection = http.client.HTTPConnection(HOST, port, timeout=1.0)
+    if spec.speaks_tls:
+        # Its certificate is of this run, on loopback.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            HOST, port, timeout=1.0, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(HOST, port, timeout=1.0)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.client.OK

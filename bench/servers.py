@@ -11,7 +11,7 @@ from bench.spec import MAX_TEXT, Credentials, ServerSpec
 
 
 def _greenroom(
-    name: str, *, ready_path: str | None = "/health", **settings: str
+    name: str, *, ready_path: str = "/health", **settings: str
 ) -> Callable[[Credentials], ServerSpec]:
     """Return the maker of a Greenroom; `settings` are variables without their GREENROOM_."""
 
@@ -75,7 +75,6 @@ GREENROOMS: Mapping[str, Callable[[Credentials], ServerSpec]] = MappingProxyType
 
 _TLS = _greenroom(
     "greenroom_tls",
-    ready_path=None,
     SERVER__TLS_CERT_FILE="{certificate}",
     SERVER__TLS_KEY_FILE="{key}",
 )
