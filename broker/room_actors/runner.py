@@ -161,7 +161,7 @@ class TurnRunner:
         """
         actor = self._actor
         assert actor is not None, "open"
-        turn = self._turn = Turn(self._store.now_ms(), self._wall_clock())
+        turn = self._turn = self._new_turn()
         try:
             result = await _in_time(handler, actor)
             content = self.spec.codec.encode(self.name, actor.state)
@@ -190,19 +190,23 @@ class TurnRunner:
 
     def run_nothing(self) -> Turn:
         """Add a turn without effect behind those that wait."""
-        turn = Turn(self._store.now_ms(), self._wall_clock())
+        turn = self._new_turn()
         self._waiting.append(turn)
         return turn
+
+    def _new_turn(self) -> Turn:
+        return Turn(self._store.now_ms(), self._wall_clock())
 
     async def store(self) -> Sequence[Sequence[Receipt]]:
         """Store the waiting turns; returns the receipts of each.
 
         :raises EngineUnavailableError: if that fails: then none of them has happened.
         """
-        has_effect, state = self.has_effect, self._state_now()
         turns, self._waiting = self._waiting, []
+        state = self._state_now()
+        is_changed = state != self._stored
         try:
-            receipts = await self._write(turns, state, has_effect=has_effect)
+            receipts = await self._write(turns, state, is_changed=is_changed)
         except BaseException:
             self.close()
             raise
@@ -210,14 +214,14 @@ class TurnRunner:
         return receipts
 
     async def _write(
-        self, turns: Sequence[Turn], state: StoredState | None, *, has_effect: bool
+        self, turns: Sequence[Turn], state: StoredState | None, *, is_changed: bool
     ) -> Sequence[Sequence[Receipt]]:
         name, retention = self.name, self._options.retention
+        has_effect = is_changed or any(turn.has_effect for turn in turns)
         # Where nodes share the store, a node that does not own the room any more must not answer either.
         if not has_effect and not self._store.is_shared:
             return [() for _ in turns]
         stored = [turn.stored() for turn in turns]
-        is_changed = state != self._stored
         return await self._store.store(name, stored, state, retention, is_state_changed=is_changed)
 
 
