@@ -65,8 +65,7 @@ class Guests:
         """Begin with those that the other nodes have told of."""
         self._by_connection = {
             connection: _Guest(node, shown, member_of(shown))
-            for node, members in presence.nodes.items()
-            for connection, shown in members.members.items()
+            for connection, (node, shown) in _present_in(presence).items()
         }
         self._missing = frozenset()
         self.is_known = True
@@ -126,8 +125,7 @@ class Guests:
 
     def take_lost(self, presence: RemotePresence) -> Sequence[Shown]:
         """Remove those that two checks in a row have not found; returns them."""
-        present = {connection for members in presence.nodes.values() for connection in members.members}
-        missing = self._by_connection.keys() - present
+        missing = self._by_connection.keys() - _present_in(presence).keys()
         lost = missing & self._missing
         self._missing = frozenset(missing - lost)
         self._gone |= dict.fromkeys(sorted(lost))
@@ -137,11 +135,7 @@ class Guests:
 
     def learn_found(self, presence: RemotePresence) -> Sequence[tuple[str, Shown]]:
         """Add those that two checks in a row have found; returns those that were lost, with their nodes, and does not add them."""
-        present = {
-            connection: (node, shown)
-            for node, members in presence.nodes.items()
-            for connection, shown in members.members.items()
-        }
+        present = _present_in(presence)
         unknown = present.keys() - self._by_connection.keys()
         returned = unknown & self._gone.keys()
         for connection in (unknown - returned) & self._found:
@@ -161,3 +155,12 @@ class Guests:
     def note_left(self, connection: str) -> None:
         """Note that a member that was lost will not be back."""
         self._gone.pop(connection, None)
+
+
+def _present_in(presence: RemotePresence) -> dict[str, tuple[str, Shown]]:
+    """Return the members on other nodes with their nodes, by connection."""
+    return {
+        connection: (node, shown)
+        for node, members in presence.nodes.items()
+        for connection, shown in members.members.items()
+    }

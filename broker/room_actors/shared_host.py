@@ -42,14 +42,7 @@ from broker.room_actors.turn_host import LeaveTurn, TurnMessage, Waiting
 from broker.rooms import member as rooms_member
 from broker.rooms.answers import answer_published, answer_refused, answer_unavailable, reply_to
 from broker.rooms.choice import is_for
-from broker.rooms.messages import (
-    Call,
-    Join,
-    Publish,
-    RoomMessage,
-    TaskEnded,
-    TimerDue,
-)
+from broker.rooms.messages import Call, Join, Publish, RoomMessage, TaskEnded, TimerDue
 
 RELEASE_SECONDS = 1.0
 """Longest wait, as a room stops, until it is given up. Else the others wait for the end of the node's lease."""
@@ -60,12 +53,7 @@ LOOK_SECONDS = 0.1
 class SharedHost(OwnerHost):
     """See the module."""
 
-    def __init__(
-        self,
-        *args: Any,
-        forwarder: Forwarder,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, forwarder: Forwarder, **kwargs: Any) -> None:
         """Forward by `forwarder`, which outlives a failure; the other arguments are those of OwnerHost."""
         super().__init__(*args, **kwargs)
         self._forwarder = forwarder

@@ -37,10 +37,10 @@ class RoomTimers:
         self._is_served = is_served
         # Those that have their turn or wait for it.
         self._taken: set[DueTimer] = set()
-        # Those of the latest read whose rooms are not served.
-        self._not_served: set[DueTimer] = set()
         # Of those, the ones that are in the store again, or still: they may have been set again for the same moment.
         self._seen_again: set[DueTimer] = set()
+        # Those of the latest read whose rooms are not served.
+        self._not_served: set[DueTimer] = set()
         # By room, for those that have a task that fires them.
         self._queues: dict[str, deque[DueTimer]] = {}
         self._places = trio.Semaphore(MOST_DUE)

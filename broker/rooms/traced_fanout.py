@@ -2,34 +2,20 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-import trio
-
-from broker.clocks import Clock
-from broker.log import Log
 from broker.notices import Notice, RoomEvent
 from broker.rooms.fanout import Fanout
 from broker.rooms.presence.roster import Roster
-from broker.rooms.tally import Tally
-from broker.rooms.time_slice import TimeSlice
 from broker.traces.tracer import Span, Tracer
 
 
 class TracedFanout(Fanout):
     """See Fanout."""
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        room: str,
-        tally: Tally,
-        log: Log,
-        bulk_slice: TimeSlice,
-        *more: object,
-        clock: Clock = trio.current_time,
-    ) -> None:
+    def __init__(self, tracer: Tracer, room: str, *args: Any, **kwargs: Any) -> None:
         """All but `tracer` is as for Fanout."""
-        super().__init__(room, tally, log, bulk_slice, *more, clock=clock)  # type: ignore[arg-type]
+        super().__init__(room, *args, **kwargs)
         self._tracer = tracer
         self._name = room
 
