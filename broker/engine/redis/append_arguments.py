@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from broker.engine.base import is_kept
 from broker.engine.redis.client.commands import ScriptArguments, pack_argument
 from broker.engine.redis.keyspace import RoomKeys
 from broker.engine.redis.replies import pack_header
@@ -36,7 +37,7 @@ class AppendArguments:
             if draft.key is not None:
                 keys.append(pack_argument(self._room_keys.idempotency(draft.key)))
                 key = pack_argument(_KEYS + len(keys))
-            is_any_kept = is_any_kept or not draft.ephemeral or draft.key is not None
+            is_any_kept = is_any_kept or is_kept(draft)
             content, header = draft.content, pack_header(draft.header)
             packed.append(
                 b"%b%b$%d\r\n%b\r\n$%d\r\n%b\r\n"

@@ -9,7 +9,7 @@ Argument: TypeAlias = str | bytes | int
 
 
 class ScriptArguments(msgspec.Struct, frozen=True, gc=False):
-    """What follows a script in its command, packed: the number of its keys, the keys, the arguments."""
+    """The part of a command behind its script, packed: the number of keys, the keys, the arguments."""
 
     count: int
     packed: bytes
